@@ -1,0 +1,156 @@
+"""Names in a configuration become objects here, and nowhere else."""
+
+import functools
+from collections.abc import Callable
+
+import diffrax as dfx
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from scoresde import data, nets, sample, score, sde, train
+
+
+def flatten(config: ConfigDict | dict) -> dict:
+    """{"section.field": value}."""
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, (ConfigDict, dict)):
+            flat.update({f"{name}.{field}": inner for field, inner in flatten(value).items()})
+        else:
+            flat[name] = value
+    return flat
+
+
+def image_shape(config: ConfigDict) -> tuple[int, ...]:
+    """[H, W, C], or [D] for vectors."""
+    size = config.data.image_size
+    height, width = size if isinstance(size, tuple) else (size, size)
+    return (height, width, config.data.channels) if height else (config.data.channels,)
+
+
+def build_sde(config: ConfigDict) -> sde.AbstractSDE:
+    c = config.sde
+    processes = {
+        "vp": lambda: sde.VP(c.beta_min, c.beta_max, t_min=c.t_min),
+        "subvp": lambda: sde.SubVP(c.beta_min, c.beta_max, t_min=c.t_min),
+        "ve": lambda: sde.VE(c.sigma_min, c.sigma_max, t_min=c.t_min),
+        "cosine": lambda: sde.Cosine(c.log_snr_min, c.log_snr_max, t_min=c.t_min),
+        "karras": lambda: sde.Karras(c.sigma_min, c.sigma_max),
+    }
+    return processes[c.name]()
+
+
+def build_dataset(config: ConfigDict) -> data.Dataset:
+    c = config.data
+    return data.load(
+        c.source,
+        shape=image_shape(config),
+        levels=c.levels,
+        centered=c.centered,
+        keys=tuple(c.arrays),
+        data_dir=c.data_dir or None,
+    )
+
+
+def build_score(config: ConfigDict) -> score.NetworkScore:
+    """The score with fresh parameters."""
+    c, shape = config.model, image_shape(config)
+    common = dict(
+        dropout=c.dropout,
+        embedding=c.embedding,
+        fourier_scale=c.fourier_scale,
+        num_classes=c.num_classes,
+        dtype=jnp.dtype(c.dtype),
+        param_dtype=jnp.dtype(c.param_dtype),
+    )
+    networks = {
+        "unet": functools.partial(
+            nets.UNet,
+            shape,
+            channels=c.channels,
+            multipliers=tuple(c.multipliers),
+            blocks=c.blocks,
+            attention=tuple(c.attention),
+            skip_rescale=c.skip_rescale,
+            **common,
+        ),
+        "mlp": functools.partial(nets.MLP, shape, width=c.width, depth=c.depth, **common),
+    }
+    preconditionings = {
+        "edm": lambda: score.EDMPreconditioning(c.sigma_data),
+        "eps": score.EpsPreconditioning,
+        "score": score.ScorePreconditioning,
+    }
+    build = networks[c.name]
+    network = nets.Network.init(lambda rngs: build(rngs=rngs), key=jax.random.key(config.seed))
+    # -1 is the null class; training puts each example's label in its place.
+    label = jnp.asarray(-1) if c.num_classes else None
+    return score.NetworkScore(build_sde(config), network, preconditionings[c.preconditioning](), label)
+
+
+def build_objective(config: ConfigDict) -> train.Objective:
+    c = config.training
+    weightings = {
+        "sigma2": train.SigmaSquared,
+        "likelihood": train.Likelihood,
+        "edm": lambda: train.EDMWeighting(config.model.sigma_data),
+    }
+    laws = {
+        "uniform": train.Uniform,
+        "low_discrepancy": train.LowDiscrepancy,
+        "log_snr": train.UniformLogSNR,
+        "log_normal": lambda: train.LogNormalSigma(c.log_normal_mean, c.log_normal_std),
+    }
+    reduce = jnp.mean if c.reduce_mean else train.half_sum
+    return train.Objective(weightings[c.weighting](), laws[c.time_law](), reduce)
+
+
+def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """Adam or AdamW after clipping by the global norm; linear warm-up, then constant or a cosine to 0."""
+    c = config.optim
+    if c.decay_steps:
+        schedule = optax.warmup_cosine_decay_schedule(0.0, c.learning_rate, c.warmup, c.decay_steps)
+    else:
+        schedule = optax.warmup_constant_schedule(0.0, c.learning_rate, c.warmup)
+    moments = dict(b1=c.beta1, b2=c.beta2, eps=c.eps)
+    optimizers = {
+        "adam": lambda: optax.adam(schedule, **moments),
+        "adamw": lambda: optax.adamw(schedule, **moments, weight_decay=c.weight_decay, mask=_is_weight),
+    }
+    clip = optax.clip_by_global_norm(c.grad_clip) if c.grad_clip else optax.identity()
+    return optax.chain(clip, optimizers[c.optimizer]())
+
+
+def _is_weight(params):
+    """Weight decay is for matrices and kernels: biases, norms and fixed frequencies have one axis."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def build_prepare(config: ConfigDict, dataset: data.Dataset) -> Callable:
+    """(value, key=key) -> x0: one record in model coordinates, with the augmentation of training."""
+
+    def prepare(value, *, key):
+        level_key, flip_key = jax.random.split(key)
+        u = jax.random.uniform(level_key, value.shape) if config.data.uniform_dequantization else 0.5
+        x0 = dataset.encode(value, u)
+        if config.data.random_flip:
+            x0 = jnp.where(jax.random.bernoulli(flip_key), jnp.flip(x0, axis=1), x0)
+        return x0
+
+    return prepare
+
+
+def build_sampler(config: ConfigDict) -> sample.AbstractSampler:
+    c = config.sampling
+    solvers = {
+        "euler": dfx.Euler, "heun": dfx.Heun, "shark": dfx.ShARK, "sra1": dfx.SRA1, "slowrk": dfx.SlowRK,
+        "tsit5": dfx.Tsit5, "dopri5": dfx.Dopri5, "dopri8": dfx.Dopri8,
+    }  # fmt: skip
+    grid = {"uniform": sample.uniform, "log_snr": sample.uniform_log_snr, "karras": sample.karras}[c.grid]
+    if c.sampler == "reverse_sde":
+        return sample.ReverseSDE(solvers[c.sde_solver](), sample.FixedGrid(c.steps, grid))
+    if c.ode_steps:
+        return sample.ProbabilityFlow(solvers[c.ode_solver](), sample.FixedGrid(c.ode_steps, grid))
+    return sample.ProbabilityFlow(solvers[c.ode_solver](), sample.Adaptive(c.tolerance))

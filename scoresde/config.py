@@ -1,0 +1,190 @@
+"""The one default configuration, its validation, and its JSON form.
+
+Section names are those of score_sde. An experiment file in `configs/` defines `get_config()`, which takes `default()`
+and changes what the experiment is about; `--config.SECTION.FIELD=value` changes it further. A saved run is read back
+from its `config.json`: no Python file is needed, or executed, to sample from it.
+
+"""
+
+import difflib
+import importlib.util
+import json
+import pathlib
+
+from ml_collections import ConfigDict
+
+from scoresde.build import flatten
+from scoresde.errors import ConfigError
+from scoresde.overrides import apply
+from scoresde.validation import validate
+
+
+def default() -> ConfigDict:
+    """Every field with its default and meaning. A field has the type of its default."""
+    c = ConfigDict()
+    c.seed = 42  # data order, initial parameters, all noise of training
+
+    c.sde = ConfigDict()
+    c.sde.name = "vp"  # vp, subvp, ve, cosine, karras
+    c.sde.beta_min = 0.1  # vp, subvp
+    c.sde.beta_max = 20.0
+    c.sde.sigma_min = 0.01  # ve, karras
+    c.sde.sigma_max = 50.0
+    c.sde.log_snr_min = -15.0  # cosine
+    c.sde.log_snr_max = 15.0
+    c.sde.t_min = 1e-5  # all but karras, whose t is sigma
+
+    c.data = ConfigDict()
+    c.data.source = "digits"  # digits, npz:PATH, tfds:NAME, gaussian_mixture, two_moons, checkerboard
+    c.data.image_size = 32  # height and width, or (height, width); 0: vectors of `channels` components
+    c.data.channels = 3
+    c.data.levels = 256  # grey levels; 0: continuous values
+    c.data.centered = True  # model range [-1, 1]; False: [0, 1]
+    c.data.uniform_dequantization = False  # train on v + u, u ~ U[0, 1), rather than on the centres of the bins
+    c.data.random_flip = False  # mirror images left-right with probability 1/2
+    c.data.arrays = ()  # npz: names of the arrays (train, labels, test, labels); () takes x_train, y_train, x_test, y_test
+    c.data.data_dir = ""  # tfds: where the prepared sets are; "" takes TFDS_DATA_DIR
+
+    c.model = ConfigDict()
+    c.model.name = "unet"  # unet (images), mlp (anything)
+    c.model.preconditioning = "edm"  # edm, eps, score
+    c.model.sigma_data = 0.5  # edm: standard deviation of the data in model range
+    c.model.embedding = "positional"  # positional, fourier
+    c.model.fourier_scale = 16.0
+    c.model.dropout = 0.1
+    c.model.num_classes = 0  # 0: labels are not used
+    c.model.dtype = "float32"  # compute dtype: float32, bfloat16
+    c.model.param_dtype = "float32"
+    c.model.channels = 128  # unet
+    c.model.multipliers = (1, 2, 2, 2)
+    c.model.blocks = 4
+    c.model.attention = (16,)  # heights at which there is attention
+    c.model.skip_rescale = True
+    c.model.width = 128  # mlp
+    c.model.depth = 3
+
+    c.training = ConfigDict()
+    c.training.steps = 1_300_000
+    c.training.batch_size = 128  # over all devices
+    c.training.accumulation = 1  # micro-batches a step
+    c.training.weighting = "sigma2"  # sigma2, likelihood, edm
+    c.training.time_law = "low_discrepancy"  # uniform, low_discrepancy, log_snr, log_normal
+    c.training.log_normal_mean = -1.2  # log_normal
+    c.training.log_normal_std = 1.2
+    c.training.reduce_mean = True  # mean over dimensions; False: half the sum
+    c.training.ema = (0.9999,)  # decays of the averages; the first one is used for pictures and by the commands
+    c.training.log_every = 50
+    c.training.checkpoint_every = 10_000
+    c.training.sample_every = 50_000
+
+    c.optim = ConfigDict()
+    c.optim.optimizer = "adam"  # adam, adamw
+    c.optim.learning_rate = 2e-4
+    c.optim.beta1 = 0.9
+    c.optim.beta2 = 0.999
+    c.optim.eps = 1e-8
+    c.optim.weight_decay = 0.0  # adamw; matrices and kernels only
+    c.optim.warmup = 5000  # steps of linear warm-up
+    c.optim.decay_steps = 0  # 0: constant after the warm-up; else a cosine to 0 at this step
+    c.optim.grad_clip = 1.0  # global norm; 0: off
+
+    c.sampling = ConfigDict()
+    c.sampling.sampler = "reverse_sde"  # reverse_sde, probability_flow
+    c.sampling.steps = 1000  # reverse_sde
+    c.sampling.sde_solver = "euler"  # euler, heun, shark, sra1, slowrk
+    c.sampling.ode_steps = 0  # probability_flow: 0 is adaptive
+    c.sampling.ode_solver = "tsit5"  # tsit5, dopri5, dopri8, heun, euler
+    c.sampling.tolerance = 1e-5  # adaptive probability_flow
+    c.sampling.grid = "uniform"  # uniform, log_snr, karras
+    c.sampling.num = 64  # samples in a picture
+    c.sampling.batch_size = 256  # drawn at once
+
+    c.likelihood = ConfigDict()
+    c.likelihood.tolerance = 1e-5
+    c.likelihood.probes = 1  # 0: exact trace
+    c.likelihood.dequantizations = 1  # draws of u per image
+    c.likelihood.batch_size = 256
+
+    c.evaluate = ConfigDict()
+    c.evaluate.num = 0  # test examples whose likelihood is taken when training ends; 0: none, -1: all
+    return c.lock()
+
+
+# What a resumed run may change: nothing of it enters the state.
+FREE_FIELDS = (
+    "training.steps", "training.log_every", "training.checkpoint_every", "training.sample_every",
+    "sampling.", "likelihood.", "evaluate.", "data.data_dir",
+)  # fmt: skip
+
+def load_config(path: str, overrides: list[str]) -> ConfigDict:
+    """The configuration of a file with `SECTION.FIELD=value` overrides applied, validated.
+
+    Raises:
+      ConfigError: every problem there is, one line each.
+    """
+    config = _from_file(pathlib.Path(path))
+    override(config, overrides)
+    return config
+
+
+def override(config: ConfigDict, overrides: list[str]) -> None:
+    """Apply `SECTION.FIELD=value` texts in place and validate the result.
+
+    Raises:
+      ConfigError: every problem there is, one line each.
+    """
+    problems = [problem for text in overrides if (problem := apply(config, *text.partition("=")[::2]))]
+    if problems := problems + validate(config):
+        raise ConfigError(*problems)
+
+
+def differences(old: dict, new: dict) -> list[str]:
+    """Lines for the fields that a resumed run may not change and that differ between two JSON forms."""
+    old, new, lines = flatten(old), flatten(new), []
+    for name in sorted(old.keys() | new.keys()):
+        a, b = old.get(name, "absent"), new.get(name, "absent")
+        if a != b and not name.startswith(FREE_FIELDS):
+            lines.append(f"{name} was {a!r}, is {b!r}")
+    return lines
+
+
+def to_json(config: ConfigDict) -> dict:
+    """{"section": {"field": value}} in JSON types; tuples become lists."""
+    return json.loads(json.dumps(config.to_dict(), allow_nan=False))
+
+
+def from_json(stored: dict, where: str = "config.json") -> ConfigDict:
+    """The inverse of `to_json`. Fields it does not know of keep their defaults.
+
+    Raises:
+      ConfigError: unknown fields or wrong types.
+    """
+    config, problems = default(), []
+    for name, value in flatten(stored).items():
+        text = value if isinstance(value, str) else repr(tuple(value) if isinstance(value, list) else value)
+        problem = apply(config, name, text)
+        problems += [f"{where}: {problem}"] if problem else []
+    if problems := problems + validate(config):
+        raise ConfigError(*problems)
+    return config
+
+
+def _from_file(path: pathlib.Path) -> ConfigDict:
+    if not path.is_file():
+        folder = path.parent if path.parent.is_dir() else pathlib.Path("configs")
+        there = sorted(p.name for p in folder.glob("*.py"))
+        near = difflib.get_close_matches(path.name, there, 1, cutoff=0.0)
+        hint = f"did you mean {folder / near[0]}?" if near else "give a file that defines get_config()"
+        raise ConfigError(f"--config: no file {path}; {hint}")
+    spec = importlib.util.spec_from_file_location("experiment", path)
+    if spec is None:
+        raise ConfigError(f"--config: expected a Python file that defines get_config(), got {path}")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except Exception as error:  # whatever the user's file raises is a problem of the file
+        raise ConfigError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    if not isinstance(config, ConfigDict) or set(default().keys()) - set(config.keys()):
+        raise ConfigError(f"{path}: expected get_config() to return scoresde.config.default() with changes")
+    return config

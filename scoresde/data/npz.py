@@ -1,0 +1,146 @@
+"""Records from an NPZ file of the user's: arrays named x_train, y_train, x_test, y_test, or as told.
+
+    x_*  [N, *shape]  integers 0..L-1 for L grey levels, or finite floats for L = 0; [N, H, W] counts as one channel
+    y_*  [N]          integers from 0; optional
+
+The file is read with `allow_pickle=False`: an object array holds a pickle, which could run code, and is refused.
+Everything is looked at before training starts, so that a fault is met with its place and a remedy.
+"""
+
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from scoresde.data.dataset import ArraySource
+from scoresde.errors import ConfigError, DataError
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def read(path: str, keys: tuple[str, ...], shape: tuple[int, ...], levels: int) -> tuple[ArraySource, ArraySource]:
+    """Train and test records of an NPZ file.
+
+    Args:
+        path: the file; `~` is the home folder.
+        keys: the four names, in the order of `KEYS`; () for those, "" for labels there are none of.
+        shape: of one record, as declared.
+        levels: grey levels L, or 0 for continuous values.
+
+    Raises:
+        ConfigError: not four names.
+        DataError: the file, a key or an array is missing, damaged or not as declared.
+    """
+    if keys and len(keys) != len(KEYS):
+        raise ConfigError(f"keys={tuple(keys)}: expected names for {', '.join(KEYS)}, in this order; '' for no labels")
+    names, given = (tuple(keys) or KEYS), bool(keys)
+    file = Path(path).expanduser()
+    sources = []
+    with _open(file) as archive:
+        for x_name, y_name in (names[:2], names[2:]):
+            values = records(_array(archive, x_name, file), f"{file}: {x_name}", shape, levels)
+            if levels > 2 and values.max() <= 1:
+                warnings.warn(
+                    f"{file}: {x_name} holds only 0 and 1, but levels={levels}; if the images were scaled to [0, 1] "
+                    "before they became integers, the grey levels are lost; if they are black and white, set levels=2",
+                    stacklevel=2,
+                )
+            # A label array is optional under its usual name, but one that was asked for must be there.
+            wanted = y_name and (given or y_name in archive)
+            sources.append(ArraySource(values, _labels(archive, y_name, file) if wanted else None))
+    return sources[0], sources[1]
+
+
+def records(values: np.ndarray, what: str, shape: tuple[int, ...], levels: int) -> np.ndarray:
+    """The array `what`, checked against the declaration and in its smallest type: uint8, uint16 or float32.
+
+    Raises:
+        DataError: wrong shape, wrong kind of number, out of 0..L-1, or not finite; with the first bad record.
+    """
+    if values.shape[1:] + (1,) == shape and len(shape) == 3:
+        values = values[..., None]
+    if values.shape[1:] != shape or len(values) == 0:
+        raise DataError(
+            f"{what}: expected [N, {', '.join(map(str, shape))}] with N >= 1, got {list(values.shape)}; "
+            "set the declared shape to that of one record, or reshape the array"
+        )
+    if levels == 0:
+        return _continuous(values, what)
+    if values.dtype.kind not in "iub":
+        raise DataError(
+            f"{what}: expected integers 0..{levels - 1} (levels={levels}), got {values.dtype}; "
+            f"use levels=0 for continuous values, or give integers 0..{levels - 1}"
+        )
+    if values.min() < 0 or values.max() >= levels:
+        bad = _first((values < 0) | (values >= levels))
+        raise DataError(
+            f"{what}: expected values 0..{levels - 1} (levels={levels}), got {values.min()}..{values.max()}, "
+            f"the first in record {bad}; set levels to the number of grey levels, or mend it"
+        )
+    return values.astype(np.uint8 if levels <= 256 else np.uint16, copy=False)
+
+
+def _continuous(values: np.ndarray, what: str) -> np.ndarray:
+    if values.dtype.kind not in "fiub":
+        raise DataError(f"{what}: expected real numbers (levels=0), got {values.dtype}; save it as float32")
+    with np.errstate(over="ignore"):  # what overflows float32 is reported below
+        values = values.astype(np.float32, copy=False)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        count = int(bad.reshape(len(values), -1).any(axis=1).sum())
+        raise DataError(
+            f"{what}: expected finite values, got NaN or infinity in {count} of {len(values)} records, "
+            f"the first in record {_first(bad)}; remove or mend them"
+        )
+    return values
+
+
+def _first(bad: np.ndarray) -> int:
+    """The first record with a bad value."""
+    return int(np.argmax(bad.reshape(len(bad), -1).any(axis=1)))
+
+
+def _open(file: Path) -> np.lib.npyio.NpzFile:
+    if not file.is_file():
+        raise DataError(
+            f"{file}: expected an NPZ file, found {'a folder' if file.is_dir() else 'nothing'} there; "
+            "check the path after 'npz:'"
+        )
+    try:
+        archive = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{file} is not an NPZ file, or was cut short; write it with numpy.savez") from error
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+    if isinstance(archive, np.ndarray):
+        raise DataError(f"{file}: expected an NPZ file, got a single NPY array; write it with numpy.savez")
+    return archive
+
+
+def _array(archive: np.lib.npyio.NpzFile, name: str, file: Path) -> np.ndarray:
+    if name not in archive:
+        raise DataError(
+            f"{file}: expected an array '{name}', the file has {', '.join(sorted(archive)) or 'none'}; "
+            f"name them with keys=({', '.join(KEYS)}), where one array may stand for train and test"
+        )
+    try:
+        array = archive[name]
+    except ValueError as error:
+        raise DataError(
+            f"{file}: '{name}' is an object array, expected numbers: it holds a pickle, which can run code "
+            "and is not read; save it with a numeric dtype"
+        ) from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise DataError(f"{file}: '{name}' cannot be read ({error}); the file is damaged, copy it again") from error
+    if not isinstance(array, np.ndarray):  # NumPy hands over the bytes of a member that is not in its format
+        raise DataError(f"{file}: '{name}' is not a NumPy array; write the file with numpy.savez")
+    return array
+
+
+def _labels(archive: np.lib.npyio.NpzFile, name: str, file: Path) -> np.ndarray:
+    labels = _array(archive, name, file)
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"{file}: expected integer labels in '{name}', got {labels.dtype}; save class numbers from 0")
+    return labels.reshape(len(labels)) if labels.shape[1:] == (1,) else labels

@@ -1,0 +1,60 @@
+"""A picture of many records: a grid of images, or points in the plane."""
+
+import math
+import pathlib
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+_CELL = 40  # an image is enlarged, without smoothing, to at least this many pixels
+_GAP = 4
+_PLANE, _EXTENT = 480, 3.0  # pixels of a plot of points, and the coordinates +- at its edges
+
+
+def picture(dataset, x) -> Image.Image | None:
+    """The picture of model values x: [N, *shape], or None where the shape has none (neither image nor plane).
+
+    Values that are not finite are drawn black.
+    """
+    x = np.nan_to_num(np.asarray(x), nan=-np.inf, neginf=-1e9, posinf=1e9)
+    if len(dataset.shape) == 3 and dataset.shape[-1] in (1, 3):
+        return image_grid(np.asarray(dataset.images(x)))
+    if dataset.shape == (2,):
+        return _points(x)
+    return None
+
+
+def image_grid(images: np.ndarray) -> Image.Image:
+    """uint8 [N, H, W, 1 or 3] side by side, in about as many rows as columns, with gaps between them."""
+    count, height, width, channels = images.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    scale = max(1, math.ceil(_CELL / max(height, width)))
+    images = images.repeat(scale, axis=1).repeat(scale, axis=2)
+    step_y, step_x = images.shape[1] + _GAP, images.shape[2] + _GAP
+    sheet = np.full((rows * step_y + _GAP, columns * step_x + _GAP, channels), 96, np.uint8)
+    for k, image in enumerate(images):
+        y, x = _GAP + k // columns * step_y, _GAP + k % columns * step_x
+        sheet[y : y + image.shape[0], x : x + image.shape[1]] = image
+    return Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
+
+
+def _points(x: np.ndarray) -> Image.Image:
+    sheet = Image.new("RGB", (_PLANE, _PLANE), "white")
+    draw = ImageDraw.Draw(sheet)
+    middle = _PLANE / 2
+    draw.line((middle, 0, middle, _PLANE), fill="lightgray")
+    draw.line((0, middle, _PLANE, middle), fill="lightgray")
+    places = middle + x * np.array([1, -1]) * middle / _EXTENT
+    for px, py in np.clip(places, 0, _PLANE - 1):
+        draw.ellipse((px - 1.5, py - 1.5, px + 1.5, py + 1.5), fill="navy")
+    return sheet
+
+
+def save_picture(dataset, x, path: pathlib.Path) -> bool:
+    """Write the PNG of model values x; False if their shape has no picture."""
+    image = picture(dataset, x)
+    if image is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    return image is not None

@@ -1,0 +1,135 @@
+"""The sources of data by name, and `load`, which reads one and checks it against what was declared.
+
+    digits            8 x 8 images of handwritten digits, 17 grey levels; shipped
+    npz:PATH          arrays of the user's, see `scoresde.data.npz`
+    tfds:NAME         a set prepared by TensorFlow Datasets, see `scoresde.data.prepared`
+    gaussian_mixture, two_moons, checkerboard
+                      points in the plane, see `scoresde.data.toys`
+
+A new source is a function of a `Request` and a line in `SOURCES`.
+
+The digits are the test part of "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak, UCI Machine
+Learning Repository, 1998, doi:10.24432/C50P49; licence CC BY 4.0): 1797 x 8 x 8 integers 0..16, real handwriting by 13
+people. They are shipped, so that the first run and every test need neither a network nor scikit-learn for 45 kB. The
+first 1500 are for training, the last 297 for testing.
+"""
+
+import difflib
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from typing import NamedTuple
+
+import numpy as np
+
+from scoresde.data import npz, prepared, toys
+from scoresde.data.dataset import ArraySource, Dataset, Source, fingerprint
+from scoresde.errors import ConfigError, DataError
+
+DIGITS_SHAPE, DIGITS_LEVELS, DIGITS_TRAIN = (8, 8, 1), 17, 1500
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `load` was asked for; `argument` is what followed the colon."""
+
+    argument: str
+    shape: tuple[int, ...]
+    levels: int
+    keys: tuple[str, ...]
+    data_dir: str | None
+
+
+class Content(NamedTuple):
+    """What a source holds: its records, grey levels (0: continuous) and identity."""
+
+    train: Source
+    test: Source
+    levels: int
+    fingerprint: str
+
+
+def load(
+    source: str,
+    *,
+    shape: tuple[int, ...],
+    levels: int,
+    centered: bool,
+    keys: tuple[str, ...] = (),
+    data_dir: str | None = None,
+) -> Dataset:
+    """The data set named `source`, which must be as declared.
+
+    Args:
+        source: a name of `SOURCES`; `npz` and `tfds` take an argument after a colon.
+        shape: of one record: [H, W, C] of an image, [2] of a point.
+        levels: grey levels L of integer records; 0: continuous values.
+        centered: the model's range is [-1, 1) if True, [0, 1) if False.
+        keys: of npz: the names of the arrays x_train, y_train, x_test, y_test, if they have others.
+        data_dir: of tfds: the folder of prepared sets; None: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
+
+    Raises:
+        ConfigError: no such source, or an argument it does not take.
+        DataError: the data are missing, damaged, or not of this shape and these levels.
+    """
+    name, colon, argument = source.partition(":")
+    if name not in SOURCES:
+        nearest = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0)
+        raise ConfigError(f"no data source '{name}'; did you mean '{nearest[0]}'? There are: {', '.join(SOURCES)}")
+    if bool(argument) != (name in TAKES_ARGUMENT):
+        expected = f"{name}:{TAKES_ARGUMENT[name]}" if name in TAKES_ARGUMENT else name
+        raise ConfigError(f"data source '{source}': expected '{expected}'")
+    if keys and name != "npz":
+        raise ConfigError(f"keys={tuple(keys)} name arrays of an NPZ file, not of '{source}'; leave them out")
+    shape = tuple(int(n) for n in shape)
+    content = SOURCES[name](Request(argument, shape, levels, tuple(keys), data_dir or None))
+    found = (tuple(content.train.shape), content.levels)
+    if found != (shape, levels):
+        raise DataError(
+            f"{source}: declared shape {shape} and levels {levels}, but the data have shape {found[0]} and levels "
+            f"{found[1]}; declare those"
+        )
+    return Dataset(source, content.train, content.test, content.levels, centered, content.fingerprint)
+
+
+def digits(*, centered: bool = True) -> Dataset:
+    """The shipped handwritten digits: 1500 + 297 images [8, 8, 1] of 17 grey levels, with labels 0 to 9."""
+    return load("digits", shape=DIGITS_SHAPE, levels=DIGITS_LEVELS, centered=centered)
+
+
+def _digits(_: Request) -> Content:
+    with resources.files("scoresde.data").joinpath("digits.npz").open("rb") as file:
+        with np.load(file, allow_pickle=False) as archive:
+            x, y = archive["x"], archive["y"]
+    train, test = ArraySource(x[:DIGITS_TRAIN], y[:DIGITS_TRAIN]), ArraySource(x[DIGITS_TRAIN:], y[DIGITS_TRAIN:])
+    return Content(train, test, DIGITS_LEVELS, fingerprint("digits", train, test))
+
+
+def _npz(request: Request) -> Content:
+    train, test = npz.read(request.argument, request.keys, request.shape, request.levels)
+    # Not the path: the same arrays in another place are the same data.
+    return Content(train, test, request.levels, fingerprint("npz", train, test))
+
+
+def _tfds(request: Request) -> Content:
+    train, test, identity = prepared.read(request.argument, request.data_dir, request.shape, request.levels)
+    return Content(train, test, request.levels, identity)
+
+
+def _toy(draw: Callable, _: Request) -> Content:
+    random = np.random.Generator(np.random.Philox(key=toys.SEED))
+    train, test = toys.split(*draw(random, toys.TRAIN + toys.TEST))
+    # By name, not by bytes: the last bits of sin and cos may differ between machines, the distribution does not.
+    return Content(train, test, 0, f"{draw.__name__}:{len(train)}+{len(test)}:seed{toys.SEED}")
+
+
+SOURCES: dict[str, Callable[[Request], Content]] = {
+    "digits": _digits,
+    "npz": _npz,
+    "tfds": _tfds,
+    "gaussian_mixture": functools.partial(_toy, toys.gaussian_mixture),
+    "two_moons": functools.partial(_toy, toys.two_moons),
+    "checkerboard": functools.partial(_toy, toys.checkerboard),
+}
+TAKES_ARGUMENT = {"npz": "PATH", "tfds": "NAME"}

@@ -1,0 +1,56 @@
+"""The errors a user can meet, each with its exit code.
+
+A command prints the message as one line and exits with the code. The library raises the same classes.
+`ConfigError` is also a ValueError, so that `except ValueError` works in Python.
+
+| code | class             | meaning                                              |
+|------|-------------------|------------------------------------------------------|
+| 0    |                   | done                                                 |
+| 2    | ConfigError       | a flag, a config field or an argument is wrong       |
+| 3    | DataError         | the data are missing, damaged or not as declared     |
+| 4    | CheckpointError   | no good checkpoint, or one that does not fit         |
+| 5    | NumericError      | the loss stayed non-finite, or a solver failed       |
+| 6    | ResourceError     | out of memory or disk, or no permission to write     |
+| 7    | DistributedError  | the processes of a run did not find each other       |
+| 75   | Interrupted       | saved after a signal; the same command resumes       |
+"""
+
+
+class ScoreSDEError(Exception):
+    """Base of all errors below; `exit_code` is what a command exits with."""
+
+    exit_code = 1
+
+
+class ConfigError(ScoreSDEError, ValueError):
+    """A flag, a config field or an argument is wrong. `problems` holds one line each."""
+
+    exit_code = 2
+
+    def __init__(self, *problems: str):
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+class DataError(ScoreSDEError):
+    exit_code = 3
+
+
+class CheckpointError(ScoreSDEError):
+    exit_code = 4
+
+
+class NumericError(ScoreSDEError):
+    exit_code = 5
+
+
+class ResourceError(ScoreSDEError):
+    exit_code = 6
+
+
+class DistributedError(ScoreSDEError):
+    exit_code = 7
+
+
+class Interrupted(ScoreSDEError):
+    exit_code = 75

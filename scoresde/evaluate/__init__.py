@@ -1,0 +1,1 @@
+"""Numbers and pictures of a trained score. So far: bits/dim and the grid of samples."""

@@ -1,0 +1,28 @@
+"""`python -m scoresde.evaluate`: bits/dim and a picture of samples of a trained run."""
+
+import pathlib
+
+from scoresde.door import Parser, run
+from scoresde.errors import ConfigError
+from scoresde.flows import draw_picture, evaluate
+from scoresde.trained import load_trained
+
+
+def main(arguments: list[str]) -> None:
+    parser = Parser("evaluate", "Test bits/dim (nats for continuous data) and samples: OUT/evaluation.json and OUT/grid.png.")
+    parser.add_argument("--workdir", required=True, help="the run folder")
+    parser.add_argument("--num", type=int, default=-1, help="the first NUM test examples; default: all")
+    parser.add_argument("--ema", type=float, help="decay of the averaged parameters; default: the first of training.ema")
+    parser.add_argument("--out", help="folder; default: WORKDIR/evaluation")
+    found = parser.parse(arguments)
+    if found.num == 0:
+        raise ConfigError("--num: expected at least 1, or -1 for all, got 0")
+    out = pathlib.Path(found.out or pathlib.Path(found.workdir) / "evaluation")
+    trained = load_trained(found.workdir, ema=found.ema, overrides=found.overrides)
+    print(evaluate(trained, num=found.num, out=out))
+    draw_picture(trained, out / "grid.png")
+    print(f"wrote {out / 'evaluation.json'} and {out / 'grid.png'}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,208 @@
+"""The two flows out of a trained score, as the commands run them: seeds -> samples, records -> likelihoods.
+
+Both go in batches of one shape, split over the devices of this process.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scoresde.build import build_sampler
+from scoresde.data.picture import save_picture
+from scoresde.devices import batch_for_devices, local_copy, padded, spread
+from scoresde.errors import DataError, NumericError
+from scoresde.likelihood import bits_per_dim, dequantized_log_likelihood, mean_and_error
+from scoresde.progress import Progress
+from scoresde.sample import denoised_draw
+from scoresde.sample.store import SampleStore
+from scoresde.trained import Trained
+
+# Roots of the keys: samples and likelihoods depend on seed or index alone, not on the seed of training.
+_SAMPLE_ROOT, _LIKELIHOOD_ROOT = 0, 1
+_PICTURE = 64  # samples shown in OUT/grid.png
+
+
+def draw(trained: Trained, seeds: np.ndarray, size: int):
+    """One denoised sample per seed, in model coordinates; `size` seeds at once, on the devices of this process."""
+    root = jax.random.key(_SAMPLE_ROOT)
+    keys = jax.vmap(lambda seed: jax.random.fold_in(root, seed))(spread(padded(seeds, size)))
+    sampler, score = build_sampler(trained.config), trained.score
+    drawn = denoised_draw(sampler, score.sde, score, trained.dataset.shape, keys=keys)
+    return jax.tree.map(lambda part: np.asarray(part)[: len(seeds)], drawn)
+
+
+def draw_picture(trained: Trained, path: pathlib.Path) -> None:
+    """The picture of the samples of seeds 0, 1, ...: the same keys each time, so that pictures can be compared."""
+    num = trained.config.sampling.num
+    trained = trained._replace(score=local_copy(trained.score))
+    drawn = draw(trained, np.arange(num, dtype=np.uint32), batch_for_devices(num, num))
+    save_picture(trained.dataset, drawn.x, path)
+
+
+def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]:
+    """Draw one sample per seed into `out`. Returns the seeds whose solver failed; their rows hold the record of 0."""
+    config, dataset = trained.config, trained.dataset
+    trained = trained._replace(score=local_copy(trained.score))
+    size = batch_for_devices(config.sampling.batch_size, len(seeds))
+    label = None if trained.score.label is None else int(trained.score.label)
+    identity = {
+        "seeds": f"{len(seeds)}: {seeds[0]}..{seeds[-1]}, sum {int(seeds.sum(dtype=np.uint64))}",
+        "sampling": config.sampling.to_dict(),
+        "step": trained.step,
+        "ema": trained.ema,
+        "label": label,
+    }
+    dtype = np.asarray(dataset.decode(np.zeros(1, np.float32))).dtype
+    store = SampleStore(out, identity, num=len(seeds), shape=dataset.shape, dtype=dtype)
+    progress = Progress(store.done, len(seeds), items=1, unit="sample")
+    if store.done:
+        progress.say(f"continuing after {store.done} samples")
+    calls, most = 0, 0
+    first = store.done
+    while store.done < len(seeds):
+        drawn = draw(trained, seeds[store.done : store.done + size], size)
+        store.append(np.asarray(dataset.decode(np.where(drawn.ok.reshape(-1, *[1] * (drawn.x.ndim - 1)), drawn.x, 0))), drawn.ok)
+        calls, most = calls + int(drawn.nfe.sum()), max(most, int(drawn.nfe.max()))
+        progress.show(store.done, f"NFE {drawn.nfe.mean():.1f}")
+    speed = progress.rate(len(seeds))
+    progress.close()
+    pictured = save_picture(dataset, np.asarray(dataset.encode(store.first(_PICTURE))), out / "grid.png")
+    path, ok = store.finish(seeds)
+    drawn_now = max(len(seeds) - first, 1)
+    print(
+        f"{len(seeds)} samples by {config.sampling.sampler} at step {trained.step} (ema {trained.ema}): "
+        f"{speed:.3g} images/s with compilation, NFE {calls / drawn_now:.1f} (largest {most}), "
+        f"solver ok for {int(ok.sum())} of {len(ok)}\nwrote {path}" + (f" and {out / 'grid.png'}" if pictured else "")
+    )
+    return [int(seed) for seed in seeds[~ok]]
+
+
+@dataclasses.dataclass(frozen=True)
+class DataLikelihood:
+    """The likelihood of records of a data set, with all that the number depends on.
+
+    Arrays: per record N, or [N, K] with K dequantizations. `report` is JSON.
+    """
+
+    index: np.ndarray
+    log_prob: np.ndarray  # [N, K], nats, in model coordinates
+    standard_error: np.ndarray  # [N, K], of the trace estimate
+    nfe: np.ndarray
+    ok: np.ndarray
+    bits_per_dim: np.ndarray | None  # [N], None for continuous data
+    report: dict
+
+    def save(self, path: pathlib.Path) -> None:
+        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "report"}
+        np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+
+    def text(self) -> str:
+        r = self.report
+        lines = []
+        if self.bits_per_dim is not None:
+            lines.append(f"{r['bits_per_dim']:.4f} +- {r['bits_per_dim_error']:.4f} bits/dim")
+        lines.append(f"{r['nats']:.4f} +- {r['nats_error']:.4f} nats of log p per example in model coordinates")
+        lines.append(
+            f"{r['num']} {r['split']} examples, +- is one standard error over them; NFE {r['nfe']:.1f} (largest "
+            f"{r['nfe_largest']}), tolerance {r['tolerance']:g}, t_min {r['t_min']:g}, "
+            f"probes {r['probes'] or 'none (exact trace)'}, dequantizations {r['dequantizations']}, "
+            f"log-Jacobian {r['log_jacobian']:.4f} nats, {r['dimensions']} dimensions, solver ok for {r['ok']} of {r['solves']}"
+        )
+        return "\n".join(lines)
+
+
+def data_likelihood(trained: Trained, *, split: str, num: int, nats: bool) -> DataLikelihood:
+    """The probability-flow likelihood of the first `num` records of a split (-1: all), dequantized uniformly.
+
+    Args:
+      nats: accept continuous data, which have no bits/dim.
+
+    Raises:
+      DataError: bits/dim of continuous data. NumericError: the solver failed for every record.
+    """
+    config, dataset = trained.config, trained.dataset
+    source, options = {"train": dataset.train, "test": dataset.test}[split], config.likelihood
+    if not dataset.levels and not nats:
+        raise DataError(
+            f"{dataset.name}: bits/dim needs integer data in a declared range, and data.levels = 0 (continuous values); "
+            "pass --nats for log p in nats"
+        )
+    total = len(source) if num < 0 else min(num, len(source))
+    draws = options.dequantizations if dataset.levels else 1
+    rows = {name: np.zeros((total, draws), kind) for name, kind in _ROWS.items()}
+    trained = trained._replace(score=local_copy(trained.score))
+    progress = Progress(0, total * draws, items=1, unit="likelihood")
+    done = 0
+    for index, values, score in _batches(trained, source, total, options.batch_size):
+        for k in range(draws):
+            part = _solve_batch(trained, score, values, index, k)
+            for name in rows:
+                rows[name][index, k] = getattr(part, name)[: len(index)]
+            done += len(index)
+            progress.show(done, f"NFE {rows['nfe'][index, k].mean():.1f}")
+    progress.close()
+    return _summary(trained, split, rows)
+
+
+_ROWS = {"log_prob": np.float32, "standard_error": np.float32, "nfe": np.int32, "ok": np.bool_}
+
+
+def _batches(trained: Trained, source, total: int, batch_size: int) -> Iterator[tuple]:
+    """(indices, records padded to one shape, score): by class where the score takes labels."""
+    labels = source.rows(np.arange(total))[1]
+    classes = [None] if trained.score.label is None else np.unique(labels)
+    size = batch_for_devices(batch_size, total)
+    for label in classes:
+        members = np.arange(total) if label is None else np.flatnonzero(labels == label)
+        score = trained.score if label is None else dataclasses.replace(trained.score, label=jnp.asarray(label))
+        for first in range(0, len(members), size):
+            index = members[first : first + size]
+            yield index, padded(source.rows(index)[0], size), score
+
+
+def _solve_batch(trained: Trained, score, values: np.ndarray, index: np.ndarray, k: int):
+    root = jax.random.fold_in(jax.random.key(_LIKELIHOOD_ROOT), k)
+    keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(spread(padded(index, len(values))))
+    options = trained.config.likelihood
+    solved = dequantized_log_likelihood(
+        score.sde, score, spread(values), trained.dataset.encode, keys=keys,
+        probes=options.probes or None, tolerance=options.tolerance,
+    )  # fmt: skip
+    return jax.tree.map(np.asarray, solved)
+
+
+def _summary(trained: Trained, split: str, rows: dict) -> DataLikelihood:
+    dataset, options = trained.dataset, trained.config.likelihood
+    good = rows["ok"].all(axis=1)
+    if not good.any():
+        raise NumericError("the solver failed for every record; loosen likelihood.tolerance, or train longer")
+    log_prob = rows["log_prob"].mean(axis=1, where=rows["ok"])
+    dimensions, log_jacobian = math.prod(dataset.shape), dataset.log_jacobian()
+    nats, nats_error = mean_and_error(log_prob[good])
+    report = {
+        "split": split, "num": len(good), "nats": nats, "nats_error": nats_error,
+        "nfe": float(rows["nfe"].mean()), "nfe_largest": int(rows["nfe"].max()),
+        "ok": int(rows["ok"].sum()), "solves": int(rows["ok"].size),
+        "probes": options.probes, "dequantizations": rows["ok"].shape[1], "tolerance": options.tolerance,
+        "t_min": float(trained.score.sde.t_min), "log_jacobian": log_jacobian, "dimensions": dimensions,
+        "step": trained.step, "ema": trained.ema, "data": dataset.fingerprint,
+    }  # fmt: skip
+    bits = None
+    if dataset.levels:
+        bits = np.asarray(bits_per_dim(log_prob, log_jacobian, dimensions))
+        report["bits_per_dim"], report["bits_per_dim_error"] = mean_and_error(bits[good])
+    return DataLikelihood(np.arange(len(good)), **rows, bits_per_dim=bits, report=report)
+
+
+def evaluate(trained: Trained, *, num: int, out: pathlib.Path) -> str:
+    """Likelihood of the first `num` test records (-1: all) into OUT/evaluation.json; returns it as text."""
+    result = data_likelihood(trained, split="test", num=num, nats=True)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "evaluation.json").write_text(json.dumps(result.report, indent=1) + "\n")
+    return result.text()

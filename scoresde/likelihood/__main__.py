@@ -1,0 +1,45 @@
+"""`python -m scoresde.likelihood`: bits/dim of a trained run on its data."""
+
+import json
+import pathlib
+
+from scoresde.config import override
+from scoresde.door import Parser, run
+from scoresde.errors import NumericError
+from scoresde.flows import data_likelihood
+from scoresde.trained import load_trained
+
+
+def main(arguments: list[str]) -> None:
+    parser = Parser("likelihood", "Probability-flow likelihood of a trained run: OUT.npz (per example) and OUT.json.")
+    parser.add_argument("--workdir", required=True, help="the run folder")
+    parser.add_argument("--split", choices=("train", "test"), default="test")
+    parser.add_argument("--num", type=int, default=-1, help="the first NUM examples; default: all")
+    parser.add_argument("--probes", type=int, help="Hutchinson probes per example; 0 takes the exact trace")
+    parser.add_argument("--dequantizations", type=int, help="draws of the dequantization noise per example")
+    parser.add_argument("--tolerance", type=float, help="of the solver, per example")
+    parser.add_argument("--nats", action="store_true", help="log p in nats, for continuous data")
+    parser.add_argument("--ema", type=float, help="decay of the averaged parameters; default: the first of training.ema")
+    parser.add_argument("--out", help="default: WORKDIR/likelihood_SPLIT")
+    parser.add_argument("--keep-going", "--keep_going", action="store_true", help="exit 0 even if a solver failed")
+    found = parser.parse(arguments)
+
+    trained = load_trained(found.workdir, ema=found.ema, overrides=found.overrides)
+    flags = {name: getattr(found, name) for name in ("probes", "dequantizations", "tolerance")}
+    override(trained.config, [f"likelihood.{name}={value}" for name, value in flags.items() if value is not None])
+    result = data_likelihood(trained, split=found.split, num=found.num, nats=found.nats)
+
+    out = pathlib.Path(found.out or pathlib.Path(found.workdir) / f"likelihood_{found.split}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    result.save(out.with_suffix(".npz"))
+    out.with_suffix(".json").write_text(json.dumps(result.report, indent=1) + "\n")
+    print(f"{result.text()}\nwrote {out.with_suffix('.npz')} and {out.with_suffix('.json')}")
+    if not result.ok.all() and not found.keep_going:
+        raise NumericError(
+            f"the solver failed for {int((~result.ok).sum())} of {result.ok.size} solves; their rows are NaN and not in "
+            "the mean; loosen likelihood.tolerance, or pass --keep-going"
+        )
+
+
+if __name__ == "__main__":
+    run(main)

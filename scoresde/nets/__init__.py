@@ -1,0 +1,8 @@
+"""Flax modules, and `Network`: a Flax module as a pure function of its parameters."""
+
+from .embedding import FourierEmbedding as FourierEmbedding
+from .embedding import PositionalEmbedding as PositionalEmbedding
+from .mlp import MLP as MLP
+from .network import Network as Network
+from .unet import UNet as UNet
+from .unet import check_image_size as check_image_size

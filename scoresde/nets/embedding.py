@@ -1,0 +1,130 @@
+"""Embeddings of the noise level and of the class label.
+
+Positional (Ho et al. 2020; Vaswani et al. 2017), with `half = features // 2` frequencies:
+
+    w_i = exp(-i ln(1e4) / (half - 1)),    emb(c) = [sin(w c), cos(w c)]
+
+Fourier (Tancik et al. 2020; Song et al. 2021, appendix H), with fixed `W ~ N(0, scale^2)`:
+
+    emb(c) = [sin(2 pi W c), cos(2 pi W c)]
+
+`c` is the noise label `c_noise` that the preconditioning chooses: `999 t` for the positional embedding of a VP process,
+`log sigma` for the Fourier embedding of a VE process. Conditioning turns it into the vector that every block reads:
+
+    temb = W_2 act(W_1 emb(c) + b_1) + b_2  (+ one learned vector per class)
+
+All of this is float32 whatever the compute dtype: bfloat16 has eight significant bits, so the labels 998 and 999 would
+be one number. It is a vector per example, so float32 costs nothing here.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from ..errors import ConfigError
+from .blocks import default_init
+
+
+class PositionalEmbedding(nnx.Module):
+    """emb(c) = [sin(w c), cos(w c)] with w_i = exp(-i ln(1e4) / (half - 1)) (Ho et al. 2020). No parameters.
+
+    An odd number of features is padded with one zero, as in DDPM.
+
+    Args:
+        features: length of the embedding, at least 2.
+        max_period: ratio of the highest to the lowest frequency.
+    Raises:
+        ConfigError: fewer than two features.
+    """
+
+    def __init__(self, features: int, *, max_period: float = 1e4):
+        if features < 2:
+            raise ConfigError(f"positional embedding: expected at least 2 features (channels, width), got {features}")
+        self.features = features
+        self.max_period = max_period
+
+    def __call__(self, c_noise: Float[Array, "b"]) -> Float[Array, "b features"]:
+        half = self.features // 2
+        w = jnp.exp(-math.log(self.max_period) / max(half - 1, 1) * jnp.arange(half, dtype=jnp.float32))
+        angle = c_noise.astype(jnp.float32)[:, None] * w
+        emb = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+        return jnp.pad(emb, ((0, 0), (0, self.features - 2 * half)))
+
+
+class FourierEmbedding(nnx.Module):
+    """emb(c) = [sin(2 pi W c), cos(2 pi W c)], W ~ N(0, scale^2) fixed (Song et al. 2021); features = 2 length.
+
+    W is a parameter, so that published weights can be loaded, but its gradient is stopped. Weight decay in the
+    optimizer would still shrink it: leave the path `.../frequencies` out of the decay.
+
+    The angle is 2 pi W c, about 1e3 for scale 16 and c = log 1e4, so float32 resolves it to about 1e-4.
+
+    Args:
+        length: number of frequencies.
+        scale: standard deviation of W, in cycles per unit of c_noise.
+    """
+
+    def __init__(self, length: int, *, scale: float = 16.0, rngs: nnx.Rngs):
+        self.features = 2 * length
+        self.frequencies = nnx.Param(scale * jax.random.normal(rngs.params(), (length,), jnp.float32))
+
+    def __call__(self, c_noise: Float[Array, "b"]) -> Float[Array, "b features"]:
+        w = jax.lax.stop_gradient(self.frequencies[...]).astype(jnp.float32)
+        angle = 2 * math.pi * c_noise.astype(jnp.float32)[:, None] * w
+        return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+# Name in a config -> (length, scale, rngs) -> embedding.
+EMBEDDINGS = {
+    "positional": lambda length, scale, rngs: PositionalEmbedding(length),
+    "fourier": lambda length, scale, rngs: FourierEmbedding(length, scale=scale, rngs=rngs),
+}
+
+
+class Conditioning(nnx.Module):
+    """temb = Dense(act(Dense(emb(c_noise)))) + class vector: what every block of a network reads. Always float32.
+
+    With classes, the table has one row more than there are classes. That last row is the null class of classifier-free
+    guidance (Ho and Salimans 2022), learned like the others: label -1 selects it for one example, `label=None` for all.
+
+    Args:
+        length: length of the noise embedding (twice that for Fourier features).
+        features: length of the result.
+        embedding: "positional" or "fourier".
+        fourier_scale: standard deviation of the Fourier frequencies; the positional embedding has none.
+        num_classes: 0 for a network without classes.
+    Raises:
+        ConfigError: unknown embedding; on a call, a label for a network without classes.
+    """
+
+    def __init__(
+        self, length: int, features: int, *, embedding: str, fourier_scale: float, num_classes: int, param_dtype, rngs
+    ):
+        if embedding not in EMBEDDINGS:
+            raise ConfigError(f"embedding: expected one of {', '.join(EMBEDDINGS)}, got {embedding!r}")
+        if num_classes < 0:
+            raise ConfigError(f"num_classes: expected 0 (no classes) or more, got {num_classes}")
+        options = dict(kernel_init=default_init(), dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
+        self.num_classes = num_classes
+        self.embedding = EMBEDDINGS[embedding](length, fourier_scale, rngs)
+        self.dense_1 = nnx.Linear(self.embedding.features, features, **options)
+        self.dense_2 = nnx.Linear(features, features, **options)
+        table = dict(dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
+        self.classes = nnx.Embed(num_classes + 1, features, **table) if num_classes else None
+
+    def __call__(self, c_noise: Float[Array, "b"], label: Int[Array, "b"] | None) -> Float[Array, "b features"]:
+        """A label of num_classes or more gives NaN: inside a compiled function nothing else can be said of it."""
+        temb = self.dense_2(nnx.swish(self.dense_1(self.embedding(c_noise))))
+        if self.classes is None:
+            if label is not None:
+                raise ConfigError(
+                    "label: this network has no classes (num_classes=0) but was called with labels; "
+                    "build it with num_classes, or call it with label=None"
+                )
+            return temb
+        if label is None:
+            label = jnp.full(c_noise.shape, -1)
+        return temb + self.classes(jnp.where(label < 0, self.num_classes, label))

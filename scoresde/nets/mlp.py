@@ -1,0 +1,112 @@
+"""A residual multilayer perceptron for vectors: points in the plane, function values, coefficients.
+
+    h   = Dense(x)
+    h   = h + Dense_0(dropout(act(Dense(act(h)) + Dense(act(temb)))))      depth times
+    out = Dense_0(act(h))
+
+`temb` is the embedding of the noise level (and of the class) as in `embedding`, `act` is swish, and a subscript 0 is
+initialization near zero, so that the network starts as the zero function, like the U-Net. There is no normalization:
+with preconditioning the input has unit variance, and the length of x is information.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ..errors import ConfigError
+from .blocks import linear
+from .embedding import Conditioning
+from .network import check_input
+
+
+class MLPBlock(nnx.Module):
+    """h + Dense_0(dropout(act(Dense(act(h)) + Dense(temb)))), where temb already went through `act`."""
+
+    def __init__(self, width: int, *, dropout: float, dtype, param_dtype, rngs: nnx.Rngs):
+        options = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.dense_1 = linear(width, width, **options)
+        self.dense_temb = linear(width, width, **options)
+        self.dropout = nnx.Dropout(dropout)  # no rngs: the key comes with the call
+        self.dense_2 = linear(width, width, scale=0.0, **options)
+
+    def __call__(
+        self, h: Float[Array, "b width"], temb: Float[Array, "b width"], *, key: PRNGKeyArray | None = None
+    ) -> Float[Array, "b width"]:
+        y = nnx.swish(self.dense_1(nnx.swish(h)) + self.dense_temb(temb))
+        return h + self.dense_2(self.dropout(y, deterministic=key is None, rngs=key))
+
+
+class MLP(nnx.Module):
+    """Residual perceptron; a state of any shape is flattened and restored.
+
+    Args:
+        shape: shape of one example.
+        width: features of every hidden layer.
+        depth: number of residual blocks.
+        embedding: "positional" or "fourier", of the noise label.
+        fourier_scale: standard deviation of the Fourier frequencies.
+        num_classes: 0 for a network without classes.
+        dropout: probability of dropping an activation inside a block.
+        dtype: of the computation. The embeddings and the output are float32 in any case.
+        param_dtype: of the parameters.
+    Raises:
+        ConfigError: an argument out of range.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        width: int = 128,
+        depth: int = 3,
+        embedding: str = "positional",
+        fourier_scale: float = 16.0,
+        num_classes: int = 0,
+        dropout: float = 0.0,
+        dtype=jnp.float32,
+        param_dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        problems = []
+        if width < 2 or depth < 1:
+            problems.append(f"mlp: expected width >= 2 and depth >= 1, got width {width} and depth {depth}")
+        if not 0 <= dropout < 1:
+            problems.append(f"mlp: expected 0 <= dropout < 1, got {dropout}")
+        if problems:
+            raise ConfigError(*problems)
+        options = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        size = math.prod(shape)
+        self.shape = tuple(shape)
+        self.dtype = dtype
+        self.conditioning = Conditioning(
+            width,
+            width,
+            embedding=embedding,
+            fourier_scale=fourier_scale,
+            num_classes=num_classes,
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )
+        self.dense_in = linear(size, width, **options)
+        self.blocks = nnx.List([MLPBlock(width, dropout=dropout, **options) for _ in range(depth)])
+        self.dense_out = linear(width, size, scale=0.0, **options)
+
+    def __call__(
+        self,
+        x: Float[Array, "b *x"],
+        c_noise: Float[Array, "b"],
+        label: Int[Array, "b"] | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "b *x"]:
+        """As every module of this room; see `network`."""
+        check_input(self.shape, x, c_noise)
+        keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
+        temb = nnx.swish(self.conditioning(c_noise, label)).astype(self.dtype)
+        h = self.dense_in(x.reshape(x.shape[0], -1).astype(self.dtype))
+        for block, key in zip(self.blocks, keys, strict=True):
+            h = block(h, temb, key=key)
+        return self.dense_out(nnx.swish(h)).reshape(x.shape).astype(jnp.float32)

@@ -1,0 +1,67 @@
+"""How far long work is: a bar on a terminal, plain lines elsewhere."""
+
+import math
+import sys
+import time
+
+
+class Progress:
+    """Steps/s, items/s and the time left: a bar on a terminal, plain lines elsewhere.
+
+    Args:
+      start, total: steps done before, and in all.
+      items: examples a step. unit: what a step is called.
+    """
+
+    def __init__(self, start: int, total: int, *, items: int, unit: str = "step"):
+        self._start, self._total, self._items, self._unit = start, total, items, unit
+        self._since = time.monotonic()
+        self._shown = -math.inf
+        self._bar = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(initial=start, total=total, unit=unit, dynamic_ncols=True)
+
+    def rate(self, step: int) -> float:
+        """Steps a second since the start, compilation left out: call `restart` after the first step."""
+        return (step - self._start) / max(time.monotonic() - self._since, 1e-9)
+
+    def restart(self, step: int) -> None:
+        self._start, self._since = step, time.monotonic()
+
+    def show(self, step: int, text: str) -> None:
+        """Report that `step` steps are done. Lines come at most once a second."""
+        rate = self.rate(step)
+        if self._bar is not None:
+            self._bar.n = step
+            self._bar.set_postfix_str(text)
+            self._bar.refresh()
+            return
+        if step < self._total and time.monotonic() - self._shown < 1:
+            return
+        self._shown = time.monotonic()
+        speed = f"{rate:.3g} {self._unit}s/s"
+        if self._items > 1:
+            speed += f"  {rate * self._items:.4g} images/s"
+        left = (self._total - step) / rate if rate else math.inf
+        print(f"{self._unit} {step}/{self._total}  {text}  {speed}  ETA {_clock(left)}", flush=True)
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        if self._bar is not None:
+            self._bar.write(text)
+        else:
+            print(text, flush=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _clock(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "unknown"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"

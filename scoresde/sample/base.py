@@ -1,0 +1,68 @@
+"""A sampler takes a process and a score from x_T at t_max to x at t_min. `sample` does it for many keys.
+
+`sample` ends with one denoising step, E[x_0 | x at t_min] by Tweedie's formula, as the published results do.
+`draw` leaves it out and tells how the solver fared.
+"""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from scoresde.score.base import AbstractScore, tweedie
+from scoresde.sde import AbstractSDE
+from scoresde.types import Key, State
+
+
+class Draw(eqx.Module):
+    """What a sampler returns. Under `vmap` every field has a leading batch axis."""
+
+    x: Float[Array, "*x"]  # x at t_min; NaN where the solver failed
+    nfe: Int[Array, ""]  # calls of the score
+    ok: Bool[Array, ""]  # the solver reached t_min and x is finite
+
+
+class AbstractSampler(eqx.Module):
+    @abc.abstractmethod
+    def __call__(self, sde: AbstractSDE, score: AbstractScore, x_T: State, *, key: Key) -> Draw:
+        """Take one example x_T from t_max to t_min."""
+
+
+@eqx.filter_jit
+def draw(sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, shape: tuple[int, ...], *, keys: Key) -> Draw:
+    """One example of `shape` per key of `keys` [num], from the prior to t_min, without the final denoising.
+
+    Example k depends on key k alone, not on its neighbours or their number.
+    """
+    return jax.vmap(lambda key: _draw_one(sampler, sde, score, shape, key))(keys)
+
+
+@eqx.filter_jit
+def denoised_draw(
+    sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, shape: tuple[int, ...], *, keys: Key
+) -> Draw:
+    """As `draw`, with x replaced by E[x_0 | x] at t_min: one more call of the score."""
+
+    def one(key: Key) -> Draw:
+        drawn = _draw_one(sampler, sde, score, shape, key)
+        return Draw(tweedie(sde, score, drawn.x, jnp.asarray(sde.t_min, drawn.x.dtype)), drawn.nfe + 1, drawn.ok)
+
+    return jax.vmap(one)(keys)
+
+
+def sample(
+    sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, shape: tuple[int, ...], *, num: int, key: Key
+) -> Float[Array, "num *shape"]:
+    """`num` samples of x_0, denoised at t_min; rows whose solver failed are NaN.
+
+    Sample k uses `fold_in(key, k)`, so the first samples stay the same when `num` grows.
+    """
+    keys = jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(num))
+    return denoised_draw(sampler, sde, score, tuple(shape), keys=keys).x
+
+
+def _draw_one(sampler, sde, score, shape, key) -> Draw:
+    prior_key, path_key = jax.random.split(key)
+    return sampler(sde, score, sde.sample_prior(shape, key=prior_key), key=path_key)

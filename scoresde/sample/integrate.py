@@ -1,0 +1,170 @@
+"""The reverse SDE and the probability-flow ODE, integrated by diffrax.
+
+    reverse SDE         dx = [f x - g^2 s(x, t)] dt + g dw        (Song et al. 2021, eq. 6, time running down)
+    probability flow    dx = [f x - g^2 s(x, t) / 2] dt           (Song et al. 2021, eq. 13)
+
+Both are solved forward in r = -t, from -t_max up to -t_min: some of diffrax's SDE solvers are wrong, without an
+error, when time runs down. Unlike t_max - t, this r keeps the relative precision of t next to t_min in float32.
+
+One example is one solve, so an adaptive solver chooses its steps per example and a failure stays in its own row.
+"""
+
+import abc
+from collections.abc import Callable
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from equinox import AbstractVar
+
+from scoresde.sample.base import AbstractSampler, Draw
+from scoresde.sample.grid import uniform_log_snr
+from scoresde.score.base import AbstractScore
+from scoresde.sde import AbstractSDE
+from scoresde.sde.base import check_parameters
+
+# A trained network needs some tens of steps; more than this means that the solver is stuck.
+_MAX_STEPS = 4096
+
+
+class AbstractStepping(eqx.Module):
+    """Where a solver steps: on a given grid, or where the error allows."""
+
+    max_steps: AbstractVar[int]
+
+    @abc.abstractmethod
+    def controller(self, sde: AbstractSDE) -> dfx.AbstractStepSizeController: ...
+
+    @abc.abstractmethod
+    def first_step(self, sde: AbstractSDE) -> float | None:
+        """The step to try first, from t_max down; None where the grid gives it."""
+
+
+class FixedGrid(AbstractStepping):
+    """Step to the times of `grid(sde, steps)`, one of `scoresde.sample.grid` or a function of the same kind."""
+
+    steps: int
+    grid: Callable = uniform_log_snr
+
+    @property
+    def max_steps(self) -> int:
+        return self.steps
+
+    def controller(self, sde: AbstractSDE) -> dfx.AbstractStepSizeController:
+        return dfx.StepTo(ts=-self.grid(sde, self.steps))
+
+    def first_step(self, sde: AbstractSDE) -> None:
+        return None
+
+    def __check_init__(self):
+        check_parameters("FixedGrid", steps=(self.steps, self.steps >= 1, "at least 1"))
+
+
+class Adaptive(AbstractStepping):
+    """Keep the error of each step below tolerance (1 + |x|), root mean square over the example."""
+
+    tolerance: float = 1e-5
+    max_steps: int = _MAX_STEPS
+
+    def controller(self, sde: AbstractSDE) -> dfx.AbstractStepSizeController:
+        return dfx.PIDController(rtol=self.tolerance, atol=self.tolerance)
+
+    def first_step(self, sde: AbstractSDE) -> float:
+        return 0.01 * (sde.t_max - sde.t_min)
+
+    def __check_init__(self):
+        check_parameters("Adaptive", tolerance=(self.tolerance, self.tolerance > 0, "tolerance > 0"))
+
+
+class ProbabilityFlow(AbstractSampler):
+    """Solve the probability-flow ODE from t_max to t_min.
+
+    Args:
+      solver: any explicit diffrax ODE solver.
+      stepping: `Adaptive(tolerance)` or `FixedGrid(steps, grid)`.
+    """
+
+    solver: dfx.AbstractSolver = dfx.Tsit5()
+    stepping: AbstractStepping = Adaptive()
+
+    def __call__(self, sde, score, x_T, *, key):
+        del key  # deterministic
+        return _solve(dfx.ODETerm(_probability_flow), self, sde, score, x_T)
+
+
+class ReverseSDE(AbstractSampler):
+    """Solve the reverse SDE from t_max to t_min.
+
+    Args:
+      solver: a diffrax SDE solver that is valid for additive noise: Euler (Euler-Maruyama), Heun, ShARK, SRA1, SlowRK.
+      stepping: `FixedGrid(steps, grid)`. Adaptive steps need a Brownian path that can be split, which this is not.
+    """
+
+    solver: dfx.AbstractSolver = dfx.Euler()
+    stepping: FixedGrid = FixedGrid(1000)
+
+    def __call__(self, sde, score, x_T, *, key):
+        # Fresh noise on each step. VirtualBrownianTree costs several times as much on a small network.
+        needs_levy_area = hasattr(self.solver, "minimal_levy_area")
+        path = dfx.UnsafeBrownianPath(
+            shape=jax.ShapeDtypeStruct(x_T.shape, x_T.dtype),
+            key=key,
+            levy_area=dfx.SpaceTimeLevyArea if needs_levy_area else dfx.BrownianIncrement,
+        )
+        terms = dfx.MultiTerm(dfx.ODETerm(_reverse_drift), dfx.ControlTerm(_diffusion, path))
+        return _solve(terms, self, sde, score, x_T)
+
+
+def _probability_flow(r, x, args):
+    """d x / d r of the probability flow, r = -t."""
+    sde, score = args
+    return 0.5 * sde.g2(-r) * score(x, -r) - sde.f(-r) * x
+
+
+def _reverse_drift(r, x, args):
+    sde, score = args
+    return sde.g2(-r) * score(x, -r) - sde.f(-r) * x
+
+
+def _diffusion(r, x, args):
+    sde, _ = args
+    return lx.DiagonalLinearOperator(jnp.broadcast_to(jnp.sqrt(sde.g2(-r)), x.shape).astype(x.dtype))
+
+
+def _solve(terms, sampler, sde: AbstractSDE, score: AbstractScore, x_T) -> Draw:
+    time_type = jnp.result_type(x_T.dtype, jnp.float32)  # never below float32
+    solution = dfx.diffeqsolve(
+        terms,
+        sampler.solver,
+        t0=-jnp.asarray(sde.t_max, time_type),
+        t1=-jnp.asarray(sde.t_min, time_type),
+        dt0=sampler.stepping.first_step(sde),
+        y0=x_T,
+        args=(sde, score),
+        stepsize_controller=sampler.stepping.controller(sde),
+        adjoint=dfx.ForwardMode(),
+        max_steps=sampler.stepping.max_steps,
+        throw=False,  # throwing gathers the whole batch on one device
+    )
+    x = solution.ys[-1]
+    # A fixed grid reports success with NaN, an adaptive one reports NaN as too many steps: look at x as well.
+    ok = (solution.result == dfx.RESULTS.successful) & jnp.all(jnp.isfinite(x))
+    return Draw(jnp.where(ok, x, jnp.nan), score_calls(sampler.solver, solution.stats["num_steps"]), ok)
+
+
+def score_calls(solver: dfx.AbstractSolver, num_steps):
+    """Calls of the vector field in `num_steps` steps, rejected ones included.
+
+    A Runge-Kutta method calls it once a stage; one whose last stage is the first of the next step ("FSAL") saves a call
+    a step after the first. Solvers without a tableau here (Euler) call it once.
+    """
+    tableau = getattr(solver, "tableau", None)
+    if tableau is None:
+        return num_steps
+    skipped = getattr(tableau, "ignore_stage_f", None)  # stages of a stochastic method that need no drift
+    stages = len(tableau.b_sol) - (0 if skipped is None else int(sum(skipped)))
+    if getattr(tableau, "fsal", False):
+        return (stages - 1) * num_steps + 1
+    return stages * num_steps

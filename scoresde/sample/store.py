@@ -1,0 +1,99 @@
+"""Many samples, one per seed, in bounded memory: drawn in batches, written as they come, continued where they stopped.
+
+    OUT/samples.npz     samples [N, *shape], seeds [N], ok [N]
+    OUT/.partial/       samples.npy, ok.npy and progress.json of a run that has not finished
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import zipfile
+
+import numpy as np
+
+from scoresde.errors import ConfigError
+
+
+class SampleStore:
+    """Rows on disk, filled from the front.
+
+    Args:
+      folder: OUT.
+      identity: JSON that tells these samples from others (seeds, sampler, checkpoint).
+      num, shape, dtype: of the whole array.
+
+    Raises:
+      ConfigError: the folder holds an unfinished run of another identity.
+    """
+
+    def __init__(self, folder: pathlib.Path, identity: dict, *, num: int, shape: tuple[int, ...], dtype):
+        self.folder, self._partial = pathlib.Path(folder), pathlib.Path(folder) / ".partial"
+        self._identity = json.loads(json.dumps(identity))
+        self.done = self._found()
+        mode = "r+" if self.done else "w+"
+        self._partial.mkdir(parents=True, exist_ok=True)
+        self._samples = self._map("samples", mode, (num, *shape), dtype)
+        self._ok = self._map("ok", mode, (num,), np.bool_)
+
+    def append(self, samples: np.ndarray, ok: np.ndarray) -> None:
+        """Write the next rows. They count once `progress.json` says so: a killed run repeats at most one batch."""
+        rows = slice(self.done, self.done + len(samples))
+        self._samples[rows], self._ok[rows] = samples, ok
+        self._samples.flush()
+        self._ok.flush()
+        self.done = rows.stop
+        scratch = self._partial / "progress.tmp"
+        scratch.write_text(json.dumps({"done": self.done, "identity": self._identity}))
+        os.replace(scratch, self._partial / "progress.json")
+
+    def first(self, num: int) -> np.ndarray:
+        """The first rows, for a look at them."""
+        return np.array(self._samples[:num])
+
+    def finish(self, seeds: np.ndarray) -> tuple[pathlib.Path, np.ndarray]:
+        """Put the parts into samples.npz, one file at a time. Returns its path and the flags `ok`."""
+        path, scratch = self.folder / "samples.npz", self.folder / ".samples.tmp"
+        ok = np.array(self._ok)
+        np.save(self._partial / "seeds.npy", seeds)
+        del self._samples, self._ok
+        with zipfile.ZipFile(scratch, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            for name in ("samples.npy", "seeds.npy", "ok.npy"):
+                archive.write(self._partial / name, name)
+        os.replace(scratch, path)
+        shutil.rmtree(self._partial)
+        return path, ok
+
+    def _found(self) -> int:
+        path = self._partial / "progress.json"
+        if not path.is_file():
+            return 0
+        progress = json.loads(path.read_text())
+        if progress["identity"] != self._identity:
+            different = [k for k in self._identity if progress["identity"].get(k) != self._identity[k]]
+            raise ConfigError(
+                f"{self.folder} holds {progress['done']} samples of another run ({', '.join(different)} differ); finish it "
+                f"with its own command, choose another --out, or delete {self._partial}"
+            )
+        return progress["done"]
+
+    def _map(self, name: str, mode: str, shape: tuple[int, ...], dtype) -> np.memmap:
+        return np.lib.format.open_memmap(self._partial / f"{name}.npy", mode=mode, dtype=dtype, shape=shape)
+
+
+def parse_seeds(text: str) -> np.ndarray:
+    """ "0-63" or "0,5,8-11" as an array; each seed once.
+
+    Raises:
+      ConfigError: anything else.
+    """
+    seeds = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            seeds += range(int(first), int(last or first) + 1)
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) != len(seeds) or max(seeds) >= 2**32:
+        raise ConfigError(f"--seeds: expected whole numbers below 2^32 such as 0-63 or 0,5,8-11, each once, got {text!r}")
+    return np.array(seeds, np.uint32)

@@ -1,0 +1,26 @@
+"""What is learned: scores, exact or from a network."""
+
+from scoresde.score.base import (
+    AbstractScore,
+    eps_from_score,
+    score_from_eps,
+    score_from_v,
+    score_from_x0,
+    tweedie,
+    v_from_score,
+    x0_from_score,
+)
+from scoresde.score.exact import GaussianScore, MixtureScore
+from scoresde.score.network import (
+    AbstractPreconditioning,
+    EDMPreconditioning,
+    EpsPreconditioning,
+    NetworkScore,
+    ScorePreconditioning,
+)
+
+__all__ = [
+    "AbstractScore", "GaussianScore", "MixtureScore", "NetworkScore",
+    "AbstractPreconditioning", "EDMPreconditioning", "EpsPreconditioning", "ScorePreconditioning",
+    "tweedie", "x0_from_score", "score_from_x0", "eps_from_score", "score_from_eps", "v_from_score", "score_from_v",
+]

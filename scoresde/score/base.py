@@ -1,0 +1,59 @@
+"""A score is a callable (x, t) -> grad log p_t(x), and the four ways to say the same thing.
+
+With x_t = alpha x_0 + sigma eps, Tweedie's formula ties them together (all at one x_t and t):
+
+    x_0   = (x_t + sigma^2 s) / alpha            posterior mean E[x_0 | x_t]
+    eps   = -sigma s
+    v     = alpha eps - sigma x_0                Salimans and Ho 2022, section 4
+    score = s
+
+Each conversion passes through the score. A round trip loses rounding only, also at t_min: sigma^2 s is subtracted
+from x_t as one term, never divided by sigma.
+"""
+
+import abc
+
+import equinox as eqx
+
+from scoresde.sde import AbstractSDE
+from scoresde.types import Scalar, State
+
+
+class AbstractScore(eqx.Module):
+    """s(x, t) = grad log p_t(x) for one example x and one time t."""
+
+    @abc.abstractmethod
+    def __call__(self, x: State, t: Scalar) -> State: ...
+
+
+def tweedie(sde: AbstractSDE, score: AbstractScore, x: State, t: Scalar) -> State:
+    """E[x_0 | x_t = x] = (x + sigma^2 s(x, t)) / alpha (Efron 2011)."""
+    return x0_from_score(sde, x, t, score(x, t))
+
+
+def x0_from_score(sde: AbstractSDE, x: State, t: Scalar, score: State) -> State:
+    return (x + sde.sigma(t) ** 2 * score) / sde.alpha(t)
+
+
+def score_from_x0(sde: AbstractSDE, x: State, t: Scalar, x0: State) -> State:
+    return (sde.alpha(t) * x0 - x) / sde.sigma(t) ** 2
+
+
+def eps_from_score(sde: AbstractSDE, x: State, t: Scalar, score: State) -> State:
+    return -sde.sigma(t) * score
+
+
+def score_from_eps(sde: AbstractSDE, x: State, t: Scalar, eps: State) -> State:
+    return -eps / sde.sigma(t)
+
+
+def v_from_score(sde: AbstractSDE, x: State, t: Scalar, score: State) -> State:
+    """v = alpha eps - sigma x_0 = -(sigma / alpha) (x + (alpha^2 + sigma^2) s)."""
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    return -(sigma / alpha) * (x + (alpha**2 + sigma**2) * score)
+
+
+def score_from_v(sde: AbstractSDE, x: State, t: Scalar, v: State) -> State:
+    """s = -(x + (alpha / sigma) v) / (alpha^2 + sigma^2)."""
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    return -(x + (alpha / sigma) * v) / (alpha**2 + sigma**2)

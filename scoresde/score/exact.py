@@ -1,0 +1,144 @@
+"""Scores known in closed form: the oracles that every sampler and likelihood is checked against.
+
+Data x_0 ~ sum_k w_k N(m_k, S_k) under x_t = alpha x_0 + sigma eps stays a Gaussian mixture:
+
+    p_t(x) = sum_k w_k N(x; alpha m_k, alpha^2 S_k + sigma^2 I)
+
+With S_k = Q diag(v) Q^T the covariance at t is Q diag(alpha^2 v + sigma^2) Q^T: one decomposition serves all t.
+The processes must have one alpha and one sigma for all coordinates.
+"""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from scoresde.errors import ConfigError
+from scoresde.score.base import AbstractScore
+from scoresde.sde import AbstractSDE
+from scoresde.types import Key, Scalar, State
+
+
+class GaussianScore(AbstractScore):
+    """s(x, t) = -Q [Q^T (x - alpha m) / (alpha^2 v + sigma^2)], the score of x_0 ~ N(m, Q diag(v) Q^T).
+
+    Args:
+      sde: the process, with one alpha and sigma for all coordinates.
+      mean: m, with the shape of a state. D is its number of elements.
+      covariance: [D, D], or [D] for a diagonal one, which costs O(D) a call.
+
+    Raises:
+      ConfigError: the covariance has another shape, is not symmetric or not positive semi-definite, or is not finite.
+    """
+
+    sde: AbstractSDE
+    mean: Float[Array, "*x"]
+    variances: Float[Array, " D"]
+    axes: Float[Array, "D D"] | None  # columns are eigenvectors; None means the coordinate axes
+
+    def __init__(self, sde: AbstractSDE, mean, covariance):
+        mean, covariance = np.asarray(mean, np.float64), np.asarray(covariance, np.float64)
+        variances, axes = _decompose(mean.size, covariance)
+        self.sde = sde
+        self.mean = jnp.asarray(mean, float)
+        self.variances = jnp.asarray(variances, float)
+        self.axes = None if axes is None else jnp.asarray(axes, float)
+
+    def __call__(self, x: State, t: Scalar) -> State:
+        whitened, variances = self._whiten(x, t)
+        direction = whitened / variances
+        return -(direction if self.axes is None else self.axes @ direction).reshape(jnp.shape(x))
+
+    def log_prob(self, x: State, t: Scalar) -> Scalar:
+        """log p_t(x) in nats."""
+        whitened, variances = self._whiten(x, t)
+        return -0.5 * jnp.sum(whitened**2 / variances + jnp.log(variances) + math.log(2 * math.pi))
+
+    def sample(self, t: Scalar, *, key: Key) -> State:
+        """One exact draw from p_t."""
+        _, variances = self._whiten(self.mean, t)
+        z = jnp.sqrt(variances) * jax.random.normal(key, variances.shape, variances.dtype)
+        z = z if self.axes is None else self.axes @ z
+        return self.sde.alpha(t) * self.mean + z.reshape(self.mean.shape)
+
+    def _whiten(self, x: State, t: Scalar) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
+        """The coordinates of x - alpha m along the eigenvectors, and their variances at t."""
+        alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
+        offset = jnp.ravel(x - alpha * self.mean)
+        offset = offset if self.axes is None else offset @ self.axes
+        return offset, alpha**2 * self.variances + sigma**2
+
+
+class MixtureScore(AbstractScore):
+    """The score of x_0 ~ sum_k w_k N(m_k, S_k): the component scores averaged by their responsibilities at (x, t).
+
+    Args:
+      sde: the process, with one alpha and sigma for all coordinates.
+      means: [K, *x]. covariances: [K, D, D], or [K, D] for diagonal ones. weights: [K], positive; normalised here.
+
+    Raises:
+      ConfigError: as GaussianScore; or the leading axes differ, or a weight is not positive.
+    """
+
+    components: GaussianScore  # every array with a leading axis K
+    log_weights: Float[Array, " K"]
+
+    def __init__(self, sde: AbstractSDE, means, covariances, weights):
+        means, covariances, weights = (np.asarray(a, np.float64) for a in (means, covariances, weights))
+        if weights.ndim != 1 or not len(means) == len(covariances) == len(weights):
+            raise ConfigError(
+                f"MixtureScore: expected K means, K covariances and weights [K], got shapes {means.shape}, "
+                f"{covariances.shape}, {weights.shape}"
+            )
+        if not (np.isfinite(weights).all() and (weights > 0).all()):
+            raise ConfigError(f"MixtureScore: weights must be positive and finite, got {weights.tolist()}")
+        parts = [GaussianScore(sde, mean, covariance) for mean, covariance in zip(means, covariances)]
+        arrays = [eqx.partition(part, eqx.is_array) for part in parts]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[array for array, _ in arrays])
+        self.components = eqx.combine(stacked, arrays[0][1])
+        self.log_weights = jnp.asarray(np.log(weights / weights.sum()), float)
+
+    def __call__(self, x: State, t: Scalar) -> State:
+        responsibilities = jax.nn.softmax(self._log_joint(x, t))
+        scores = self._each(lambda component: component(x, t))
+        return jnp.tensordot(responsibilities, scores, 1)
+
+    def log_prob(self, x: State, t: Scalar) -> Scalar:
+        """log p_t(x) in nats."""
+        return jax.nn.logsumexp(self._log_joint(x, t))
+
+    def sample(self, t: Scalar, *, key: Key) -> State:
+        """One exact draw from p_t."""
+        component_key, draw_key = jax.random.split(key)
+        k = jax.random.categorical(component_key, self.log_weights)
+        return self._each(lambda component: component.sample(t, key=draw_key))[k]
+
+    def _log_joint(self, x: State, t: Scalar) -> Float[Array, " K"]:
+        return self.log_weights + self._each(lambda component: component.log_prob(x, t))
+
+    def _each(self, function):
+        return eqx.filter_vmap(function, in_axes=(eqx.if_array(0),))(self.components)
+
+
+def _decompose(size: int, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Eigenvalues and eigenvectors of a covariance, in float64 on the host."""
+    if covariance.shape not in ((size,), (size, size)):
+        raise ConfigError(
+            f"covariance: expected shape ({size}, {size}) or ({size},) for a mean of {size} elements, "
+            f"got {covariance.shape}"
+        )
+    if not np.isfinite(covariance).all():
+        raise ConfigError("covariance: expected finite numbers, got NaN or infinity")
+    if covariance.ndim == 1:
+        variances, axes = covariance, None
+    else:
+        if not np.allclose(covariance, covariance.T, rtol=1e-6, atol=1e-12):
+            raise ConfigError("covariance: expected a symmetric matrix; symmetrise it with (S + S.T) / 2")
+        variances, axes = np.linalg.eigh((covariance + covariance.T) / 2)
+        variances = np.where(abs(variances) < 1e-12 * abs(variances).max(), 0.0, variances)  # rounding of eigh
+    if (variances < 0).any():
+        raise ConfigError(f"covariance: expected no negative eigenvalue, got {variances.min():.3g}")
+    return variances, axes

@@ -1,0 +1,124 @@
+"""A forward process is two formulas; everything else follows.
+
+    x_t | x_0 ~ N(alpha(t) x_0, sigma(t)^2 I),   t in [t_min, t_max]            (Song et al. 2021, eq. 29)
+
+    dx = f(t) x dt + g(t) dw,   f = d log alpha / dt,   g^2 = d sigma^2 / dt - 2 f sigma^2
+    lambda(t) = log-SNR = 2 log(alpha / sigma),         g^2 / sigma^2 = -d lambda / dt
+
+The state x is held in the coordinates in which the process is diagonal. For VP, VE and their like these are
+the pixels themselves. A coefficient is then one number, or one number per coordinate that broadcasts against x.
+
+Methods take one time t (a scalar) and one example x; `jax.vmap` gives the batch. Time is float32 by default and
+stays so whatever the network computes in.
+"""
+
+import abc
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from equinox import AbstractVar
+
+from scoresde.errors import ConfigError
+from scoresde.types import Coef, Key, Scalar, State
+
+# Halvings of [t_min, t_max] in `time_of_log_snr`: enough for the last bit of a float64 next to 1e-5.
+_BISECTIONS = 72
+
+
+class AbstractSDE(eqx.Module):
+    """x_t | x_0 ~ N(alpha x_0, sigma^2 I). A process gives `log_alpha` and `sigma`; the rest is derived here.
+
+    alpha is given by its logarithm because it may underflow float32; sigma directly because its relative precision
+    matters down to t_min.
+    """
+
+    t_min: AbstractVar[float]
+    t_max: AbstractVar[float]
+
+    @abc.abstractmethod
+    def log_alpha(self, t: Scalar) -> Coef:
+        """log alpha(t)."""
+
+    @abc.abstractmethod
+    def sigma(self, t: Scalar) -> Coef:
+        """sigma(t), the standard deviation of x_t given x_0."""
+
+    def alpha(self, t: Scalar) -> Coef:
+        """alpha(t), the factor of x_0 in the mean of x_t."""
+        return jnp.exp(self.log_alpha(t))
+
+    def log_sigma(self, t: Scalar) -> Coef:
+        return jnp.log(self.sigma(t))
+
+    def f(self, t: Scalar) -> Coef:
+        """Drift coefficient f = d log alpha / dt: the drift is f(t) x."""
+        return _derivative(self.log_alpha, t)
+
+    def g2(self, t: Scalar) -> Coef:
+        """Squared diffusion g^2 = d sigma^2/dt - 2 f sigma^2, written as -sigma^2 d lambda/dt: two terms of one sign,
+        so that nothing cancels in float32."""
+        return -(self.sigma(t) ** 2) * _derivative(self.log_snr, t)
+
+    def log_snr(self, t: Scalar) -> Coef:
+        """lambda(t) = 2 log(alpha / sigma); strictly decreasing in t."""
+        return 2 * (self.log_alpha(t) - self.log_sigma(t))
+
+    def time_of_log_snr(self, log_snr: Scalar) -> Scalar:
+        """The t in [t_min, t_max] with lambda(t) = log_snr; values outside the range give the nearer end.
+
+        Bisection, then one Newton step from the fixed root: it carries the derivative dt/dlambda = -sigma^2/g^2.
+        """
+        log_snr = _time(log_snr)
+        low = jnp.full_like(log_snr, self.t_min)
+        high = jnp.full_like(log_snr, self.t_max)
+
+        def halve(_, bracket):
+            low, high = bracket
+            middle = (low + high) / 2
+            noisier = self.log_snr(middle) < log_snr
+            return jnp.where(noisier, low, middle), jnp.where(noisier, middle, high)
+
+        low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, jax.lax.stop_gradient((low, high)))
+        root = jax.lax.stop_gradient((low + high) / 2)
+        newton = root - (self.log_snr(root) - log_snr) / jax.lax.stop_gradient(_derivative(self.log_snr, root))
+        return jnp.clip(newton, self.t_min, self.t_max)
+
+    def perturb(self, x0: State, t: Scalar, *, key: Key) -> tuple[State, State]:
+        """x_t = alpha x_0 + sigma z with z ~ N(0, I). Returns (x_t, z)."""
+        z = jax.random.normal(key, jnp.shape(x0), jnp.result_type(x0, float))
+        return self.alpha(t) * x0 + self.sigma(t) * z, z
+
+    def sample_prior(self, shape: tuple[int, ...], *, key: Key) -> State:
+        """x_T ~ N(0, sigma(t_max)^2 I), one example of the given shape."""
+        return self.sigma(_time(self.t_max)) * jax.random.normal(key, shape)
+
+    def log_prior(self, x: State) -> Scalar:
+        """log N(x; 0, sigma(t_max)^2 I) in nats. It stands for p_T, which also holds alpha(t_max) x_0."""
+        sigma = jnp.broadcast_to(self.sigma(_time(self.t_max)), jnp.shape(x))
+        return -0.5 * jnp.sum((x / sigma) ** 2 + 2 * jnp.log(sigma) + math.log(2 * math.pi))
+
+
+def _time(t) -> Scalar:
+    """t as a floating array: Python numbers and integers are accepted."""
+    return jnp.asarray(t, jnp.result_type(t, float))
+
+
+def _derivative(function, t: Scalar) -> Coef:
+    t = _time(t)
+    return jax.jvp(function, (t,), (jnp.ones_like(t),))[1]
+
+
+def check_parameters(name: str, **rules: tuple[float, bool, str]) -> None:
+    """Raise one ConfigError that lists every parameter breaking its rule.
+
+    `rules` maps a field to (value, holds, what is expected). A value that is not finite breaks every rule.
+    """
+    problems = [
+        f"{name}: {field} = {value!r}, expected {expected}"
+        for field, (value, holds, expected) in rules.items()
+        if not (math.isfinite(value) and holds)
+    ]
+    if problems:
+        raise ConfigError(*problems)

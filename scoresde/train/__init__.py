@@ -1,0 +1,24 @@
+"""Training by denoising score matching."""
+
+from scoresde.train.loop import averaged_score, fit
+from scoresde.train.loss import (
+    EDMWeighting,
+    Likelihood,
+    LogNormalSigma,
+    LowDiscrepancy,
+    Objective,
+    SigmaSquared,
+    Uniform,
+    UniformLogSNR,
+    denoising_score_matching,
+    half_sum,
+)
+from scoresde.train.run import Cadence, Run
+from scoresde.train.step import TrainState
+
+__all__ = [
+    "fit", "averaged_score", "TrainState", "Run", "Cadence",
+    "Objective", "denoising_score_matching", "half_sum",
+    "SigmaSquared", "Likelihood", "EDMWeighting",
+    "Uniform", "LowDiscrepancy", "UniformLogSNR", "LogNormalSigma",
+]

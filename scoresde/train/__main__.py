@@ -1,0 +1,116 @@
+"""`python -m scoresde.train`: train, draw, evaluate; run again to continue."""
+
+import importlib.metadata
+import pathlib
+import platform
+import sys
+
+import jax
+
+from scoresde.build import build_dataset, build_objective, build_optimizer, build_prepare, build_score
+from scoresde.config import differences, load_config, to_json
+from scoresde.door import Parser, add_distributed, connect, run
+from scoresde.errors import CheckpointError, ConfigError, DataError
+from scoresde.flows import draw_picture, evaluate
+from scoresde.train import Cadence, Run, averaged_score, fit
+from scoresde.train.loop import check_batch
+from scoresde.trained import Trained
+
+PACKAGES = ("scoresde", "jax", "jaxlib", "flax", "optax", "diffrax", "orbax-checkpoint")
+
+
+def main(arguments: list[str]) -> None:
+    parser = Parser("train", "Train a score network. The same command continues a run that was interrupted.")
+    parser.add_argument("--config", required=True, help="experiment file, such as configs/digits_vp.py")
+    parser.add_argument("--config.SECTION.FIELD", metavar="VALUE", dest="example", help="change a field of it")
+    parser.add_argument("--workdir", help="the run folder; default: runs/NAME_OF_CONFIG")
+    add_distributed(parser)
+    found = parser.parse(arguments)
+    config = load_config(found.config, found.overrides)
+    connect(found.distributed)
+    check_batch(config.training.batch_size, config.training.accumulation)
+    train(config, pathlib.Path(found.workdir or pathlib.Path("runs") / pathlib.Path(found.config).stem))
+
+
+def train(config, workdir: pathlib.Path) -> None:
+    """The whole line of one run: train, draw, evaluate."""
+    main_process = jax.process_index() == 0
+    dataset = build_dataset(config)
+    if len(dataset.train) < config.training.batch_size:
+        raise DataError(
+            f"{config.data.source}: {len(dataset.train)} training examples, fewer than "
+            f"training.batch_size = {config.training.batch_size}; lower it"
+        )
+    if config.model.num_classes and dataset.classes != config.model.num_classes:
+        raise ConfigError(
+            f"model.num_classes = {config.model.num_classes}: {config.data.source} has labels of {dataset.classes} classes"
+        )
+    score = build_score(config)
+    decays = tuple(config.training.ema)
+    if main_process:
+        devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), {jax.process_count()} process(es)"
+        print(f"{score.network.num_params:,} parameters, {len(dataset.train)} examples, {devices}, in {workdir}")
+
+    def trained(state) -> Trained:
+        return Trained(config, dataset, averaged_score(score, state), int(state.step), str(decays[0]))
+
+    def draw(state, path: pathlib.Path) -> None:
+        if main_process:  # every process holds the parameters; one picture is enough
+            draw_picture(trained(state), path)
+
+    cadence = Cadence(
+        log=config.training.log_every, checkpoint=config.training.checkpoint_every, sample=config.training.sample_every
+    )
+    meta = description(config, dataset)
+    with Run(workdir, meta=meta, accept=lambda stored: accept(stored, meta), cadence=cadence, draw=draw) as folder:
+        state = fit(
+            score,
+            dataset,
+            steps=config.training.steps,
+            batch_size=config.training.batch_size,
+            optimizer=build_optimizer(config),
+            objective=build_objective(config),
+            ema=decays,
+            accumulation=config.training.accumulation,
+            prepare=build_prepare(config, dataset),
+            seed=config.seed,
+            run=folder,
+        )
+        if config.evaluate.num and main_process:
+            print(evaluate(trained(state), num=config.evaluate.num, out=workdir / "evaluation"))
+    if main_process:
+        print(f"done: {workdir}")
+
+
+def description(config, dataset) -> dict:
+    """What is stored with every checkpoint beside the arrays."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "config": to_json(config),
+        "versions": versions | {"python": platform.python_version()},
+        # The stream is a pure function of (seed, step): with the step, this is the whole position in the data.
+        "data": {"fingerprint": dataset.fingerprint, "seed": config.seed, "batch_size": config.training.batch_size},
+        "devices": f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}",
+    }
+
+
+def accept(stored: dict, current: dict) -> None:
+    """Whether a checkpoint may be continued by this run.
+
+    Raises:
+      CheckpointError: the experiment or the data are not the same.
+    """
+    lines = differences(stored["config"], current["config"])
+    if stored["data"]["fingerprint"] != current["data"]["fingerprint"]:
+        lines.append(f"data were {stored['data']['fingerprint']}, are {current['data']['fingerprint']}")
+    if lines:
+        raise CheckpointError(
+            "the run folder holds another experiment: " + "; ".join(lines) + "; undo the change, or choose another --workdir"
+        )
+    for part in ("versions", "devices"):
+        if stored[part] != current[part]:
+            print(f"note: {part} changed from {stored[part]} to {current[part]}; not bit-identical", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run(main)

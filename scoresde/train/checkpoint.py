@@ -1,0 +1,189 @@
+"""Checkpoints: Orbax writes them, atomically and in the background; a CRC per leaf says whether they are whole.
+
+Orbax restores flipped bits without a word. So the CRC-32 of every leaf is stored beside it and checked on restore, and
+the newest checkpoint that passes is used. A damaged one is reported and set aside. If none passes, the run stops: it
+never starts again from zero by itself.
+
+    FOLDER/<step>/state   the arrays            FOLDER/<step>/meta   JSON: manifest, and what the caller adds
+    FOLDER/damaged/       what was set aside
+"""
+
+import logging
+import pathlib
+import shutil
+import zlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from jaxtyping import PyTree
+
+from scoresde.devices import on_host
+from scoresde.errors import CheckpointError, ResourceError
+
+_KEEP = 3  # the newest ones; older ones are deleted
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+      folder: created when the first one is saved.
+      report: takes one line of text about a damaged checkpoint.
+    """
+
+    def __init__(self, folder: pathlib.Path, report: Callable[[str], None] = print):
+        self.folder = pathlib.Path(folder).resolve()
+        self._report = report
+        self._manager = None
+        # Orbax logs each step and, after a failed restore, tracebacks of its own; what matters is reported here.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+
+    def steps(self) -> list[int]:
+        """Steps found on disk, newest first; they may be damaged."""
+        if not self.folder.is_dir():
+            return []
+        return sorted((int(path.name) for path in self.folder.iterdir() if path.name.isdigit()), reverse=True)
+
+    def save(self, step: int, state: PyTree, meta: dict) -> None:
+        """Start writing the state and return; the arrays may be donated afterwards.
+
+        Raises:
+          ResourceError: this or an earlier write failed (disk full, no permission).
+        """
+        meta = meta | {"manifest": manifest(state)}
+        try:
+            manager = self._open()
+            manager.check_for_errors()
+            arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+            manager.save(step, args=arguments, force=True)
+        except Exception as error:
+            raise _write_error(self.folder, error) from error
+
+    def wait(self) -> None:
+        """Return when all checkpoints are on disk. Raises ResourceError if one could not be written."""
+        if self._manager is not None:
+            try:
+                self._manager.wait_until_finished()
+                self._manager.check_for_errors()
+            except Exception as error:
+                raise _write_error(self.folder, error) from error
+
+    def close(self) -> None:
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
+
+    def restore(self, target: PyTree, *, accept: Callable[[dict], None], set_aside: bool) -> tuple[PyTree, dict] | None:
+        """The newest good (state, meta), or None where there is no checkpoint at all.
+
+        Args:
+          target: arrays or ShapeDtypeStructs with the shardings wanted; any number of devices.
+          accept: raises if the stored meta does not belong to this run; called before arrays are read.
+          set_aside: move damaged checkpoints to FOLDER/damaged, so that their steps can be written again.
+
+        Raises:
+          CheckpointError: none is good, or a good one does not fit the target.
+        """
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
+        damaged = []
+        for step in self.steps():
+            try:
+                state, meta = self._read(step, target, accept)
+                problem = None
+            except CheckpointError:
+                raise
+            except Exception as error:
+                problem = _first_line(error)
+            if _any_process(problem is not None):
+                damaged.append(step)
+                self._report(f"checkpoint at step {step} is damaged ({problem or 'on another process'})")
+                continue
+            if damaged:
+                self._report(f"using the checkpoint at step {step}")
+                if set_aside:
+                    self._set_aside(damaged)
+            return state, meta
+        if damaged:
+            raise CheckpointError(
+                f"no good checkpoint in {self.folder}: steps {damaged} are all damaged; restore the folder from a copy, "
+                "or choose another --workdir to start anew"
+            )
+        return None
+
+    def _read(self, step: int, target: PyTree, accept) -> tuple[PyTree, dict]:
+        # A manager of its own: one that has saved restores only what it saved.
+        with ocp.CheckpointManager(self.folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+            meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+            accept(meta)
+            _check_fit(step, target, meta["manifest"])
+            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+            state = manager.restore(step, args=arguments).state
+        stored, found = meta["manifest"], manifest(state)
+        broken = [path for path in stored if stored[path]["crc32"] != found[path]["crc32"]]
+        if broken:
+            raise ValueError(f"CRC-32 differs at {broken[0]}" + (f" and {len(broken) - 1} more" if broken[1:] else ""))
+        return state, meta
+
+    def _open(self) -> ocp.CheckpointManager:
+        if self._manager is None:
+            options = ocp.CheckpointManagerOptions(max_to_keep=_KEEP, cleanup_tmp_directories=True, create=True)
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+        return self._manager
+
+    def _set_aside(self, steps: list[int]) -> None:
+        self.close()
+        if jax.process_index() == 0:
+            for step in steps:
+                place = self.folder / "damaged" / str(step)
+                place.parent.mkdir(exist_ok=True)
+                shutil.rmtree(place, ignore_errors=True)
+                (self.folder / str(step)).rename(place)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("damaged checkpoints set aside")
+
+
+def manifest(state: PyTree) -> dict[str, dict]:
+    """Per leaf: CRC-32 of its bytes in C order, dtype, global shape. The same whatever the sharding."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    entries = {}
+    for path, leaf in leaves:
+        array = np.ascontiguousarray(on_host(leaf))
+        crc = zlib.crc32(array.reshape(-1).view(np.uint8))
+        entries[jax.tree_util.keystr(path)] = {"crc32": crc, "dtype": str(array.dtype), "shape": list(array.shape)}
+    return entries
+
+
+def _check_fit(step: int, target: PyTree, stored: dict[str, dict]) -> None:
+    """Orbax casts another dtype silently, and names missing leaves in a page of text."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(target)
+    wanted = {jax.tree_util.keystr(path): (str(leaf.dtype), list(leaf.shape)) for path, leaf in leaves}
+    for path in wanted.keys() | stored.keys():
+        want = wanted.get(path)
+        have = (stored[path]["dtype"], stored[path]["shape"]) if path in stored else None
+        if want != have:
+            raise CheckpointError(
+                f"checkpoint at step {step} does not fit: {path} is {have or 'absent'} there, {want or 'absent'} in this "
+                "run; use the configuration it was saved with, or another --workdir"
+            )
+
+
+def _any_process(flag: bool) -> bool:
+    """True if it is true on any process, so that all of them take the same checkpoint."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
+
+
+def _write_error(folder: pathlib.Path, error: Exception) -> ResourceError:
+    return ResourceError(
+        f"cannot write a checkpoint in {folder}: {_first_line(error)}; free space or permissions, then run the same "
+        "command again (earlier checkpoints are untouched)"
+    )

@@ -1,0 +1,196 @@
+"""Denoising score matching, in one line for all processes, weightings and laws of t.
+
+    loss = E_{t ~ law} E_{x_0, z}  w(t) |sigma(t) s(x_t, t) + z|^2,    x_t = alpha x_0 + sigma z     (Vincent 2011)
+
+| weighting     | w(t)                                           | what it minimises                              |
+|---------------|------------------------------------------------|------------------------------------------------|
+| SigmaSquared  | 1                                              | Song et al. 2021, eq. 7, lambda = sigma^2      |
+| Likelihood    | g^2 / (sigma^2 p(t))                           | 2 x a bound on -log p, whatever the law of t   |
+| EDMWeighting  | (alpha^2 c^2 + sigma^2) / (alpha^2 c^2)        | Karras et al. 2022, sec. 5 (c = sigma_data)    |
+
+p(t) is the density of the law of t. As g^2/sigma^2 = -d lambda/dt, the likelihood weighting is constant under
+`UniformLogSNR`: importance sampling with nothing to tabulate (Song, Durkan, Murray and Ermon 2021, eq. 12).
+
+A law of t is its quantile function; randomness comes as uniforms. Stratified uniforms (u + i/B) mod 1 share one u in
+a batch and cover [0, 1) evenly (Kingma et al. 2021, appendix I.1): less variance at no cost.
+"""
+
+import abc
+import math
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from scoresde.score.base import AbstractScore
+from scoresde.sde import AbstractSDE
+from scoresde.sde.base import check_parameters
+from scoresde.types import Coef, Key, Scalar, State
+
+
+class AbstractTimeLaw(eqx.Module):
+    """The law of t, given by how it takes uniforms, its quantile function and its density."""
+
+    @abc.abstractmethod
+    def uniform(self, *, batch_key: Key, key: Key, rank: Scalar) -> Scalar:
+        """u in [0, 1) for the example at `rank` = i / B of its batch. `batch_key` is shared by the batch."""
+
+    @abc.abstractmethod
+    def quantile(self, sde: AbstractSDE, u: Scalar) -> Scalar:
+        """t with P(time <= t) = u, or, for laws in noise level, P(time > t) = u."""
+
+    @abc.abstractmethod
+    def density(self, sde: AbstractSDE, t: Scalar) -> Scalar:
+        """p(t) on [t_min, t_max]."""
+
+
+def _stratified(batch_key: Key, rank: Scalar) -> Scalar:
+    return jnp.mod(jax.random.uniform(batch_key) + rank, 1.0)
+
+
+def _uniform_in_time(sde: AbstractSDE, u: Scalar) -> Scalar:
+    return sde.t_min + u * (sde.t_max - sde.t_min)
+
+
+class Uniform(AbstractTimeLaw):
+    """t ~ U[t_min, t_max], independent for each example (Song et al. 2021)."""
+
+    def uniform(self, *, batch_key, key, rank):
+        return jax.random.uniform(key)
+
+    def quantile(self, sde, u):
+        return _uniform_in_time(sde, u)
+
+    def density(self, sde, t):
+        return jnp.full_like(t, 1 / (sde.t_max - sde.t_min))
+
+
+class LowDiscrepancy(AbstractTimeLaw):
+    """t ~ U[t_min, t_max], stratified over the batch (Kingma et al. 2021, appendix I.1)."""
+
+    def uniform(self, *, batch_key, key, rank):
+        return _stratified(batch_key, rank)
+
+    def quantile(self, sde, u):
+        return _uniform_in_time(sde, u)
+
+    def density(self, sde, t):
+        return jnp.full_like(t, 1 / (sde.t_max - sde.t_min))
+
+
+class UniformLogSNR(AbstractTimeLaw):
+    """lambda(t) uniform between its two ends, stratified: p(t) = (g^2 / sigma^2) / (lambda(t_min) - lambda(t_max))."""
+
+    def uniform(self, *, batch_key, key, rank):
+        return _stratified(batch_key, rank)
+
+    def quantile(self, sde, u):
+        first, last = sde.log_snr(sde.t_min), sde.log_snr(sde.t_max)
+        return sde.time_of_log_snr(first + u * (last - first))
+
+    def density(self, sde, t):
+        return sde.g2(t) / sde.sigma(t) ** 2 / (sde.log_snr(sde.t_min) - sde.log_snr(sde.t_max))
+
+
+class LogNormalSigma(AbstractTimeLaw):
+    """log(sigma / alpha) ~ N(mean, std^2) cut off at t_min and t_max, stratified (Karras et al. 2022, table 1)."""
+
+    mean: float = -1.2
+    std: float = 1.2
+
+    def uniform(self, *, batch_key, key, rank):
+        return _stratified(batch_key, rank)
+
+    def quantile(self, sde, u):
+        first, last = self._ends(sde)
+        standard = jax.scipy.special.ndtri(first + u * (last - first))
+        return sde.time_of_log_snr(-2 * (self.mean + self.std * standard))
+
+    def density(self, sde, t):
+        first, last = self._ends(sde)
+        standard = (-sde.log_snr(t) / 2 - self.mean) / self.std
+        per_log_sigma = jnp.exp(-0.5 * standard**2) / (self.std * math.sqrt(2 * math.pi)) / (last - first)
+        return per_log_sigma * sde.g2(t) / sde.sigma(t) ** 2 / 2
+
+    def _ends(self, sde) -> tuple[Scalar, Scalar]:
+        """P(log(sigma / alpha) below its value) at t_min and at t_max."""
+        return tuple(
+            jax.scipy.special.ndtr((-sde.log_snr(t) / 2 - self.mean) / self.std) for t in (sde.t_min, sde.t_max)
+        )
+
+    def __check_init__(self):
+        check_parameters(
+            "LogNormalSigma",
+            mean=(self.mean, True, "a finite number"),
+            std=(self.std, self.std > 0, "std > 0"),
+        )
+
+
+class AbstractWeighting(eqx.Module):
+    @abc.abstractmethod
+    def __call__(self, sde: AbstractSDE, t: Scalar, density: Scalar) -> Coef:
+        """w(t) of |sigma s + z|^2, where `density` is p(t)."""
+
+
+class SigmaSquared(AbstractWeighting):
+    """w = 1."""
+
+    def __call__(self, sde, t, density):
+        return jnp.ones_like(t)
+
+
+class Likelihood(AbstractWeighting):
+    """w = g^2 / (sigma^2 p(t)): the mean is the integral of g^2 |s + z / sigma|^2 over t."""
+
+    def __call__(self, sde, t, density):
+        return sde.g2(t) / sde.sigma(t) ** 2 / density
+
+
+class EDMWeighting(AbstractWeighting):
+    """w = (alpha^2 c^2 + sigma^2) / (alpha^2 c^2): every noise level starts with the same loss."""
+
+    sigma_data: float = 0.5
+
+    def __call__(self, sde, t, density):
+        signal = (sde.alpha(t) * self.sigma_data) ** 2
+        return (signal + sde.sigma(t) ** 2) / signal
+
+    def __check_init__(self):
+        check_parameters("EDMWeighting", sigma_data=(self.sigma_data, self.sigma_data > 0, "sigma_data > 0"))
+
+
+def half_sum(x: State) -> Scalar:
+    """Half the sum over dimensions (Song et al. 2021 with reduce_mean = False)."""
+    return 0.5 * jnp.sum(x)
+
+
+class Objective(eqx.Module):
+    """What training minimises.
+
+    Attributes:
+      weighting, time_law: see the top of this file.
+      reduce: over the dimensions of one example, `jnp.mean` or `half_sum`.
+    """
+
+    weighting: AbstractWeighting = SigmaSquared()
+    time_law: AbstractTimeLaw = LowDiscrepancy()
+    reduce: Callable = eqx.field(default=jnp.mean, static=True)
+
+    def __call__(
+        self, score: AbstractScore, sde: AbstractSDE, x0: State, *, batch_key: Key, key: Key, rank: Scalar
+    ) -> Scalar:
+        """The loss of one example. `batch_key` is shared by the batch, `key` its own, `rank` its place i / B."""
+        time_key, noise_key = jax.random.split(key)
+        t = self.time_law.quantile(sde, self.time_law.uniform(batch_key=batch_key, key=time_key, rank=rank))
+        weight = self.weighting(sde, t, self.time_law.density(sde, t))
+        return denoising_score_matching(score, sde, x0, key=noise_key, weight=weight, time=t, reduce=self.reduce)
+
+
+def denoising_score_matching(
+    score: AbstractScore, sde: AbstractSDE, x0: State, *, key: Key, weight: Coef, time: Scalar, reduce=jnp.mean
+) -> Scalar:
+    """reduce(w |sigma s(x_t, t) + z|^2) of one example at one time (Vincent 2011)."""
+    x_t, z = sde.perturb(x0, time, key=key)
+    residual = sde.sigma(time) * score(x_t, time) + z
+    return reduce(weight * residual**2)

@@ -1,0 +1,156 @@
+"""One training step as one compiled program over a mesh of devices.
+
+    step_key = fold_in(root, step);  example i of the global batch uses fold_in(., i)
+    loss = mean_i objective(x0_i);  gradient;  optimizer;  averages
+
+Randomness depends on (seed, step, index in the batch) alone. More devices, processes or micro-batches change the order
+of a sum and nothing else.
+
+A step whose loss or gradient is not finite changes neither parameters, nor optimizer, nor averages. It is counted, and
+after `MAX_SKIPPED` in a row every further step is skipped as well, so that the state stays the last good one until the
+host looks. optax.apply_if_finite lets the bad update through in that case.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Int, PyTree, UInt32
+
+from scoresde.devices import shardings
+from scoresde.score.network import NetworkScore
+from scoresde.train.loss import Objective
+from scoresde.types import Key, State
+
+MAX_SKIPPED = 10
+
+
+class TrainState(eqx.Module):
+    """Everything a run needs to continue, and nothing else."""
+
+    step: Int[Array, ""]
+    params: PyTree[Array]
+    ema: dict[str, PyTree[Array]]  # by decay, such as "0.999"
+    opt_state: PyTree
+    key: UInt32[Array, " words"]  # the root key's data; never advanced
+    skipped: Int[Array, ""]  # steps skipped so far
+    skipped_in_a_row: Int[Array, ""]
+
+
+def init_state(params: PyTree, optimizer: optax.GradientTransformation, ema: tuple[float, ...], key: Key) -> TrainState:
+    """The state at step 0. Every leaf is a buffer of its own: donated buffers may not be shared."""
+    zero = jnp.zeros((), jnp.int32)
+    copy = lambda: jax.tree.map(jnp.copy, params)  # noqa: E731
+    return TrainState(
+        step=zero,
+        params=copy(),
+        ema={str(decay): copy() for decay in ema},
+        opt_state=optimizer.init(params),
+        key=jnp.copy(jax.random.key_data(key)),
+        skipped=jnp.copy(zero),
+        skipped_in_a_row=jnp.copy(zero),
+    )
+
+
+def with_params(score: NetworkScore, params: PyTree) -> NetworkScore:
+    """The same score with other parameters in its network."""
+    return dataclasses.replace(score, network=dataclasses.replace(score.network, params=params))
+
+
+def make_step(
+    score: NetworkScore,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    prepare: Callable[..., State],
+    accumulation: int,
+    mesh: Mesh,
+) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
+    """The compiled (state, batch) -> (state, metrics); the old state's buffers are reused.
+
+    Args:
+      score: its process, preconditioning and network; the parameters come from the state. If it has a label, each
+        example's own label is used.
+      prepare: (value, key=key) -> x0, one stored record to model coordinates, with its augmentation.
+      accumulation: micro-batches a step; the gradient is their mean.
+      mesh: with an axis "data", along which batches are split. The state is on every device.
+    """
+
+    on_cpu = jax.default_backend() == "cpu"
+
+    def example_loss(params, value, label, rank, key, batch_key):
+        data_key, dropout_key, loss_key = jax.random.split(key, 3)
+        label = None if score.label is None else label
+        model = dataclasses.replace(with_params(score, params), label=label, key=dropout_key)
+        x0 = prepare(value, key=data_key)
+        return objective(model, score.sde, x0, batch_key=batch_key, key=loss_key, rank=rank)
+
+    def batch_loss(params, micro_batch, batch_key):
+        losses = jax.vmap(example_loss, in_axes=(None, 0, 0, 0, 0, None))(params, *micro_batch, batch_key)
+        return jnp.mean(losses)
+
+    def gradient(state: TrainState, batch):
+        size = batch["label"].shape[0]
+        root = jax.random.wrap_key_data(state.key)
+        batch_key, example_key = jax.random.split(jax.random.fold_in(root, state.step))
+        index = jnp.arange(size)
+        keys = jax.vmap(lambda i: jax.random.fold_in(example_key, i))(index)
+        parts = (batch["value"], batch["label"], index / size, keys)
+        # Micro-batch a takes examples a, a + A, ...: each device keeps its own examples.
+        parts = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, accumulation, *x.shape[1:]), 0, 1), parts)
+
+        def part_gradient(part):
+            return jax.value_and_grad(batch_loss)(state.params, part, batch_key)
+
+        def add(total, part):
+            return jax.tree.map(jnp.add, total, part_gradient(part)), None
+
+        first, rest = jax.tree.map(lambda x: x[0], parts), jax.tree.map(lambda x: x[1:], parts)
+        total = part_gradient(first)
+        if on_cpu:  # XLA's CPU backend computes weight gradients some 50 times slower inside a loop
+            for a in range(accumulation - 1):
+                total, _ = add(total, jax.tree.map(lambda x: x[a], rest))
+        elif accumulation > 1:
+            total, _ = jax.lax.scan(add, total, rest)
+        return jax.tree.map(lambda x: x / accumulation, total)
+
+    def step(state: TrainState, batch):
+        loss, grads = gradient(state, batch)
+        norm = optax.tree.norm(grads)
+        good = jnp.isfinite(loss) & jnp.isfinite(norm) & (state.skipped_in_a_row < MAX_SKIPPED)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = {decay: _average(average, params, float(decay), state.step) for decay, average in state.ema.items()}
+        keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)  # noqa: E731
+        in_a_row = jnp.where(good, 0, state.skipped_in_a_row + 1)
+        new = TrainState(
+            step=state.step + 1,
+            params=keep(params, state.params),
+            ema=keep(ema, state.ema),
+            opt_state=keep(opt_state, state.opt_state),
+            key=state.key,
+            skipped=state.skipped + jnp.where(good, 0, 1),
+            skipped_in_a_row=in_a_row,
+        )
+        return new, {"loss": loss, "grad_norm": norm, "skipped": new.skipped, "skipped_in_a_row": in_a_row}
+
+    replicated, split = shardings(mesh)
+    # On the CPU, level 1 compiles several times faster and runs as fast.
+    options = {"xla_backend_optimization_level": 1} if on_cpu else None
+    return jax.jit(
+        step,
+        in_shardings=(replicated, split),
+        out_shardings=(replicated, replicated),
+        donate_argnums=0,
+        compiler_options=options,
+    )
+
+
+def _average(average, params, decay: float, step):
+    """EMA with the warm-up min(decay, (1 + n) / (10 + n)) of Song et al.'s PyTorch code: short runs need it."""
+    rate = 1 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda a, p: a + rate * (p - a), average, params)

@@ -1,0 +1,62 @@
+"""A trained score from its run folder: `config.json` and the newest good checkpoint. No Python file is executed."""
+
+import json
+import pathlib
+from typing import NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from scoresde.build import build_dataset, build_optimizer, build_score
+from scoresde.config import from_json, override
+from scoresde.data import Dataset
+from scoresde.errors import CheckpointError, ConfigError
+from scoresde.score import NetworkScore
+from scoresde.train import averaged_score
+from scoresde.train.checkpoint import Checkpoints
+from scoresde.train.step import init_state
+
+
+class Trained(NamedTuple):
+    config: ConfigDict
+    dataset: Dataset
+    score: NetworkScore  # with averaged parameters
+    step: int
+    ema: str
+
+
+def load_trained(workdir: str, *, ema: float | None = None, overrides: list[str] = ()) -> Trained:
+    """The score of a run, with the averaged parameters of decay `ema` (the first one if None).
+
+    Args:
+      overrides: `SECTION.FIELD=value` texts for sampling, likelihood, evaluate and data.
+
+    Raises:
+      ConfigError: no run there, or bad overrides. CheckpointError: no good checkpoint. DataError: see `load`.
+    """
+    folder = pathlib.Path(workdir)
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"--workdir: expected a run folder with config.json, got {folder}; train into it first")
+    try:
+        config = from_json(json.loads(path.read_text(encoding="utf-8")), where=str(path))
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path} is damaged ({error}); restore it, or run the training command again") from None
+    if fixed := [text for text in overrides if text.startswith(("sde.", "model.", "training.", "optim.", "seed"))]:
+        raise ConfigError(*(f"--config.{text}: a trained run keeps this as it was trained" for text in fixed))
+    override(config, list(overrides))
+
+    dataset, score = build_dataset(config), build_score(config)
+    optimizer, decays = build_optimizer(config), tuple(config.training.ema)
+    target = jax.eval_shape(lambda p: init_state(p, optimizer, decays, jax.random.key(0)), score.network.params)
+    target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=_here()), target)
+    restored = Checkpoints(folder / "checkpoints").restore(target, accept=lambda meta: None, set_aside=False)
+    if restored is None:
+        raise CheckpointError(f"no checkpoint in {folder / 'checkpoints'}; train first")
+    state, meta = restored
+    chosen = str(ema if ema is not None else decays[0])
+    return Trained(config, dataset, averaged_score(score, state, ema), meta["step"], chosen)
+
+
+def _here():
+    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

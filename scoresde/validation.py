@@ -1,0 +1,120 @@
+"""What a configuration must satisfy. All problems are found at once, one line each."""
+
+import difflib
+import math
+
+from ml_collections import ConfigDict
+
+from scoresde.build import build_sde, flatten, image_shape
+from scoresde.errors import ConfigError
+from scoresde.nets import check_image_size
+
+_CHOICES = {
+    "sde.name": ("vp", "subvp", "ve", "cosine", "karras"),
+    "model.name": ("unet", "mlp"),
+    "model.preconditioning": ("edm", "eps", "score"),
+    "model.embedding": ("positional", "fourier"),
+    "model.dtype": ("float32", "bfloat16"),
+    "model.param_dtype": ("float32", "bfloat16"),
+    "training.weighting": ("sigma2", "likelihood", "edm"),
+    "training.time_law": ("uniform", "low_discrepancy", "log_snr", "log_normal"),
+    "optim.optimizer": ("adam", "adamw"),
+    "sampling.sampler": ("reverse_sde", "probability_flow"),
+    "sampling.sde_solver": ("euler", "heun", "shark", "sra1", "slowrk"),
+    "sampling.ode_solver": ("tsit5", "dopri5", "dopri8", "heun", "euler"),
+    "sampling.grid": ("uniform", "log_snr", "karras"),
+}
+
+# Smallest value allowed, and whether it is allowed itself.
+_AT_LEAST = {
+    "seed": 0, "data.image_size": 0, "data.channels": 1, "data.levels": 0,
+    "model.dropout": 0, "model.num_classes": 0, "model.channels": 1, "model.multipliers": 1, "model.blocks": 1,
+    "model.attention": 1, "model.width": 2, "model.depth": 1,
+    "training.steps": 1, "training.batch_size": 1, "training.accumulation": 1, "training.ema": 0,
+    "training.log_every": 1, "training.checkpoint_every": 1, "training.sample_every": 1,
+    "optim.beta1": 0, "optim.beta2": 0, "optim.weight_decay": 0, "optim.warmup": 0, "optim.decay_steps": 0, "optim.grad_clip": 0,
+    "sampling.steps": 1, "sampling.ode_steps": 0, "sampling.num": 1, "sampling.batch_size": 1,
+    "likelihood.probes": 0, "likelihood.dequantizations": 1, "likelihood.batch_size": 1, "evaluate.num": -1,
+}  # fmt: skip
+_POSITIVE = (
+    "model.sigma_data", "model.fourier_scale", "optim.learning_rate", "optim.eps", "training.log_normal_std",
+    "sampling.tolerance", "likelihood.tolerance",
+)  # fmt: skip
+_BELOW_ONE = ("model.dropout", "training.ema", "optim.beta1", "optim.beta2", "sampling.tolerance", "likelihood.tolerance")
+
+
+
+def validate(config: ConfigDict) -> list[str]:
+    """What is wrong with the values, one line each; [] if nothing."""
+    flat, problems = flatten(config), []
+    for name, value in flat.items():
+        values = value if isinstance(value, tuple) else (value,)
+        numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+        expected = None
+        if name in _CHOICES and value not in _CHOICES[name]:
+            near = difflib.get_close_matches(str(value), _CHOICES[name], 1, cutoff=0.0)
+            expected = f"one of {', '.join(_CHOICES[name])}; did you mean {near[0]}?"
+        elif not all(map(math.isfinite, numbers)):
+            expected = "a finite number"
+        elif name in _AT_LEAST and any(v < _AT_LEAST[name] for v in numbers):
+            expected = f"at least {_AT_LEAST[name]}"
+        elif name in _POSITIVE and any(v <= 0 for v in numbers):
+            expected = "a number above 0"
+        elif name in _BELOW_ONE and any(v >= 1 for v in numbers):
+            expected = "less than 1"
+        if expected:
+            problems.append(f"{name} = {value!r}: expected {expected}")
+    return problems + _validate_together(config, broken={problem.split(" = ")[0] for problem in problems})
+
+
+def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
+    """Rules between fields; a rule is left out while a field of it is broken by itself."""
+
+    def sound(*names: str) -> bool:
+        return not broken & set(names)
+
+    problems = _validate_sde(config) if not any(name.startswith("sde.") for name in broken) else []
+    shape = image_shape(config)
+    size, steps, c = "data.image_size", "training.steps", config
+    if sound(size, "model.name", "model.multipliers") and c.model.name == "unet":
+        if len(shape) == 1:
+            problems.append("model.name = 'unet': expected images, but data.image_size = 0; use model.name = 'mlp'")
+        else:
+            problems += [f"{size}: {text}" for text in check_image_size(shape[:2], len(c.model.multipliers))]
+    if c.data.random_flip and len(shape) == 1:
+        problems.append("data.random_flip = True: expected images, but data.image_size = 0")
+    if c.data.levels == 1:
+        problems.append("data.levels = 1: expected at least 2 grey levels, or 0 for continuous values")
+    if c.data.uniform_dequantization and not c.data.levels:
+        problems.append("data.uniform_dequantization = True: expected integer data, but data.levels = 0")
+    batch, parts = c.training.batch_size, c.training.accumulation
+    if sound("training.batch_size", "training.accumulation") and batch % parts:
+        problems.append(
+            f"training.batch_size = {batch}: expected a multiple of training.accumulation = {parts}; "
+            f"nearest: {_nearest(batch, parts)}"
+        )
+    if not c.training.ema:
+        problems.append("training.ema = (): expected at least one decay, such as (0.999,)")
+    if sound(steps, "optim.decay_steps") and 0 < c.optim.decay_steps < max(c.training.steps, c.optim.warmup + 1):
+        problems.append(
+            f"optim.decay_steps = {c.optim.decay_steps}: expected 0 or at least training.steps = {c.training.steps} and "
+            f"more than optim.warmup = {c.optim.warmup}; the learning rate is 0 from there on"
+        )
+    if c.optim.optimizer == "adam" and c.optim.weight_decay:
+        problems.append("optim.weight_decay: adam has none; use optim.optimizer = 'adamw'")
+    if c.sampling.ode_solver == "euler" and not c.sampling.ode_steps:
+        problems.append("sampling.ode_solver = 'euler' has no error estimate: give sampling.ode_steps > 0, or tsit5")
+    return problems
+
+
+def _validate_sde(config: ConfigDict) -> list[str]:
+    try:  # the process itself knows what it takes
+        build_sde(config)
+    except ConfigError as error:
+        return [f"sde: {problem}" for problem in error.problems]
+    return []
+
+
+def _nearest(value: int, unit: int) -> str:
+    below = value // unit * unit
+    return f"{below} or {below + unit}" if below else f"{unit}"
