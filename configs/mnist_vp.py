@@ -10,11 +10,13 @@ def get_config():
     c = default()
     c.data.source, c.data.image_size, c.data.channels, c.data.levels = "npz:mnist.npz", 28, 1, 256
     c.data.uniform_dequantization = True
-    c.model.sigma_data = 0.6
+    c.model.sigma_data, c.model.dropout = 0.6, 0.05
     c.model.channels, c.model.multipliers, c.model.blocks, c.model.attention = 32, (1, 2, 2), 1, (7,)
-    c.training.steps, c.training.batch_size, c.training.ema = 20_000, 128, (0.999,)
+    c.training.weighting, c.training.time_law = "edm", "log_normal"
+    c.training.log_normal_mean, c.training.log_normal_std = -1.5, 1.6
+    c.training.steps, c.training.batch_size, c.training.ema = 20_000, 64, (0.999,)
     c.training.log_every, c.training.checkpoint_every, c.training.sample_every = 50, 500, 1000
-    c.optim.learning_rate, c.optim.warmup = 1e-3, 200
+    c.optim.learning_rate, c.optim.warmup = 2e-3, 200
     c.sampling.steps, c.sampling.grid = 250, "log_snr"
     c.likelihood.tolerance, c.likelihood.batch_size, c.evaluate.num = 1e-4, 64, 256
     return c

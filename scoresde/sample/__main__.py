@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
         trained = _with_label(trained, found.label)
     out = pathlib.Path(found.out or pathlib.Path(found.workdir) / f"samples_{trained.config.sampling.sampler}")
 
-    failed = draw_to(trained, seeds, out, label=found.label)
+    failed = draw_to(trained, seeds, out)
     if failed and not found.keep_going:
         shown = ", ".join(map(str, failed[:10])) + (f" and {len(failed) - 10} more" if failed[10:] else "")
         raise NumericError(

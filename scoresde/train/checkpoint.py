@@ -8,9 +8,11 @@ never starts again from zero by itself.
     FOLDER/damaged/       what was set aside
 """
 
+import functools
 import logging
 import pathlib
 import shutil
+import sys
 import zlib
 from collections.abc import Callable
 
@@ -88,6 +90,7 @@ class Checkpoints:
           CheckpointError: none is good, or a good one does not fit the target.
         """
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
+        _silence_late_callbacks()
         damaged = []
         for step in self.steps():
             try:
@@ -150,8 +153,8 @@ def manifest(state: PyTree) -> dict[str, dict]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     entries = {}
     for path, leaf in leaves:
-        array = np.ascontiguousarray(on_host(leaf))
-        crc = zlib.crc32(array.reshape(-1).view(np.uint8))
+        array = on_host(leaf)
+        crc = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
         entries[jax.tree_util.keystr(path)] = {"crc32": crc, "dtype": str(array.dtype), "shape": list(array.shape)}
     return entries
 
@@ -179,7 +182,20 @@ def _any_process(flag: bool) -> bool:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
+    return lines[0][:120]
+
+
+@functools.cache  # once
+def _silence_late_callbacks() -> None:
+    """When a restore fails, tensorstore's threads report to an event loop that is closed by then: pages of tracebacks
+    that mean nothing. They come through `sys.excepthook`."""
+    before = sys.excepthook
+
+    def hook(kind, value, trace):
+        if str(value) != "Event loop is closed":
+            before(kind, value, trace)
+
+    sys.excepthook = hook
 
 
 def _write_error(folder: pathlib.Path, error: Exception) -> ResourceError:

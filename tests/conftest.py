@@ -1,0 +1,31 @@
+"""What every test runs under. The environment is set before jax is imported.
+
+- XLA optimises at level 1 and compiled programs are kept on disk: the tests spend their time compiling.
+- jaxtyping and beartype check the annotations of the package on every call, with int allowed where float is asked (PEP 484).
+"""
+
+import os
+from pathlib import Path
+
+_FLAG = "--xla_backend_optimization_level"
+if _FLAG not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=1".strip()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+import beartype  # noqa: E402
+import jaxtyping  # noqa: E402
+
+typechecker = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
+jaxtyping.install_import_hook("scoresde", "conftest.typechecker")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+
+@pytest.fixture
+def x64():
+    """float64 for one test."""
+    with jax.enable_x64(True):
+        yield

@@ -1,0 +1,144 @@
+"""The plan of the house: what may import what, how long a file may grow, and that what is announced exists."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "scoresde"
+FILES = sorted(ROOT.rglob("*.py"))
+
+# From the ground up. A room imports from its own rung and from those below.
+LADDER = [
+    {"types", "errors", "devices", "progress", "overrides"},
+    {"sde"},
+    {"score", "nets"},
+    {"sample", "likelihood", "guide"},
+    {"train", "evaluate", "data"},
+    {"scoresde"},  # the public nouns
+    {"build"},
+    {"validation"},
+    {"config"},
+    {"trained"},
+    {"flows"},
+    {"door", "__main__"},
+]
+# Where two rooms share a rung, this is all they may take from each other.
+NEIGHBOURS = {("errors", "types"), ("likelihood", "sample"), ("guide", "sample")}
+
+THIRD_PARTIES = {
+    "diffrax": {"sample", "likelihood", "build.py"},  # build names its solvers
+    "lineax": {"sample", "likelihood"},
+    "flax": {"nets"},
+    "optax": {"train", "build.py"},
+    "orbax": {"train/checkpoint.py"},
+    "ml_collections": {"config.py", "overrides.py", "validation.py", "build.py", "trained.py", "door.py", "__main__.py"},
+    "tensorflow_datasets": {"data"},
+    "tensorflow": {"data"},
+    "grain": {"data"},
+}
+
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def room(parts: tuple[str, ...]) -> str:
+    """The room of a module from its dotted path below scoresde: a door is a room of its own."""
+    if parts and parts[-1] in ("__main__", "door"):
+        return parts[-1]
+    return parts[0] if parts else "scoresde"
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return room(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def rung(name: str) -> int:
+    levels = [level for level, rooms in enumerate(LADDER) if name in rooms]
+    assert levels, f"{name} is not in the plan: give it a rung"
+    return levels[0]
+
+
+def imports(path: Path):
+    """Dotted names of all imports of a file, those within functions too; `from a import b` gives a.b as well."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = ("scoresde", *path.relative_to(ROOT).parts[:-1])
+            above = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            origin = ".".join(part for part in (above, node.module) if part)
+            yield origin
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def allowed(importer: str, imported: str) -> bool:
+    if importer == imported:
+        return True
+    if rung(importer) == rung(imported):
+        # `python -m` doors may use the shared door, and a sampler's neighbours the sampler.
+        return (importer, imported) in NEIGHBOURS | {("__main__", "door")}
+    return rung(importer) > rung(imported)
+
+
+@each_file
+def test_imports_go_down_the_ladder(path):
+    importer = room_of(path)
+    for name in imports(path):
+        parts = tuple(name.split("."))
+        if parts[0] != "scoresde" or len(parts) == 1:
+            continue
+        imported = room(parts[1:])
+        if any(imported in rooms for rooms in LADDER):
+            assert allowed(importer, imported), f"{importer} imports {name}, which is above or beside it"
+        else:
+            # `from scoresde import VP`: the public nouns stand above the rooms they come from.
+            assert rung(importer) > rung("scoresde"), f"{importer} imports {name} from the top; name its room"
+
+
+@each_file
+def test_third_parties_stay_in_their_rooms(path):
+    place = path.relative_to(ROOT)
+    homes = {place.as_posix(), place.parts[0], place.name if place.name in ("door.py", "__main__.py") else ""}
+    for name in imports(path):
+        party = name.split(".")[0]
+        assert party not in THIRD_PARTIES or homes & THIRD_PARTIES[party], f"{place} imports {party}"
+
+
+@each_file
+def test_files_and_functions_are_short(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 300, "one idea per file: split it"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = node.end_lineno - node.lineno + 1
+            assert length <= 60, f"{node.name} has {length} lines"
+
+
+@each_file
+def test_files_say_what_they_are_for(path):
+    vague = {"utils", "util", "helpers", "helper", "manager", "common", "misc"}
+    assert not vague & set(path.relative_to(ROOT).with_suffix("").parts)
+    if path.read_text().strip():
+        assert ast.get_docstring(ast.parse(path.read_text())), "the module docstring states the idea"
+
+
+PACKAGES = [path for path in FILES if path.name == "__init__.py"]
+
+
+@pytest.mark.parametrize("path", PACKAGES, ids=lambda path: room_of(path))
+def test_announced_names_exist(path):
+    module = importlib.import_module(".".join(("scoresde", *path.relative_to(ROOT).parts[:-1])))
+    announced = getattr(module, "__all__", [])
+    assert len(announced) == len(set(announced))
+    for name in announced:
+        assert hasattr(module, name), f"{module.__name__}.__all__ names {name}"
+
+
+def test_the_ladder_itself_holds():
+    """The rules bite: the steps that the plan forbids are forbidden."""
+    for importer, imported in [("sde", "score"), ("sample", "likelihood"), ("score", "nets"), ("train", "data"), ("likelihood", "train")]:
+        assert not allowed(importer, imported)
+    for importer, imported in [("likelihood", "sample"), ("evaluate", "likelihood"), ("__main__", "config"), ("build", "data")]:
+        assert allowed(importer, imported)

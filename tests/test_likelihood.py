@@ -1,0 +1,233 @@
+"""The likelihood: exact densities recovered, honest error bars, and bits/dim of distributions known by hand."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from inventory import SDES
+from oracles import mixture, wide_gaussian
+
+from scoresde.errors import ConfigError
+from scoresde.likelihood import bits_per_dim, dequantized_log_likelihood, log_likelihood, mean_and_error
+from scoresde.score import AbstractScore, GaussianScore
+from scoresde.sde import VE, VP
+
+every_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
+
+
+def with_exact_prior(sde, score, result):
+    """log p with the exact density of x_T in the prior's place, and the difference, which is the prior's mismatch."""
+    t_max = jnp.asarray(sde.t_max, result.latent.dtype)
+    exact = jax.vmap(lambda x: score.log_prob(x, t_max))(result.latent)
+    prior = jax.vmap(sde.log_prior)(result.latent)
+    return result.log_prob - prior + exact, prior - exact
+
+
+@eqx.filter_jit
+def draws(score, t, count, seed=0):
+    return jax.vmap(lambda key: score.sample(t, key=key))(jax.random.split(jax.random.key(seed), count))
+
+
+# Exact densities
+
+
+# Mean of log prior - log p_T in nats, 5-D mixture: how far the prior is from p_T (VP: alpha(1) = 0.0066). An upper bound each.
+MISMATCH = {"VP": 1e-2, "SubVP": 1e-2, "VE": 1e-1, "Cosine": 1e-2, "Karras": 1e-1}
+
+
+@every_sde
+@pytest.mark.parametrize("seed", [0, 1])
+def test_log_likelihood_of_a_mixture_is_exact(sde, seed, x64, record_property):
+    score, t_min = mixture(sde, seed), jnp.asarray(sde.t_min)
+    x = draws(score, t_min, 8)
+    result = log_likelihood(sde, score, x, key=jax.random.key(0), probes=None, tolerance=1e-6)
+    assert result.ok.all() and np.all(result.standard_error == 0)
+    log_prob, mismatch = with_exact_prior(sde, score, result)
+    exact = jax.vmap(lambda x: score.log_prob(x, t_min))(x)
+    # A hundred times the tolerance of a step: some 50 steps whose errors add up, and a score of size 1 / sigma(t_min).
+    np.testing.assert_allclose(log_prob, exact, atol=1e-4, rtol=0)
+    [name] = [key for key, value in SDES.items() if value is sde]
+    figures = dict(error=float(abs(log_prob - exact).max()), mismatch=float(jnp.mean(mismatch)), nfe=int(result.nfe.max()))
+    record_property("figures", figures)
+    print(name, figures)
+    assert abs(figures["mismatch"]) < MISMATCH[name]
+
+
+@every_sde
+def test_log_likelihood_in_3072_dimensions(sde):
+    score, t_min = wide_gaussian(sde), jnp.float32(sde.t_min)
+    x = draws(score, t_min, 1)
+    result = log_likelihood(sde, score, x, key=jax.random.key(0), probes=None, tolerance=1e-5)
+    assert result.ok.all()
+    log_prob, mismatch = with_exact_prior(sde, score, result)
+    with jax.enable_x64(True):
+        exact = wide_gaussian(sde).log_prob(jnp.asarray(np.asarray(x[0], np.float64)), float(t_min))
+    error = abs(float(log_prob[0]) - float(exact)) / (3072 * np.log(2))
+    print(type(sde).__name__, dict(bits_per_dim=error, mismatch=float(mismatch[0]), nfe=int(result.nfe[0])))
+    # Float32: sums of 3072 terms, and some 100 steps of tolerance 1e-5 a coordinate or, for the sum, 1e-5 of itself.
+    assert error < 2e-5
+
+
+def test_a_change_of_scale_moves_log_prob_by_its_log_jacobian(x64):
+    """VE knows no unit: 3 x under 3 sigma has the density of x under sigma, less D log 3."""
+    sde, scaled = VE(), VE(sigma_min=0.03, sigma_max=150.0)
+    means, x = np.array([0.3, -0.2, 1.0]), jnp.array([[0.1, 0.2, -0.4]])
+    small, large = GaussianScore(sde, means, np.full(3, 0.2)), GaussianScore(scaled, 3 * means, np.full(3, 1.8))
+    key = jax.random.key(0)
+    one = log_likelihood(sde, small, x, key=key, probes=None, tolerance=1e-8)
+    other = log_likelihood(scaled, large, 3 * x, key=key, probes=None, tolerance=1e-8)
+    # A hundred times the tolerance.
+    np.testing.assert_allclose(other.log_prob, one.log_prob - 3 * np.log(3), atol=1e-6)
+    np.testing.assert_allclose(other.latent, 3 * one.latent, rtol=1e-6)
+
+
+# Probes
+
+
+@pytest.fixture(scope="module")
+def probed():
+    """200 repetitions of 32 probes at one point of a correlated Gaussian, and its exact trace."""
+    rng = np.random.default_rng(0)
+    factor = rng.normal(size=(6, 6))
+    sde = VP(t_min=1e-2)
+    score = GaussianScore(sde, np.zeros(6), factor @ factor.T / 6 + 0.05 * np.eye(6))
+    x = draws(score, jnp.float32(sde.t_min), 1)
+    exact = log_likelihood(sde, score, x, key=jax.random.key(0), probes=None, tolerance=1e-4)
+    many = log_likelihood(sde, score, jnp.repeat(x, 200, 0), key=jax.random.key(1), probes=32, tolerance=1e-4)
+    assert exact.ok.all() and many.ok.all()
+    return sde, score, x, exact, many
+
+
+def test_probes_are_unbiased(probed):
+    *_, exact, many = probed
+    mean, error = mean_and_error(many.log_prob)
+    assert error > 1e-3  # there is something to average
+    # Four standard errors of the mean over 6400 probes: one seed in 16 000 would fail.
+    assert abs(mean - float(exact.log_prob[0])) < 4 * error
+
+
+def test_the_standard_error_is_honest(probed):
+    *_, exact, many = probed
+    inside = np.asarray(abs(many.log_prob - exact.log_prob[0]) < 1.96 * many.standard_error)
+    print("coverage of the 95 % interval", inside.mean())
+    # Student's t with 31 degrees of freedom covers 94 %; 200 repetitions tell it to 1.7 %.
+    assert 0.90 <= inside.mean() <= 0.99
+    # Their mean square is the variance over repetitions: to sqrt(2 / 200) = 10 %, three times that.
+    assert float(jnp.mean(many.standard_error**2)) == pytest.approx(float(jnp.var(many.log_prob, ddof=1)), rel=0.3)
+
+
+def test_one_probe_has_no_error_bar_and_the_key_decides(probed):
+    sde, score, x, exact, _ = probed
+    run = lambda seed: log_likelihood(sde, score, x, key=jax.random.key(seed), probes=1, tolerance=1e-4)  # noqa: E731
+    first, again, other = run(0), run(0), run(1)
+    assert np.isnan(first.standard_error).all() and first.ok.all()
+    np.testing.assert_array_equal(first.log_prob, again.log_prob)
+    assert abs(first.log_prob - other.log_prob).max() > 1e-3
+    # The point's own path does not depend on the probe, but for the steps: ten times the tolerance.
+    np.testing.assert_allclose(first.latent, exact.latent, atol=1e-3)
+
+
+def test_a_probe_is_exact_where_the_jacobian_is_diagonal():
+    """e . J e = tr J for Rademacher e and diagonal J: any probe gives the exact trace, and no spread."""
+    sde = VP(t_min=1e-3)
+    score = GaussianScore(sde, np.zeros(4), np.array([0.1, 0.5, 1.0, 2.0]))
+    x, key = draws(score, jnp.float32(sde.t_min), 3), jax.random.key(0)
+    exact = log_likelihood(sde, score, x, key=key, probes=None)
+    for probes in (1, 3):
+        probed = log_likelihood(sde, score, x, key=key, probes=probes)
+        # Ten times the tolerance 1e-5: the steps may differ.
+        np.testing.assert_allclose(probed.log_prob, exact.log_prob, atol=1e-4)
+        np.testing.assert_allclose(probed.latent, exact.latent, atol=1e-4)
+    np.testing.assert_allclose(probed.standard_error, 0, atol=1e-4)
+
+
+# One example never touches another
+
+
+@pytest.mark.parametrize("probes", [None, 2])
+def test_failures_and_neighbours(probes):
+    sde = VP()
+    score = mixture(sde)
+    x = draws(score, jnp.float32(sde.t_min), 8)
+    run = lambda x: log_likelihood(sde, score, x, key=jax.random.key(3), probes=probes, tolerance=1e-4)  # noqa: E731
+    clean, spoiled = run(x), run(x.at[5, 2].set(jnp.nan))
+    assert clean.ok.all()
+    np.testing.assert_array_equal(spoiled.ok, np.arange(8) != 5)
+    assert np.isnan(spoiled.log_prob[5])
+    others = np.arange(8) != 5
+    np.testing.assert_array_equal(spoiled.log_prob[others], clean.log_prob[others])
+    np.testing.assert_array_equal(spoiled.nfe[others], clean.nfe[others])
+    # One bad row must not hold the batch until the step limit.
+    assert spoiled.nfe[5] < 10 * clean.nfe.max()
+    if probes is None:  # no keys: order and number of neighbours are free
+        order = np.array([3, 0, 7, 1, 6, 2, 5, 4])
+        np.testing.assert_array_equal(run(x[order]).log_prob, clean.log_prob[order])
+    # Example k has key k whatever follows. Rounding of another batch size may change steps: ten times the tolerance.
+    np.testing.assert_allclose(run(x[:3]).log_prob, clean.log_prob[:3], atol=1e-3)
+
+
+class Counted(AbstractScore):
+    inner: AbstractScore
+    run: object = eqx.field(static=True)
+
+    def __call__(self, x, t):
+        jax.debug.callback(self.run)
+        return self.inner(x, t)
+
+
+def test_nfe_is_the_number_of_calls():
+    calls, sde = [], VE()
+    score = mixture(sde)
+    x = draws(score, jnp.float32(sde.t_min), 1)
+    for probes in (None, 1, 4):
+        calls.clear()
+        result = log_likelihood(sde, Counted(score, lambda: calls.append(1)), x, key=jax.random.key(0), probes=probes)
+        jax.block_until_ready(result)
+        jax.effects_barrier()
+        assert result.ok.all() and int(result.nfe[0]) == len(calls) > 20
+
+
+# Bits
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_a_uniform_density_costs_log2_of_its_levels(levels):
+    """v + u uniform on [0, L): density 2^-D on [-1, 1]^D, log-Jacobian D log(2 / L); 1 on [0, 1]^D and D log(1 / L)."""
+    D = 12
+    for width in (2.0, 1.0):
+        bits = bits_per_dim(jnp.array([-D * np.log(width)]), D * np.log(width / levels), D)
+        np.testing.assert_allclose(bits, np.log2(levels), rtol=1e-6)  # float32
+
+
+def test_dequantized_log_likelihood_is_that_of_the_encoded_draw():
+    sde = VP(t_min=1e-2)
+    score = GaussianScore(sde, np.zeros(3), np.full(3, 0.3))
+    values, seen = jnp.array([[0, 3, 7], [1, 1, 6]]), []
+
+    def encode(v, u):
+        jax.debug.callback(lambda v, u: seen.append((np.asarray(v), np.asarray(u))), v, u)
+        return 2 * (v + u) / 8 - 1
+
+    keys = jax.random.split(jax.random.key(0), 2)
+    result = dequantized_log_likelihood(sde, score, values, encode, keys=keys, probes=None, tolerance=1e-5)
+    jax.effects_barrier()
+    [(v, u)] = seen
+    np.testing.assert_array_equal(v, values)
+    assert np.all((u >= 0) & (u < 1)) and len(np.unique(u)) == 6
+    plain = log_likelihood(sde, score, jnp.asarray(2 * (v + u) / 8 - 1), key=keys[0], probes=None, tolerance=1e-5)
+    np.testing.assert_allclose(result.log_prob, plain.log_prob, atol=1e-4)  # ten times the tolerance
+
+
+def test_mean_and_error():
+    mean, error = mean_and_error([1.0, 2.0, 3.0, 6.0])
+    assert mean == 3.0 and error == pytest.approx(np.sqrt(14 / 3 / 4), rel=1e-6)
+    assert np.isnan(mean_and_error([1.0])[1])
+
+
+@pytest.mark.parametrize("fields, words", [(dict(probes=0), "probes = 0"), (dict(tolerance=0.0), "tolerance > 0")])
+def test_wrong_arguments_are_refused(fields, words):
+    sde = VP()
+    with pytest.raises(ConfigError) as caught:
+        log_likelihood(sde, mixture(sde), jnp.zeros((1, 5)), key=jax.random.key(0), **fields)
+    assert words in str(caught.value)
