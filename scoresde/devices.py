@@ -51,4 +51,4 @@ def padded(array: np.ndarray, size: int) -> np.ndarray:
 def batch_for_devices(batch_size: int, num: int) -> int:
     """The batch size to use for `num` examples: no larger than needed, and divided by the devices of this process."""
     count = jax.local_device_count()
-    return -(-min(batch_size, num) // count) * count
+    return -(-max(min(batch_size, num), 1) // count) * count

@@ -7,6 +7,7 @@ import argparse
 import difflib
 import errno
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -17,6 +18,12 @@ EPILOG = (
     "exit codes: 0 ok, 2 usage or config, 3 data, 4 checkpoint, 5 numeric, 6 resource, 7 distributed, "
     "75 interrupted and resumable"
 )
+
+
+_CANNOT_WRITE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO,
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+)  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -95,6 +102,7 @@ def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -
     """Run a command and leave with its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     code, error = 0, None
+    signal.signal(signal.SIGTERM, _stop)
     try:
         main(arguments)
     except BaseException as raised:  # KeyboardInterrupt and SystemExit as well
@@ -105,6 +113,11 @@ def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -
     if error is not None and _process_count() > 1:
         os._exit(code)  # a process that dies in order keeps its peers waiting for minutes
     sys.exit(code)
+
+
+def _stop(_number, _frame):
+    """SIGTERM where nothing else handles it (training does): leave at once; the same command continues or repeats."""
+    raise Interrupted("interrupted; run the same command again")
 
 
 def _report(error: BaseException, *, debug: bool) -> int:
@@ -130,7 +143,7 @@ def _known(error: BaseException) -> ScoreSDEError:
         known = ResourceError(
             f"out of memory ({text[:160]}); lower the batch size, raise training.accumulation, or use model.dtype=bfloat16"
         )
-    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+    elif isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
         known = ResourceError(f"{error.strerror}: {error.filename}; free space or choose another folder")
     else:
         known = ScoreSDEError(f"unexpected {type(error).__name__}: {text[:300]}; run with --debug for the traceback")

@@ -4,14 +4,17 @@ Both go in batches of one shape, split over the devices of this process.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
+import zlib
 from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from scoresde.build import build_sampler
 from scoresde.data.picture import save_picture
@@ -52,10 +55,11 @@ def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]
     size = batch_for_devices(config.sampling.batch_size, len(seeds))
     label = None if trained.score.label is None else int(trained.score.label)
     identity = {
-        "seeds": f"{len(seeds)}: {seeds[0]}..{seeds[-1]}, sum {int(seeds.sum(dtype=np.uint64))}",
-        "sampling": config.sampling.to_dict(),
+        "seeds": f"{len(seeds)} with CRC-32 {zlib.crc32(seeds.tobytes())}",
+        "sampling": {k: v for k, v in config.sampling.items() if k not in ("num", "batch_size")},
         "step": trained.step,
         "ema": trained.ema,
+        "parameters": functools.reduce(lambda crc, a: zlib.crc32(a.tobytes(), crc), _leaves(trained.score), 0),
         "label": label,
     }
     dtype = np.asarray(dataset.decode(np.zeros(1, np.float32))).dtype
@@ -81,6 +85,10 @@ def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]
         f"solver ok for {int(ok.sum())} of {len(ok)}\nwrote {path}" + (f" and {out / 'grid.png'}" if pictured else "")
     )
     return [int(seed) for seed in seeds[~ok]]
+
+
+def _leaves(score) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(score.network.params)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +145,7 @@ def data_likelihood(trained: Trained, *, split: str, num: int, nats: bool) -> Da
     draws = options.dequantizations if dataset.levels else 1
     rows = {name: np.zeros((total, draws), kind) for name, kind in _ROWS.items()}
     trained = trained._replace(score=local_copy(trained.score))
-    progress = Progress(0, total * draws, items=1, unit="likelihood")
+    progress = Progress(0, -(-total // jax.process_count()) * draws, items=1, unit="likelihood")
     done = 0
     for index, values, score in _batches(trained, source, total, options.batch_size):
         for k in range(draws):
@@ -147,6 +155,9 @@ def data_likelihood(trained: Trained, *, split: str, num: int, nats: bool) -> Da
             done += len(index)
             progress.show(done, f"NFE {rows['nfe'][index, k].mean():.1f}")
     progress.close()
+    if jax.process_count() > 1:  # each process filled its own rows of zeros
+        rows = {name: multihost_utils.process_allgather(part).sum(axis=0) for name, part in rows.items()}
+        rows["ok"] = rows["ok"].astype(bool)
     return _summary(trained, split, rows)
 
 
@@ -154,12 +165,13 @@ _ROWS = {"log_prob": np.float32, "standard_error": np.float32, "nfe": np.int32, 
 
 
 def _batches(trained: Trained, source, total: int, batch_size: int) -> Iterator[tuple]:
-    """(indices, records padded to one shape, score): by class where the score takes labels."""
-    labels = source.rows(np.arange(total))[1]
+    """(indices, records padded to one shape, score) of this process's share; by class where the score takes labels."""
+    mine = np.arange(jax.process_index(), total, jax.process_count())
+    labels = source.rows(mine)[1]
     classes = [None] if trained.score.label is None else np.unique(labels)
-    size = batch_for_devices(batch_size, total)
+    size = batch_for_devices(batch_size, len(mine))
     for label in classes:
-        members = np.arange(total) if label is None else np.flatnonzero(labels == label)
+        members = mine if label is None else mine[labels == label]
         score = trained.score if label is None else dataclasses.replace(trained.score, label=jnp.asarray(label))
         for first in range(0, len(members), size):
             index = members[first : first + size]
@@ -201,8 +213,12 @@ def _summary(trained: Trained, split: str, rows: dict) -> DataLikelihood:
 
 
 def evaluate(trained: Trained, *, num: int, out: pathlib.Path) -> str:
-    """Likelihood of the first `num` test records (-1: all) into OUT/evaluation.json; returns it as text."""
+    """Likelihood of the first `num` test records (-1: all) into OUT/evaluation.json; returns it as text.
+
+    To be called on every process: they share the work, and the first one writes.
+    """
     result = data_likelihood(trained, split="test", num=num, nats=True)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_text(json.dumps(result.report, indent=1) + "\n")
+    if jax.process_index() == 0:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "evaluation.json").write_text(json.dumps(result.report, indent=1) + "\n")
     return result.text()

@@ -25,7 +25,7 @@ def apply(config: ConfigDict, path: str, text: str) -> str | None:
         return f"--config.{path}: this is a section; set one of its fields: {', '.join(node.keys())}"
     try:
         value = _parse(text, node, path)
-    except (ValueError, SyntaxError, TypeError):
+    except (ValueError, SyntaxError, TypeError, OverflowError):  # int(inf) overflows
         return f"--config.{path}: expected {_kind(node)} such as {node!r}, got {text!r}"
     with parent.ignore_type():
         parent[fields[-1]] = value

@@ -41,11 +41,13 @@ class Progress:
         if step < self._total and time.monotonic() - self._shown < 1:
             return
         self._shown = time.monotonic()
+        if not rate:  # the first step: its time was compilation
+            print(f"{self._unit} {step}/{self._total}  {text}", flush=True)
+            return
         speed = f"{rate:.3g} {self._unit}s/s"
         if self._items > 1:
             speed += f"  {rate * self._items:.4g} images/s"
-        left = (self._total - step) / rate if rate else math.inf
-        print(f"{self._unit} {step}/{self._total}  {text}  {speed}  ETA {_clock(left)}", flush=True)
+        print(f"{self._unit} {step}/{self._total}  {text}  {speed}  ETA {_clock((self._total - step) / rate)}", flush=True)
 
     def say(self, text: str) -> None:
         """A line of its own."""
@@ -60,8 +62,6 @@ class Progress:
 
 
 def _clock(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "unknown"
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"

@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from scoresde.build import build_dataset, build_optimizer, build_score
-from scoresde.config import from_json, override
+from scoresde.config import differences, from_json, override, to_json
 from scoresde.data import Dataset
 from scoresde.errors import CheckpointError, ConfigError
 from scoresde.score import NetworkScore
@@ -39,9 +39,13 @@ def load_trained(workdir: str, *, ema: float | None = None, overrides: list[str]
     if not path.is_file():
         raise ConfigError(f"--workdir: expected a run folder with config.json, got {folder}; train into it first")
     try:
-        config = from_json(json.loads(path.read_text(encoding="utf-8")), where=str(path))
-    except json.JSONDecodeError as error:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(stored, dict):
+            raise ValueError("expected an object of sections")
+    except ValueError as error:  # of JSON, or of UTF-8
         raise ConfigError(f"{path} is damaged ({error}); restore it, or run the training command again") from None
+    config = from_json(stored, where=str(path))
+    written = to_json(config)
     if fixed := [text for text in overrides if text.startswith(("sde.", "model.", "training.", "optim.", "seed"))]:
         raise ConfigError(*(f"--config.{text}: a trained run keeps this as it was trained" for text in fixed))
     override(config, list(overrides))
@@ -50,12 +54,19 @@ def load_trained(workdir: str, *, ema: float | None = None, overrides: list[str]
     optimizer, decays = build_optimizer(config), tuple(config.training.ema)
     target = jax.eval_shape(lambda p: init_state(p, optimizer, decays, jax.random.key(0)), score.network.params)
     target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=_here()), target)
-    restored = Checkpoints(folder / "checkpoints").restore(target, accept=lambda meta: None, set_aside=False)
+    checkpoints = Checkpoints(folder / "checkpoints")
+    restored = checkpoints.restore(target, accept=lambda meta: _accept(meta, written, path), set_aside=False)
     if restored is None:
         raise CheckpointError(f"no checkpoint in {folder / 'checkpoints'}; train first")
     state, meta = restored
-    chosen = str(ema if ema is not None else decays[0])
-    return Trained(config, dataset, averaged_score(score, state, ema), meta["step"], chosen)
+    chosen = ema if ema is not None else decays[0]
+    return Trained(config, dataset, averaged_score(score, state, chosen), meta["step"], str(chosen))
+
+
+def _accept(meta: dict, written: dict, path: pathlib.Path) -> None:
+    """The checkpoint must be of the experiment in config.json: another SDE would draw wrong samples without a word."""
+    if lines := differences(to_json(from_json(meta["config"])), written):
+        raise CheckpointError(f"{path} is not of its checkpoints: {'; '.join(lines)}; undo the change")
 
 
 def _here():

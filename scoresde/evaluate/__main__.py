@@ -15,8 +15,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--ema", type=float, help="decay of the averaged parameters; default: the first of training.ema")
     parser.add_argument("--out", help="folder; default: WORKDIR/evaluation")
     found = parser.parse(arguments)
-    if found.num == 0:
-        raise ConfigError("--num: expected at least 1, or -1 for all, got 0")
+    if found.num < -1 or found.num == 0:
+        raise ConfigError(f"--num: expected at least 1, or -1 for all, got {found.num}")
     out = pathlib.Path(found.out or pathlib.Path(found.workdir) / "evaluation")
     trained = load_trained(found.workdir, ema=found.ema, overrides=found.overrides)
     print(evaluate(trained, num=found.num, out=out))

@@ -5,7 +5,7 @@ import pathlib
 
 from scoresde.config import override
 from scoresde.door import Parser, run
-from scoresde.errors import NumericError
+from scoresde.errors import ConfigError, NumericError
 from scoresde.flows import data_likelihood
 from scoresde.trained import load_trained
 
@@ -23,6 +23,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--out", help="default: WORKDIR/likelihood_SPLIT")
     parser.add_argument("--keep-going", "--keep_going", action="store_true", help="exit 0 even if a solver failed")
     found = parser.parse(arguments)
+    if found.num < -1 or found.num == 0:
+        raise ConfigError(f"--num: expected at least 1, or -1 for all, got {found.num}")
 
     trained = load_trained(found.workdir, ema=found.ema, overrides=found.overrides)
     flags = {name: getattr(found, name) for name in ("probes", "dequantizations", "tolerance")}

@@ -18,10 +18,10 @@ from jaxtyping import Array, Float
 from scoresde.likelihood.flow import LogLikelihood, log_likelihood_of_keys
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
-from scoresde.types import Key
+from scoresde.types import Keys
 
 
-def bits_per_dim(log_prob: Float[Array, "*N"], log_jacobian: float, dimensions: int) -> Float[Array, "*N"]:
+def bits_per_dim(log_prob: Float[Array, "*N"] | float, log_jacobian: float, dimensions: int) -> Float[Array, "*N"] | float:
     """-(log p_x + log |det dx/dv|) / (D log 2), from nats."""
     return -(log_prob + log_jacobian) / (dimensions * math.log(2))
 
@@ -36,7 +36,7 @@ def mean_and_error(values) -> tuple[float, float]:
 
 @eqx.filter_jit
 def dequantized_log_likelihood(
-    sde: AbstractSDE, score: AbstractScore, values, encode, *, keys: Key, probes: int | None, tolerance: float
+    sde: AbstractSDE, score: AbstractScore, values, encode, *, keys: Keys, probes: int | None, tolerance: float
 ) -> LogLikelihood:
     """log p_x(encode(v, u)) for integers v: [N, *x], one draw of u per key.
 

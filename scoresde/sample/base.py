@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from scoresde.score.base import AbstractScore, tweedie
 from scoresde.sde import AbstractSDE
-from scoresde.types import Key, State
+from scoresde.types import Key, Keys, State
 
 
 class Draw(eqx.Module):
@@ -31,7 +31,7 @@ class AbstractSampler(eqx.Module):
 
 
 @eqx.filter_jit
-def draw(sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, shape: tuple[int, ...], *, keys: Key) -> Draw:
+def draw(sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, shape: tuple[int, ...], *, keys: Keys) -> Draw:
     """One example of `shape` per key of `keys` [num], from the prior to t_min, without the final denoising.
 
     Example k depends on key k alone, not on its neighbours or their number.
@@ -41,13 +41,15 @@ def draw(sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, shape
 
 @eqx.filter_jit
 def denoised_draw(
-    sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, shape: tuple[int, ...], *, keys: Key
+    sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, shape: tuple[int, ...], *, keys: Keys
 ) -> Draw:
     """As `draw`, with x replaced by E[x_0 | x] at t_min: one more call of the score."""
 
     def one(key: Key) -> Draw:
         drawn = _draw_one(sampler, sde, score, shape, key)
-        return Draw(tweedie(sde, score, drawn.x, jnp.asarray(sde.t_min, drawn.x.dtype)), drawn.nfe + 1, drawn.ok)
+        x0 = tweedie(sde, score, drawn.x, jnp.asarray(sde.t_min, drawn.x.dtype))
+        ok = drawn.ok & jnp.all(jnp.isfinite(x0))
+        return Draw(jnp.where(ok, x0, jnp.nan), drawn.nfe + 1, ok)
 
     return jax.vmap(one)(keys)
 

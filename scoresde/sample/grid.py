@@ -4,12 +4,13 @@ They hold for every process: the ones in noise level go through the log-SNR lamb
 A sampler takes any such function.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from scoresde.sde import AbstractSDE
 
-Grid = Float[Array, " steps+1"]
+Grid = Float[Array, " points"]
 
 # Karras et al. 2022, eq. 5.
 _RHO = 7.0
@@ -23,13 +24,13 @@ def uniform(sde: AbstractSDE, steps: int) -> Grid:
 def uniform_log_snr(sde: AbstractSDE, steps: int) -> Grid:
     """Equal steps in lambda (Lu et al. 2022, DPM-Solver)."""
     first, last = sde.log_snr(sde.t_max), sde.log_snr(sde.t_min)
-    return _with_ends(sde, sde.time_of_log_snr(jnp.linspace(first, last, steps + 1)))
+    return _with_ends(sde, jax.vmap(sde.time_of_log_snr)(jnp.linspace(first, last, steps + 1)))
 
 
 def karras(sde: AbstractSDE, steps: int) -> Grid:
     """Equal steps in (sigma / alpha)^(1/7), sigma / alpha = exp(-lambda / 2) (Karras et al. 2022, eq. 5, rho = 7)."""
     roots = jnp.linspace(*(jnp.exp(-sde.log_snr(t) / (2 * _RHO)) for t in (sde.t_max, sde.t_min)), steps + 1)
-    return _with_ends(sde, sde.time_of_log_snr(-2 * _RHO * jnp.log(roots)))
+    return _with_ends(sde, jax.vmap(sde.time_of_log_snr)(-2 * _RHO * jnp.log(roots)))
 
 
 def _with_ends(sde: AbstractSDE, t: Grid) -> Grid:

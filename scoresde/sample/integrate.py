@@ -27,6 +27,8 @@ from scoresde.sde.base import check_parameters
 
 # A trained network needs some tens of steps; more than this means that the solver is stuck.
 _MAX_STEPS = 4096
+# Of the range of t. NaN shortens every step: give up here, not after all steps, for which the whole batch would wait.
+_MIN_STEP = 1e-10
 
 
 class AbstractStepping(eqx.Module):
@@ -69,13 +71,19 @@ class Adaptive(AbstractStepping):
     max_steps: int = _MAX_STEPS
 
     def controller(self, sde: AbstractSDE) -> dfx.AbstractStepSizeController:
-        return dfx.PIDController(rtol=self.tolerance, atol=self.tolerance)
+        return dfx.PIDController(
+            rtol=self.tolerance, atol=self.tolerance, norm=_norm, dtmin=_MIN_STEP * (sde.t_max - sde.t_min), force_dtmin=False
+        )
 
     def first_step(self, sde: AbstractSDE) -> float:
         return 0.01 * (sde.t_max - sde.t_min)
 
     def __check_init__(self):
-        check_parameters("Adaptive", tolerance=(self.tolerance, self.tolerance > 0, "tolerance > 0"))
+        check_parameters(
+            "Adaptive",
+            tolerance=(self.tolerance, self.tolerance > 0, "tolerance > 0"),
+            max_steps=(self.max_steps, self.max_steps >= 1, "at least 1"),
+        )
 
 
 class ProbabilityFlow(AbstractSampler):
@@ -131,6 +139,11 @@ def _reverse_drift(r, x, args):
 def _diffusion(r, x, args):
     sde, _ = args
     return lx.DiagonalLinearOperator(jnp.broadcast_to(jnp.sqrt(sde.g2(-r)), x.shape).astype(x.dtype))
+
+
+def _norm(error):
+    size = jnp.sqrt(jnp.mean(error**2))
+    return jnp.where(jnp.isnan(size), jnp.inf, size)  # NaN would make the next step NaN, infinity makes it shorter
 
 
 def _solve(terms, sampler, sde: AbstractSDE, score: AbstractScore, x_T) -> Draw:

@@ -15,6 +15,9 @@ import numpy as np
 from scoresde.errors import ConfigError
 
 
+_MOST_SEEDS = 10**8  # in one range; a slip of the finger should not fill the memory
+
+
 class SampleStore:
     """Rows on disk, filled from the front.
 
@@ -61,6 +64,7 @@ class SampleStore:
             for name in ("samples.npy", "seeds.npy", "ok.npy"):
                 archive.write(self._partial / name, name)
         os.replace(scratch, path)
+        (self._partial / "progress.json").unlink()  # first, so that a kill in the middle leaves nothing to continue
         shutil.rmtree(self._partial)
         return path, ok
 
@@ -68,7 +72,11 @@ class SampleStore:
         path = self._partial / "progress.json"
         if not path.is_file():
             return 0
-        progress = json.loads(path.read_text())
+        try:
+            progress = json.loads(path.read_text())
+            progress["done"], progress["identity"]
+        except (ValueError, KeyError, TypeError):
+            raise ConfigError(f"{path} is damaged; delete {self._partial} to draw anew") from None
         if progress["identity"] != self._identity:
             different = [k for k in self._identity if progress["identity"].get(k) != self._identity[k]]
             raise ConfigError(
@@ -91,9 +99,15 @@ def parse_seeds(text: str) -> np.ndarray:
     try:
         for part in text.split(","):
             first, _, last = part.partition("-")
-            seeds += range(int(first), int(last or first) + 1)
+            some = range(int(first), int(last or first) + 1)
+            if not some or some[-1] >= 2**32 or len(some) > _MOST_SEEDS:
+                raise ValueError
+            seeds += some
     except ValueError:
         seeds = []
-    if not seeds or len(set(seeds)) != len(seeds) or max(seeds) >= 2**32:
-        raise ConfigError(f"--seeds: expected whole numbers below 2^32 such as 0-63 or 0,5,8-11, each once, got {text!r}")
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ConfigError(
+            "--seeds: expected whole numbers below 2^32 such as 0-63 or 0,5,8-11, each once, at most "
+            f"{_MOST_SEEDS:,} in a range, got {text!r}"
+        )
     return np.array(seeds, np.uint32)

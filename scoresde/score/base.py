@@ -16,44 +16,44 @@ import abc
 import equinox as eqx
 
 from scoresde.sde import AbstractSDE
-from scoresde.types import Scalar, State
+from scoresde.types import State, Time
 
 
 class AbstractScore(eqx.Module):
     """s(x, t) = grad log p_t(x) for one example x and one time t."""
 
     @abc.abstractmethod
-    def __call__(self, x: State, t: Scalar) -> State: ...
+    def __call__(self, x: State, t: Time) -> State: ...
 
 
-def tweedie(sde: AbstractSDE, score: AbstractScore, x: State, t: Scalar) -> State:
+def tweedie(sde: AbstractSDE, score: AbstractScore, x: State, t: Time) -> State:
     """E[x_0 | x_t = x] = (x + sigma^2 s(x, t)) / alpha (Efron 2011)."""
     return x0_from_score(sde, x, t, score(x, t))
 
 
-def x0_from_score(sde: AbstractSDE, x: State, t: Scalar, score: State) -> State:
+def x0_from_score(sde: AbstractSDE, x: State, t: Time, score: State) -> State:
     return (x + sde.sigma(t) ** 2 * score) / sde.alpha(t)
 
 
-def score_from_x0(sde: AbstractSDE, x: State, t: Scalar, x0: State) -> State:
+def score_from_x0(sde: AbstractSDE, x: State, t: Time, x0: State) -> State:
     return (sde.alpha(t) * x0 - x) / sde.sigma(t) ** 2
 
 
-def eps_from_score(sde: AbstractSDE, x: State, t: Scalar, score: State) -> State:
+def eps_from_score(sde: AbstractSDE, x: State, t: Time, score: State) -> State:
     return -sde.sigma(t) * score
 
 
-def score_from_eps(sde: AbstractSDE, x: State, t: Scalar, eps: State) -> State:
+def score_from_eps(sde: AbstractSDE, x: State, t: Time, eps: State) -> State:
     return -eps / sde.sigma(t)
 
 
-def v_from_score(sde: AbstractSDE, x: State, t: Scalar, score: State) -> State:
+def v_from_score(sde: AbstractSDE, x: State, t: Time, score: State) -> State:
     """v = alpha eps - sigma x_0 = -(sigma / alpha) (x + (alpha^2 + sigma^2) s)."""
     alpha, sigma = sde.alpha(t), sde.sigma(t)
     return -(sigma / alpha) * (x + (alpha**2 + sigma**2) * score)
 
 
-def score_from_v(sde: AbstractSDE, x: State, t: Scalar, v: State) -> State:
+def score_from_v(sde: AbstractSDE, x: State, t: Time, v: State) -> State:
     """s = -(x + (alpha / sigma) v) / (alpha^2 + sigma^2)."""
     alpha, sigma = sde.alpha(t), sde.sigma(t)
     return -(x + (alpha / sigma) * v) / (alpha**2 + sigma**2)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from scoresde.errors import ConfigError
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
-from scoresde.types import Key, Scalar, State
+from scoresde.types import Key, Scalar, State, Time
 
 
 class GaussianScore(AbstractScore):
@@ -41,30 +41,32 @@ class GaussianScore(AbstractScore):
 
     def __init__(self, sde: AbstractSDE, mean, covariance):
         mean, covariance = np.asarray(mean, np.float64), np.asarray(covariance, np.float64)
+        if not np.isfinite(mean).all():
+            raise ConfigError("mean: expected finite numbers, got NaN or infinity")
         variances, axes = _decompose(mean.size, covariance)
         self.sde = sde
         self.mean = jnp.asarray(mean, float)
         self.variances = jnp.asarray(variances, float)
         self.axes = None if axes is None else jnp.asarray(axes, float)
 
-    def __call__(self, x: State, t: Scalar) -> State:
+    def __call__(self, x: State, t: Time) -> State:
         whitened, variances = self._whiten(x, t)
         direction = whitened / variances
         return -(direction if self.axes is None else self.axes @ direction).reshape(jnp.shape(x))
 
-    def log_prob(self, x: State, t: Scalar) -> Scalar:
+    def log_prob(self, x: State, t: Time) -> Scalar:
         """log p_t(x) in nats."""
         whitened, variances = self._whiten(x, t)
         return -0.5 * jnp.sum(whitened**2 / variances + jnp.log(variances) + math.log(2 * math.pi))
 
-    def sample(self, t: Scalar, *, key: Key) -> State:
+    def sample(self, t: Time, *, key: Key) -> State:
         """One exact draw from p_t."""
         _, variances = self._whiten(self.mean, t)
         z = jnp.sqrt(variances) * jax.random.normal(key, variances.shape, variances.dtype)
         z = z if self.axes is None else self.axes @ z
         return self.sde.alpha(t) * self.mean + z.reshape(self.mean.shape)
 
-    def _whiten(self, x: State, t: Scalar) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
+    def _whiten(self, x: State, t: Time) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
         """The coordinates of x - alpha m along the eigenvectors, and their variances at t."""
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
         offset = jnp.ravel(x - alpha * self.mean)
@@ -88,7 +90,7 @@ class MixtureScore(AbstractScore):
 
     def __init__(self, sde: AbstractSDE, means, covariances, weights):
         means, covariances, weights = (np.asarray(a, np.float64) for a in (means, covariances, weights))
-        if weights.ndim != 1 or not len(means) == len(covariances) == len(weights):
+        if weights.ndim != 1 or not 0 < len(means) == len(covariances) == len(weights):
             raise ConfigError(
                 f"MixtureScore: expected K means, K covariances and weights [K], got shapes {means.shape}, "
                 f"{covariances.shape}, {weights.shape}"
@@ -101,22 +103,22 @@ class MixtureScore(AbstractScore):
         self.components = eqx.combine(stacked, arrays[0][1])
         self.log_weights = jnp.asarray(np.log(weights / weights.sum()), float)
 
-    def __call__(self, x: State, t: Scalar) -> State:
+    def __call__(self, x: State, t: Time) -> State:
         responsibilities = jax.nn.softmax(self._log_joint(x, t))
         scores = self._each(lambda component: component(x, t))
         return jnp.tensordot(responsibilities, scores, 1)
 
-    def log_prob(self, x: State, t: Scalar) -> Scalar:
+    def log_prob(self, x: State, t: Time) -> Scalar:
         """log p_t(x) in nats."""
         return jax.nn.logsumexp(self._log_joint(x, t))
 
-    def sample(self, t: Scalar, *, key: Key) -> State:
+    def sample(self, t: Time, *, key: Key) -> State:
         """One exact draw from p_t."""
         component_key, draw_key = jax.random.split(key)
         k = jax.random.categorical(component_key, self.log_weights)
         return self._each(lambda component: component.sample(t, key=draw_key))[k]
 
-    def _log_joint(self, x: State, t: Scalar) -> Float[Array, " K"]:
+    def _log_joint(self, x: State, t: Time) -> Float[Array, " K"]:
         return self.log_weights + self._each(lambda component: component.log_prob(x, t))
 
     def _each(self, function):

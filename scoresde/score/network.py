@@ -27,7 +27,7 @@ from jaxtyping import Array, Int
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
 from scoresde.sde.base import check_parameters
-from scoresde.types import Key, Scalar, State
+from scoresde.types import Key, State, Time
 
 # Song et al. 2021 label the times of a continuous model like the 1000 steps of DDPM.
 _LAST_LABEL = 999.0
@@ -37,7 +37,7 @@ class AbstractPreconditioning(eqx.Module):
     """How a raw network F(x, c_noise) becomes a score."""
 
     @abc.abstractmethod
-    def __call__(self, network: Callable, sde: AbstractSDE, x: State, t: Scalar) -> State:
+    def __call__(self, network: Callable, sde: AbstractSDE, x: State, t: Time) -> State:
         """The score at (x, t), where `network` maps one example and one noise label to the shape of x."""
 
 
@@ -88,7 +88,7 @@ class NetworkScore(AbstractScore):
     label: Int[Array, ""] | None = None
     key: Key | None = None
 
-    def __call__(self, x: State, t: Scalar) -> State:
+    def __call__(self, x: State, t: Time) -> State:
         label = None if self.label is None else self.label[None]
 
         def network(x, c_noise):

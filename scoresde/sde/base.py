@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from equinox import AbstractVar
 
 from scoresde.errors import ConfigError
-from scoresde.types import Coef, Key, Scalar, State
+from scoresde.types import Coef, Key, Scalar, State, Time
 
 # Halvings of [t_min, t_max] in `time_of_log_snr`: enough for the last bit of a float64 next to 1e-5.
 _BISECTIONS = 72
@@ -38,39 +38,39 @@ class AbstractSDE(eqx.Module):
     t_max: AbstractVar[float]
 
     @abc.abstractmethod
-    def log_alpha(self, t: Scalar) -> Coef:
+    def log_alpha(self, t: Time) -> Coef:
         """log alpha(t)."""
 
     @abc.abstractmethod
-    def sigma(self, t: Scalar) -> Coef:
+    def sigma(self, t: Time) -> Coef:
         """sigma(t), the standard deviation of x_t given x_0."""
 
-    def alpha(self, t: Scalar) -> Coef:
+    def alpha(self, t: Time) -> Coef:
         """alpha(t), the factor of x_0 in the mean of x_t."""
         return jnp.exp(self.log_alpha(t))
 
-    def log_sigma(self, t: Scalar) -> Coef:
+    def log_sigma(self, t: Time) -> Coef:
         return jnp.log(self.sigma(t))
 
-    def f(self, t: Scalar) -> Coef:
+    def f(self, t: Time) -> Coef:
         """Drift coefficient f = d log alpha / dt: the drift is f(t) x."""
         return _derivative(self.log_alpha, t)
 
-    def g2(self, t: Scalar) -> Coef:
+    def g2(self, t: Time) -> Coef:
         """Squared diffusion g^2 = d sigma^2/dt - 2 f sigma^2, written as -sigma^2 d lambda/dt: two terms of one sign,
         so that nothing cancels in float32."""
         return -(self.sigma(t) ** 2) * _derivative(self.log_snr, t)
 
-    def log_snr(self, t: Scalar) -> Coef:
+    def log_snr(self, t: Time) -> Coef:
         """lambda(t) = 2 log(alpha / sigma); strictly decreasing in t."""
         return 2 * (self.log_alpha(t) - self.log_sigma(t))
 
-    def time_of_log_snr(self, log_snr: Scalar) -> Scalar:
+    def time_of_log_snr(self, log_snr: Time) -> Scalar:
         """The t in [t_min, t_max] with lambda(t) = log_snr; values outside the range give the nearer end.
 
         Bisection, then one Newton step from the fixed root: it carries the derivative dt/dlambda = -sigma^2/g^2.
         """
-        log_snr = _time(log_snr)
+        log_snr = as_time(log_snr)
         low = jnp.full_like(log_snr, self.t_min)
         high = jnp.full_like(log_snr, self.t_max)
 
@@ -85,28 +85,28 @@ class AbstractSDE(eqx.Module):
         newton = root - (self.log_snr(root) - log_snr) / jax.lax.stop_gradient(_derivative(self.log_snr, root))
         return jnp.clip(newton, self.t_min, self.t_max)
 
-    def perturb(self, x0: State, t: Scalar, *, key: Key) -> tuple[State, State]:
+    def perturb(self, x0: State, t: Time, *, key: Key) -> tuple[State, State]:
         """x_t = alpha x_0 + sigma z with z ~ N(0, I). Returns (x_t, z)."""
         z = jax.random.normal(key, jnp.shape(x0), jnp.result_type(x0, float))
         return self.alpha(t) * x0 + self.sigma(t) * z, z
 
     def sample_prior(self, shape: tuple[int, ...], *, key: Key) -> State:
         """x_T ~ N(0, sigma(t_max)^2 I), one example of the given shape."""
-        return self.sigma(_time(self.t_max)) * jax.random.normal(key, shape)
+        return self.sigma(as_time(self.t_max)) * jax.random.normal(key, shape)
 
     def log_prior(self, x: State) -> Scalar:
         """log N(x; 0, sigma(t_max)^2 I) in nats. It stands for p_T, which also holds alpha(t_max) x_0."""
-        sigma = jnp.broadcast_to(self.sigma(_time(self.t_max)), jnp.shape(x))
+        sigma = jnp.broadcast_to(self.sigma(as_time(self.t_max)), jnp.shape(x))
         return -0.5 * jnp.sum((x / sigma) ** 2 + 2 * jnp.log(sigma) + math.log(2 * math.pi))
 
 
-def _time(t) -> Scalar:
+def as_time(t: Time) -> Scalar:
     """t as a floating array: Python numbers and integers are accepted."""
     return jnp.asarray(t, jnp.result_type(t, float))
 
 
-def _derivative(function, t: Scalar) -> Coef:
-    t = _time(t)
+def _derivative(function, t: Time) -> Coef:
+    t = as_time(t)
     return jax.jvp(function, (t,), (jnp.ones_like(t),))[1]
 
 

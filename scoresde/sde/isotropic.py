@@ -14,24 +14,25 @@ B(t) = beta_min t + (beta_max - beta_min) t^2 / 2 is the integral of beta(t) = b
 
 import math
 
+import equinox as eqx
 import jax.numpy as jnp
 
-from scoresde.sde.base import AbstractSDE, check_parameters
-from scoresde.types import Scalar
+from scoresde.sde.base import AbstractSDE, as_time, check_parameters
+from scoresde.types import Scalar, Time
 
 
 class VP(AbstractSDE):
     """Variance preserving: log alpha = -B/2, sigma^2 = 1 - exp(-B); alpha^2 + sigma^2 = 1 (Song et al. 2021, eq. 33)."""
 
-    beta_min: float = 0.1
-    beta_max: float = 20.0
-    t_min: float = 1e-5
-    t_max: float = 1.0
+    beta_min: float = eqx.field(static=True, default=0.1)
+    beta_max: float = eqx.field(static=True, default=20.0)
+    t_min: float = eqx.field(static=True, default=1e-5)
+    t_max: float = eqx.field(static=True, default=1.0)
 
-    def log_alpha(self, t: Scalar) -> Scalar:
+    def log_alpha(self, t: Time) -> Scalar:
         return -0.5 * _integrated_beta(self, t)
 
-    def sigma(self, t: Scalar) -> Scalar:
+    def sigma(self, t: Time) -> Scalar:
         return jnp.sqrt(-jnp.expm1(-_integrated_beta(self, t)))
 
     def __check_init__(self):
@@ -41,15 +42,15 @@ class VP(AbstractSDE):
 class SubVP(AbstractSDE):
     """Sub-variance preserving: log alpha = -B/2, sigma = 1 - exp(-B) (Song et al. 2021, eq. 33)."""
 
-    beta_min: float = 0.1
-    beta_max: float = 20.0
-    t_min: float = 1e-5
-    t_max: float = 1.0
+    beta_min: float = eqx.field(static=True, default=0.1)
+    beta_max: float = eqx.field(static=True, default=20.0)
+    t_min: float = eqx.field(static=True, default=1e-5)
+    t_max: float = eqx.field(static=True, default=1.0)
 
-    def log_alpha(self, t: Scalar) -> Scalar:
+    def log_alpha(self, t: Time) -> Scalar:
         return -0.5 * _integrated_beta(self, t)
 
-    def sigma(self, t: Scalar) -> Scalar:
+    def sigma(self, t: Time) -> Scalar:
         return -jnp.expm1(-_integrated_beta(self, t))
 
     def __check_init__(self):
@@ -65,19 +66,24 @@ class VE(AbstractSDE):
     likelihood of data + N(0, sigma(t_min)^2 I), to be quoted with t_min and sigma_min.
     """
 
-    sigma_min: float = 0.01
-    sigma_max: float = 50.0
-    t_min: float = 1e-5
-    t_max: float = 1.0
+    sigma_min: float = eqx.field(static=True, default=0.01)
+    sigma_max: float = eqx.field(static=True, default=50.0)
+    t_min: float = eqx.field(static=True, default=1e-5)
+    t_max: float = eqx.field(static=True, default=1.0)
 
-    def log_alpha(self, t: Scalar) -> Scalar:
-        return jnp.zeros_like(t, dtype=jnp.result_type(t, float))
+    def log_alpha(self, t: Time) -> Scalar:
+        return jnp.zeros_like(as_time(t))
 
-    def sigma(self, t: Scalar) -> Scalar:
-        return self.sigma_min * jnp.exp(t * (math.log(self.sigma_max) - math.log(self.sigma_min)))
+    def sigma(self, t: Time) -> Scalar:
+        return self.sigma_min * jnp.exp(as_time(t) * (math.log(self.sigma_max) - math.log(self.sigma_min)))
 
     def __check_init__(self):
-        check_parameters("VE", **_time_rules(self, positive=False), **_sigma_rules(self))
+        check_parameters(
+            "VE",
+            **_time_rules(self, positive=False),
+            t_max=(self.t_max, True, "a finite number"),
+            **_sigma_rules(self),
+        )
 
 
 class Cosine(AbstractSDE):
@@ -87,18 +93,18 @@ class Cosine(AbstractSDE):
     Near t = 1 the cosine is taken as the sine of the complementary angle, which keeps its relative precision.
     """
 
-    log_snr_min: float = -15.0
-    log_snr_max: float = 15.0
-    t_min: float = 0.0
-    t_max: float = 1.0
+    log_snr_min: float = eqx.field(static=True, default=-15.0)
+    log_snr_max: float = eqx.field(static=True, default=15.0)
+    t_min: float = eqx.field(static=True, default=0.0)
+    t_max: float = eqx.field(static=True, default=1.0)
 
-    def log_alpha(self, t: Scalar) -> Scalar:
+    def log_alpha(self, t: Time) -> Scalar:
         first, span, last = self._angles()
-        return jnp.log(jnp.sin(last + span * (1 - t)))
+        return jnp.log(jnp.sin(last + span * (1 - as_time(t))))
 
-    def sigma(self, t: Scalar) -> Scalar:
+    def sigma(self, t: Time) -> Scalar:
         first, span, last = self._angles()
-        return jnp.sin(first + span * t)
+        return jnp.sin(first + span * as_time(t))
 
     def _angles(self) -> tuple[float, float, float]:
         """The angle at t = 0, its range, and the complement of the angle at t = 1."""
@@ -110,7 +116,11 @@ class Cosine(AbstractSDE):
             "Cosine",
             **_time_rules(self, positive=False),
             t_max=(self.t_max, self.t_max <= 1, "t_max <= 1, where lambda is log_snr_min"),
-            log_snr_min=(self.log_snr_min, self.log_snr_min < self.log_snr_max, "log_snr_min < log_snr_max"),
+            log_snr_min=(
+                self.log_snr_min,
+                -60 <= self.log_snr_min < self.log_snr_max,
+                "a number from -60 and below log_snr_max",
+            ),
             log_snr_max=(self.log_snr_max, abs(self.log_snr_max) <= 60, "a number between -60 and 60"),
         )
 
@@ -118,8 +128,8 @@ class Cosine(AbstractSDE):
 class Karras(AbstractSDE):
     """EDM: alpha = 1, sigma = t for t in [sigma_min, sigma_max] (Karras et al. 2022, table 1)."""
 
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    sigma_min: float = eqx.field(static=True, default=0.002)
+    sigma_max: float = eqx.field(static=True, default=80.0)
 
     @property
     def t_min(self) -> float:
@@ -129,17 +139,18 @@ class Karras(AbstractSDE):
     def t_max(self) -> float:
         return self.sigma_max
 
-    def log_alpha(self, t: Scalar) -> Scalar:
-        return jnp.zeros_like(t, dtype=jnp.result_type(t, float))
+    def log_alpha(self, t: Time) -> Scalar:
+        return jnp.zeros_like(as_time(t))
 
-    def sigma(self, t: Scalar) -> Scalar:
-        return jnp.asarray(t, jnp.result_type(t, float))
+    def sigma(self, t: Time) -> Scalar:
+        return as_time(t)
 
     def __check_init__(self):
         check_parameters("Karras", **_sigma_rules(self))
 
 
-def _integrated_beta(sde: VP | SubVP, t: Scalar) -> Scalar:
+def _integrated_beta(sde: VP | SubVP, t: Time) -> Scalar:
+    t = as_time(t)
     return t * (sde.beta_min + 0.5 * (sde.beta_max - sde.beta_min) * t)
 
 

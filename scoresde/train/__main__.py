@@ -52,7 +52,7 @@ def train(config, workdir: pathlib.Path) -> None:
         print(f"{score.network.num_params:,} parameters, {len(dataset.train)} examples, {devices}, in {workdir}")
 
     def trained(state) -> Trained:
-        return Trained(config, dataset, averaged_score(score, state), int(state.step), str(decays[0]))
+        return Trained(config, dataset, averaged_score(score, state, decays[0]), int(state.step), str(decays[0]))
 
     def draw(state, path: pathlib.Path) -> None:
         if main_process:  # every process holds the parameters; one picture is enough
@@ -76,8 +76,10 @@ def train(config, workdir: pathlib.Path) -> None:
             seed=config.seed,
             run=folder,
         )
-        if config.evaluate.num and main_process:
-            print(evaluate(trained(state), num=config.evaluate.num, out=workdir / "evaluation"))
+    if config.evaluate.num:
+        text = evaluate(trained(state), num=config.evaluate.num, out=workdir / "evaluation")
+        if main_process:
+            print(text)
     if main_process:
         print(f"done: {workdir}")
 

@@ -4,11 +4,12 @@ Orbax restores flipped bits without a word. So the CRC-32 of every leaf is store
 the newest checkpoint that passes is used. A damaged one is reported and set aside. If none passes, the run stops: it
 never starts again from zero by itself.
 
-    FOLDER/<step>/state   the arrays            FOLDER/<step>/meta   JSON: manifest, and what the caller adds
+    FOLDER/<step>/state   the arrays            FOLDER/<step>/meta   JSON: manifest, its own CRC, and what the caller adds
     FOLDER/damaged/       what was set aside
 """
 
 import functools
+import json
 import logging
 import pathlib
 import shutil
@@ -55,7 +56,8 @@ class Checkpoints:
         Raises:
           ResourceError: this or an earlier write failed (disk full, no permission).
         """
-        meta = meta | {"manifest": manifest(state)}
+        meta = meta | {"step": step, "manifest": manifest(state)}
+        meta["crc32"] = _crc_of_json(meta)
         try:
             manager = self._open()
             manager.check_for_errors()
@@ -120,6 +122,9 @@ class Checkpoints:
         # A manager of its own: one that has saved restores only what it saved.
         with ocp.CheckpointManager(self.folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
             meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+            stored_crc = meta.pop("crc32", None)
+            if stored_crc not in (None, _crc_of_json(meta)) or meta["step"] != step:
+                raise ValueError("CRC-32 or step differs in meta")
             accept(meta)
             _check_fit(step, target, meta["manifest"])
             arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
@@ -157,6 +162,10 @@ def manifest(state: PyTree) -> dict[str, dict]:
         crc = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
         entries[jax.tree_util.keystr(path)] = {"crc32": crc, "dtype": str(array.dtype), "shape": list(array.shape)}
     return entries
+
+
+def _crc_of_json(meta: dict) -> int:
+    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
 
 
 def _check_fit(step: int, target: PyTree, stored: dict[str, dict]) -> None:

@@ -79,12 +79,13 @@ def fit(
 
 
 def averaged_score(score: NetworkScore, state: TrainState, decay: float | None = None) -> NetworkScore:
-    """The score with the averaged parameters of one decay (the first of `ema` if None).
+    """The score with the averaged parameters of one decay, which may be left out if there is only one.
 
     Raises:
-      ConfigError: that decay was not tracked.
+      ConfigError: that decay was not tracked, or which of several is not said.
     """
-    wanted = next(iter(state.ema)) if decay is None else str(decay)
+    # Not "the first one": JAX sorts the keys of a dict.
+    wanted = str(decay) if decay is not None or len(state.ema) > 1 else next(iter(state.ema))
     if wanted not in state.ema:
         raise ConfigError(f"ema: no average with decay {wanted}; there are {', '.join(state.ema)}")
     return with_params(score, state.ema[wanted])

@@ -7,6 +7,7 @@
 import dataclasses
 import fcntl
 import json
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -80,7 +81,9 @@ class Run:
             self._log = MetricsLog(self.folder, step)
             self._progress = Progress(step, steps, items=batch_size)
         if self._main:
-            (self.folder / "config.json").write_text(json.dumps(self._meta["config"], indent=1) + "\n", encoding="utf-8")
+            scratch = self.folder / "config.tmp"
+            scratch.write_text(json.dumps(self._meta["config"], indent=1) + "\n", encoding="utf-8")
+            os.replace(scratch, self.folder / "config.json")
         if restored is not None:
             self._say(f"resumed at step {step}")
         if step < steps and step == 0:
@@ -130,7 +133,7 @@ class Run:
 
     def _save(self, step: int, state: TrainState) -> None:
         if self._saved != step:
-            self.checkpoints.save(step, state, self._meta | {"step": step})
+            self.checkpoints.save(step, state, self._meta)
             self._saved = step
 
     def _picture(self, state: TrainState) -> None:

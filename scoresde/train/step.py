@@ -151,6 +151,7 @@ def make_step(
 
 
 def _average(average, params, decay: float, step):
-    """EMA with the warm-up min(decay, (1 + n) / (10 + n)) of Song et al.'s PyTorch code: short runs need it."""
+    """EMA with the warm-up min(decay, (1 + n) / (10 + n)) of Song et al.'s PyTorch code, which short runs need; n counts
+    the steps before this one (there: with this one)."""
     rate = 1 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return jax.tree.map(lambda a, p: a + rate * (p - a), average, params)
