@@ -23,91 +23,123 @@ def default() -> ConfigDict:
     """Every field with its default and meaning. A field has the type of its default."""
     c = ConfigDict()
     c.seed = 42  # data order, initial parameters, all noise of training
-
-    c.sde = ConfigDict()
-    c.sde.name = "vp"  # vp, subvp, ve, cosine, karras
-    c.sde.beta_min = 0.1  # vp, subvp
-    c.sde.beta_max = 20.0
-    c.sde.sigma_min = 0.01  # ve, karras
-    c.sde.sigma_max = 50.0
-    c.sde.log_snr_min = -15.0  # cosine
-    c.sde.log_snr_max = 15.0
-    c.sde.t_min = 1e-5  # all but karras, whose t is sigma
-
-    c.data = ConfigDict()
-    c.data.source = "digits"  # digits, npz:PATH, tfds:NAME, gaussian_mixture, two_moons, checkerboard
-    c.data.image_size = 32  # height and width, or (height, width); 0: vectors of `channels` components
-    c.data.channels = 3
-    c.data.levels = 256  # grey levels; 0: continuous values
-    c.data.centered = True  # model range [-1, 1]; False: [0, 1]
-    c.data.uniform_dequantization = False  # train on v + u, u ~ U[0, 1), rather than on the centres of the bins
-    c.data.random_flip = False  # mirror images left-right with probability 1/2
-    c.data.arrays = ()  # npz: names of the arrays (train, labels, test, labels); () takes x_train, y_train, x_test, y_test
-    c.data.data_dir = ""  # tfds: where the prepared sets are; "" takes TFDS_DATA_DIR
-
-    c.model = ConfigDict()
-    c.model.name = "unet"  # unet (images), mlp (anything)
-    c.model.preconditioning = "edm"  # edm, eps, score
-    c.model.sigma_data = 0.5  # edm: standard deviation of the data in model range
-    c.model.embedding = "positional"  # positional, fourier
-    c.model.fourier_scale = 16.0
-    c.model.dropout = 0.1
-    c.model.num_classes = 0  # 0: labels are not used
-    c.model.dtype = "float32"  # compute dtype: float32, bfloat16
-    c.model.param_dtype = "float32"
-    c.model.channels = 128  # unet
-    c.model.multipliers = (1, 2, 2, 2)
-    c.model.blocks = 4
-    c.model.attention = (16,)  # heights at which there is attention
-    c.model.skip_rescale = True
-    c.model.width = 128  # mlp
-    c.model.depth = 3
-
-    c.training = ConfigDict()
-    c.training.steps = 1_300_000
-    c.training.batch_size = 128  # over all devices
-    c.training.accumulation = 1  # micro-batches a step
-    c.training.weighting = "sigma2"  # sigma2, likelihood, edm
-    c.training.time_law = "low_discrepancy"  # uniform, low_discrepancy, log_snr, log_normal
-    c.training.log_normal_mean = -1.2  # log_normal
-    c.training.log_normal_std = 1.2
-    c.training.reduce_mean = True  # mean over dimensions; False: half the sum
-    c.training.ema = (0.9999,)  # decays of the averages; the first one is used for pictures and by the commands
-    c.training.log_every = 50
-    c.training.checkpoint_every = 10_000
-    c.training.sample_every = 50_000
-
-    c.optim = ConfigDict()
-    c.optim.optimizer = "adam"  # adam, adamw
-    c.optim.learning_rate = 2e-4
-    c.optim.beta1 = 0.9
-    c.optim.beta2 = 0.999
-    c.optim.eps = 1e-8
-    c.optim.weight_decay = 0.0  # adamw; matrices and kernels only
-    c.optim.warmup = 5000  # steps of linear warm-up
-    c.optim.decay_steps = 0  # 0: constant after the warm-up; else a cosine to 0 at this step
-    c.optim.grad_clip = 1.0  # global norm; 0: off
-
-    c.sampling = ConfigDict()
-    c.sampling.sampler = "reverse_sde"  # reverse_sde, probability_flow
-    c.sampling.steps = 1000  # reverse_sde
-    c.sampling.sde_solver = "euler"  # euler, heun, shark, sra1, slowrk
-    c.sampling.ode_steps = 0  # probability_flow: 0 is adaptive
-    c.sampling.ode_solver = "tsit5"  # tsit5, dopri5, dopri8, heun, euler
-    c.sampling.tolerance = 1e-5  # adaptive probability_flow
-    c.sampling.grid = "uniform"  # uniform, log_snr, karras
-    c.sampling.num = 64  # samples in a picture
-    c.sampling.batch_size = 256  # drawn at once
-
-    c.likelihood = ConfigDict()
-    c.likelihood.tolerance = 1e-5
-    c.likelihood.probes = 1  # 0: exact trace
-    c.likelihood.dequantizations = 1  # draws of u per image
-    c.likelihood.batch_size = 256
-
-    c.evaluate = ConfigDict()
-    c.evaluate.num = 0  # test examples whose likelihood is taken when training ends; 0: none, -1: all
+    c.sde = _sde()
+    c.data = _data()
+    c.model = _model()
+    c.training = _training()
+    c.optim = _optim()
+    c.sampling = _sampling()
+    c.likelihood = _likelihood()
+    c.evaluate = _evaluate()
     return c.lock()
+
+
+def _sde() -> ConfigDict:
+    c = ConfigDict()
+    c.name = "vp"  # vp, subvp, ve, cosine, karras
+    c.beta_min = 0.1  # vp, subvp
+    c.beta_max = 20.0
+    c.sigma_min = 0.01  # ve, karras
+    c.sigma_max = 50.0
+    c.log_snr_min = -15.0  # cosine
+    c.log_snr_max = 15.0
+    c.t_min = 1e-5  # all but karras, whose t is sigma
+    return c
+
+
+def _data() -> ConfigDict:
+    c = ConfigDict()
+    c.source = "digits"  # digits, npz:PATH, tfds:NAME, gaussian_mixture, two_moons, checkerboard
+    c.image_size = 32  # height and width, or (height, width); 0: vectors of `channels` components
+    c.channels = 3
+    c.levels = 256  # grey levels; 0: continuous values
+    c.centered = True  # model range [-1, 1]; False: [0, 1]
+    c.uniform_dequantization = False  # train on v + u, u ~ U[0, 1), rather than on the centres of the bins
+    c.random_flip = False  # mirror images left-right with probability 1/2
+    c.arrays = ()  # npz: names of the arrays (train, labels, test, labels); () takes x_train, y_train, x_test, y_test
+    c.data_dir = ""  # tfds: where the prepared sets are; "" takes TFDS_DATA_DIR
+    return c
+
+
+def _model() -> ConfigDict:
+    c = ConfigDict()
+    c.name = "unet"  # unet (images), mlp (anything)
+    c.preconditioning = "edm"  # edm, eps, score
+    c.sigma_data = 0.5  # edm: standard deviation of the data in model range
+    c.embedding = "positional"  # positional, fourier
+    c.fourier_scale = 16.0
+    c.dropout = 0.1
+    c.num_classes = 0  # 0: labels are not used
+    c.dtype = "float32"  # compute dtype: float32, bfloat16
+    c.param_dtype = "float32"
+    c.channels = 128  # unet
+    c.multipliers = (1, 2, 2, 2)
+    c.blocks = 4
+    c.attention = (16,)  # heights at which there is attention
+    c.skip_rescale = True
+    c.width = 128  # mlp
+    c.depth = 3
+    return c
+
+
+def _training() -> ConfigDict:
+    c = ConfigDict()
+    c.steps = 1_300_000
+    c.batch_size = 128  # over all devices
+    c.accumulation = 1  # micro-batches a step
+    c.weighting = "sigma2"  # sigma2, likelihood, edm
+    c.time_law = "low_discrepancy"  # uniform, low_discrepancy, log_snr, log_normal
+    c.log_normal_mean = -1.2  # log_normal
+    c.log_normal_std = 1.2
+    c.reduce_mean = True  # mean over dimensions; False: half the sum
+    c.ema = (0.9999,)  # decays of the averages; the first one is used for pictures and by the commands
+    c.log_every = 50
+    c.checkpoint_every = 10_000
+    c.sample_every = 50_000
+    return c
+
+
+def _optim() -> ConfigDict:
+    c = ConfigDict()
+    c.optimizer = "adam"  # adam, adamw
+    c.learning_rate = 2e-4
+    c.beta1 = 0.9
+    c.beta2 = 0.999
+    c.eps = 1e-8
+    c.weight_decay = 0.0  # adamw; matrices and kernels only
+    c.warmup = 5000  # steps of linear warm-up
+    c.decay_steps = 0  # 0: constant after the warm-up; else a cosine to 0 at this step
+    c.grad_clip = 1.0  # global norm; 0: off
+    return c
+
+
+def _sampling() -> ConfigDict:
+    c = ConfigDict()
+    c.sampler = "reverse_sde"  # reverse_sde, probability_flow
+    c.steps = 1000  # reverse_sde
+    c.sde_solver = "euler"  # euler, heun, shark, sra1, slowrk
+    c.ode_steps = 0  # probability_flow: 0 is adaptive
+    c.ode_solver = "tsit5"  # tsit5, dopri5, dopri8, heun, euler
+    c.tolerance = 1e-5  # adaptive probability_flow
+    c.grid = "uniform"  # uniform, log_snr, karras
+    c.num = 64  # samples in a picture
+    c.batch_size = 256  # drawn at once
+    return c
+
+
+def _likelihood() -> ConfigDict:
+    c = ConfigDict()
+    c.tolerance = 1e-5
+    c.probes = 1  # 0: exact trace
+    c.dequantizations = 1  # draws of u per image
+    c.batch_size = 256
+    return c
+
+
+def _evaluate() -> ConfigDict:
+    c = ConfigDict()
+    c.num = 0  # test examples whose likelihood is taken when training ends; 0: none, -1: all
+    return c
 
 
 # What a resumed run may change: nothing of it enters the state.

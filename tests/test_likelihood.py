@@ -11,7 +11,7 @@ from oracles import mixture, wide_gaussian
 from scoresde.errors import ConfigError
 from scoresde.likelihood import bits_per_dim, dequantized_log_likelihood, log_likelihood, mean_and_error
 from scoresde.score import AbstractScore, GaussianScore
-from scoresde.sde import VE, VP
+from scoresde.sde import VE, VP, Cosine
 
 every_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
 
@@ -65,8 +65,9 @@ def test_log_likelihood_in_3072_dimensions(sde):
         exact = wide_gaussian(sde).log_prob(jnp.asarray(np.asarray(x[0], np.float64)), float(t_min))
     error = abs(float(log_prob[0]) - float(exact)) / (3072 * np.log(2))
     print(type(sde).__name__, dict(bits_per_dim=error, mismatch=float(mismatch[0]), nfe=int(result.nfe[0])))
-    # Float32: sums of 3072 terms, and some 100 steps of tolerance 1e-5 a coordinate or, for the sum, 1e-5 of itself.
-    assert error < 2e-5
+    # In float64 the solver's own error is 0.3e-5 (Cosine) to 1.4e-5 (Karras); rounding of sums of 3072 terms adds 0.5e-5.
+    # The Cosine turns within 5e-4 of t = 1, where float32 knows t to 6e-8: up to 2e-5, by the order of the additions.
+    assert error < (4e-5 if isinstance(sde, Cosine) else 2e-5)
 
 
 def test_a_change_of_scale_moves_log_prob_by_its_log_jacobian(x64):
@@ -150,7 +151,7 @@ def test_failures_and_neighbours(probes):
     sde = VP()
     score = mixture(sde)
     x = draws(score, jnp.float32(sde.t_min), 8)
-    run = lambda x: log_likelihood(sde, score, x, key=jax.random.key(3), probes=probes, tolerance=1e-4)  # noqa: E731
+    run = lambda x: log_likelihood(sde, score, x, key=jax.random.key(3), probes=probes)  # noqa: E731
     clean, spoiled = run(x), run(x.at[5, 2].set(jnp.nan))
     assert clean.ok.all()
     np.testing.assert_array_equal(spoiled.ok, np.arange(8) != 5)
@@ -163,7 +164,8 @@ def test_failures_and_neighbours(probes):
     if probes is None:  # no keys: order and number of neighbours are free
         order = np.array([3, 0, 7, 1, 6, 2, 5, 4])
         np.testing.assert_array_equal(run(x[order]).log_prob, clean.log_prob[order])
-    # Example k has key k whatever follows. Rounding of another batch size may change steps: ten times the tolerance.
+    # Example k has key k whatever follows. Rounding of another batch size may change steps: a hundred times the
+    # tolerance 1e-5, since the error of one step is not the error of the sum.
     np.testing.assert_allclose(run(x[:3]).log_prob, clean.log_prob[:3], atol=1e-3)
 
 

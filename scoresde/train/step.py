@@ -79,7 +79,6 @@ def make_step(
       accumulation: micro-batches a step; the gradient is their mean.
       mesh: with an axis "data", along which batches are split. The state is on every device.
     """
-
     on_cpu = jax.default_backend() == "cpu"
 
     def example_loss(params, value, label, rank, key, batch_key):
@@ -89,65 +88,69 @@ def make_step(
         x0 = prepare(value, key=data_key)
         return objective(model, score.sde, x0, batch_key=batch_key, key=loss_key, rank=rank)
 
-    def batch_loss(params, micro_batch, batch_key):
-        losses = jax.vmap(example_loss, in_axes=(None, 0, 0, 0, 0, None))(params, *micro_batch, batch_key)
-        return jnp.mean(losses)
-
-    def gradient(state: TrainState, batch):
-        size = batch["label"].shape[0]
-        root = jax.random.wrap_key_data(state.key)
-        batch_key, example_key = jax.random.split(jax.random.fold_in(root, state.step))
-        index = jnp.arange(size)
-        keys = jax.vmap(lambda i: jax.random.fold_in(example_key, i))(index)
-        parts = (batch["value"], batch["label"], index / size, keys)
-        # Micro-batch a takes examples a, a + A, ...: each device keeps its own examples.
-        parts = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, accumulation, *x.shape[1:]), 0, 1), parts)
-
-        def part_gradient(part):
-            return jax.value_and_grad(batch_loss)(state.params, part, batch_key)
-
-        def add(total, part):
-            return jax.tree.map(jnp.add, total, part_gradient(part)), None
-
-        first, rest = jax.tree.map(lambda x: x[0], parts), jax.tree.map(lambda x: x[1:], parts)
-        total = part_gradient(first)
-        if on_cpu:  # XLA's CPU backend computes weight gradients some 50 times slower inside a loop
-            for a in range(accumulation - 1):
-                total, _ = add(total, jax.tree.map(lambda x: x[a], rest))
-        elif accumulation > 1:
-            total, _ = jax.lax.scan(add, total, rest)
-        return jax.tree.map(lambda x: x / accumulation, total)
+    def batch_loss(params, part, batch_key):
+        return jnp.mean(jax.vmap(example_loss, in_axes=(None, 0, 0, 0, 0, None))(params, *part, batch_key))
 
     def step(state: TrainState, batch):
-        loss, grads = gradient(state, batch)
-        norm = optax.tree.norm(grads)
-        good = jnp.isfinite(loss) & jnp.isfinite(norm) & (state.skipped_in_a_row < MAX_SKIPPED)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = {decay: _average(average, params, float(decay), state.step) for decay, average in state.ema.items()}
-        keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)  # noqa: E731
-        in_a_row = jnp.where(good, 0, state.skipped_in_a_row + 1)
-        new = TrainState(
-            step=state.step + 1,
-            params=keep(params, state.params),
-            ema=keep(ema, state.ema),
-            opt_state=keep(opt_state, state.opt_state),
-            key=state.key,
-            skipped=state.skipped + jnp.where(good, 0, 1),
-            skipped_in_a_row=in_a_row,
-        )
-        return new, {"loss": loss, "grad_norm": norm, "skipped": new.skipped, "skipped_in_a_row": in_a_row}
+        loss, grads = _gradient(batch_loss, state, batch, accumulation, loop=not on_cpu)
+        return _update(optimizer, state, loss, grads)
 
     replicated, split = shardings(mesh)
-    # On the CPU, level 1 compiles several times faster and runs as fast.
-    options = {"xla_backend_optimization_level": 1} if on_cpu else None
     return jax.jit(
         step,
         in_shardings=(replicated, split),
         out_shardings=(replicated, replicated),
         donate_argnums=0,
-        compiler_options=options,
+        # On the CPU, level 1 compiles several times faster and runs as fast.
+        compiler_options={"xla_backend_optimization_level": 1} if on_cpu else None,
     )
+
+
+def _gradient(batch_loss, state: TrainState, batch, accumulation: int, *, loop: bool):
+    """Loss and gradient, the means over the micro-batches; a `loop` over them keeps one of them in memory."""
+    size = batch["label"].shape[0]
+    batch_key, example_key = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step))
+    index = jnp.arange(size)
+    keys = jax.vmap(lambda i: jax.random.fold_in(example_key, i))(index)
+    parts = (batch["value"], batch["label"], index / size, keys)
+    # Micro-batch a takes examples a, a + A, ...: each device keeps its own examples.
+    parts = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, accumulation, *x.shape[1:]), 0, 1), parts)
+
+    def part_gradient(part):
+        return jax.value_and_grad(batch_loss)(state.params, part, batch_key)
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, part_gradient(part)), None
+
+    first, rest = jax.tree.map(lambda x: x[0], parts), jax.tree.map(lambda x: x[1:], parts)
+    total = part_gradient(first)
+    if loop and accumulation > 1:
+        total, _ = jax.lax.scan(add, total, rest)
+    elif not loop:  # XLA's CPU backend computes weight gradients some 50 times slower inside a loop
+        for a in range(accumulation - 1):
+            total, _ = add(total, jax.tree.map(lambda x: x[a], rest))
+    return jax.tree.map(lambda x: x / accumulation, total)
+
+
+def _update(optimizer, state: TrainState, loss, grads) -> tuple[TrainState, dict]:
+    """The next state and the metrics; nothing but the counters changes if loss or gradient are not finite."""
+    norm = optax.tree.norm(grads)
+    good = jnp.isfinite(loss) & jnp.isfinite(norm) & (state.skipped_in_a_row < MAX_SKIPPED)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = {decay: _average(average, params, float(decay), state.step) for decay, average in state.ema.items()}
+    keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)  # noqa: E731
+    in_a_row = jnp.where(good, 0, state.skipped_in_a_row + 1)
+    new = TrainState(
+        step=state.step + 1,
+        params=keep(params, state.params),
+        ema=keep(ema, state.ema),
+        opt_state=keep(opt_state, state.opt_state),
+        key=state.key,
+        skipped=state.skipped + jnp.where(good, 0, 1),
+        skipped_in_a_row=in_a_row,
+    )
+    return new, {"loss": loss, "grad_norm": norm, "skipped": new.skipped, "skipped_in_a_row": in_a_row}
 
 
 def _average(average, params, decay: float, step):

@@ -1,0 +1,74 @@
+"""The documents say what is true: their Python runs, their tables equal the code, their links lead somewhere."""
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scoresde import errors
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("launch/*.md"), *ROOT.glob("benchmarks/*.md")])
+COMMANDS = (ROOT / "docs" / "commands.md").read_text()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("name", ["extending.md", "mathematics.md"])
+def test_the_python_of_a_document_runs(name):
+    """In order and in one namespace, by exec: its asserts are the test."""
+    code = "\n".join(blocks((ROOT / "docs" / name).read_text(), "python"))
+    exec(compile(code, name, "exec"), {"__name__": name})
+
+
+def test_the_table_of_fields_is_the_default_configuration():
+    """docs/commands.md has one row per field of config.py, with its default and comment as they stand there."""
+    rows = []
+    for line in (ROOT / "scoresde" / "config.py").read_text().splitlines():
+        found = re.fullmatch(r"    c\.(\w+(?:\.\w+)?) = (.*?)(?:  # (.*))?", line)
+        if found and found[2] != "ConfigDict()":
+            rows.append(f"| `{found[1]}` | `{found[2]}` | {found[3]} |" if found[3] else f"| `{found[1]}` | `{found[2]}` | |")
+    written = re.findall(r"^\| `\w+(?:\.\w+)?` \| `.*$", COMMANDS, re.MULTILINE)
+    assert written == rows, "copy the fields of scoresde/config.py into docs/commands.md"
+
+
+def test_the_table_of_exit_codes_is_that_of_the_errors():
+    written = {int(code): name for code, name in re.findall(r"^\| (\d+) \| `?(\w*)`? \|", COMMANDS, re.MULTILINE)}
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ScoreSDEError)}
+    assert written == {kind.exit_code: kind.__name__ for kind in kinds} | {0: ""}
+
+
+@pytest.mark.parametrize("command", ["train", "sample", "likelihood", "evaluate"])
+def test_every_flag_is_documented(command):
+    """The flags that --help lists are those of the command's section."""
+    asked = subprocess.run(
+        [sys.executable, "-m", f"scoresde.{command}", "--help"], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+    flag = r"--[a-z][a-zA-Z._-]*"
+    known = set(re.findall(flag, re.search(r"options:\n(.*?)\nexit codes", asked.stdout, re.DOTALL)[1]))
+    section = re.search(rf"^## {command}$(.*?)^## ", COMMANDS, re.MULTILINE | re.DOTALL)[1]
+    written = set(re.findall(rf"^\| `({flag})", section, re.MULTILINE))
+    common = {"--help", "--debug", "--config.SECTION.FIELD"}
+    assert written == {name for name in known if "_" not in name and not name.startswith("--config.")} - common
+    assert all(f"`{name}" in COMMANDS for name in common - {"--help"})
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files(path):
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text()):
+        if not re.match(r"https?://|mailto:", target):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_the_names_in_the_mathematics_exist():
+    """Names such as `scoresde.likelihood.log_likelihood` in docs/mathematics.md."""
+    names = set(re.findall(r"`(scoresde(?:\.\w+)+)`", (ROOT / "docs" / "mathematics.md").read_text()))
+    assert names
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name

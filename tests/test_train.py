@@ -1,0 +1,359 @@
+"""Training: the objective and its weightings against quadrature and exact scores; the step against its formulas."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from inventory import ALL_SDES, SDES
+from oracles import mixture
+
+from scoresde.data import load
+from scoresde.errors import ConfigError, NumericError
+from scoresde.nets import MLP, Network
+from scoresde.score import AbstractScore, EDMPreconditioning, GaussianScore, MixtureScore, NetworkScore, tweedie
+from scoresde.sde import VP, Karras
+from scoresde.train import (
+    Cadence,
+    EDMWeighting,
+    Likelihood,
+    LogNormalSigma,
+    LowDiscrepancy,
+    Objective,
+    Run,
+    SigmaSquared,
+    Uniform,
+    UniformLogSNR,
+    averaged_score,
+    denoising_score_matching,
+    fit,
+)
+from scoresde.train.step import MAX_SKIPPED
+
+LAWS = {
+    "uniform": Uniform(),
+    "low discrepancy": LowDiscrepancy(),
+    "log-SNR": UniformLogSNR(),
+    "log-normal": LogNormalSigma(),
+}
+every_law = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+every_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
+
+
+# The law of t
+
+
+def _times(sde, count=20_001):
+    """Times equally spaced in log-SNR: dense where the densities are large."""
+    ends = jnp.linspace(sde.log_snr(sde.t_min), sde.log_snr(sde.t_max), count)
+    return jax.vmap(sde.time_of_log_snr)(ends)
+
+
+@every_law
+@every_sde
+def test_the_density_is_that_of_the_quantile_function(law, sde, x64):
+    t = np.asarray(_times(sde))
+    p = np.asarray(jax.vmap(lambda t: law.density(sde, t))(t))
+    mass = np.concatenate([[0], np.cumsum((p[1:] + p[:-1]) / 2 * np.diff(t))])
+    np.testing.assert_allclose(mass[-1], 1, rtol=1e-5)  # of the trapezoidal rule
+    u = jnp.linspace(0.001, 0.999, 101)
+    below = np.interp(np.asarray(jax.vmap(lambda u: law.quantile(sde, u))(u)), t, mass)
+    np.testing.assert_allclose(below, u if abs(below[0] - u[0]) < 0.5 else 1 - u, atol=1e-5)
+
+
+@every_law
+@pytest.mark.parametrize("sde", ALL_SDES.values(), ids=ALL_SDES)
+def test_times_stay_where_the_process_is_defined(law, sde):
+    """In float32, also for the least and the largest u there is."""
+    u = jnp.concatenate([jnp.linspace(0, 1, 1000, endpoint=False), jnp.array([2.0**-24, 1 - 2.0**-24])])
+    t = np.asarray(jax.vmap(lambda u: law.quantile(sde, u))(u))
+    assert np.all((np.float32(sde.t_min) <= t) & (t <= np.float32(sde.t_max)))
+    assert np.isfinite(jax.vmap(lambda t: law.density(sde, t))(t)).all()
+
+
+@pytest.mark.parametrize("name", ["low discrepancy", "log-SNR", "log-normal"])
+def test_stratified_uniforms_cover_the_unit_interval_evenly(name):
+    count, key = 64, jax.random.key(3)
+    keys = jax.random.split(key, count)
+    uniform = lambda key, rank: LAWS[name].uniform(batch_key=jax.random.key(5), key=key, rank=rank)  # noqa: E731
+    u = np.sort(jax.vmap(uniform)(keys, jnp.arange(count) / count))
+    np.testing.assert_allclose(np.diff(u), 1 / count, atol=1e-6)
+    assert 0 <= u[0] < 1 / count and u[-1] < 1
+    other = LAWS[name].uniform(batch_key=jax.random.key(6), key=keys[0], rank=0.0)
+    assert abs(other - u[0]) > 1e-4  # another batch, another offset
+
+
+def test_log_normal_is_cut_off():
+    """All mass between the ends, in the proportions of the normal law (Karras et al. 2022: mean -1.2, std 1.2)."""
+    sde, law = Karras(sigma_min=0.2, sigma_max=0.4), LogNormalSigma(-1.2, 1.2)
+    u = (jnp.arange(1000) + 0.5) / 1000
+    sigma = np.asarray(jax.vmap(lambda u: law.quantile(sde, u))(u))
+    z = (np.log(np.array([0.2, 0.3, 0.4])) + 1.2) / 1.2
+    cdf = [0.5 * math.erfc(-v / math.sqrt(2)) for v in z]
+    assert 0.2 <= sigma.min() < 0.201 and 0.399 < sigma.max() <= 0.4
+    np.testing.assert_allclose(np.mean(sigma < 0.3), (cdf[1] - cdf[0]) / (cdf[2] - cdf[0]), atol=1.5e-3)
+
+
+# Weightings
+
+
+class Wrong(AbstractScore):
+    """A score that is off by a known amount: s = exact + 0.3 / sigma^(1/2)."""
+
+    exact: GaussianScore
+
+    def __call__(self, x, t):
+        return self.exact(x, t) + 0.3 / jnp.sqrt(self.exact.sde.sigma(t))
+
+
+def _losses(objective, score, sde, x0, seed=0, repeats=1):
+    """[repeats, N] losses of examples, each repeat a batch of its own."""
+    count = len(x0)
+
+    def batch(key):
+        batch_key, key = jax.random.split(key)
+        one = lambda x0, key, rank: objective(score, sde, x0, batch_key=batch_key, key=key, rank=rank)  # noqa: E731
+        return jax.vmap(one)(x0, jax.random.split(key, count), jnp.arange(count) / count)
+
+    return np.asarray(jax.jit(jax.vmap(batch))(jax.random.split(jax.random.key(seed), repeats)))
+
+
+def test_the_likelihood_weighting_makes_every_law_of_t_equal():
+    sde = VP(t_min=1e-3)
+    score = Wrong(GaussianScore(sde, np.zeros(2), np.ones(2)))
+    x0 = jax.random.normal(jax.random.key(1), (512, 2))
+    # |sigma s + z|^2 = |sigma s_exact + z|^2 + 0.09 sigma D; for unit data of VP the first is D alpha^2.
+    t = np.asarray(_times(sde))
+    values = np.asarray(jax.vmap(lambda t: sde.g2(t) / sde.sigma(t) ** 2 * (sde.alpha(t) ** 2 + 0.09 * sde.sigma(t)))(t))
+    exact = np.sum((values[1:] + values[:-1]) / 2 * np.diff(t))
+    for name, law in LAWS.items():
+        means = _losses(Objective(Likelihood(), law), score, sde, x0, repeats=64).mean(axis=1)
+        error = means.std() / 8
+        assert abs(means.mean() - exact) < 4 * error, (name, means.mean(), exact, error)
+        assert error < 0.1 * exact
+
+
+def test_the_exact_score_has_the_least_loss():
+    """E|sigma s + z|^2 = E|sigma s* + z|^2 + sigma^2 E|s - s*|^2, at every time."""
+    sde = VP()
+    exact = mixture(sde, dimension=2)
+    x0 = jax.vmap(lambda key: exact.sample(jnp.float32(sde.t_min), key=key))(jax.random.split(jax.random.key(0), 2000))
+    for time in (0.01, 0.3, 0.9):
+
+        @jax.jit
+        def losses(shift, time=jnp.float32(time)):
+            score = lambda x, t: exact(x, t) + shift / sde.sigma(t)  # noqa: E731
+            one = lambda x0, key: denoising_score_matching(score, sde, x0, key=key, weight=1.0, time=time)  # noqa: E731
+            return jax.vmap(one)(x0, jax.random.split(jax.random.key(1), len(x0)))
+
+        for shift in (-0.5, 0.5):
+            excess = np.asarray(losses(shift) - losses(0.0))
+            assert abs(excess.mean() - shift**2) < 4 * excess.std() / math.sqrt(len(excess))
+
+
+def test_edm_weighting_is_that_of_karras(x64):
+    """w |sigma s + z|^2 = (sigma^2 + c^2) / (sigma c)^2 |D(x) - x0|^2 (Karras et al. 2022, table 1, loss weighting)."""
+    sde, c = Karras(), 0.7
+    score = mixture(sde, dimension=3)
+    x0, key = jnp.array([0.3, -1.0, 0.5]), jax.random.key(2)
+    for sigma in (0.002, 0.3, 5.0, 80.0):
+        t = jnp.asarray(sigma)
+        weight = EDMWeighting(c)(sde, t, jnp.asarray(jnp.nan))
+        loss = denoising_score_matching(score, sde, x0, key=key, weight=weight, time=t, reduce=jnp.sum)
+        x_t, _ = sde.perturb(x0, t, key=key)
+        denoised = tweedie(sde, score, x_t, t)
+        np.testing.assert_allclose(
+            loss, (sigma**2 + c**2) / (sigma * c) ** 2 * jnp.sum((denoised - x0) ** 2), rtol=1e-8
+        )
+
+
+# The step
+
+
+class Points:
+    """A data set in memory whose batches at some steps are spoiled."""
+
+    def __init__(self, spoiled=()):
+        self.spoiled = set(spoiled)
+        self.values = np.random.default_rng(0).normal(size=(256, 2)).astype(np.float32)
+
+    def encode(self, value):
+        return value
+
+    def stream(self, seed, batch_size, start, *, rows):
+        def batches():
+            step = start
+            while True:
+                value = np.roll(self.values, step * batch_size, axis=0)[:batch_size][rows].copy()
+                if step + 1 in self.spoiled:
+                    value[0, 0] = np.nan
+                yield {"value": value, "label": np.zeros(len(value), np.int32)}
+                step += 1
+
+        return batches()
+
+
+def _score(width=16, dropout=0.0):
+    network = Network.init(
+        lambda rngs: MLP((2,), width=width, depth=1, dropout=dropout, rngs=rngs), key=jax.random.key(0)
+    )
+    return NetworkScore(VP(), network, EDMPreconditioning(1.0))
+
+
+class Recorder:
+    """In the place of a `Run`: keeps what `fit` passes on."""
+
+    def __init__(self, start=None):
+        self.start, self.states, self.metrics = start, {}, {}
+
+    def begin(self, state, *, steps, batch_size):
+        self.states[0] = jax.tree.map(np.array, state)
+        return state
+
+    def after_step(self, step, state, metrics):
+        self.states[step] = jax.tree.map(np.array, state)
+        self.metrics[step] = {name: float(value) for name, value in metrics.items()}
+
+    def end(self, state):
+        self.ended = int(state.step)
+
+
+def _fit(dataset=None, **options):
+    recorder = Recorder()
+    defaults = dict(steps=6, batch_size=32, optimizer=optax.adam(1e-2), ema=(0.9,))
+    fit(_score(options.pop("width", 16), options.pop("dropout", 0.0)), dataset or Points(), run=recorder, **defaults | options)
+    return recorder
+
+
+def _equal(one, other) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_step_that_is_not_finite_changes_nothing_but_the_counters(accumulation):
+    recorder = _fit(Points(spoiled=[3]), accumulation=accumulation)
+    before, after = recorder.states[2], recorder.states[3]
+    for part in ("params", "ema", "opt_state", "key"):
+        assert _equal(getattr(before, part), getattr(after, part))
+    assert (int(after.step), int(after.skipped), int(after.skipped_in_a_row)) == (3, 1, 1)
+    assert math.isnan(recorder.metrics[3]["loss"]) and recorder.metrics[3]["skipped"] == 1
+    last = recorder.states[6]
+    assert (int(last.step), int(last.skipped), int(last.skipped_in_a_row)) == (6, 1, 0)
+    assert not _equal(last.params, after.params) and np.isfinite(recorder.metrics[6]["loss"])
+
+
+def test_after_many_such_steps_the_state_stays_the_last_good_one():
+    """Even where the host has not looked yet and a good batch follows."""
+    recorder = _fit(Points(spoiled=range(2, 2 + MAX_SKIPPED)), steps=MAX_SKIPPED + 3)
+    first, last = recorder.states[1], recorder.states[MAX_SKIPPED + 3]
+    assert _equal(first.params, last.params) and _equal(first.opt_state, last.opt_state) and _equal(first.ema, last.ema)
+    assert int(last.skipped_in_a_row) == MAX_SKIPPED + 2
+
+
+def test_a_run_gives_up_and_keeps_the_last_good_checkpoint(tmp_path):
+    def attempt(spoiled, steps=30):
+        options = dict(meta={"config": {}}, accept=lambda meta: None, draw=lambda state, path: None)
+        with Run(tmp_path, cadence=Cadence(log=1, checkpoint=2, sample=1000), **options) as run:
+            return fit(_score(), Points(spoiled), steps=steps, batch_size=32, optimizer=optax.adam(1e-2), run=run)
+
+    with pytest.raises(NumericError, match=f"not finite {MAX_SKIPPED} times in a row, at step 15; the checkpoint at step 14"):
+        attempt(spoiled=range(6, 31))
+    # Checkpoints of skipped steps hold the parameters of step 5; with good data the run goes on from there.
+    state = attempt(spoiled=[])
+    assert int(state.step) == 30 and int(state.skipped_in_a_row) == 0 and int(state.skipped) == 9
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
+def test_accumulation_changes_nothing_but_rounding():
+    one, four = _fit(accumulation=1, dropout=0.2), _fit(accumulation=4, dropout=0.2)
+    for step in one.metrics:
+        np.testing.assert_allclose(four.metrics[step]["loss"], one.metrics[step]["loss"], rtol=1e-5)
+        np.testing.assert_allclose(four.metrics[step]["grad_norm"], one.metrics[step]["grad_norm"], rtol=1e-4)
+
+
+def test_averages_follow_their_formula():
+    """a <- a + (1 - min(d, (1 + n)/(10 + n))) (p - a), where n counts the steps before."""
+    states = _fit(ema=(0.5, 0.2)).states
+    for decay in ("0.5", "0.2"):
+        average = states[0].params
+        for n in range(6):
+            rate = 1 - min(float(decay), (1 + n) / (10 + n))
+            average = jax.tree.map(lambda a, p: a + rate * (p - a), average, states[n + 1].params)
+        for a, b in zip(jax.tree.leaves(average), jax.tree.leaves(states[6].ema[decay]), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_which_average_must_be_said_where_there_are_several():
+    score = _score()
+    state = fit(score, Points(), steps=2, batch_size=32, ema=(0.9, 0.5), optimizer=optax.adam(1e-1))
+    assert _equal(averaged_score(score, state, 0.9).network.params, state.ema["0.9"])
+    assert not _equal(state.ema["0.9"], state.ema["0.5"])
+    with pytest.raises(ConfigError, match="there are"):
+        averaged_score(score, state)
+    with pytest.raises(ConfigError, match="no average with decay 0.7"):
+        averaged_score(score, state, 0.7)
+
+
+def test_the_seed_decides_and_the_caller_keeps_the_parameters():
+    score = _score()
+    before = jax.tree.map(np.array, score.network.params)
+    runs = [fit(score, Points(), steps=3, batch_size=32, seed=seed) for seed in (0, 0, 1)]
+    assert _equal(runs[0], runs[1]) and not _equal(runs[0].params, runs[2].params)
+    assert _equal(score.network.params, before)
+
+
+def test_resuming_goes_on_with_the_noise_of_its_step(tmp_path):
+    """In one process: 3 + 3 steps equal 6, to the bit."""
+    whole = _fit(dropout=0.2).states[6]
+    options = dict(meta={"config": {}}, accept=lambda meta: None, draw=lambda state, path: None)
+    for steps in (3, 6):
+        with Run(tmp_path, cadence=Cadence(log=1, checkpoint=100, sample=100), **options) as run:
+            state = fit(
+                _score(dropout=0.2), Points(), steps=steps, batch_size=32, optimizer=optax.adam(1e-2), ema=(0.9,), run=run
+            )
+    assert _equal(state, whole)
+
+
+# Learning
+
+
+def test_a_network_learns_the_score_of_a_mixture():
+    """A tenth of a minute brings most of the gain there is: from the start's loss towards that of the exact score."""
+    sde, data = VP(), load("gaussian_mixture", shape=(2,), levels=0, centered=True)
+    from scoresde.data import toys
+
+    angles = 2 * np.pi * np.arange(8) / 8
+    points, labels = data.test.values, data.test.labels
+    means = np.stack([points[labels == k].mean(axis=0) for k in range(8)])
+    spread = np.concatenate([points[labels == k] - means[k] for k in range(8)]).var()
+    del angles, toys
+    exact = MixtureScore(sde, means, np.stack([spread * np.eye(2)] * 8), np.full(8, 1 / 8))
+
+    network = Network.init(lambda rngs: MLP((2,), width=64, depth=2, rngs=rngs), key=jax.random.key(0))
+    score = NetworkScore(sde, network, EDMPreconditioning(1.0))
+    state = fit(score, data, steps=800, batch_size=256, optimizer=optax.adam(4e-3), ema=(0.99,))
+    held_out = lambda score: _losses(Objective(), score, sde, jnp.asarray(points), repeats=4).mean()  # noqa: E731
+    start, end, least = (held_out(s) for s in (score, averaged_score(score, state), exact))
+    assert least < end < start
+    assert end - least < 0.1 * (start - least), (start, end, least)
+
+
+def test_reduction_by_half_the_sum():
+    from scoresde.train import half_sum
+
+    sde, x0 = VP(), jnp.ones((4, 3))
+    score = GaussianScore(sde, np.zeros(3), np.ones(3))
+    mean, half = (_losses(Objective(SigmaSquared(), Uniform(), reduce), score, sde, x0) for reduce in (jnp.mean, half_sum))
+    np.testing.assert_allclose(half, 1.5 * mean, rtol=1e-5)
+
+
+def test_the_key_of_a_step_is_not_that_of_the_next():
+    """The same batch again: the losses differ, as t and z are drawn afresh."""
+    same = Points()
+    same.values[:] = 1.0
+    recorder = _fit(same, optimizer=optax.sgd(0.0))
+    assert len({metrics["loss"] for metrics in recorder.metrics.values()}) == 6
+    assert eqx.tree_equal(recorder.states[0].key, recorder.states[6].key)
