@@ -9,6 +9,7 @@ import errno
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 
@@ -24,6 +25,9 @@ _CANNOT_WRITE = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO,
     errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
 )  # fmt: skip
+
+
+_LEAVE_LAST = 2.0  # seconds
 
 
 class Parser(argparse.ArgumentParser):
@@ -111,6 +115,8 @@ def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -
     sys.stdout.flush()
     sys.stderr.flush()
     if error is not None and _process_count() > 1:
+        if isinstance(error, Interrupted) and _is_coordinator():
+            time.sleep(_LEAVE_LAST)  # peers still on their way out would abort without it
         os._exit(code)  # a process that dies in order keeps its peers waiting for minutes
     sys.exit(code)
 
@@ -149,6 +155,12 @@ def _known(error: BaseException) -> ScoreSDEError:
         known = ScoreSDEError(f"unexpected {type(error).__name__}: {text[:300]}; run with --debug for the traceback")
     known.__cause__ = error
     return known
+
+
+def _is_coordinator() -> bool:
+    import jax
+
+    return jax.process_index() == 0
 
 
 def _process_count() -> int:

@@ -207,7 +207,7 @@ def _summary(trained: Trained, split: str, rows: dict) -> DataLikelihood:
     }  # fmt: skip
     bits = None
     if dataset.levels:
-        bits = np.asarray(bits_per_dim(log_prob, log_jacobian, dimensions))
+        bits = np.asarray(bits_per_dim(jnp.asarray(log_prob), log_jacobian, dimensions))
         report["bits_per_dim"], report["bits_per_dim_error"] = mean_and_error(bits[good])
     return DataLikelihood(np.arange(len(good)), **rows, bits_per_dim=bits, report=report)
 

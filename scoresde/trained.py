@@ -25,7 +25,7 @@ class Trained(NamedTuple):
     ema: str
 
 
-def load_trained(workdir: str, *, ema: float | None = None, overrides: list[str] = ()) -> Trained:
+def load_trained(workdir: str | pathlib.Path, *, ema: float | None = None, overrides: list[str] = ()) -> Trained:
     """The score of a run, with the averaged parameters of decay `ema` (the first one if None).
 
     Args:

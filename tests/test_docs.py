@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from scoresde import errors
+from scoresde.build import flatten
+from scoresde.config import default
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("launch/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -28,17 +30,22 @@ def test_the_python_of_a_document_runs(name):
 
 def test_the_table_of_fields_is_the_default_configuration():
     """docs/commands.md has one row per field of config.py, with its default and comment as they stand there."""
-    rows = []
+    rows, section = [], ""
     for line in (ROOT / "scoresde" / "config.py").read_text().splitlines():
-        found = re.fullmatch(r"    c\.(\w+(?:\.\w+)?) = (.*?)(?:  # (.*))?", line)
-        if found and found[2] != "ConfigDict()":
-            rows.append(f"| `{found[1]}` | `{found[2]}` | {found[3]} |" if found[3] else f"| `{found[1]}` | `{found[2]}` | |")
+        if found := re.match(r"def (\w+)\(", line):
+            section = "" if found[1] == "default" else found[1].removeprefix("_") + "."
+        found = re.fullmatch(r"    c\.(\w+) = (.*?)(?:  # (.*))?", line)
+        if found and found[2] != f"_{found[1]}()" and found[2] != "ConfigDict()":
+            name, value, meaning = f"{section}{found[1]}", found[2], found[3]
+            rows.append(f"| `{name}` | `{value}` | {meaning} |" if meaning else f"| `{name}` | `{value}` | |")
+    fields = set(flatten(default()))
+    assert len(rows) == len(fields) and all(row.split("`")[1] in fields for row in rows), "this test misreads config.py"
     written = re.findall(r"^\| `\w+(?:\.\w+)?` \| `.*$", COMMANDS, re.MULTILINE)
     assert written == rows, "copy the fields of scoresde/config.py into docs/commands.md"
 
 
 def test_the_table_of_exit_codes_is_that_of_the_errors():
-    written = {int(code): name for code, name in re.findall(r"^\| (\d+) \| `?(\w*)`? \|", COMMANDS, re.MULTILINE)}
+    written = {int(code): name for code, name in re.findall(r"^\| (\d+) \| ?`?(\w*)`? \|", COMMANDS, re.MULTILINE)}
     kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ScoreSDEError)}
     assert written == {kind.exit_code: kind.__name__ for kind in kinds} | {0: ""}
 

@@ -97,20 +97,66 @@ def test_local_says_how_it_is_used(arguments):
     assert found.returncode == 2 and found.stderr.startswith("usage:")
 
 
+def stand_in(folder: Path, name: str, body: str) -> None:
+    """A program of this name, in bash, found before the real one."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+    (folder / name).chmod(0o755)
+
+
 @pytest.mark.parametrize("codes, expected", [("0 0", 0), ("75 134", 75), ("134 75", 75), ("3 0", 3), ("0 5", 5)])
 def test_the_exit_code_of_local(tmp_path, codes, expected):
-    """With a stand-in for Python: rank k ends with the k-th code, one after the other."""
-    stand_in = tmp_path / "python"
-    stand_in.write_text(
-        "#!/usr/bin/env bash\n"
-        'if [[ $1 == -c ]]; then echo 1; exit; fi\n'
-        f'codes=({codes}) rank=${{*: -1}} rank=${{rank##*,}}\n'
-        'sleep "0.$((3 * rank))"\nexit "${codes[$rank]}"\n'
-    )  # fmt: skip
-    stand_in.chmod(0o755)
+    """Rank k ends with the k-th code, one after the other."""
+    rank = "codes=(%s) rank=${*: -1} rank=${rank##*,}" % codes
+    body = f'if [[ $1 == -c ]]; then echo 1; exit; fi; {rank}; sleep "0.$((3 * rank))"; exit "${{codes[$rank]}}"'
+    stand_in(tmp_path, "python", body)
     command = [LAUNCH / "local.sh", "2", "--config", "x"]
-    found = subprocess.run(command, env={**os.environ, "PYTHON": str(stand_in)}, timeout=60)
+    found = subprocess.run(command, env=os.environ | {"PYTHON": str(tmp_path / "python")}, timeout=60)
     assert found.returncode == expected
+
+
+@pytest.mark.parametrize("codes, expected", [("0 0", 0), ("75 134", 75), ("3 0", 3), ("134 0", 134)])
+def test_slurm_requeues_what_was_saved(tmp_path, codes, expected):
+    """srun runs two tasks one after the other and returns the larger code, as the real one does."""
+    programs = tmp_path / "bin"
+    tasks = f'for code in {codes}; do CODE=$code "$@"; got=$?; ((got > worst)) && worst=$got; done; exit $worst'
+    stand_in(programs, "srun", f"shift; worst=0; {tasks}")
+    stand_in(programs, "scontrol", f'echo "$@" > {tmp_path}/asked')
+    stand_in(programs, "python", f'echo "$JAX_LOCAL_DEVICE_IDS $*" >> {tmp_path}/commands; exit $CODE')
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_GPUS_ON_NODE": "4", "PYTHON": "python"}
+    env = os.environ | slurm | {"PATH": f"{programs}:{os.environ['PATH']}"}
+    command = [LAUNCH / "slurm.sbatch", "configs/a.py", tmp_path / "run", "--config.seed=1 2"]
+    found = subprocess.run(["bash", *map(str, command)], env=env, timeout=60)
+    assert found.returncode == expected
+    flags = f"--config configs/a.py --workdir {tmp_path}/run --config.seed=1 2 --distributed auto"
+    assert (tmp_path / "commands").read_text().splitlines() == [f"0,1,2,3 -m scoresde.train {flags}"] * 2
+    asked = tmp_path / "asked"
+    assert (asked.read_text() if asked.exists() else None) == ("requeue 7\n" if expected == 75 else None)
+    assert not list((tmp_path / "run").glob(".requeue*"))
+
+
+def test_the_tpu_loop_asks_again_after_a_preemption(tmp_path):
+    """No slice, then one that is lost during training, then a new one on which training ends with 0."""
+    programs, log = tmp_path / "bin", tmp_path / "log"
+    states = tmp_path / "states"  # what describe says, one line a call
+    states.write_text("\nWAITING_FOR_RESOURCES\nACTIVE\nSUSPENDED\n\nACTIVE\n")
+    stand_in(programs, "sleep", "exit 0")
+    stand_in(programs, "git", 'while [[ $1 != -o ]]; do shift; done; touch "$2"')
+    gcloud = f'''echo "$*" >> {log}
+case "$*" in
+  *describe*) head -n 1 {states}; sed -i 1d {states} ;;
+  *scoresde.train\\ --config*) echo . >> {tmp_path}/runs; [[ $(wc -l < {tmp_path}/runs) -gt 1 ]] || exit 255 ;;
+esac'''
+    stand_in(programs, "gcloud", gcloud)
+    env = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "PROJECT": "p", "ZONE": "z", "BUCKET": "b"}
+    command = [LAUNCH / "tpu-queued-resource.sh", "name", "--config", "configs/a.py"]
+    found = subprocess.run(command, env=env, timeout=60, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    asked = log.read_text()
+    assert asked.count("queued-resources create name --project p --zone z --node-id name") == 2
+    assert asked.count("queued-resources delete name") == 2  # the one that was lost, and the last one when done
+    train = "python -m scoresde.train --config configs/a.py --workdir ~/bucket/runs/name --distributed auto"
+    assert asked.count(train) == 2
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
