@@ -140,6 +140,8 @@ def _report(error: BaseException, *, debug: bool) -> int:
 
 def _known(error: BaseException) -> ScoreSDEError:
     """The error as one that has an exit code and one line."""
+    import jax
+
     if isinstance(error, ScoreSDEError):
         return error
     if isinstance(error, KeyboardInterrupt):
@@ -148,6 +150,10 @@ def _known(error: BaseException) -> ScoreSDEError:
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
         known = ResourceError(
             f"out of memory ({text[:160]}); lower the batch size, raise training.accumulation, or use model.dtype=bfloat16"
+        )
+    elif isinstance(error, jax.errors.JaxRuntimeError) and _process_count() > 1:
+        known = DistributedError(
+            f"another process may have ended ({text[:160]}); look at what it says, then run the same command on all of them"
         )
     elif isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
         known = ResourceError(f"{error.strerror}: {error.filename}; free space or choose another folder")

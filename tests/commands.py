@@ -123,9 +123,20 @@ def saved_steps(workdir: Path) -> list[int]:
 
 def stored(workdir: Path, step: int) -> dict[str, np.ndarray]:
     """Every leaf of a checkpoint by its path, read by Orbax alone."""
+    folder = (workdir / "checkpoints" / str(step) / "state").resolve()
     with ocp.PyTreeCheckpointer() as reader:
-        tree = reader.restore((workdir / "checkpoints" / str(step) / "state").resolve())
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        leaves = reader.metadata(folder).item_metadata.tree
+        to_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), leaves)
+        tree = reader.restore(folder, restore_args=to_numpy)
+    return named(tree)
+
+
+def named(tree) -> dict[str, np.ndarray]:
+    """The leaves of nested dicts by their path, such as "ema/0.6/blocks/0/dense_1/bias"."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def same_bits(one: dict, other: dict) -> bool:

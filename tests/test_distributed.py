@@ -1,6 +1,7 @@
 """The same run on other numbers of devices and processes: the same losses to rounding, the same checkpoints."""
 
 import json
+import shutil
 import signal
 
 import jax
@@ -14,8 +15,8 @@ from commands import (
     losses,
     metrics,
     mixture_run,
+    named,
     run,
-    same_bits,
     saved_steps,
     start,
     stored,
@@ -25,7 +26,6 @@ from commands import (
 from scoresde.trained import load_trained
 
 TOLERANCE = 1e-5  # relative, over 20 steps in float32: only the order of sums differs
-pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
 
 
 @pytest.fixture(scope="session")
@@ -61,15 +61,13 @@ def test_more_devices_give_the_losses_of_one(devices, one_device, tmp_path):
 
 def test_a_checkpoint_of_eight_devices_is_read_on_one(eight_devices):
     trained = load_trained(eight_devices)
-    whole = stored(eight_devices, 20)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(trained.score.network.params):
-        assert leaf.devices() == {jax.devices()[0]}
-        np.testing.assert_array_equal(leaf, whole["['ema']['0.6']" + jax.tree_util.keystr(path)])
+    params, whole = trained.score.network.params, stored(eight_devices, 20)
+    assert all(leaf.devices() == {jax.devices()[0]} for leaf in jax.tree.leaves(params))
+    for name, leaf in named(params).items():
+        np.testing.assert_array_equal(leaf, whole[f"ema/0.6/{name}"])
 
 
 def test_a_run_of_eight_devices_goes_on_with_two(eight_devices, tmp_path, tmp_path_factory):
-    import shutil
-
     shutil.copytree(eight_devices, tmp_path / "run")
     result = run("train", *MIXTURE, "--workdir", tmp_path / "run", "--config.training.steps=30", devices=2)
     assert result.code == 0 and "resumed at step 20" in result.out
@@ -103,14 +101,15 @@ def test_sigterm_to_one_of_two_saves_one_step_on_both(tmp_path):
     step = saved_steps(tmp_path)[-1]
     assert step == len(losses(tmp_path))
     assert all(f"saved at step {step}; resume with the same command" in result.err for result in results)
-    assert same_bits(stored(tmp_path, step), stored(tmp_path, step))
+    assert load_trained(tmp_path).step == step
 
 
 def test_a_process_that_dies_takes_the_other_with_it(tmp_path):
-    processes = _start_two(tmp_path, "--config.training.steps=1000000", "--config.training.log_every=1")
+    processes = _start_two(tmp_path, "--config.training.steps=4000")
     wait_until(lambda: len(metrics(tmp_path)) >= 3, processes[0])
     processes[1].kill()
-    assert finish(processes[0]).code != 0
+    survivor = finish(processes[0])
+    assert survivor.code == 7 and "another process" in survivor.err
 
 
 def test_a_batch_that_eight_devices_do_not_divide(tmp_path):

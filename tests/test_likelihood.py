@@ -11,7 +11,7 @@ from oracles import mixture, wide_gaussian
 from scoresde.errors import ConfigError
 from scoresde.likelihood import bits_per_dim, dequantized_log_likelihood, log_likelihood, mean_and_error
 from scoresde.score import AbstractScore, GaussianScore
-from scoresde.sde import VE, VP, Cosine
+from scoresde.sde import VE, VP
 
 every_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
 
@@ -66,8 +66,7 @@ def test_log_likelihood_in_3072_dimensions(sde):
     error = abs(float(log_prob[0]) - float(exact)) / (3072 * np.log(2))
     print(type(sde).__name__, dict(bits_per_dim=error, mismatch=float(mismatch[0]), nfe=int(result.nfe[0])))
     # In float64 the solver's own error is 0.3e-5 (Cosine) to 1.4e-5 (Karras); rounding of sums of 3072 terms adds 0.5e-5.
-    # The Cosine turns within 5e-4 of t = 1, where float32 knows t to 6e-8: up to 2e-5, by the order of the additions.
-    assert error < (4e-5 if isinstance(sde, Cosine) else 2e-5)
+    assert error < 2e-5
 
 
 def test_a_change_of_scale_moves_log_prob_by_its_log_jacobian(x64):

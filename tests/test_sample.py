@@ -21,7 +21,7 @@ from scoresde.sample import (
     uniform_log_snr,
 )
 from scoresde.score import AbstractScore, GaussianScore, tweedie
-from scoresde.sde import VE, VP
+from scoresde.sde import VE, VP, SubVP
 
 every_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
 every_sampler = pytest.mark.parametrize("name", SAMPLERS)
@@ -143,8 +143,8 @@ def test_sde_weak_order_of_the_mean(name, x64):
     assert orders([error(steps) for steps in (256, 512)])[-1] == pytest.approx(order, abs=0.4)
 
 
-# SlowRK is left out: its error is below the noise from the first grid on that is fine enough to have an order.
-@pytest.mark.parametrize("name", [name for name in SDE_SOLVERS if name != "SlowRK"])
+# One solver of each order. SlowRK could not be told: its error is below the noise on every grid fine enough for an order.
+@pytest.mark.parametrize("name", ["Euler", "ShARK"])
 def test_sde_weak_order_of_the_variance(name):
     """The variance at t_min of one Gaussian coordinate, over 200 000 independent ones that share a solve."""
     solver, order, _ = SDE_SOLVERS[name]
@@ -164,11 +164,10 @@ def test_sde_weak_order_of_the_variance(name):
     assert orders(errors)[-1] == pytest.approx(order, abs=0.4)
 
 
-@pytest.mark.parametrize("sde", [SDES["SubVP"], SDES["VE"]], ids=["SubVP", "VE"])  # with and without a drift
 @pytest.mark.parametrize("name", SDE_SOLVERS)
-def test_the_spread_after_64_steps(sde, name):
+def test_the_spread_after_64_steps(name):
     """A solver whose noise is wrong, as some are when time runs down, is off by tens of per cent here."""
-    solver, order, _ = SDE_SOLVERS[name]
+    sde, (solver, order, _) = SubVP(), SDE_SOLVERS[name]
     score = GaussianScore(sde, np.zeros(20_000), np.full(20_000, 0.25))
     x_T = sde.sample_prior((20_000,), key=jax.random.key(5))
     drawn = ReverseSDE(solver, FixedGrid(64, uniform_log_snr))(sde, score, x_T, key=jax.random.key(6))

@@ -171,7 +171,7 @@ def score_calls(solver: dfx.AbstractSolver, num_steps):
     """Calls of the vector field in `num_steps` steps, rejected ones included.
 
     A Runge-Kutta method calls it once a stage; one whose last stage is the first of the next step ("FSAL") saves a call
-    a step after the first. Solvers without a tableau here (Euler) call it once.
+    a step after the first. Euler, which has no tableau, calls it once. Wrappers such as HalfSolver are not counted right.
     """
     tableau = getattr(solver, "tableau", None)
     if tableau is None:

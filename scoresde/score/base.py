@@ -7,8 +7,8 @@ With x_t = alpha x_0 + sigma eps, Tweedie's formula ties them together (all at o
     v     = alpha eps - sigma x_0                Salimans and Ho 2022, section 4
     score = s
 
-Each conversion passes through the score. A round trip loses rounding only, also at t_min: sigma^2 s is subtracted
-from x_t as one term, never divided by sigma.
+Each conversion passes through the score. A prediction (x_0, eps, v) survives the way through the score and back up to
+rounding, also at t_min. A score does not survive the way through x_0 where sigma is small: x_0 then no longer holds it.
 """
 
 import abc
