@@ -15,9 +15,9 @@ def get_config():
     c.model.channels, c.model.multipliers, c.model.blocks, c.model.attention = 32, (1, 2), 1, (4,)
     c.training.weighting, c.training.time_law = "edm", "log_normal"
     c.training.log_normal_mean, c.training.log_normal_std = -1.0, 1.4
-    c.training.steps, c.training.batch_size, c.training.ema = 1500, 64, (0.998,)
+    c.training.steps, c.training.batch_size, c.training.ema = 1300, 64, (0.998,)
     c.training.log_every, c.training.checkpoint_every, c.training.sample_every = 50, 500, 500
-    c.optim.learning_rate, c.optim.warmup, c.optim.decay_steps = 4e-3, 100, 1500
+    c.optim.learning_rate, c.optim.warmup, c.optim.decay_steps = 4e-3, 100, 1300
     c.sampling.steps, c.sampling.grid = 250, "log_snr"
     c.likelihood.tolerance, c.likelihood.batch_size, c.evaluate.num = 1e-4, 297, -1
     return c
