@@ -11,6 +11,9 @@ from ml_collections import ConfigDict
 
 from scoresde import data, nets, sample, score, sde, train
 
+# Of the learning rate, from `optim.decay_steps` on: a run that is prolonged goes on learning.
+_LAST_RATE = 0.01
+
 
 def flatten(config: ConfigDict | dict) -> dict:
     """{"section.field": value}."""
@@ -108,10 +111,12 @@ def build_objective(config: ConfigDict) -> train.Objective:
 
 
 def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Adam or AdamW after clipping by the global norm; linear warm-up, then constant or a cosine to 0."""
+    """Adam or AdamW after clipping by the global norm; linear warm-up, then constant or a cosine to a hundredth."""
     c = config.optim
     if c.decay_steps:
-        schedule = optax.warmup_cosine_decay_schedule(0.0, c.learning_rate, c.warmup, c.decay_steps)
+        schedule = optax.warmup_cosine_decay_schedule(
+            0.0, c.learning_rate, c.warmup, c.decay_steps, end_value=_LAST_RATE * c.learning_rate
+        )
     else:
         schedule = optax.warmup_constant_schedule(0.0, c.learning_rate, c.warmup)
     moments = dict(b1=c.beta1, b2=c.beta2, eps=c.eps)

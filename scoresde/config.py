@@ -108,7 +108,7 @@ def _optim() -> ConfigDict:
     c.eps = 1e-8
     c.weight_decay = 0.0  # adamw; matrices and kernels only
     c.warmup = 5000  # steps of linear warm-up
-    c.decay_steps = 0  # 0: constant after the warm-up; else a cosine to 0 at this step
+    c.decay_steps = 0  # 0: constant after the warm-up; else a cosine to a hundredth at this step
     c.grad_clip = 1.0  # global norm; 0: off
     return c
 

@@ -84,7 +84,7 @@ MISTAKES = [
     (["sampling.sampler=ode"], ["sampling.sampler", "reverse_sde, probability_flow"]),
     (["sde.beta_max=0.01"], ["sde", "beta_min <= beta_max"]),
     (["sde.t_min=1.5"], ["sde", "t_min < t_max"]),
-    (["optim.decay_steps=10"], ["optim.decay_steps = 10", "training.steps"]),
+    (["optim.decay_steps=10", "optim.warmup=20"], ["optim.decay_steps = 10", "optim.warmup = 20"]),
     (["data.random_flip=true"], ["data.random_flip", "images"]),
     (["data.uniform_dequantization=true"], ["data.uniform_dequantization", "data.levels = 0"]),
     (["model.name=unet"], ["model.name = 'unet'", "mlp"]),
