@@ -142,9 +142,9 @@ def _evaluate() -> ConfigDict:
     return c
 
 
-# What a resumed run may change: nothing of it enters the state.
+# What a resumed run may change: nothing of it enters the state. The first two are the way out of a run that diverges.
 FREE_FIELDS = (
-    "training.steps", "training.log_every", "training.checkpoint_every", "training.sample_every",
+    "optim.learning_rate", "optim.grad_clip", "training.steps", "training.log_every", "training.checkpoint_every", "training.sample_every",
     "sampling.", "likelihood.", "evaluate.", "data.data_dir",
 )  # fmt: skip
 

@@ -114,8 +114,8 @@ class DataLikelihood:
         r = self.report
         lines = []
         if self.bits_per_dim is not None:
-            lines.append(f"{r['bits_per_dim']:.4f} +- {r['bits_per_dim_error']:.4f} bits/dim")
-        lines.append(f"{r['nats']:.4f} +- {r['nats_error']:.4f} nats of log p per example in model coordinates")
+            lines.append(f"{r['bits_per_dim']:.4f} +- {_error(r['bits_per_dim_error'])} bits/dim")
+        lines.append(f"{r['nats']:.4f} +- {_error(r['nats_error'])} nats of log p per example in model coordinates")
         lines.append(
             f"{r['num']} {r['split']} examples, +- is one standard error over them; NFE {r['nfe']:.1f} (largest "
             f"{r['nfe_largest']}), tolerance {r['tolerance']:g}, t_min {r['t_min']:g}, "
@@ -123,6 +123,10 @@ class DataLikelihood:
             f"log-Jacobian {r['log_jacobian']:.4f} nats, {r['dimensions']} dimensions, solver ok for {r['ok']} of {r['solves']}"
         )
         return "\n".join(lines)
+
+
+def _error(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
 
 
 def data_likelihood(trained: Trained, *, split: str, num: int, nats: bool) -> DataLikelihood:
@@ -167,8 +171,8 @@ _ROWS = {"log_prob": np.float32, "standard_error": np.float32, "nfe": np.int32, 
 def _batches(trained: Trained, source, total: int, batch_size: int) -> Iterator[tuple]:
     """(indices, records padded to one shape, score) of this process's share; by class where the score takes labels."""
     mine = np.arange(jax.process_index(), total, jax.process_count())
-    labels = source.rows(mine)[1]
-    classes = [None] if trained.score.label is None else np.unique(labels)
+    labels = None if trained.score.label is None else source.rows(mine)[1]
+    classes = [None] if labels is None else np.unique(labels)
     size = batch_for_devices(batch_size, len(mine))
     for label in classes:
         members = mine if label is None else mine[labels == label]
@@ -209,6 +213,8 @@ def _summary(trained: Trained, split: str, rows: dict) -> DataLikelihood:
     if dataset.levels:
         bits = np.asarray(bits_per_dim(jnp.asarray(log_prob), log_jacobian, dimensions))
         report["bits_per_dim"], report["bits_per_dim_error"] = mean_and_error(bits[good])
+    # One record has no spread, and JSON no NaN.
+    report = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in report.items()}
     return DataLikelihood(np.arange(len(good)), **rows, bits_per_dim=bits, report=report)
 
 
@@ -220,5 +226,10 @@ def evaluate(trained: Trained, *, num: int, out: pathlib.Path) -> str:
     result = data_likelihood(trained, split="test", num=num, nats=True)
     if jax.process_index() == 0:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "evaluation.json").write_text(json.dumps(result.report, indent=1) + "\n")
+        (out / "evaluation.json").write_text(json.dumps(result.report, indent=1, allow_nan=False) + "\n")
+    if not result.ok.all():
+        raise NumericError(
+            f"{result.text()}\nthe solver failed for {int((~result.ok).sum())} of {result.ok.size} solves, which are not in "
+            "the mean; loosen likelihood.tolerance"
+        )
     return result.text()

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 from typing import NamedTuple
 
 import jax
@@ -17,6 +18,10 @@ from scoresde.train.checkpoint import Checkpoints
 from scoresde.train.step import init_state
 
 
+# What may be overridden: the rest belongs to what was trained.
+_OPEN = ("sampling.", "likelihood.", "evaluate.", "data.source", "data.data_dir")
+
+
 class Trained(NamedTuple):
     config: ConfigDict
     dataset: Dataset
@@ -29,7 +34,7 @@ def load_trained(workdir: str | pathlib.Path, *, ema: float | None = None, overr
     """The score of a run, with the averaged parameters of decay `ema` (the first one if None).
 
     Args:
-      overrides: `SECTION.FIELD=value` texts for sampling, likelihood, evaluate and data.
+      overrides: `SECTION.FIELD=value` texts for sampling, likelihood, evaluate, `data.source` and `data.data_dir`.
 
     Raises:
       ConfigError: no run there, or bad overrides. CheckpointError: no good checkpoint. DataError: see `load`.
@@ -46,7 +51,7 @@ def load_trained(workdir: str | pathlib.Path, *, ema: float | None = None, overr
         raise ConfigError(f"{path} is damaged ({error}); restore it, or run the training command again") from None
     config = from_json(stored, where=str(path))
     written = to_json(config)
-    if fixed := [text for text in overrides if text.startswith(("sde.", "model.", "training.", "optim.", "seed"))]:
+    if fixed := [text for text in overrides if not text.startswith(_OPEN)]:
         raise ConfigError(*(f"--config.{text}: a trained run keeps this as it was trained" for text in fixed))
     override(config, list(overrides))
 
@@ -59,6 +64,8 @@ def load_trained(workdir: str | pathlib.Path, *, ema: float | None = None, overr
     if restored is None:
         raise CheckpointError(f"no checkpoint in {folder / 'checkpoints'}; train first")
     state, meta = restored
+    if meta["data"]["fingerprint"] != dataset.fingerprint:
+        print(f"note: data are {dataset.fingerprint}, the run was trained on {meta['data']['fingerprint']}", file=sys.stderr)
     chosen = ema if ema is not None else decays[0]
     return Trained(config, dataset, averaged_score(score, state, chosen), meta["step"], str(chosen))
 

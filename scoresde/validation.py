@@ -83,6 +83,10 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
             problems += [f"{size}: {text}" for text in check_image_size(shape[:2], len(c.model.multipliers))]
     if c.data.random_flip and len(shape) == 1:
         problems.append("data.random_flip = True: expected images, but data.image_size = 0")
+    if c.seed >= 2**32:
+        problems.append(f"seed = {c.seed}: expected less than 2^32")
+    if isinstance(c.data.image_size, tuple) and 0 in c.data.image_size:
+        problems.append(f"{size} = {c.data.image_size}: expected two sizes above 0, or 0 for vectors")
     if c.data.levels == 1:
         problems.append("data.levels = 1: expected at least 2 grey levels, or 0 for continuous values")
     if c.data.uniform_dequantization and not c.data.levels:

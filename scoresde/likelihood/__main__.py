@@ -29,13 +29,14 @@ def main(arguments: list[str]) -> None:
     trained = load_trained(found.workdir, ema=found.ema, overrides=found.overrides)
     flags = {name: getattr(found, name) for name in ("probes", "dequantizations", "tolerance")}
     override(trained.config, [f"likelihood.{name}={value}" for name, value in flags.items() if value is not None])
+    out = found.out or str(pathlib.Path(found.workdir) / f"likelihood_{found.split}")
+    arrays, report = pathlib.Path(out + ".npz"), pathlib.Path(out + ".json")
+    report.parent.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
     result = data_likelihood(trained, split=found.split, num=found.num, nats=found.nats)
 
-    out = pathlib.Path(found.out or pathlib.Path(found.workdir) / f"likelihood_{found.split}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    result.save(out.with_suffix(".npz"))
-    out.with_suffix(".json").write_text(json.dumps(result.report, indent=1) + "\n")
-    print(f"{result.text()}\nwrote {out.with_suffix('.npz')} and {out.with_suffix('.json')}")
+    result.save(arrays)
+    report.write_text(json.dumps(result.report, indent=1, allow_nan=False) + "\n")
+    print(f"{result.text()}\nwrote {arrays} and {report}")
     if not result.ok.all() and not found.keep_going:
         raise NumericError(
             f"the solver failed for {int((~result.ok).sum())} of {result.ok.size} solves; their rows are NaN and not in "

@@ -37,7 +37,8 @@ class LogLikelihood(eqx.Module):
     """Per example, N in all. Rows with ok = False hold NaN in `log_prob` and must not be averaged in.
 
     standard_error is that of the trace estimate: the spread over probes / sqrt(probes). It is 0 for the exact trace and
-    NaN for one probe, which cannot tell its own error.
+    NaN for one probe, which cannot tell its own error. As an estimate from few values it is honest from 8 probes on: with
+    2, plus or minus 1.96 standard errors cover the truth 70 % of the time, with 8 about 91 %, with 24 about 94 %.
     """
 
     log_prob: Float[Array, "*N"]  # nats
@@ -100,7 +101,8 @@ def _log_likelihood(sde, score, x: State, key: Key, probes: int | None, toleranc
         x, _ = state
         sde, score, directions = args
         f, g2 = sde.f(t), sde.g2(t)
-        return divergence_of(lambda x: score(x, t), f, g2, x, directions)
+        # An exact score may hold float64 while the data are float32.
+        return divergence_of(lambda x: score(x, t).astype(dtype), f, g2, x, directions)
 
     t_min, t_max = jnp.asarray(sde.t_min, dtype), jnp.asarray(sde.t_max, dtype)
     solution = dfx.diffeqsolve(
@@ -119,7 +121,7 @@ def _log_likelihood(sde, score, x: State, key: Key, probes: int | None, toleranc
         throw=False,
     )
     latent, integrals = solution.ys[0][-1], solution.ys[1][-1]
-    log_prob = sde.log_prior(latent) + jnp.mean(integrals)
+    log_prob = sde.log_prior(latent).astype(dtype) + jnp.mean(integrals)
     ok = (solution.result == dfx.RESULTS.successful) & jnp.isfinite(log_prob) & jnp.all(jnp.isfinite(latent))
     spread = jnp.std(integrals, ddof=1) / jnp.sqrt(count) if count > 1 else jnp.asarray(jnp.nan, dtype)
     return LogLikelihood(

@@ -37,7 +37,7 @@ class AbstractStepping(eqx.Module):
     max_steps: AbstractVar[int]
 
     @abc.abstractmethod
-    def controller(self, sde: AbstractSDE) -> dfx.AbstractStepSizeController: ...
+    def controller(self, sde: AbstractSDE, time_type) -> dfx.AbstractStepSizeController: ...
 
     @abc.abstractmethod
     def first_step(self, sde: AbstractSDE) -> float | None:
@@ -54,8 +54,8 @@ class FixedGrid(AbstractStepping):
     def max_steps(self) -> int:
         return self.steps
 
-    def controller(self, sde: AbstractSDE) -> dfx.AbstractStepSizeController:
-        return dfx.StepTo(ts=-self.grid(sde, self.steps))
+    def controller(self, sde: AbstractSDE, time_type) -> dfx.AbstractStepSizeController:
+        return dfx.StepTo(ts=-self.grid(sde, self.steps).astype(time_type))
 
     def first_step(self, sde: AbstractSDE) -> None:
         return None
@@ -70,7 +70,7 @@ class Adaptive(AbstractStepping):
     tolerance: float = 1e-5
     max_steps: int = _MAX_STEPS
 
-    def controller(self, sde: AbstractSDE) -> dfx.AbstractStepSizeController:
+    def controller(self, sde: AbstractSDE, time_type) -> dfx.AbstractStepSizeController:
         return dfx.PIDController(
             rtol=self.tolerance, atol=self.tolerance, norm=_norm, dtmin=_MIN_STEP * (sde.t_max - sde.t_min), force_dtmin=False
         )
@@ -128,12 +128,12 @@ class ReverseSDE(AbstractSampler):
 def _probability_flow(r, x, args):
     """d x / d r of the probability flow, r = -t."""
     sde, score = args
-    return 0.5 * sde.g2(-r) * score(x, -r) - sde.f(-r) * x
+    return (0.5 * sde.g2(-r) * score(x, -r) - sde.f(-r) * x).astype(x.dtype)
 
 
 def _reverse_drift(r, x, args):
     sde, score = args
-    return sde.g2(-r) * score(x, -r) - sde.f(-r) * x
+    return (sde.g2(-r) * score(x, -r) - sde.f(-r) * x).astype(x.dtype)
 
 
 def _diffusion(r, x, args):
@@ -156,7 +156,7 @@ def _solve(terms, sampler, sde: AbstractSDE, score: AbstractScore, x_T) -> Draw:
         dt0=sampler.stepping.first_step(sde),
         y0=x_T,
         args=(sde, score),
-        stepsize_controller=sampler.stepping.controller(sde),
+        stepsize_controller=sampler.stepping.controller(sde, time_type),
         adjoint=dfx.ForwardMode(),
         max_steps=sampler.stepping.max_steps,
         throw=False,  # throwing gathers the whole batch on one device

@@ -75,7 +75,9 @@ class VE(AbstractSDE):
         return jnp.zeros_like(as_time(t))
 
     def sigma(self, t: Time) -> Scalar:
-        return self.sigma_min * jnp.exp(as_time(t) * (math.log(self.sigma_max) - math.log(self.sigma_min)))
+        # From the middle of the range: half the exponent, half its rounding.
+        middle = math.sqrt(self.sigma_min * self.sigma_max)
+        return middle * jnp.exp((as_time(t) - 0.5) * math.log(self.sigma_max / self.sigma_min))
 
     def __check_init__(self):
         check_parameters(

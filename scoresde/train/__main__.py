@@ -22,7 +22,6 @@ PACKAGES = ("scoresde", "jax", "jaxlib", "flax", "optax", "diffrax", "orbax-chec
 def main(arguments: list[str]) -> None:
     parser = Parser("train", "Train a score network. The same command continues a run that was interrupted.")
     parser.add_argument("--config", required=True, help="experiment file, such as configs/digits_vp.py")
-    parser.add_argument("--config.SECTION.FIELD", metavar="VALUE", dest="example", help="change a field of it")
     parser.add_argument("--workdir", help="the run folder; default: runs/NAME_OF_CONFIG")
     add_distributed(parser)
     found = parser.parse(arguments)

@@ -122,8 +122,7 @@ class Checkpoints:
         # A manager of its own: one that has saved restores only what it saved.
         with ocp.CheckpointManager(self.folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
             meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
-            stored_crc = meta.pop("crc32", None)
-            if stored_crc not in (None, _crc_of_json(meta)) or meta["step"] != step:
+            if meta.pop("crc32", None) != _crc_of_json(meta) or meta["step"] != step:
                 raise ValueError("CRC-32 or step differs in meta")
             accept(meta)
             _check_fit(step, target, meta["manifest"])

@@ -111,15 +111,22 @@ class Run:
         if draw:
             self._picture(state)
         if self._stop.reached(step) and step < self._last:
+            if int(metrics["skipped_in_a_row"]) >= MAX_SKIPPED:
+                self._give_up(step)
             self._save(step, state)
-            self.checkpoints.wait()
-            raise Interrupted(f"interrupted and saved at step {step}; resume with the same command")
+            self._leave(step)
 
     def end(self, state: TrainState) -> None:
         """Everything is on disk when this returns."""
         if self._saved != int(state.step):
             self._save(int(state.step), state)
         self.checkpoints.wait()
+        if self._stop.asked:  # in the last step or its picture
+            self._leave(int(state.step))
+
+    def _leave(self, step: int) -> None:
+        self.checkpoints.wait()
+        raise Interrupted(f"interrupted and saved at step {step}; resume with the same command")
 
     def _due(self, step: int, every: int) -> bool:
         return step % every == 0 or step == self._last

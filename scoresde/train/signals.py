@@ -15,7 +15,7 @@ class StopRequest:
     """A context in which a first signal asks to stop and a second one of the same kind stops at once."""
 
     def __init__(self):
-        self._asked = False
+        self.asked = False
         self._before = {}
 
     def __enter__(self):
@@ -34,11 +34,11 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _ask(self, number, _frame):
-        self._asked = True
+        self.asked = True
         signal.signal(number, signal.SIG_DFL)
 
     def reached(self, step: int) -> bool:
         """Whether to stop after `step`. To be asked once after every step, on every process."""
         if jax.process_count() > 1:
-            self._asked = self._asked or multihost_utils.reached_preemption_sync_point(step)
-        return self._asked
+            self.asked = self.asked or multihost_utils.reached_preemption_sync_point(step)
+        return self.asked

@@ -45,10 +45,12 @@ def init_state(params: PyTree, optimizer: optax.GradientTransformation, ema: tup
     """The state at step 0. Every leaf is a buffer of its own: donated buffers may not be shared."""
     zero = jnp.zeros((), jnp.int32)
     copy = lambda: jax.tree.map(jnp.copy, params)  # noqa: E731
+    # Averages move by less than bfloat16 resolves.
+    fine = lambda: jax.tree.map(lambda p: p.astype(jnp.promote_types(p.dtype, jnp.float32)), copy())  # noqa: E731
     return TrainState(
         step=zero,
         params=copy(),
-        ema={str(decay): copy() for decay in ema},
+        ema={str(decay): fine() for decay in ema},
         opt_state=optimizer.init(params),
         key=jnp.copy(jax.random.key_data(key)),
         skipped=jnp.copy(zero),
