@@ -32,7 +32,7 @@ from scoresde.train import (
     denoising_score_matching,
     fit,
 )
-from scoresde.train.step import MAX_SKIPPED
+from scoresde.train.step import MAX_SKIPPED, _average, init_state
 
 LAWS = {
     "uniform": Uniform(),
@@ -372,3 +372,13 @@ def test_the_key_of_a_step_is_not_that_of_the_next():
     recorder = _fit(same, optimizer=optax.sgd(0.0))
     assert len({metrics["loss"] for metrics in recorder.metrics.values()}) == 6
     assert eqx.tree_equal(recorder.states[0].key, recorder.states[6].key)
+
+
+def test_averages_of_bfloat16_parameters_move():
+    """With decay 0.9999 one step moves an average by less than bfloat16 resolves."""
+    params = {"w": jnp.ones(4, jnp.bfloat16)}
+    state = init_state(params, optax.sgd(0.0), (0.9999,), jax.random.key(0))
+    average = state.ema["0.9999"]["w"]
+    for _ in range(10):
+        average = _average(average, jnp.full(4, 2.0, jnp.bfloat16), 0.9999, jnp.asarray(10**6))
+    np.testing.assert_allclose(average, 2 - 0.9999**10, rtol=1e-6)

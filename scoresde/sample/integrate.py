@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import lineax as lx
 from equinox import AbstractVar
 
+from scoresde.errors import ConfigError
 from scoresde.sample.base import AbstractSampler, Draw
 from scoresde.sample.grid import uniform_log_snr
 from scoresde.score.base import AbstractScore
@@ -26,9 +27,25 @@ from scoresde.sde import AbstractSDE
 from scoresde.sde.base import check_parameters
 
 # A trained network needs some tens of steps; more than this means that the solver is stuck.
-_MAX_STEPS = 4096
+MAX_STEPS = 4096
 # Of the range of t. NaN shortens every step: give up here, not after all steps, for which the whole batch would wait.
 _MIN_STEP = 1e-10
+
+
+def adaptive_controller(sde: AbstractSDE, tolerance: float, norm: Callable) -> dfx.PIDController:
+    """Steps whose error, in `norm`, stays below tolerance (1 + |y|); a NaN gives up."""
+
+    def finite_norm(error):
+        size = norm(error)
+        return jnp.where(jnp.isnan(size), jnp.inf, size)  # NaN would make the next step NaN, infinity makes it shorter
+
+    return dfx.PIDController(
+        rtol=tolerance,
+        atol=tolerance,
+        norm=finite_norm,
+        dtmin=_MIN_STEP * (sde.t_max - sde.t_min),
+        force_dtmin=False,
+    )
 
 
 class AbstractStepping(eqx.Module):
@@ -68,12 +85,10 @@ class Adaptive(AbstractStepping):
     """Keep the error of each step below tolerance (1 + |x|), root mean square over the example."""
 
     tolerance: float = 1e-5
-    max_steps: int = _MAX_STEPS
+    max_steps: int = MAX_STEPS
 
     def controller(self, sde: AbstractSDE, time_type) -> dfx.AbstractStepSizeController:
-        return dfx.PIDController(
-            rtol=self.tolerance, atol=self.tolerance, norm=_norm, dtmin=_MIN_STEP * (sde.t_max - sde.t_min), force_dtmin=False
-        )
+        return adaptive_controller(sde, self.tolerance, lambda error: jnp.sqrt(jnp.mean(error**2)))
 
     def first_step(self, sde: AbstractSDE) -> float:
         return 0.01 * (sde.t_max - sde.t_min)
@@ -111,7 +126,11 @@ class ReverseSDE(AbstractSampler):
     """
 
     solver: dfx.AbstractSolver = dfx.Euler()
-    stepping: FixedGrid = FixedGrid(1000)
+    stepping: AbstractStepping = FixedGrid(1000)
+
+    def __check_init__(self):
+        if not isinstance(self.stepping, FixedGrid):
+            raise ConfigError(f"ReverseSDE: expected stepping = FixedGrid(steps, grid), got {self.stepping}")
 
     def __call__(self, sde, score, x_T, *, key):
         # Fresh noise on each step. VirtualBrownianTree costs several times as much on a small network.
@@ -139,11 +158,6 @@ def _reverse_drift(r, x, args):
 def _diffusion(r, x, args):
     sde, _ = args
     return lx.DiagonalLinearOperator(jnp.broadcast_to(jnp.sqrt(sde.g2(-r)), x.shape).astype(x.dtype))
-
-
-def _norm(error):
-    size = jnp.sqrt(jnp.mean(error**2))
-    return jnp.where(jnp.isnan(size), jnp.inf, size)  # NaN would make the next step NaN, infinity makes it shorter
 
 
 def _solve(terms, sampler, sde: AbstractSDE, score: AbstractScore, x_T) -> Draw:
