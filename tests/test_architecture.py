@@ -21,7 +21,7 @@ LADDER = [
     {"validation"},
     {"config"},
     {"trained"},
-    {"flows"},
+    {"draws", "likelihoods"},
     {"door", "__main__"},
 ]
 # Where two rooms share a rung, this is all they may take from each other.

@@ -12,7 +12,7 @@ from PIL import Image
 
 from scoresde.config import override
 from scoresde.errors import ConfigError
-from scoresde.flows import draw, draw_to
+from scoresde.draws import draw, draw_to
 from scoresde.sample.store import SampleStore, parse_seeds
 from scoresde.train.run import lock
 from scoresde.train.step import with_params

@@ -3,8 +3,9 @@
 import pathlib
 
 from scoresde.door import Parser, run
+from scoresde.draws import draw_picture
 from scoresde.errors import ConfigError
-from scoresde.flows import draw_picture, evaluate
+from scoresde.likelihoods import evaluate
 from scoresde.trained import load_trained
 
 

@@ -6,7 +6,7 @@ import pathlib
 from scoresde.config import override
 from scoresde.door import Parser, run
 from scoresde.errors import ConfigError, NumericError
-from scoresde.flows import data_likelihood
+from scoresde.likelihoods import data_likelihood
 from scoresde.trained import load_trained
 
 

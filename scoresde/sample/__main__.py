@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from scoresde.config import override
 from scoresde.door import Parser, run
 from scoresde.errors import ConfigError, NumericError
-from scoresde.flows import draw_to
+from scoresde.draws import draw_to
 from scoresde.sample.store import parse_seeds
 from scoresde.trained import Trained, load_trained
 

@@ -11,7 +11,8 @@ from scoresde.build import build_dataset, build_objective, build_optimizer, buil
 from scoresde.config import differences, load_config, to_json
 from scoresde.door import Parser, add_distributed, connect, run
 from scoresde.errors import CheckpointError, ConfigError, DataError
-from scoresde.flows import draw_picture, evaluate
+from scoresde.draws import draw_picture
+from scoresde.likelihoods import evaluate
 from scoresde.train import Cadence, Run, averaged_score, fit
 from scoresde.train.loop import check_batch
 from scoresde.trained import Trained

@@ -1,14 +1,12 @@
-"""The two flows out of a trained score, as the commands run them: seeds -> samples, records -> likelihoods.
+"""Likelihoods of a data set under a trained score, as the commands take them: records -> nats and bits/dim.
 
-Both go in batches of one shape, split over the devices of this process.
+In batches of one shape over the devices of each process, the records shared among the processes.
 """
 
 import dataclasses
-import functools
 import json
 import math
 import pathlib
-import zlib
 from collections.abc import Iterator
 
 import jax
@@ -16,79 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from scoresde.build import build_sampler
-from scoresde.data.picture import save_picture
 from scoresde.devices import batch_for_devices, local_copy, padded, spread
 from scoresde.errors import DataError, NumericError
 from scoresde.likelihood import bits_per_dim, dequantized_log_likelihood, mean_and_error
 from scoresde.progress import Progress
-from scoresde.sample import denoised_draw
-from scoresde.sample.store import SampleStore
 from scoresde.trained import Trained
 
-# Roots of the keys: samples and likelihoods depend on seed or index alone, not on the seed of training.
-_SAMPLE_ROOT, _LIKELIHOOD_ROOT = 0, 1
-_PICTURE = 64  # samples shown in OUT/grid.png
-
-
-def draw(trained: Trained, seeds: np.ndarray, size: int):
-    """One denoised sample per seed, in model coordinates; `size` seeds at once, on the devices of this process."""
-    root = jax.random.key(_SAMPLE_ROOT)
-    keys = jax.vmap(lambda seed: jax.random.fold_in(root, seed))(spread(padded(seeds, size)))
-    sampler, score = build_sampler(trained.config), trained.score
-    drawn = denoised_draw(sampler, score.sde, score, trained.dataset.shape, keys=keys)
-    return jax.tree.map(lambda part: np.asarray(part)[: len(seeds)], drawn)
-
-
-def draw_picture(trained: Trained, path: pathlib.Path) -> None:
-    """The picture of the samples of seeds 0, 1, ...: the same keys each time, so that pictures can be compared."""
-    num = trained.config.sampling.num
-    trained = trained._replace(score=local_copy(trained.score))
-    drawn = draw(trained, np.arange(num, dtype=np.uint32), batch_for_devices(num, num))
-    save_picture(trained.dataset, drawn.x, path)
-
-
-def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]:
-    """Draw one sample per seed into `out`. Returns the seeds whose solver failed; their rows hold the record of 0."""
-    config, dataset = trained.config, trained.dataset
-    trained = trained._replace(score=local_copy(trained.score))
-    size = batch_for_devices(config.sampling.batch_size, len(seeds))
-    label = None if trained.score.label is None else int(trained.score.label)
-    identity = {
-        "seeds": f"{len(seeds)} with CRC-32 {zlib.crc32(seeds.tobytes())}",
-        "sampling": {k: v for k, v in config.sampling.items() if k not in ("num", "batch_size")},
-        "step": trained.step,
-        "ema": trained.ema,
-        "parameters": functools.reduce(lambda crc, a: zlib.crc32(a.tobytes(), crc), _leaves(trained.score), 0),
-        "label": label,
-    }
-    dtype = np.asarray(dataset.decode(np.zeros(1, np.float32))).dtype
-    store = SampleStore(out, identity, num=len(seeds), shape=dataset.shape, dtype=dtype)
-    progress = Progress(store.done, len(seeds), items=1, unit="sample")
-    if store.done:
-        progress.say(f"continuing after {store.done} samples")
-    calls, most = 0, 0
-    first = store.done
-    while store.done < len(seeds):
-        drawn = draw(trained, seeds[store.done : store.done + size], size)
-        store.append(np.asarray(dataset.decode(np.where(drawn.ok.reshape(-1, *[1] * (drawn.x.ndim - 1)), drawn.x, 0))), drawn.ok)
-        calls, most = calls + int(drawn.nfe.sum()), max(most, int(drawn.nfe.max()))
-        progress.show(store.done, f"NFE {drawn.nfe.mean():.1f}")
-    speed = progress.rate(len(seeds))
-    progress.close()
-    pictured = save_picture(dataset, np.asarray(dataset.encode(store.first(_PICTURE))), out / "grid.png")
-    path, ok = store.finish(seeds)
-    drawn_now = max(len(seeds) - first, 1)
-    print(
-        f"{len(seeds)} samples by {config.sampling.sampler} at step {trained.step} (ema {trained.ema}): "
-        f"{speed:.3g} images/s with compilation, NFE {calls / drawn_now:.1f} (largest {most}), "
-        f"solver ok for {int(ok.sum())} of {len(ok)}\nwrote {path}" + (f" and {out / 'grid.png'}" if pictured else "")
-    )
-    return [int(seed) for seed in seeds[~ok]]
-
-
-def _leaves(score) -> list[np.ndarray]:
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(score.network.params)]
+# Root of the keys: a likelihood depends on the index of its record alone, not on the seed of training.
+_ROOT = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +116,7 @@ def _batches(trained: Trained, source, total: int, batch_size: int) -> Iterator[
 
 
 def _solve_batch(trained: Trained, score, values: np.ndarray, index: np.ndarray, k: int):
-    root = jax.random.fold_in(jax.random.key(_LIKELIHOOD_ROOT), k)
+    root = jax.random.fold_in(jax.random.key(_ROOT), k)
     keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(spread(padded(index, len(values))))
     options = trained.config.likelihood
     solved = dequantized_log_likelihood(
