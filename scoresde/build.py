@@ -3,13 +3,12 @@
 import functools
 from collections.abc import Callable
 
-import diffrax as dfx
 import jax
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from scoresde import data, nets, sample, score, sde, train
+from scoresde import data, nets, score, sde, train
 
 # Of the learning rate, from `optim.decay_steps` on: a run that is prolonged goes on learning.
 _LAST_RATE = 0.01
@@ -145,17 +144,3 @@ def build_prepare(config: ConfigDict, dataset: data.Dataset) -> Callable:
         return x0
 
     return prepare
-
-
-def build_sampler(config: ConfigDict) -> sample.AbstractSampler:
-    c = config.sampling
-    solvers = {
-        "euler": dfx.Euler, "heun": dfx.Heun, "shark": dfx.ShARK, "sra1": dfx.SRA1, "slowrk": dfx.SlowRK,
-        "tsit5": dfx.Tsit5, "dopri5": dfx.Dopri5, "dopri8": dfx.Dopri8,
-    }  # fmt: skip
-    grid = {"uniform": sample.uniform, "log_snr": sample.uniform_log_snr, "karras": sample.karras}[c.grid]
-    if c.sampler == "reverse_sde":
-        return sample.ReverseSDE(solvers[c.sde_solver](), sample.FixedGrid(c.steps, grid))
-    if c.ode_steps:
-        return sample.ProbabilityFlow(solvers[c.ode_solver](), sample.FixedGrid(c.ode_steps, grid))
-    return sample.ProbabilityFlow(solvers[c.ode_solver](), sample.Adaptive(c.tolerance))

@@ -115,13 +115,30 @@ def _optim() -> ConfigDict:
 
 def _sampling() -> ConfigDict:
     c = ConfigDict()
-    c.sampler = "reverse_sde"  # reverse_sde, probability_flow
-    c.steps = 1000  # reverse_sde
-    c.sde_solver = "euler"  # euler, heun, shark, sra1, slowrk
-    c.ode_steps = 0  # probability_flow: 0 is adaptive
-    c.ode_solver = "tsit5"  # tsit5, dopri5, dopri8, heun, euler
+    c.sampler = "reverse_sde"  # see docs/commands.md for the names
+    c.steps = 0  # 0: the sampler's own number; probability_flow then chooses its steps
+    c.grid = ""  # "": the sampler's own; uniform, quadratic, geometric, log_snr, karras, optimised
+    c.order = 0  # 0: the sampler's own; dpmpp, sde_dpmpp, unipc, deis, ipndm, sa_solver
+    c.sde_solver = "euler"  # reverse_sde: euler, heun, sea, shark, sra1, slowrk
+    c.ode_solver = "tsit5"  # probability_flow: tsit5, dopri5, dopri8, bosh3, heun, euler, kvaerno3, kvaerno5
     c.tolerance = 1e-5  # adaptive probability_flow
-    c.grid = "uniform"  # uniform, log_snr, karras
+    c.sde_tolerance = 0.02  # adaptive_sde, gotta_go_fast
+    c.predictor = "reverse_diffusion"  # predictor_corrector: reverse_diffusion, ancestral, ancestral_transition, none
+    c.corrector = "langevin"  # predictor_corrector: langevin, annealed_langevin, none
+    c.snr = 0.16  # of the corrector
+    c.corrections = 1  # corrector steps at a point of the grid; langevin_dynamics: steps a level
+    c.norm = "image"  # langevin: norms of each image, or means over the batch as in the published numbers
+    c.step_size = 0.2  # langevin_dynamics, in units of sigma^2
+    c.churn = 0.0  # euler_edm, heun_edm: noise added on the way, where sigma / alpha is between s_min and s_max
+    c.s_min = 0.0
+    c.s_max = 1e6
+    c.s_noise = 1.0
+    c.eta = 0.0  # ddim: 0 the probability flow, 1 the reverse SDE
+    c.variant = "bh2"  # unipc: bh1, bh2
+    c.variable = "t"  # deis: t, rho, log_rho
+    c.tau = 1.0  # sa_solver: strength of the noise where sigma / alpha is between tau_low and tau_high
+    c.tau_low = 0.05
+    c.tau_high = 1.0
     c.num = 64  # samples in a picture
     c.batch_size = 256  # drawn at once
     return c

@@ -7,12 +7,12 @@ import zlib
 import jax
 import numpy as np
 
-from scoresde.build import build_sampler
 from scoresde.data.picture import save_picture
 from scoresde.devices import batch_for_devices, local_copy, padded, spread
 from scoresde.progress import Progress
-from scoresde.sample import denoised_draw
+from scoresde.sample import AbstractSampler, denoised_draw
 from scoresde.sample.store import SampleStore
+from scoresde.samplers import build_sampler
 from scoresde.trained import Trained
 
 # Root of the keys: samples depend on their seeds alone, not on the seed of training.
@@ -20,11 +20,16 @@ _ROOT = 0
 _PICTURE = 64  # samples shown in OUT/grid.png
 
 
-def draw(trained: Trained, seeds: np.ndarray, size: int):
+def sampler_of(trained: Trained) -> AbstractSampler:
+    """The sampler of its configuration."""
+    return build_sampler(trained.config, trained.score, trained.dataset.shape)
+
+
+def draw(trained: Trained, sampler: AbstractSampler, seeds: np.ndarray, size: int):
     """One denoised sample per seed, in model coordinates; `size` seeds at once, on the devices of this process."""
     root = jax.random.key(_ROOT)
     keys = jax.vmap(lambda seed: jax.random.fold_in(root, seed))(spread(padded(seeds, size)))
-    sampler, score = build_sampler(trained.config), trained.score
+    score = trained.score
     drawn = denoised_draw(sampler, score.sde, score, trained.dataset.shape, keys=keys)
     return jax.tree.map(lambda part: np.asarray(part)[: len(seeds)], drawn)
 
@@ -33,7 +38,7 @@ def draw_picture(trained: Trained, path: pathlib.Path) -> None:
     """The picture of the samples of seeds 0, 1, ...: the same keys each time, so that pictures can be compared."""
     num = trained.config.sampling.num
     trained = trained._replace(score=local_copy(trained.score))
-    drawn = draw(trained, np.arange(num, dtype=np.uint32), batch_for_devices(num, num))
+    drawn = draw(trained, sampler_of(trained), np.arange(num, dtype=np.uint32), batch_for_devices(num, num))
     save_picture(trained.dataset, drawn.x, path)
 
 
@@ -56,10 +61,11 @@ def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]
     progress = Progress(store.done, len(seeds), items=1, unit="sample")
     if store.done:
         progress.say(f"continuing after {store.done} samples")
+    sampler = sampler_of(trained)
     calls, most = 0, 0
     first = store.done
     while store.done < len(seeds):
-        drawn = draw(trained, seeds[store.done : store.done + size], size)
+        drawn = draw(trained, sampler, seeds[store.done : store.done + size], size)
         store.append(np.asarray(dataset.decode(np.where(drawn.ok.reshape(-1, *[1] * (drawn.x.ndim - 1)), drawn.x, 0))), drawn.ok)
         calls, most = calls + int(drawn.nfe.sum()), max(most, int(drawn.nfe.max()))
         progress.show(store.done, f"NFE {drawn.nfe.mean():.1f}")
@@ -67,10 +73,10 @@ def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]
     progress.close()
     pictured = save_picture(dataset, np.asarray(dataset.encode(store.first(_PICTURE))), out / "grid.png")
     path, ok = store.finish(seeds)
-    drawn_now = max(len(seeds) - first, 1)
+    nfe = "unknown" if calls < 0 else f"{calls / max(len(seeds) - first, 1):.1f} (largest {most})"
     print(
         f"{len(seeds)} samples by {config.sampling.sampler} at step {trained.step} (ema {trained.ema}): "
-        f"{speed:.3g} images/s with compilation, NFE {calls / drawn_now:.1f} (largest {most}), "
+        f"{speed:.3g} images/s with compilation, NFE {nfe}, "
         f"solver ok for {int(ok.sum())} of {len(ok)}\nwrote {path}" + (f" and {out / 'grid.png'}" if pictured else "")
     )
     return [int(seed) for seed in seeds[~ok]]

@@ -30,10 +30,13 @@ class Trained(NamedTuple):
     ema: str
 
 
-def load_trained(workdir: str | pathlib.Path, *, ema: float | None = None, overrides: list[str] = ()) -> Trained:
+def load_trained(
+    workdir: str | pathlib.Path, *, ema: float | None = None, sampler: str | None = None, overrides: list[str] = ()
+) -> Trained:
     """The score of a run, with the averaged parameters of decay `ema` (the first one if None).
 
     Args:
+      sampler: the name of another sampler than the run's; it brings its own steps, grid and order.
       overrides: `SECTION.FIELD=value` texts for sampling, likelihood, evaluate, `data.source` and `data.data_dir`.
 
     Raises:
@@ -53,6 +56,8 @@ def load_trained(workdir: str | pathlib.Path, *, ema: float | None = None, overr
     written = to_json(config)
     if fixed := [text for text in overrides if not text.startswith(_OPEN)]:
         raise ConfigError(*(f"--config.{text}: a trained run keeps this as it was trained" for text in fixed))
+    if sampler not in (None, config.sampling.sampler):
+        overrides = [f"sampling.sampler={sampler}", "sampling.steps=0", "sampling.grid=", "sampling.order=0", *overrides]
     override(config, list(overrides))
 
     dataset, score = build_dataset(config), build_score(config)

@@ -5,6 +5,7 @@ import math
 
 from ml_collections import ConfigDict
 
+from scoresde import samplers
 from scoresde.build import build_sde, flatten, image_shape
 from scoresde.errors import ConfigError
 from scoresde.nets import check_image_size
@@ -19,10 +20,12 @@ _CHOICES = {
     "training.weighting": ("sigma2", "likelihood", "edm"),
     "training.time_law": ("uniform", "low_discrepancy", "log_snr", "log_normal"),
     "optim.optimizer": ("adam", "adamw"),
-    "sampling.sampler": ("reverse_sde", "probability_flow"),
-    "sampling.sde_solver": ("euler", "heun", "shark", "sra1", "slowrk"),
-    "sampling.ode_solver": ("tsit5", "dopri5", "dopri8", "heun", "euler"),
-    "sampling.grid": ("uniform", "log_snr", "karras"),
+    "sampling.sampler": tuple(samplers.SAMPLERS),
+    "sampling.grid": ("", *samplers.GRIDS, samplers.OPTIMISED),
+    "sampling.sde_solver": tuple(samplers.SDE_SOLVERS),
+    "sampling.ode_solver": tuple(samplers.ODE_SOLVERS),
+    "sampling.predictor": tuple(samplers.PREDICTORS),
+    "sampling.corrector": tuple(samplers.CORRECTORS),
 }
 
 # Smallest value allowed, and whether it is allowed itself.
@@ -33,12 +36,12 @@ _AT_LEAST = {
     "training.steps": 1, "training.batch_size": 1, "training.accumulation": 1, "training.ema": 0,
     "training.log_every": 1, "training.checkpoint_every": 1, "training.sample_every": 1,
     "optim.beta1": 0, "optim.beta2": 0, "optim.weight_decay": 0, "optim.warmup": 0, "optim.decay_steps": 0, "optim.grad_clip": 0,
-    "sampling.steps": 1, "sampling.ode_steps": 0, "sampling.num": 1, "sampling.batch_size": 1,
+    "sampling.steps": 0, "sampling.order": 0, "sampling.corrections": 1, "sampling.num": 1, "sampling.batch_size": 1,
     "likelihood.probes": 0, "likelihood.dequantizations": 1, "likelihood.batch_size": 1, "evaluate.num": -1,
 }  # fmt: skip
 _POSITIVE = (
     "model.sigma_data", "model.fourier_scale", "optim.learning_rate", "optim.eps", "training.log_normal_std",
-    "sampling.tolerance", "likelihood.tolerance",
+    "sampling.tolerance", "sampling.sde_tolerance", "likelihood.tolerance",
 )  # fmt: skip
 _BELOW_ONE = ("model.dropout", "training.ema", "optim.beta1", "optim.beta2", "sampling.tolerance", "likelihood.tolerance")
 
@@ -53,7 +56,7 @@ def validate(config: ConfigDict) -> list[str]:
         expected = None
         if name in _CHOICES and value not in _CHOICES[name]:
             near = difflib.get_close_matches(str(value), _CHOICES[name], 1, cutoff=0.0)
-            expected = f"one of {', '.join(_CHOICES[name])}; did you mean {near[0]}?"
+            expected = f"one of {', '.join(filter(None, _CHOICES[name]))}; did you mean {near[0]}?"
         elif not all(map(math.isfinite, numbers)):
             expected = "a finite number"
         elif name in _AT_LEAST and any(v < _AT_LEAST[name] for v in numbers):
@@ -105,9 +108,24 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
         )
     if c.optim.optimizer == "adam" and c.optim.weight_decay:
         problems.append("optim.weight_decay: adam has none; use optim.optimizer = 'adamw'")
-    if c.sampling.ode_solver == "euler" and not c.sampling.ode_steps:
-        problems.append("sampling.ode_solver = 'euler' has no error estimate: give sampling.ode_steps > 0, or tsit5")
+    if not any(name.startswith("sampling.") for name in broken):
+        problems += _validate_sampling(config)
     return problems
+
+
+def _validate_sampling(config: ConfigDict) -> list[str]:
+    c = config.sampling
+    if c.sampler == "probability_flow" and c.ode_solver == "euler" and not c.steps:
+        return ["sampling.ode_solver = 'euler' has no error estimate: give sampling.steps > 0, or tsit5"]
+    if c.steps and not samplers.SAMPLERS[c.sampler].steps and c.sampler != "probability_flow":
+        return [f"sampling.steps = {c.steps}: {c.sampler} chooses its steps by sampling.sde_tolerance; expected 0"]
+    if c.grid == samplers.OPTIMISED and not samplers.steps_of(config):
+        return ["sampling.grid = 'optimised': expected sampling.steps > 0, got 0 (the solver chooses its steps)"]
+    try:  # the sampler itself knows what it takes
+        samplers.build_sampler(config)
+    except ConfigError as error:
+        return [f"sampling: {problem}" for problem in error.problems]
+    return []
 
 
 def _validate_sde(config: ConfigDict) -> list[str]:

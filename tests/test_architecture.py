@@ -17,23 +17,24 @@ LADDER = [
     {"sample", "likelihood", "guide"},
     {"train", "evaluate", "data"},
     {"scoresde"},  # the public nouns
-    {"build"},
+    {"build", "samplers"},
     {"validation"},
     {"config"},
     {"trained"},
     {"draws", "likelihoods"},
+    {"latents"},
     {"door", "__main__"},
 ]
 # Where two rooms share a rung, this is all they may take from each other.
 NEIGHBOURS = {("errors", "types"), ("likelihood", "sample"), ("guide", "sample")}
 
 THIRD_PARTIES = {
-    "diffrax": {"sample", "likelihood", "build.py"},  # build names its solvers
+    "diffrax": {"sample", "likelihood", "samplers.py"},  # samplers names its solvers
     "lineax": {"sample", "likelihood"},
     "flax": {"nets"},
     "optax": {"train", "build.py"},
     "orbax": {"train/checkpoint.py"},
-    "ml_collections": {"config.py", "overrides.py", "validation.py", "build.py", "trained.py", "door.py", "__main__.py"},
+    "ml_collections": {"config.py", "overrides.py", "validation.py", "build.py", "samplers.py", "trained.py", "door.py", "__main__.py"},
     "tensorflow_datasets": {"data"},
     "tensorflow": {"data"},
     "grain": {"data"},

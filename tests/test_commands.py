@@ -12,7 +12,7 @@ from PIL import Image
 
 from scoresde.config import override
 from scoresde.errors import ConfigError
-from scoresde.draws import draw, draw_to
+from scoresde.draws import draw, draw_to, sampler_of
 from scoresde.sample.store import SampleStore, parse_seeds
 from scoresde.train.run import lock
 from scoresde.train.step import with_params
@@ -46,11 +46,11 @@ def test_a_sample_depends_on_its_seed_alone(sampler, digits):
     """In model coordinates, whatever the batch: 8 at once, one by one, or others around it."""
     trained = load_trained(digits, overrides=[f"sampling.sampler={sampler}"])
     seeds = np.arange(8, dtype=np.uint32)
-    together = draw(trained, seeds, 8)
+    together = draw(trained, sampler_of(trained), seeds, 8)
     assert together.ok.all() and np.isfinite(together.x).all()
     for k in (0, 3, 7):
-        np.testing.assert_allclose(draw(trained, seeds[k : k + 1], 1).x[0], together.x[k], atol=1e-4)
-    np.testing.assert_allclose(draw(trained, seeds[[5, 3]], 8).x, together.x[[5, 3]], atol=1e-4)
+        np.testing.assert_allclose(draw(trained, sampler_of(trained), seeds[k : k + 1], 1).x[0], together.x[k], atol=1e-4)
+    np.testing.assert_allclose(draw(trained, sampler_of(trained), seeds[[5, 3]], 8).x, together.x[[5, 3]], atol=1e-4)
     assert np.abs(together.x[0] - together.x[1]).max() > 0.1
 
 
@@ -86,9 +86,10 @@ def test_the_average_asked_for_is_used(ema, mixture, tmp_path):
     flags = [] if ema == "0.6" else ["--ema", ema]
     result = call("sample", "--workdir", mixture, "--num", 2, "--out", tmp_path, *flags)
     assert f"(ema {ema})" in result.out
-    direct = draw(trained, np.arange(2, dtype=np.uint32), 2).x
+    direct = draw(trained, sampler_of(trained), np.arange(2, dtype=np.uint32), 2).x
     np.testing.assert_allclose(_samples(tmp_path)["samples"], direct, atol=1e-5)
-    other = draw(load_trained(mixture, ema=0.2 if ema == "0.6" else 0.6), np.arange(2, dtype=np.uint32), 2).x
+    other = load_trained(mixture, ema=0.2 if ema == "0.6" else 0.6)
+    other = draw(other, sampler_of(other), np.arange(2, dtype=np.uint32), 2).x
     assert np.abs(direct - other).max() > 1e-3
 
 
@@ -170,8 +171,8 @@ def test_a_solver_that_fails_is_exit_5_with_its_seeds(mixture, tmp_path):
         (["--seeds", "0-99999999999"], "--seeds"),
         (["--seeds", "x"], "--seeds"),
         (["--sampler", "ode"], "sampling.sampler"),
-        (["--steps", "0"], "sampling.steps"),
-        (["--steps", "-3"], "sampling.steps"),
+        (["--steps", "0"], "--steps"),
+        (["--steps", "-3"], "--steps"),
         (["--label", "3"], "no labels"),
         (["--ema", "0.5"], "0.2, 0.6"),
         (["--config.model.width=3"], "model.width"),

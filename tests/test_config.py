@@ -81,14 +81,14 @@ MISTAKES = [
     (["training.ema=()"], ["training.ema", "at least one decay"]),
     (["training.batch_size=65"], ["batch_size = 65", "64 or 66"]),
     (["sde.name=vpp"], ["sde.name", "did you mean vp?"]),
-    (["sampling.sampler=ode"], ["sampling.sampler", "reverse_sde, probability_flow"]),
+    (["sampling.sampler=ode"], ["sampling.sampler", "reverse_sde, adaptive_sde"]),
     (["sde.beta_max=0.01"], ["sde", "beta_min <= beta_max"]),
     (["sde.t_min=1.5"], ["sde", "t_min < t_max"]),
     (["optim.decay_steps=10", "optim.warmup=20"], ["optim.decay_steps = 10", "optim.warmup = 20"]),
     (["data.random_flip=true"], ["data.random_flip", "images"]),
     (["data.uniform_dequantization=true"], ["data.uniform_dequantization", "data.levels = 0"]),
     (["model.name=unet"], ["model.name = 'unet'", "mlp"]),
-    (["sampling.sampler=probability_flow", "sampling.ode_solver=euler"], ["euler", "sampling.ode_steps"]),
+    (["sampling.sampler=probability_flow", "sampling.ode_solver=euler", "sampling.steps=0"], ["euler", "sampling.steps"]),
 ]
 
 

@@ -1,5 +1,7 @@
 """The likelihood: exact densities recovered, honest error bars, and bits/dim of distributions known by hand."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ from inventory import SDES
 from oracles import mixture, wide_gaussian
 
 from scoresde.errors import ConfigError
-from scoresde.likelihood import bits_per_dim, dequantized_log_likelihood, log_likelihood, mean_and_error
+from scoresde.likelihood import ExactTrace, Gaussian, HutchPlusPlus, Rademacher, bits_per_dim, log_likelihood, mean_and_error
 from scoresde.score import AbstractScore, GaussianScore
 from scoresde.sde import VE, VP
 
@@ -85,31 +87,49 @@ def test_a_change_of_scale_moves_log_prob_by_its_log_jacobian(x64):
 # Probes
 
 
+ESTIMATORS = {"Rademacher": Rademacher, "Gaussian": Gaussian, "Hutch++": HutchPlusPlus}
+
+
 @pytest.fixture(scope="module")
-def probed():
-    """200 repetitions of 32 probes at one point of a correlated Gaussian, and its exact trace."""
+def correlated():
+    """A Gaussian with a full covariance, one point of it, and its log-likelihood by the exact trace."""
     rng = np.random.default_rng(0)
     factor = rng.normal(size=(6, 6))
     sde = VP(t_min=1e-2)
     score = GaussianScore(sde, np.zeros(6), factor @ factor.T / 6 + 0.05 * np.eye(6))
     x = draws(score, jnp.float32(sde.t_min), 1)
     exact = log_likelihood(sde, score, x, key=jax.random.key(0), probes=None, tolerance=1e-4)
-    many = log_likelihood(sde, score, jnp.repeat(x, 200, 0), key=jax.random.key(1), probes=32, tolerance=1e-4)
-    assert exact.ok.all() and many.ok.all()
-    return sde, score, x, exact, many
+    assert exact.ok.all()
+    return sde, score, x, exact
 
 
-def test_probes_are_unbiased(probed):
-    *_, exact, many = probed
-    mean, error = mean_and_error(many.log_prob)
+@pytest.fixture(scope="module")
+def repeated(correlated):
+    """200 repetitions with 32 derivatives each: at the first estimator that asks, then from memory."""
+    sde, score, x, _ = correlated
+
+    @functools.cache
+    def of(name):
+        xs, key = jnp.repeat(x, 200, 0), jax.random.key(1)
+        many = log_likelihood(sde, score, xs, key=key, probes=32, tolerance=1e-4, estimator=ESTIMATORS[name])
+        assert many.ok.all()
+        return many
+
+    return of
+
+
+@pytest.mark.parametrize("name", ["Rademacher", "Gaussian"])
+def test_probes_are_unbiased(name, correlated, repeated):
+    mean, error = mean_and_error(repeated(name).log_prob)
     assert error > 1e-3  # there is something to average
     # Four standard errors of the mean over 6400 probes: one seed in 16 000 would fail.
-    assert abs(mean - float(exact.log_prob[0])) < 4 * error
+    assert abs(mean - float(correlated[3].log_prob[0])) < 4 * error
 
 
-def test_the_standard_error_is_honest(probed):
-    *_, exact, many = probed
-    inside = np.asarray(abs(many.log_prob - exact.log_prob[0]) < 1.96 * many.standard_error)
+@pytest.mark.parametrize("name", ["Rademacher", "Gaussian"])
+def test_the_standard_error_is_honest(name, correlated, repeated):
+    many = repeated(name)
+    inside = np.asarray(abs(many.log_prob - correlated[3].log_prob[0]) < 1.96 * many.standard_error)
     print("coverage of the 95 % interval", inside.mean())
     # Student's t with 31 degrees of freedom covers 94 %; 200 repetitions tell it to 1.7 %.
     assert 0.90 <= inside.mean() <= 0.99
@@ -117,8 +137,63 @@ def test_the_standard_error_is_honest(probed):
     assert float(jnp.mean(many.standard_error**2)) == pytest.approx(float(jnp.var(many.log_prob, ddof=1)), rel=0.3)
 
 
-def test_one_probe_has_no_error_bar_and_the_key_decides(probed):
-    sde, score, x, exact, _ = probed
+def test_gaussian_probes_have_more_variance(repeated):
+    """By 2 sum_i A_ii^2 per probe: their standard errors show it."""
+    gaussian, rademacher = (float(jnp.mean(repeated(name).standard_error**2)) for name in ("Gaussian", "Rademacher"))
+    assert gaussian > 1.2 * rademacher
+
+
+def test_hutch_plus_plus_is_exact_where_its_sketch_spans_the_space(correlated, repeated):
+    """32 derivatives: a sketch of 10 in 6 dimensions."""
+    off = abs(repeated("Hutch++").log_prob - correlated[3].log_prob[0])
+    # A hundred times the tolerance, as for other solves that take other steps.
+    assert off.max() < 1e-2 and repeated("Hutch++").standard_error.max() < 1e-4
+
+
+@pytest.fixture(scope="module")
+def curved():
+    """Rademacher and Hutch++ with 9 derivatives at 400 keys, along no trajectory: the trace alone, at one point and time.
+
+    D = 24, data with three large variances: the rest of the Jacobian decays.
+    """
+    rng = np.random.default_rng(0)
+    axes = np.linalg.qr(rng.normal(size=(24, 24)))[0]
+    sde = VP(t_min=1e-2)
+    score = GaussianScore(sde, np.zeros(24), axes @ np.diag(np.r_[2.0, 1.0, 0.5, 0.02 * 0.8 ** np.arange(21)]) @ axes.T)
+    x, t = draws(score, jnp.float32(sde.t_min), 1)[0], jnp.float32(0.2)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def estimates(trace):
+        one = lambda key: trace.flow(sde, score, x, t, trace.directions(x, key=key))[1]  # noqa: E731
+        return jax.vmap(one)(jax.random.split(jax.random.key(2), 400))
+
+    exact = float(ExactTrace().flow(sde, score, x, t, None)[1][0])
+    return exact, {name: np.asarray(estimates(ESTIMATORS[name](9))) for name in ("Rademacher", "Hutch++")}
+
+
+def test_hutch_plus_plus_is_unbiased_and_its_error_bar_honest(curved):
+    exact, found = curved
+    values = found["Hutch++"]
+    assert values.shape == (400, 3)
+    means, errors = values.mean(axis=1), values.std(axis=1, ddof=1) / np.sqrt(3)
+    # Four standard errors of the mean over 400 keys.
+    assert abs(means.mean() - exact) < 4 * means.std(ddof=1) / 20
+    # The spread over three residual probes against the spread over 400 keys, sketch and all: 10 %, three times that.
+    assert (errors**2).mean() == pytest.approx(means.var(ddof=1), rel=0.3)
+    # Student's t with 2 degrees of freedom: 4.30 standard errors cover 95 %; 400 keys tell it to 1.1 %.
+    assert 0.90 < np.mean(abs(means - exact) < 4.303 * errors) < 0.99
+
+
+def test_hutch_plus_plus_pays_where_the_data_lie_near_a_plane(curved):
+    """Nine derivatives each: a sketch of three holds the three large variances."""
+    _, found = curved
+    variance = {name: values.mean(axis=1).var() for name, values in found.items()}
+    print("variances at 9 derivatives", variance)
+    assert variance["Hutch++"] < 0.5 * variance["Rademacher"]
+
+
+def test_one_probe_has_no_error_bar_and_the_key_decides(correlated):
+    sde, score, x, exact = correlated
     run = lambda seed: log_likelihood(sde, score, x, key=jax.random.key(seed), probes=1, tolerance=1e-4)  # noqa: E731
     first, again, other = run(0), run(0), run(1)
     assert np.isnan(first.standard_error).all() and first.ok.all()
@@ -213,32 +288,13 @@ def test_a_uniform_density_costs_log2_of_its_levels(levels):
         np.testing.assert_allclose(bits, np.log2(levels), rtol=1e-6)  # float32
 
 
-def test_dequantized_log_likelihood_is_that_of_the_encoded_draw():
-    sde = VP(t_min=1e-2)
-    score = GaussianScore(sde, np.zeros(3), np.full(3, 0.3))
-    values, seen = jnp.array([[0, 3, 7], [1, 1, 6]]), []
-
-    def encode(v, u):
-        jax.debug.callback(lambda v, u: seen.append((np.asarray(v), np.asarray(u))), v, u)
-        return 2 * (v + u) / 8 - 1
-
-    keys = jax.random.split(jax.random.key(0), 2)
-    result = dequantized_log_likelihood(sde, score, values, encode, keys=keys, probes=None, tolerance=1e-5)
-    jax.effects_barrier()
-    [(v, u)] = seen
-    np.testing.assert_array_equal(v, values)
-    assert np.all((u >= 0) & (u < 1)) and len(np.unique(u)) == 6
-    plain = log_likelihood(sde, score, jnp.asarray(2 * (v + u) / 8 - 1), key=keys[0], probes=None, tolerance=1e-5)
-    np.testing.assert_allclose(result.log_prob, plain.log_prob, atol=1e-4)  # ten times the tolerance
-
-
 def test_mean_and_error():
     mean, error = mean_and_error([1.0, 2.0, 3.0, 6.0])
     assert mean == 3.0 and error == pytest.approx(np.sqrt(14 / 3 / 4), rel=1e-6)
     assert np.isnan(mean_and_error([1.0])[1])
 
 
-@pytest.mark.parametrize("fields, words", [(dict(probes=0), "probes = 0"), (dict(tolerance=0.0), "tolerance > 0")])
+@pytest.mark.parametrize("fields, words", [(dict(probes=0), "probes = 0"), (dict(tolerance=0.0), "tolerance > 0"), (dict(probes=2, estimator=HutchPlusPlus), "at least 3")])
 def test_wrong_arguments_are_refused(fields, words):
     sde = VP()
     with pytest.raises(ConfigError) as caught:

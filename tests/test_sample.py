@@ -341,8 +341,3 @@ def test_float32_states_under_a_float64_score(x64, sampler):
     sde = VP()
     drawn = sampler(sde, GaussianScore(sde, np.zeros(3), np.ones(3)), jnp.ones(3, jnp.float32), key=jax.random.key(0))
     assert drawn.ok and drawn.x.dtype == jnp.float32
-
-
-def test_adaptive_reverse_sde_is_refused():
-    with pytest.raises(ConfigError, match="FixedGrid"):
-        ReverseSDE(stepping=Adaptive())

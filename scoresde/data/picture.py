@@ -11,23 +11,23 @@ _GAP = 4
 _PLANE, _EXTENT = 480, 3.0  # pixels of a plot of points, and the coordinates +- at its edges
 
 
-def picture(dataset, x) -> Image.Image | None:
+def picture(dataset, x, columns: int | None = None) -> Image.Image | None:
     """The picture of model values x: [N, *shape], or None where the shape has none (neither image nor plane).
 
     Values that are not finite are drawn black.
     """
     x = np.nan_to_num(np.asarray(x), nan=-np.inf, neginf=-1e9, posinf=1e9)
     if len(dataset.shape) == 3 and dataset.shape[-1] in (1, 3):
-        return image_grid(np.asarray(dataset.images(x)))
+        return image_grid(np.asarray(dataset.images(x)), columns)
     if dataset.shape == (2,):
         return _points(x)
     return None
 
 
-def image_grid(images: np.ndarray) -> Image.Image:
-    """uint8 [N, H, W, 1 or 3] side by side, in about as many rows as columns, with gaps between them."""
+def image_grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
+    """uint8 [N, H, W, 1 or 3] side by side with gaps, in `columns` columns or about as many rows as columns."""
     count, height, width, channels = images.shape
-    columns = math.ceil(math.sqrt(count))
+    columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     scale = max(1, math.ceil(_CELL / max(height, width)))
     images = images.repeat(scale, axis=1).repeat(scale, axis=2)
@@ -51,9 +51,9 @@ def _points(x: np.ndarray) -> Image.Image:
     return sheet
 
 
-def save_picture(dataset, x, path: pathlib.Path) -> bool:
+def save_picture(dataset, x, path: pathlib.Path, columns: int | None = None) -> bool:
     """Write the PNG of model values x; False if their shape has no picture."""
-    image = picture(dataset, x)
+    image = picture(dataset, x, columns)
     if image is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)

@@ -1,11 +1,6 @@
 """From densities of real vectors to bits/dim of integers.
 
-An image has integers v in 0..L-1. With u ~ U[0, 1)^D the vector v + u has a density, and
-
-    log P(v) >= E_u log p(v + u),   log p(v + u) = log p_x(x) + log |det dx/dv|          (Theis et al. 2016)
-    bits/dim = -log P(v) / (D log 2)
-
-x = encode(v + u) is what the model sees; its log-Jacobian comes from the data set (D log(2 / L) for data in [-1, 1]).
+    log P(v) >= E_q[log p(x) - log q(x | v)],   bits/dim = -log P(v) / (D log 2)             (see `dequantize`)
 """
 
 import math
@@ -13,16 +8,24 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
+from scoresde.likelihood.dequantize import AbstractDequantization, Bins
 from scoresde.likelihood.flow import LogLikelihood, log_likelihood_of_keys
+from scoresde.likelihood.trace import AbstractTrace
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
 from scoresde.types import Keys
 
 
-def bits_per_dim(log_prob: Float[Array, "*N"] | float, log_jacobian: float, dimensions: int) -> Float[Array, "*N"] | float:
-    """-(log p_x + log |det dx/dv|) / (D log 2), from nats."""
+def bits_per_dim(
+    log_prob: Float[Array, "*N"] | float, log_jacobian: Float[Array, "*#N"] | float, dimensions: int
+) -> Float[Array, "*N"] | float:
+    """-(log p_x + log |det dx/dv|) / (D log 2), from nats.
+
+    For a q other than the uniform one, -log q(x | v) takes the place of the log-Jacobian. With both 0 it is nats of log P
+    turned into bits/dim.
+    """
     return -(log_prob + log_jacobian) / (dimensions * math.log(2))
 
 
@@ -36,13 +39,20 @@ def mean_and_error(values) -> tuple[float, float]:
 
 @eqx.filter_jit
 def dequantized_log_likelihood(
-    sde: AbstractSDE, score: AbstractScore, values, encode, *, keys: Keys, probes: int | None, tolerance: float
-) -> LogLikelihood:
-    """log p_x(encode(v, u)) for integers v: [N, *x], one draw of u per key.
+    sde: AbstractSDE,
+    score: AbstractScore,
+    values: Num[Array, "N *x"],
+    dequantization: AbstractDequantization,
+    bins: Bins,
+    *,
+    keys: Keys,
+    trace: AbstractTrace,
+    tolerance: float,
+) -> tuple[LogLikelihood, Float[Array, " N"]]:
+    """log p(x) of one draw x ~ q(x | v) per example, and log q(x | v), both in nats.
 
-    Example k draws u and its probes from `keys[k]`.
+    Their difference is a draw of the bound on log P(v). Example k draws x and its probes from `keys[k]`.
     """
     subkeys = jax.vmap(jax.random.split)(keys)
-    shape = values.shape[1:]
-    u = jax.vmap(lambda key: jax.random.uniform(key, shape))(subkeys[:, 0])
-    return log_likelihood_of_keys(sde, score, encode(values, u), keys=subkeys[:, 1], probes=probes, tolerance=tolerance)
+    x, log_q = jax.vmap(lambda v, key: dequantization.draw(sde, bins, v, key=key))(values, subkeys[:, 0])
+    return log_likelihood_of_keys(sde, score, x, keys=subkeys[:, 1], trace=trace, tolerance=tolerance), log_q

@@ -3,12 +3,12 @@
     d x / dt = f x - g^2 s(x, t) / 2
     log p_{t_min}(x) = log p_T(x_T) + int_{t_min}^{t_max} div(f x - g^2 s / 2) dt           (Song et al. 2021, eq. 39)
 
-div(f x) = sum f is known. div s is exact (one directional derivative per coordinate), or estimated by probes e with
-E[e e^T] = I: e^T (ds/dx) e, Rademacher entries (Hutchinson 1990). A probe is fixed along the whole trajectory: a fresh
-one at each time would break the error control. Value and derivative come from one forward-mode pass.
+The divergence is exact or estimated by probes, see `trace`; value and derivative come from one forward-mode pass.
 
 The number is the log-density of the model at t_min, not at 0: quote t_min with it. The prior stands for p_T.
 """
+
+from collections.abc import Callable
 
 import diffrax as dfx
 import equinox as eqx
@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from scoresde.sample.integrate import MAX_STEPS, adaptive_controller, score_calls
 from scoresde.score.base import AbstractScore
+from scoresde.likelihood.trace import AbstractTrace, ExactTrace, Rademacher
 from scoresde.sde import AbstractSDE
 from scoresde.sde.base import check_parameters
 from scoresde.types import Key, Keys, Scalar, State
@@ -26,15 +27,13 @@ _SOLVER = dfx.Tsit5()
 # How much more the error of the log-density counts than that of x. Errors of single steps add up: at 1 and a tolerance of
 # 1e-5 a 3072-dimensional Gaussian under Karras is off by 2.1e-5 bits/dim, at 4 by 7e-6, for a fifth more steps.
 _LOG_DENSITY_WEIGHT = 4.0
-# Directional derivatives taken at once in the exact trace: bounds its memory at this many times one example.
-_TRACE_CHUNK = 64
 
 
 class LogLikelihood(eqx.Module):
     """Per example, N in all. Rows with ok = False hold NaN in `log_prob` and must not be averaged in.
 
-    standard_error is that of the trace estimate: the spread over probes / sqrt(probes). It is 0 for the exact trace and
-    NaN for one probe, which cannot tell its own error. As an estimate from few values it is honest from 8 probes on: with
+    standard_error is that of the trace estimate: the spread over its estimates / sqrt(their number). It is 0 for the exact
+    trace and NaN for one probe, which cannot tell its own error. As an estimate from few values it is honest from 8 probes on: with
     2, plus or minus 1.96 standard errors cover the truth 70 % of the time, with 8 about 91 %, with 24 about 94 %.
     """
 
@@ -53,53 +52,44 @@ def log_likelihood(
     key: Key,
     probes: int | None = 1,
     tolerance: float = 1e-5,
+    estimator: Callable[[int], AbstractTrace] = Rademacher,
 ) -> LogLikelihood:
     """log p(x) in nats of every example of a batch, by the probability flow.
 
     Args:
       x0: [N, *x], in model coordinates.
       key: example k draws its probes from `fold_in(key, k)`.
-      probes: Hutchinson probes an example; None takes the exact trace (cost grows with the dimension D).
+      probes: probes an example, K; None takes the exact trace (cost grows with the dimension D).
       tolerance: relative and absolute tolerance of the adaptive solver, per example; below 1e-6 use float64.
+      estimator: K -> what estimates the trace: `Rademacher`, `Gaussian` or `HutchPlusPlus` of `scoresde.likelihood`.
 
     Raises:
-      ConfigError: probes < 1, or tolerance not positive.
+      ConfigError: too few probes, or tolerance not positive.
     """
-    if probes is not None:
-        check_parameters("log_likelihood", probes=(probes, probes >= 1, "at least 1, or None for the exact trace"))
+    trace = ExactTrace() if probes is None else estimator(probes)
     check_parameters("log_likelihood", tolerance=(tolerance, tolerance > 0, "tolerance > 0"))
     keys = jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(len(x0)))
-    return log_likelihood_of_keys(sde, score, x0, keys=keys, probes=probes, tolerance=tolerance)
+    return log_likelihood_of_keys(sde, score, x0, keys=keys, trace=trace, tolerance=tolerance)
 
 
 @eqx.filter_jit
-def log_likelihood_of_keys(sde, score, x0, *, keys: Keys, probes: int | None, tolerance: float) -> LogLikelihood:
+def log_likelihood_of_keys(sde, score, x0, *, keys: Keys, trace: AbstractTrace, tolerance: float) -> LogLikelihood:
     """As `log_likelihood`, with one key per example."""
 
     def one(x: State, key: Key) -> LogLikelihood:
-        return _log_likelihood(sde, score, x, key, probes, tolerance)
+        return _log_likelihood(sde, score, x, key, trace, tolerance)
 
     # TensorFloat-32 products, the default on some accelerators, cost more bits than the solver's tolerance.
     with jax.default_matmul_precision("highest"):
         return jax.vmap(one)(x0, keys)
 
 
-def _log_likelihood(sde, score, x: State, key: Key, probes: int | None, tolerance: float) -> LogLikelihood:
+def _log_likelihood(sde, score, x: State, key: Key, trace: AbstractTrace, tolerance: float) -> LogLikelihood:
     dtype = jnp.result_type(x.dtype, jnp.float32)
     x = x.astype(dtype)
-    if probes is None:
-        divergence_of, count = _exact_divergence, 1
-        directions = None
-    else:
-        divergence_of, count = _probed_divergence, probes
-        directions = jax.random.rademacher(key, (probes, *x.shape), dtype)
 
     def flow(t, state, args):
-        x, _ = state
-        sde, score, directions = args
-        f, g2 = sde.f(t), sde.g2(t)
-        # An exact score may hold float64 while the data are float32.
-        return divergence_of(lambda x: score(x, t).astype(dtype), f, g2, x, directions)
+        return trace.flow(*args[:2], state[0], t, args[2])
 
     t_min, t_max = jnp.asarray(sde.t_min, dtype), jnp.asarray(sde.t_max, dtype)
     solution = dfx.diffeqsolve(
@@ -108,8 +98,8 @@ def _log_likelihood(sde, score, x: State, key: Key, probes: int | None, toleranc
         t0=t_min,
         t1=t_max,
         dt0=1e-3 * (t_max - t_min),
-        y0=(x, jnp.zeros(count, dtype)),
-        args=(sde, score, directions),
+        y0=(x, jnp.zeros(trace.count, dtype)),
+        args=(sde, score, trace.directions(x, key=key)),
         stepsize_controller=adaptive_controller(sde, tolerance, _norm),
         adjoint=dfx.ForwardMode(),
         max_steps=MAX_STEPS,
@@ -118,42 +108,13 @@ def _log_likelihood(sde, score, x: State, key: Key, probes: int | None, toleranc
     latent, integrals = solution.ys[0][-1], solution.ys[1][-1]
     log_prob = sde.log_prior(latent).astype(dtype) + jnp.mean(integrals)
     ok = (solution.result == dfx.RESULTS.successful) & jnp.isfinite(log_prob) & jnp.all(jnp.isfinite(latent))
-    spread = jnp.std(integrals, ddof=1) / jnp.sqrt(count) if count > 1 else jnp.asarray(jnp.nan, dtype)
     return LogLikelihood(
         log_prob=jnp.where(ok, log_prob, jnp.nan),
         latent=latent,
-        standard_error=jnp.zeros((), dtype) if probes is None else spread,
+        standard_error=trace.standard_error(integrals),
         nfe=score_calls(_SOLVER, solution.stats["num_steps"]),
         ok=ok,
     )
-
-
-# Both add up f e - g^2 (ds/dx) e / 2 coordinate by coordinate. Near t_max the two terms all but cancel: summed apart in
-# float32, they cost 1e-5 bits/dim.
-
-
-def _probed_divergence(score, f, g2, x: State, directions) -> tuple[State, Float[Array, " probes"]]:
-    """The flow f x - g^2 s / 2 at x and, per probe e, e . (its derivative) e."""
-    if len(directions) == 1:
-        s, tangent = jax.jvp(score, (x,), (directions[0],))
-        tangents = tangent[None]
-    else:
-        s, linear = jax.linearize(score, x)  # the value once, the derivative per probe
-        tangents = jax.vmap(linear)(directions)
-    terms = directions * (f * directions - 0.5 * g2 * tangents)
-    return f * x - 0.5 * g2 * s, jnp.sum(terms.reshape(len(directions), -1), axis=1)
-
-
-def _exact_divergence(score, f, g2, x: State, directions) -> tuple[State, Float[Array, " 1"]]:
-    """The flow f x - g^2 s / 2 at x and the trace of its derivative, a directional derivative per coordinate."""
-    s, linear = jax.linearize(score, x)
-
-    def diagonal(i) -> Scalar:
-        direction = jnp.zeros(x.size, x.dtype).at[i].set(1).reshape(x.shape)
-        return (f * direction - 0.5 * g2 * linear(direction)).ravel()[i]
-
-    terms = jax.lax.map(diagonal, jnp.arange(x.size), batch_size=min(_TRACE_CHUNK, x.size))
-    return f * x - 0.5 * g2 * s, jnp.sum(terms)[None]
 
 
 def _norm(error) -> Scalar:

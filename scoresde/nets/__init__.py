@@ -1,5 +1,7 @@
 """Flax modules, and `Network`: a Flax module as a pure function of its parameters."""
 
+from .coupling import CouplingFlow as CouplingFlow
+from .coupling import push as push
 from .embedding import FourierEmbedding as FourierEmbedding
 from .embedding import PositionalEmbedding as PositionalEmbedding
 from .mlp import MLP as MLP

@@ -4,47 +4,76 @@ import dataclasses
 import pathlib
 
 import jax.numpy as jnp
+import numpy as np
 
-from scoresde.config import override
 from scoresde.door import Parser, run
-from scoresde.errors import ConfigError, NumericError
 from scoresde.draws import draw_to
+from scoresde.errors import ConfigError, NumericError
+from scoresde.latents import decode_to, encode_to, interpolate_to
 from scoresde.sample.store import parse_seeds
 from scoresde.trained import Trained, load_trained
 
 
+_TASKS = ("generate", "encode", "decode", "interpolate")
+
+
 def main(arguments: list[str]) -> None:
-    parser = Parser("sample", "Draw samples of a trained run: OUT/samples.npz (samples, seeds, ok) and OUT/grid.png.")
+    parser = Parser(
+        "sample",
+        "Draw samples of a trained run: OUT/samples.npz (samples, seeds, ok) and OUT/grid.png. Or encode records into\n"
+        "latents by the probability flow, decode latents, interpolate between records.",
+    )
     parser.add_argument("--workdir", required=True, help="the run folder")
-    parser.add_argument("--num", type=int, default=64, help="how many; seeds 0 to NUM-1")
-    parser.add_argument("--seeds", help="the seeds instead, such as 0-63 or 0,5,8-11; image k depends on its seed alone")
-    parser.add_argument("--sampler", help="reverse_sde or probability_flow; default: sampling.sampler of the run")
-    parser.add_argument("--steps", type=int, help="steps of a fixed grid; probability_flow is adaptive without")
+    parser.add_argument("--task", choices=_TASKS, default="generate", help="what to do; default: generate")
+    parser.add_argument("--num", type=int, default=64, help="how many; seeds 0 to NUM-1, or the first NUM records")
+    parser.add_argument("--seeds", help="generate: the seeds, such as 0-63 or 0,5,8-11; image k depends on its seed alone")
+    parser.add_argument("--input", help="decode: NPZ with `latents`; encode, interpolate: NPZ with `samples` to use as records")
+    parser.add_argument("--split", choices=("train", "test"), default="test", help="encode, interpolate: whose records")
+    parser.add_argument("--points", type=int, default=8, help="interpolate: images from one record of a pair to the other")
+    parser.add_argument("--sampler", help="default: sampling.sampler of the run; docs/commands.md lists them")
+    parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")
     parser.add_argument("--label", type=int, help="the class, for a run with labels; default: the null class")
     parser.add_argument("--ema", type=float, help="decay of the averaged parameters; default: the first of training.ema")
-    parser.add_argument("--out", help="folder; default: WORKDIR/samples_SAMPLER")
+    parser.add_argument("--out", help="folder; default: WORKDIR/samples_SAMPLER, or WORKDIR/TASK")
     parser.add_argument("--keep-going", "--keep_going", action="store_true", help="exit 0 even if a solver failed")
     found = parser.parse(arguments)
     if found.num < 1:
         raise ConfigError(f"--num: expected at least 1, got {found.num}")
-    seeds = parse_seeds(found.seeds or f"0-{found.num - 1}")
+    if found.task != "generate":
+        found.sampler = found.sampler or "probability_flow"
+        if found.sampler != "probability_flow":
+            raise ConfigError(f"--task {found.task}: expected --sampler probability_flow, got {found.sampler}")
 
-    overrides = found.overrides + ([f"sampling.sampler={found.sampler}"] if found.sampler else [])
-    trained = load_trained(found.workdir, ema=found.ema, overrides=overrides)
-    if found.steps is not None:
-        field = "steps" if trained.config.sampling.sampler == "reverse_sde" else "ode_steps"
-        override(trained.config, [f"sampling.{field}={found.steps}"])
+    if found.steps is not None and found.steps < 1:
+        raise ConfigError(f"--steps: expected at least 1, got {found.steps}; leave it out for the sampler's own number")
+    overrides = found.overrides + ([] if found.steps is None else [f"sampling.steps={found.steps}"])
+    trained = load_trained(found.workdir, ema=found.ema, sampler=found.sampler, overrides=overrides)
     if found.label is not None:
         trained = _with_label(trained, found.label)
-    out = pathlib.Path(found.out or pathlib.Path(found.workdir) / f"samples_{trained.config.sampling.sampler}")
-
-    failed = draw_to(trained, seeds, out)
+    name = f"samples_{trained.config.sampling.sampler}" if found.task == "generate" else found.task
+    out = pathlib.Path(found.out or pathlib.Path(found.workdir) / name)
+    failed, total, what = _perform(found, trained, out)
     if failed and not found.keep_going:
         shown = ", ".join(map(str, failed[:10])) + (f" and {len(failed) - 10} more" if failed[10:] else "")
         raise NumericError(
-            f"the solver failed for {len(failed)} of {len(seeds)} seeds: {shown}; their rows have ok = False in "
-            f"{out / 'samples.npz'}; raise --steps, loosen sampling.tolerance, or pass --keep-going"
+            f"the solver failed for {len(failed)} of {total} {what}: {shown}; their rows have ok = False in {out}; "
+            "raise --steps, loosen sampling.tolerance, or pass --keep-going"
         )
+
+
+def _perform(found, trained: Trained, out: pathlib.Path) -> tuple[list[int], int, str]:
+    """Do the task. Returns what failed, of how many, and what they are."""
+    if found.task == "generate":
+        seeds = parse_seeds(found.seeds or f"0-{found.num - 1}")
+        return draw_to(trained, seeds, out), len(seeds), "seeds"
+    records = dict(source=found.input, split=found.split, num=found.num)
+    if found.task == "encode":
+        ok = encode_to(trained, **records, out=out)
+    elif found.task == "decode":
+        ok = decode_to(trained, source=found.input, out=out)
+    else:
+        ok = interpolate_to(trained, **records, points=found.points, out=out)
+    return np.flatnonzero(~ok.reshape(-1)).tolist(), ok.size, "rows"
 
 
 def _with_label(trained: Trained, label: int) -> Trained:

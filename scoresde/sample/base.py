@@ -16,11 +16,15 @@ from scoresde.sde import AbstractSDE
 from scoresde.types import Key, Keys, State
 
 
+# The name of the axis of examples: what needs the whole batch asks for it by this name.
+BATCH = "batch"
+
+
 class Draw(eqx.Module):
     """What a sampler returns. Under `vmap` every field has a leading batch axis."""
 
     x: Float[Array, "*x"]  # x at t_min; NaN where the solver failed
-    nfe: Int[Array, ""]  # calls of the score
+    nfe: Int[Array, ""]  # calls of the score; -1: unknown (an implicit solver)
     ok: Bool[Array, ""]  # the solver reached t_min and x is finite
 
 
@@ -34,9 +38,9 @@ class AbstractSampler(eqx.Module):
 def draw(sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, shape: tuple[int, ...], *, keys: Keys) -> Draw:
     """One example of `shape` per key of `keys` [num], from the prior to t_min, without the final denoising.
 
-    Example k depends on key k alone, not on its neighbours or their number.
+    Example k depends on key k alone, not on its neighbours or their number; `Langevin(norm="batch")` is the exception.
     """
-    return jax.vmap(lambda key: _draw_one(sampler, sde, score, shape, key))(keys)
+    return jax.vmap(lambda key: _draw_one(sampler, sde, score, shape, key), axis_name=BATCH)(keys)
 
 
 @eqx.filter_jit
@@ -49,9 +53,9 @@ def denoised_draw(
         drawn = _draw_one(sampler, sde, score, shape, key)
         x0 = tweedie(sde, score, drawn.x, jnp.asarray(sde.t_min, drawn.x.dtype))
         ok = drawn.ok & jnp.all(jnp.isfinite(x0))
-        return Draw(jnp.where(ok, x0, jnp.nan), drawn.nfe + 1, ok)
+        return Draw(jnp.where(ok, x0, jnp.nan), jnp.where(drawn.nfe < 0, drawn.nfe, drawn.nfe + 1), ok)
 
-    return jax.vmap(one)(keys)
+    return jax.vmap(one, axis_name=BATCH)(keys)
 
 
 def sample(
@@ -63,6 +67,18 @@ def sample(
     """
     keys = jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(num))
     return denoised_draw(sampler, sde, score, tuple(shape), keys=keys).x
+
+
+def noise(key: Key, i, x: State) -> State:
+    """The standard normal z_i of a sampler, like x. The noise of a draw is a function of its key and the count i alone,
+    so that another implementation can be given the same."""
+    return jax.random.normal(jax.random.fold_in(key, i), jnp.shape(x), x.dtype)
+
+
+def finished(x: State, nfe) -> Draw:
+    """The Draw of a sampler without an error estimate: it fails only by leaving the finite numbers."""
+    ok = jnp.all(jnp.isfinite(x))
+    return Draw(jnp.where(ok, x, jnp.nan), jnp.asarray(nfe), ok)
 
 
 def _draw_one(sampler, sde, score, shape, key) -> Draw:

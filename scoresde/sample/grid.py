@@ -1,14 +1,28 @@
 """Time grids: functions (sde, steps) -> t_max = t_0 > t_1 > ... > t_steps = t_min.
 
-They hold for every process: the ones in noise level go through the log-SNR lambda = 2 log(alpha / sigma) and back.
-A sampler takes any such function.
+| grid               | equal steps in              | source                                       |
+|--------------------|-----------------------------|----------------------------------------------|
+| `uniform`          | t                           | Song et al. 2021                             |
+| `quadratic`        | sqrt(t)                     | Song, Meng and Ermon 2021, appendix D.2      |
+| `geometric`        | log sigma                   | Song and Ermon 2019                          |
+| `uniform_log_snr`  | lambda = 2 log(alpha/sigma) | Lu et al. 2022, DPM-Solver                   |
+| `karras`           | (sigma / alpha)^(1/7)       | Karras et al. 2022, eq. 5, rho = 7           |
+| `Times`            | nothing: given times        | for instance `optimised_times`               |
+
+They hold for every process: the ones in noise level find their times by the inverse of a monotone function. A sampler
+takes any such function.
 """
 
+import math
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from scoresde.errors import ConfigError
 from scoresde.sde import AbstractSDE
+from scoresde.sde.base import time_where
 
 Grid = Float[Array, " points"]
 
@@ -21,6 +35,17 @@ def uniform(sde: AbstractSDE, steps: int) -> Grid:
     return jnp.linspace(sde.t_max, sde.t_min, steps + 1)
 
 
+def quadratic(sde: AbstractSDE, steps: int) -> Grid:
+    """Equal steps in the square root of t, measured from t = 0 (Song, Meng and Ermon 2021)."""
+    return _with_ends(sde, jnp.linspace(math.sqrt(sde.t_max), math.sqrt(sde.t_min), steps + 1) ** 2)
+
+
+def geometric(sde: AbstractSDE, steps: int) -> Grid:
+    """Equal ratios of sigma(t) (Song and Ermon 2019). Where sigma saturates, as for VP, the first steps are long in t."""
+    logs = jnp.linspace(*(sde.log_sigma(t) for t in (sde.t_max, sde.t_min)), steps + 1)
+    return _with_ends(sde, jax.vmap(lambda log: time_where(sde, lambda t: sde.log_sigma(t) > log, logs.dtype))(logs))
+
+
 def uniform_log_snr(sde: AbstractSDE, steps: int) -> Grid:
     """Equal steps in lambda (Lu et al. 2022, DPM-Solver)."""
     first, last = sde.log_snr(sde.t_max), sde.log_snr(sde.t_min)
@@ -31,6 +56,31 @@ def karras(sde: AbstractSDE, steps: int) -> Grid:
     """Equal steps in (sigma / alpha)^(1/7), sigma / alpha = exp(-lambda / 2) (Karras et al. 2022, eq. 5, rho = 7)."""
     roots = jnp.linspace(*(jnp.exp(-sde.log_snr(t) / (2 * _RHO)) for t in (sde.t_max, sde.t_min)), steps + 1)
     return _with_ends(sde, jax.vmap(sde.time_of_log_snr)(-2 * _RHO * jnp.log(roots)))
+
+
+class Times(eqx.Module):
+    """The grid of these times, for samplers with exactly that many steps.
+
+    Raises:
+      ConfigError: fewer than two times, times that do not fall from t_max to t_min, or another number of steps.
+    """
+
+    t: tuple[float, ...] = eqx.field(static=True)
+
+    def __call__(self, sde: AbstractSDE, steps: int) -> Grid:
+        t = self.t
+        if len(t) != steps + 1:
+            raise ConfigError(f"Times: expected steps = {len(t) - 1} for {len(t)} times, got steps = {steps}")
+        ends = math.isclose(t[0], sde.t_max, rel_tol=1e-5) and math.isclose(t[-1], sde.t_min, rel_tol=1e-5)
+        if not ends or any(a <= b for a, b in zip(t, t[1:])):
+            raise ConfigError(f"Times: expected times that fall from t_max = {sde.t_max} to t_min = {sde.t_min}, got {t}")
+        return _with_ends(sde, jnp.asarray(t))
+
+
+def between(sde: AbstractSDE, t: Grid, fraction: float) -> Float[Array, " steps"]:
+    """The times a `fraction` of the way in lambda from each point of a grid to the next."""
+    log_snr = jax.vmap(sde.log_snr)(t)
+    return jax.vmap(sde.time_of_log_snr)((1 - fraction) * log_snr[:-1] + fraction * log_snr[1:])
 
 
 def _with_ends(sde: AbstractSDE, t: Grid) -> Grid:

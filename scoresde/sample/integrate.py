@@ -5,6 +5,7 @@
 
 Both are solved forward in r = -t, from -t_max up to -t_min: some of diffrax's SDE solvers are wrong, without an
 error, when time runs down. Unlike t_max - t, this r keeps the relative precision of t next to t_min in float32.
+Encoding, from t_min to t_max, runs forward in r = t.
 
 One example is one solve, so an adaptive solver chooses its steps per example and a failure stays in its own row.
 """
@@ -19,17 +20,19 @@ import jax.numpy as jnp
 import lineax as lx
 from equinox import AbstractVar
 
-from scoresde.errors import ConfigError
 from scoresde.sample.base import AbstractSampler, Draw
 from scoresde.sample.grid import uniform_log_snr
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
 from scoresde.sde.base import check_parameters
+from scoresde.types import State
 
 # A trained network needs some tens of steps; more than this means that the solver is stuck.
 MAX_STEPS = 4096
 # Of the range of t. NaN shortens every step: give up here, not after all steps, for which the whole batch would wait.
 _MIN_STEP = 1e-10
+# Of the range of t: below this a Brownian path is a straight line.
+_FINEST_NOISE = 1e-7
 
 
 def adaptive_controller(sde: AbstractSDE, tolerance: float, norm: Callable) -> dfx.PIDController:
@@ -54,11 +57,16 @@ class AbstractStepping(eqx.Module):
     max_steps: AbstractVar[int]
 
     @abc.abstractmethod
-    def controller(self, sde: AbstractSDE, time_type) -> dfx.AbstractStepSizeController: ...
+    def controller(self, sde: AbstractSDE, sign: int, time_type) -> dfx.AbstractStepSizeController:
+        """Steps in r = sign t."""
+
+    @abc.abstractmethod
+    def brownian(self, sde: AbstractSDE, **of) -> dfx.AbstractBrownianPath:
+        """The noise of r = -t: `of` has its shape, key and Levy area."""
 
     @abc.abstractmethod
     def first_step(self, sde: AbstractSDE) -> float | None:
-        """The step to try first, from t_max down; None where the grid gives it."""
+        """The size of the step to try first; None where the grid gives it."""
 
 
 class FixedGrid(AbstractStepping):
@@ -71,8 +79,12 @@ class FixedGrid(AbstractStepping):
     def max_steps(self) -> int:
         return self.steps
 
-    def controller(self, sde: AbstractSDE, time_type) -> dfx.AbstractStepSizeController:
-        return dfx.StepTo(ts=-self.grid(sde, self.steps).astype(time_type))
+    def controller(self, sde: AbstractSDE, sign: int, time_type) -> dfx.AbstractStepSizeController:
+        t = self.grid(sde, self.steps).astype(time_type)
+        return dfx.StepTo(ts=-t if sign < 0 else t[::-1])
+
+    def brownian(self, sde: AbstractSDE, **of) -> dfx.AbstractBrownianPath:
+        return dfx.UnsafeBrownianPath(**of)  # fresh noise on each step; a tree costs several times as much
 
     def first_step(self, sde: AbstractSDE) -> None:
         return None
@@ -82,13 +94,20 @@ class FixedGrid(AbstractStepping):
 
 
 class Adaptive(AbstractStepping):
-    """Keep the error of each step below tolerance (1 + |x|), root mean square over the example."""
+    """Keep the error of each step below tolerance (1 + |x|), root mean square over the example.
+
+    The solver must estimate its error: ODE solvers of order 2 and up; ShARK, SRA1, SlowRK.
+    """
 
     tolerance: float = 1e-5
     max_steps: int = MAX_STEPS
 
-    def controller(self, sde: AbstractSDE, time_type) -> dfx.AbstractStepSizeController:
+    def controller(self, sde: AbstractSDE, sign: int, time_type) -> dfx.AbstractStepSizeController:
         return adaptive_controller(sde, self.tolerance, lambda error: jnp.sqrt(jnp.mean(error**2)))
+
+    def brownian(self, sde: AbstractSDE, **of) -> dfx.AbstractBrownianPath:
+        # A rejected step goes on along the path that it was tried on, so that rejecting has no bias.
+        return dfx.VirtualBrownianTree(-sde.t_max, -sde.t_min, tol=_FINEST_NOISE * (sde.t_max - sde.t_min), **of)
 
     def first_step(self, sde: AbstractSDE) -> float:
         return 0.01 * (sde.t_max - sde.t_min)
@@ -105,7 +124,8 @@ class ProbabilityFlow(AbstractSampler):
     """Solve the probability-flow ODE from t_max to t_min.
 
     Args:
-      solver: any explicit diffrax ODE solver.
+      solver: any diffrax ODE solver: Tsit5, Dopri5, Dopri8, Kvaerno5 and so on. An implicit one takes O(D^2) memory and
+        does not tell its NFE.
       stepping: `Adaptive(tolerance)` or `FixedGrid(steps, grid)`.
     """
 
@@ -114,63 +134,66 @@ class ProbabilityFlow(AbstractSampler):
 
     def __call__(self, sde, score, x_T, *, key):
         del key  # deterministic
-        return _solve(dfx.ODETerm(_probability_flow), self, sde, score, x_T)
+        return _solve(dfx.ODETerm(_probability_flow), self, sde, score, x_T, sign=-1)
+
+    def encode(self, sde: AbstractSDE, score: AbstractScore, x0: State) -> Draw:
+        """The way back, from x at t_min to t_max."""
+        return _solve(dfx.ODETerm(_probability_flow), self, sde, score, x0, sign=1)
 
 
 class ReverseSDE(AbstractSampler):
     """Solve the reverse SDE from t_max to t_min.
 
     Args:
-      solver: a diffrax SDE solver that is valid for additive noise: Euler (Euler-Maruyama), Heun, ShARK, SRA1, SlowRK.
-      stepping: `FixedGrid(steps, grid)`. Adaptive steps need a Brownian path that can be split, which this is not.
+      solver: a diffrax SDE solver that is valid for additive noise: Euler (Euler-Maruyama), Heun, SEA, ShARK, SRA1, SlowRK.
+      stepping: `FixedGrid(steps, grid)` or `Adaptive(tolerance)`.
     """
 
     solver: dfx.AbstractSolver = dfx.Euler()
     stepping: AbstractStepping = FixedGrid(1000)
 
-    def __check_init__(self):
-        if not isinstance(self.stepping, FixedGrid):
-            raise ConfigError(f"ReverseSDE: expected stepping = FixedGrid(steps, grid), got {self.stepping}")
-
     def __call__(self, sde, score, x_T, *, key):
-        # Fresh noise on each step. VirtualBrownianTree costs several times as much on a small network.
-        needs_levy_area = hasattr(self.solver, "minimal_levy_area")
-        path = dfx.UnsafeBrownianPath(
+        inner = getattr(self.solver, "solver", self.solver)  # of a HalfSolver
+        path = self.stepping.brownian(
+            sde,
             shape=jax.ShapeDtypeStruct(x_T.shape, x_T.dtype),
             key=key,
-            levy_area=dfx.SpaceTimeLevyArea if needs_levy_area else dfx.BrownianIncrement,
+            levy_area=dfx.SpaceTimeLevyArea if hasattr(inner, "minimal_levy_area") else dfx.BrownianIncrement,
         )
         terms = dfx.MultiTerm(dfx.ODETerm(_reverse_drift), dfx.ControlTerm(_diffusion, path))
-        return _solve(terms, self, sde, score, x_T)
+        return _solve(terms, self, sde, score, x_T, sign=-1)
 
 
 def _probability_flow(r, x, args):
-    """d x / d r of the probability flow, r = -t."""
-    sde, score = args
-    return (0.5 * sde.g2(-r) * score(x, -r) - sde.f(-r) * x).astype(x.dtype)
+    """d x / d r of the probability flow, r = sign t."""
+    sde, score, sign = args
+    t = sign * r
+    return (sign * (sde.f(t) * x - 0.5 * sde.g2(t) * score(x, t))).astype(x.dtype)
 
 
 def _reverse_drift(r, x, args):
-    sde, score = args
+    sde, score, _ = args
     return (sde.g2(-r) * score(x, -r) - sde.f(-r) * x).astype(x.dtype)
 
 
 def _diffusion(r, x, args):
-    sde, _ = args
+    sde, _, _ = args
     return lx.DiagonalLinearOperator(jnp.broadcast_to(jnp.sqrt(sde.g2(-r)), x.shape).astype(x.dtype))
 
 
-def _solve(terms, sampler, sde: AbstractSDE, score: AbstractScore, x_T) -> Draw:
-    time_type = jnp.result_type(x_T.dtype, jnp.float32)  # never below float32
+def _solve(terms, sampler, sde: AbstractSDE, score: AbstractScore, x, *, sign: int) -> Draw:
+    """From t_max to t_min in r = -t, or from t_min to t_max in r = t."""
+    time_type = jnp.result_type(x.dtype, jnp.float32)  # never below float32
+    start, end = (sde.t_max, sde.t_min) if sign < 0 else (sde.t_min, sde.t_max)
     solution = dfx.diffeqsolve(
         terms,
         sampler.solver,
-        t0=-jnp.asarray(sde.t_max, time_type),
-        t1=-jnp.asarray(sde.t_min, time_type),
+        t0=sign * jnp.asarray(start, time_type),
+        t1=sign * jnp.asarray(end, time_type),
         dt0=sampler.stepping.first_step(sde),
-        y0=x_T,
-        args=(sde, score),
-        stepsize_controller=sampler.stepping.controller(sde, time_type),
+        y0=x,
+        args=(sde, score, sign),
+        stepsize_controller=sampler.stepping.controller(sde, sign, time_type),
         adjoint=dfx.ForwardMode(),
         max_steps=sampler.stepping.max_steps,
         throw=False,  # throwing gathers the whole batch on one device
@@ -182,11 +205,15 @@ def _solve(terms, sampler, sde: AbstractSDE, score: AbstractScore, x_T) -> Draw:
 
 
 def score_calls(solver: dfx.AbstractSolver, num_steps):
-    """Calls of the vector field in `num_steps` steps, rejected ones included.
+    """Calls of the vector field in `num_steps` steps, rejected ones included; -1 for implicit solvers, which do not tell.
 
     A Runge-Kutta method calls it once a stage; one whose last stage is the first of the next step ("FSAL") saves a call
-    a step after the first. Euler, which has no tableau, calls it once. Wrappers such as HalfSolver are not counted right.
+    a step after the first. Euler, which has no tableau, calls it once. A HalfSolver makes each step as one and as two halves.
     """
+    if isinstance(solver, dfx.AbstractImplicitSolver):
+        return jnp.full_like(num_steps, -1)
+    if isinstance(solver, dfx.HalfSolver):
+        return score_calls(solver.solver, 3 * num_steps)
     tableau = getattr(solver, "tableau", None)
     if tableau is None:
         return num_steps

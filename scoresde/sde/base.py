@@ -14,16 +14,18 @@ stays so whatever the network computes in.
 
 import abc
 import math
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from equinox import AbstractVar
+from jaxtyping import Array, Bool
 
 from scoresde.errors import ConfigError
 from scoresde.types import Coef, Key, Scalar, State, Time
 
-# Halvings of [t_min, t_max] in `time_of_log_snr`: enough for the last bit of a float64 next to 1e-5.
+# Halvings of [t_min, t_max] in `time_where`: enough for the last bit of a float64 next to 1e-5.
 _BISECTIONS = 72
 
 
@@ -71,17 +73,8 @@ class AbstractSDE(eqx.Module):
         Bisection, then one Newton step from the fixed root: it carries the derivative dt/dlambda = -sigma^2/g^2.
         """
         log_snr = as_time(log_snr)
-        low = jnp.full_like(log_snr, self.t_min)
-        high = jnp.full_like(log_snr, self.t_max)
-
-        def halve(_, bracket):
-            low, high = bracket
-            middle = (low + high) / 2
-            noisier = self.log_snr(middle) < log_snr
-            return jnp.where(noisier, low, middle), jnp.where(noisier, middle, high)
-
-        low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, jax.lax.stop_gradient((low, high)))
-        root = jax.lax.stop_gradient((low + high) / 2)
+        fixed = jax.lax.stop_gradient(log_snr)
+        root = time_where(self, lambda t: self.log_snr(t) < fixed, log_snr.dtype)
         newton = root - (self.log_snr(root) - log_snr) / jax.lax.stop_gradient(_derivative(self.log_snr, root))
         return jnp.clip(newton, self.t_min, self.t_max)
 
@@ -98,6 +91,19 @@ class AbstractSDE(eqx.Module):
         """log N(x; 0, sigma(t_max)^2 I) in nats. It stands for p_T, which also holds alpha(t_max) x_0."""
         sigma = jnp.broadcast_to(self.sigma(as_time(self.t_max)), jnp.shape(x))
         return -0.5 * jnp.sum((x / sigma) ** 2 + 2 * jnp.log(sigma) + math.log(2 * math.pi))
+
+
+def time_where(sde: AbstractSDE, noisier: Callable[[Scalar], Bool[Array, ""]], dtype) -> Scalar:
+    """The t in [t_min, t_max] from which on `noisier(t)` holds, by bisection to the last bit."""
+
+    def halve(_, bracket):
+        low, high = bracket
+        middle = (low + high) / 2
+        after = noisier(middle)
+        return jnp.where(after, low, middle), jnp.where(after, middle, high)
+
+    low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, tuple(jnp.asarray(t, dtype) for t in (sde.t_min, sde.t_max)))
+    return (low + high) / 2
 
 
 def as_time(t: Time) -> Scalar:

@@ -1,0 +1,131 @@
+r"""Dequantization: densities q(x | v) on the bin of the integers v, and the bound that each gives.
+
+An image has integers v in {0, ..., L-1}^D, and the model a density p of real x at t_min. With P(v) the mass of p on the
+bin of v, and any q(x | v) that lives on that bin,
+
+    log P(v) >= E_q[log p(x) - log q(x | v)],    the gap being KL(q(x | v) || p(x) restricted to the bin)
+    bits/dim = -log P(v) / (D log 2)
+
+The offset between nats in model coordinates and bits/dim is -log q, and so follows from levels and range of the data; for
+the uniform q it is the log-Jacobian of the encoding, D log(2/L) for data in [-1, 1] (Theis et al. 2016).
+
+| q            | x                                              | meant for                                           |
+|--------------|------------------------------------------------|-----------------------------------------------------|
+| uniform      | v + u in model coordinates, u ~ U[0, 1)^D      | models trained on v + u                             |
+| truncated    | alpha c + sigma N(0, 1), cut at the bin's edge | models trained on the centres c (Zheng et al. 2023) |
+|   normal     | (alpha, sigma of t_min)                        |                                                     |
+| variational  | v + u, u by a flow that was trained for it     | any model (Ho et al. 2019)                          |
+
+The truncated normal is what a model of bin centres sees at t_min, where p is a comb of Gaussians of width sigma: then the
+bound is tight, up to the mass outside the bins. Its edge lies at tau = alpha h / sigma standard deviations, h half a bin.
+"""
+
+import abc
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Num
+
+from scoresde.nets import Network, push
+from scoresde.sde import AbstractSDE
+from scoresde.sde.base import as_time, check_parameters
+from scoresde.types import Key, Scalar, State
+
+Integers = Num[Array, "*x"]  # of one example, in any type
+
+
+class Bins(eqx.Module):
+    """L bins that divide [low, high] evenly: bin v is [low + v w, low + (v + 1) w], w = (high - low) / L.
+
+    Raises:
+      ConfigError: levels < 2, or high not above low.
+    """
+
+    levels: int = eqx.field(static=True)
+    low: float = eqx.field(static=True, default=-1.0)
+    high: float = eqx.field(static=True, default=1.0)
+
+    @property
+    def width(self) -> float:
+        return (self.high - self.low) / self.levels
+
+    def encode(self, v: Integers, u=0.5) -> State:
+        """low + w (v + u): u in [0, 1] is the place within the bin, 1/2 its centre."""
+        return self.low + self.width * (v + jnp.asarray(u, jnp.result_type(u, jnp.float32)))
+
+    def log_jacobian(self, dimensions: int) -> float:
+        """log |dx/dv| = D log w, in nats."""
+        return dimensions * math.log(self.width)
+
+    def __check_init__(self):
+        check_parameters(
+            "Bins",
+            levels=(self.levels, self.levels >= 2, "at least 2"),
+            low=(self.low, True, "a finite number"),
+            high=(self.high, self.high > self.low, f"high > low = {self.low}"),
+        )
+
+
+class AbstractDequantization(eqx.Module):
+    """q(x | v) on the bin of v."""
+
+    @abc.abstractmethod
+    def draw(self, sde: AbstractSDE, bins: Bins, v: Integers, *, key: Key) -> tuple[State, Scalar]:
+        """(x, log q(x | v) in nats): x in model coordinates at t_min."""
+
+
+class UniformDequantization(AbstractDequantization):
+    """x = encode(v + u), u ~ U[0, 1)^D; log q = -D log w (Theis et al. 2016)."""
+
+    def draw(self, sde, bins, v, *, key):
+        u = jax.random.uniform(key, v.shape)
+        return bins.encode(v, u), jnp.asarray(-bins.log_jacobian(v.size), u.dtype)
+
+
+class TruncatedNormalDequantization(AbstractDequantization):
+    """x = alpha c + sigma z at t_min, z ~ N(0, 1) cut to [-tau, tau], tau sigma = alpha w / 2 (Zheng et al. 2023, i-DODE).
+
+    log q = -sum(z^2 / 2 + log sigma + log(2 pi) / 2 + log erf(tau / sqrt 2)). The bins are those of v shrunk by alpha(t_min),
+    and the ODE starts at the time whose alpha and sigma these are: nothing stands between training and evaluation.
+    As tau -> 0 it becomes uniform, and the mass of p outside the bins grows: below tau = 3 use another q.
+    """
+
+    def draw(self, sde, bins, v, *, key):
+        t = as_time(sde.t_min)
+        sigma, tau = sde.sigma(t), self.tau(sde, bins)
+        size_key, sign_key = jax.random.split(key)
+        # By sign and size: a uniform number that is 1 would be an infinite z, and [0, 1) has none, where [-1, 1) has.
+        share = jax.random.uniform(size_key, v.shape) * jax.scipy.special.erf(tau / math.sqrt(2))
+        z = jnp.minimum(math.sqrt(2) * jax.scipy.special.erfinv(share), tau) * jax.random.rademacher(sign_key, v.shape, share.dtype)
+        log_mass = jnp.log(jax.scipy.special.erf(tau / math.sqrt(2)))
+        log_q = -jnp.sum(0.5 * z**2 + jnp.log(sigma) + 0.5 * math.log(2 * math.pi) + log_mass)
+        return sde.alpha(t) * bins.encode(v) + sigma * z, log_q
+
+    def tau(self, sde: AbstractSDE, bins: Bins) -> Scalar:
+        """Half a bin in standard deviations of the noise at t_min."""
+        t = as_time(sde.t_min)
+        return sde.alpha(t) * bins.width / (2 * sde.sigma(t))
+
+
+class VariationalDequantization(AbstractDequantization):
+    """x = encode(v + u) with u from a conditional flow (Ho et al. 2019), see `scoresde.nets.CouplingFlow`.
+
+    log q(x | v) = log q(u | v) - D log w. An untrained flow gives u ~ U[0, 1)^D, the uniform bound.
+    """
+
+    flow: Network
+
+    def draw(self, sde, bins, v, *, key):
+        base = jax.random.logistic(key, v.shape)
+        context = (2 * jnp.asarray(v, base.dtype) + 1) / bins.levels - 1  # bin centres on [-1, 1]
+        place, log_det = push(self.flow, base, context)
+        # u = sigmoid(place) of a logistic base: U[0, 1) where the flow is the identity.
+        log_q = jnp.sum(_log_slope(base) - _log_slope(place)) - log_det
+        return bins.encode(v, jax.nn.sigmoid(place)), log_q - bins.log_jacobian(v.size)
+
+
+def _log_slope(z):
+    """log of d sigmoid / dz."""
+    return -jax.nn.softplus(z) - jax.nn.softplus(-z)

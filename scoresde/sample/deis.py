@@ -1,0 +1,111 @@
+"""DEIS and iPNDM (Zhang and Chen 2023): exponential Adams-Bashforth methods in the noise prediction.
+
+In the coordinates y = x / alpha, rho = sigma / alpha the probability flow is dy = eps(y, rho) drho. Both extrapolate eps
+from past calls. Dividing by alpha makes them unfit for processes with one coefficient per mode.
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from scoresde.errors import ConfigError
+from scoresde.sample.grid import uniform_log_snr
+from scoresde.sample.levels import Levels, lagrange, one_log_snr, quadrature
+from scoresde.sample.multistep import AbstractMultistep, Row, Table, growing
+from scoresde.sde.base import check_parameters
+
+_REASON = "extrapolated noise is unstable where alpha differs by mode; use DDIM, DPMSolverPP or UniPC"
+
+# Adams-Bashforth weights of 1 to 4 points, newest first.
+_ADAMS_BASHFORTH = (
+    (1.0,),
+    (3 / 2, -1 / 2),
+    (23 / 12, -16 / 12, 5 / 12),
+    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+)
+
+
+class DEIS(AbstractMultistep):
+    """DEIS (Zhang and Chen 2023, eq. 15): x' = (alpha'/alpha) x + alpha' sum_j C_ij eps_{i-j}, C_ij = int L_j(v) drho.
+
+    Args:
+      order: points of the polynomial, 1 (DDIM) to 4.
+      variable: what eps is a polynomial of: "t" (the paper's tAB), "rho" (rhoAB), or "log_rho" (-l, as in diffusers).
+    """
+
+    steps: int = eqx.field(static=True)
+    grid: Callable = uniform_log_snr
+    order: int = eqx.field(static=True, default=3)
+    variable: str = eqx.field(static=True, default="t")
+
+    def __check_init__(self):
+        _check("DEIS", self)
+        if self.variable not in ("t", "rho", "log_rho"):
+            raise ConfigError(f"DEIS: variable = {self.variable!r}, expected t, rho or log_rho")
+
+    def predict(self, level, x, score):
+        return -level.sigma * score
+
+    def table(self, sde, levels):
+        one_log_snr(sde, "DEIS", _REASON)
+        here, there = levels[:-1], levels[1:]
+        # drho = -rho dl; the integral runs in l, along which rho is smooth on any grid.
+        l, weights = quadrature(here.half_log_snr, there.half_log_snr)
+        variable = {
+            "t": lambda l: jax.vmap(jax.vmap(sde.time_of_log_snr))(2 * l),
+            "rho": lambda l: jnp.exp(-l),
+            "log_rho": lambda l: -l,
+        }[self.variable]
+        at_nodes = levels.t if self.variable == "t" else variable(levels.half_log_snr)
+        at_points = variable(l)
+
+        def integrals(rows: slice, points: int) -> list:
+            last = min(rows.stop, self.steps)
+            nodes = [at_nodes[rows.start - j : last - j] for j in range(points)]
+            kernel = (-weights * jnp.exp(-l))[rows]
+            later = [jnp.sum(kernel * part, axis=-1) for part in lagrange(nodes, at_points[rows])[1:]]
+            first = _rho_step(levels)[rows] - sum(later)
+            return [there.alpha[rows] * part for part in (first, *later)]
+
+        return Table(Row(there.alpha / here.alpha, growing(self.steps, self.order, integrals)))
+
+
+class IPNDM(AbstractMultistep):
+    """iPNDM (Zhang and Chen 2023, appendix H.2): Adams-Bashforth of up to 4 points in rho, with the weights of equal steps.
+
+        x' = (alpha'/alpha) x + alpha' (rho' - rho) (55 eps_i - 59 eps_{i-1} + 37 eps_{i-2} - 9 eps_{i-3}) / 24
+
+    Its order is 4 on a grid with equal steps in rho and 2 on any other smooth grid.
+    """
+
+    steps: int = eqx.field(static=True)
+    grid: Callable = uniform_log_snr
+    order: int = eqx.field(static=True, default=4)
+
+    def __check_init__(self):
+        _check("IPNDM", self)
+
+    def predict(self, level, x, score):
+        return -level.sigma * score
+
+    def table(self, sde, levels):
+        one_log_snr(sde, "IPNDM", _REASON)
+        here, there = levels[:-1], levels[1:]
+        slope = there.alpha * _rho_step(levels)
+        weights = growing(self.steps, self.order, lambda rows, n: [w * slope[rows] for w in _ADAMS_BASHFORTH[n - 1]])
+        return Table(Row(there.alpha / here.alpha, weights))
+
+
+def _rho_step(levels: Levels):
+    """rho' - rho of each step, without cancellation on fine grids."""
+    return levels.sigma[:-1] / levels.alpha[:-1] * jnp.expm1(-levels.h)
+
+
+def _check(name: str, sampler) -> None:
+    check_parameters(
+        name,
+        steps=(sampler.steps, sampler.steps >= 1, "at least 1"),
+        order=(sampler.order, sampler.order in (1, 2, 3, 4), "1, 2, 3 or 4"),
+    )

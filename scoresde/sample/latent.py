@@ -1,0 +1,66 @@
+"""The probability flow as a bijection between images and noise (Song et al. 2021, section 4.3): encode, decode, interpolate."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from scoresde.errors import ConfigError
+from scoresde.sample.base import BATCH, Draw
+from scoresde.sample.integrate import ProbabilityFlow
+from scoresde.score.base import AbstractScore
+from scoresde.sde import AbstractSDE
+
+# Below this angle between two latents (radians) the great circle is the straight line to rounding.
+_SMALL_ANGLE = 1e-3
+
+
+@eqx.filter_jit
+def encode(
+    sde: AbstractSDE, score: AbstractScore, x0: Float[Array, "N *x"], *, sampler: ProbabilityFlow = ProbabilityFlow()
+) -> Draw:
+    """x_T [N, *x] of x at t_min under the probability flow; `decode` is its inverse up to the solver's tolerance."""
+    return jax.vmap(lambda x: sampler.encode(sde, score, x), axis_name=BATCH)(x0)
+
+
+@eqx.filter_jit
+def decode(
+    sde: AbstractSDE, score: AbstractScore, x_T: Float[Array, "N *x"], *, sampler: ProbabilityFlow = ProbabilityFlow()
+) -> Draw:
+    """x at t_min [N, *x] of x_T, with no denoising: what `encode` maps back."""
+    key = jax.random.key(0)  # the flow draws nothing
+    return jax.vmap(lambda x: sampler(sde, score, x, key=key), axis_name=BATCH)(x_T)
+
+
+def interpolate(
+    sde: AbstractSDE,
+    score: AbstractScore,
+    first: Float[Array, "N *x"],
+    last: Float[Array, "N *x"],
+    weights: Float[Array, " K"],
+    *,
+    sampler: ProbabilityFlow = ProbabilityFlow(),
+) -> Draw:
+    """Images between pairs: encode both, go along the great circle, decode. Fields have leading axes [N, K].
+
+    NFE is that of decoding. A pair of which an end could not be encoded has ok = False.
+    """
+    if first.shape != last.shape:
+        raise ConfigError(f"interpolate: expected two batches of one shape, got {first.shape} and {last.shape}")
+    ends = [encode(sde, score, x, sampler=sampler).x for x in (first, last)]
+    between = jax.vmap(lambda a, b: jax.vmap(lambda w: slerp(a, b, w))(weights))(*ends)
+    decoded = decode(sde, score, between.reshape(-1, *first.shape[1:]), sampler=sampler)
+    return jax.tree.map(lambda part: part.reshape(len(first), len(weights), *part.shape[1:]), decoded)
+
+
+def slerp(a: Float[Array, "*x"], b: Float[Array, "*x"], weight) -> Float[Array, "*x"]:
+    """sin((1 - w) angle) / sin(angle) a + sin(w angle) / sin(angle) b (Shoemake 1985): from a at w = 0 to b at w = 1.
+
+    Noise keeps its norm on the way, which on the straight line between two draws falls to 1 / sqrt 2.
+    """
+    cosine = jnp.vdot(a, b) / (jnp.linalg.norm(a) * jnp.linalg.norm(b))
+    angle = jnp.arccos(jnp.clip(cosine, -1, 1))
+    near = jnp.sin(angle) < _SMALL_ANGLE
+    safe = jnp.where(near, 1.0, angle)
+    from_a, from_b = jnp.sin((1 - weight) * safe) / jnp.sin(safe), jnp.sin(weight * safe) / jnp.sin(safe)
+    return jnp.where(near, 1 - weight, from_a) * a + jnp.where(near, weight, from_b) * b

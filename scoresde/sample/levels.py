@@ -1,0 +1,106 @@
+"""What a fixed-grid sampler knows of its grid, and the weights that exponential integrators take from it.
+
+With l = lambda / 2 = log(alpha / sigma) and the data prediction D = E[x_0 | x_t], every process obeys
+
+    x_t = (sigma_t / sigma_s) x_s + sigma_t int_{l_s}^{l_t} e^l D dl                (Lu et al. 2022b, prop. 4.1)
+
+and, with noise of strength tau (tau = 0: probability flow, tau = 1: reverse SDE), c = 1 + tau^2, h = l_t - l_s,
+
+    x_t = (sigma_t / sigma_s) e^{-tau^2 h} x_s + alpha_t int_0^h c e^{-c (h - u)} D(l_s + u) du
+          + sigma_t sqrt(1 - e^{-2 tau^2 h}) z                                      (Xue et al. 2023, prop. 4.1)
+
+Nothing else of the process enters, so one update serves VP, sub-VP, VE, Cosine and Karras alike.
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from scoresde.errors import ConfigError
+from scoresde.sample.grid import Grid
+from scoresde.sde import AbstractSDE
+
+# Exact to rounding for the products of a polynomial and an exponential that stand in one step.
+_QUADRATURE = np.polynomial.legendre.leggauss(16)
+
+
+class Levels(eqx.Module):
+    """alpha, sigma and l = log(alpha / sigma) at the points of a grid, each [points, *coef]."""
+
+    t: Grid
+    alpha: Float[Array, "points *coef"]
+    sigma: Float[Array, "points *coef"]
+    half_log_snr: Float[Array, "points *coef"]
+
+    def __init__(self, sde: AbstractSDE, t: Grid):
+        self.t = t
+        self.alpha = jax.vmap(sde.alpha)(t)
+        self.sigma = jax.vmap(sde.sigma)(t)
+        self.half_log_snr = jax.vmap(sde.log_snr)(t) / 2
+
+    def __getitem__(self, index) -> "Levels":
+        return jax.tree.map(lambda part: part[index], self)
+
+    @property
+    def h(self) -> Float[Array, "steps *coef"]:
+        """Step sizes in l, positive."""
+        return self.half_log_snr[1:] - self.half_log_snr[:-1]
+
+
+def grid_levels(sde: AbstractSDE, grid: Callable, steps: int, dtype) -> Levels:
+    """The levels of `grid(sde, steps)`, in the type of x but never below float32."""
+    return Levels(sde, grid(sde, steps).astype(jnp.result_type(dtype, jnp.float32)))
+
+
+def one_log_snr(sde: AbstractSDE, name: str, reason: str) -> None:
+    """Refuse a process with one coefficient per mode.
+
+    Raises:
+      ConfigError: lambda is not one number; `reason` says why the sampler needs that.
+    """
+    if shape := jnp.shape(sde.log_snr(sde.t_max)):
+        raise ConfigError(f"{name}: expected a process with one log-SNR, got one of shape {shape}; {reason}")
+
+
+def history_nodes(levels: Levels, rows: slice, points: int) -> list[Float[Array, "rows *coef"]]:
+    """l_{i-j} - l_i for j = 0, 1, ..., the places of past predictions in the steps `rows`."""
+    steps = len(levels.t) - 1
+    here = levels.half_log_snr[:-1]
+    past = [here[max(rows.start - j, 0) : min(rows.stop, steps) - j] for j in range(points)]
+    return [p - past[0] for p in past]
+
+
+def quadrature(low: Float[Array, "..."], high: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Points and weights of Gauss-Legendre quadrature between arrays of bounds, on a new last axis."""
+    points, weights = (jnp.asarray(part, low.dtype) for part in _QUADRATURE)
+    half = (high - low)[..., None] / 2
+    return low[..., None] + half * (1 + points), half * weights
+
+
+def lagrange(nodes: list[Float[Array, "..."]], points: Float[Array, "... q"]) -> list[Float[Array, "... q"]]:
+    """The Lagrange polynomials of `nodes` at `points`: L_j is 1 at node j and 0 at the others."""
+    polynomials = []
+    for j, own in enumerate(nodes):
+        value = jnp.ones_like(points)
+        for k, other in enumerate(nodes):
+            if k != j:
+                value *= (points - other[..., None]) / (own - other)[..., None]
+        polynomials.append(value)
+    return polynomials
+
+
+def exponential_weights(h, nodes: list[Float[Array, "..."]], rate=1.0) -> list[Float[Array, "..."]]:
+    """W_j = int_0^h c e^{-c (h - u)} L_j(u) du for the polynomial through `nodes`, c = `rate`; they sum to 1 - e^{-c h}.
+
+    Nodes lie at u = l - l_s: 0 is the start of the step, h its end. By quadrature with positive weights: the recursion
+    for phi-functions cancels in float32.
+    """
+    rate = jnp.broadcast_to(jnp.asarray(rate, h.dtype), h.shape)
+    points, weights = quadrature(jnp.zeros_like(h), h)
+    kernel = weights * rate[..., None] * jnp.exp(-rate[..., None] * (h[..., None] - points))
+    later = [jnp.sum(kernel * part, axis=-1) for part in lagrange(nodes, points)[1:]]
+    return [-jnp.expm1(-rate * h) - sum(later), *later]

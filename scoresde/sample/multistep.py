@@ -1,0 +1,96 @@
+"""Linear multistep samplers: a table of coefficients, and one loop for all of them.
+
+With P_i the prediction at (x_i, t_i), one call of the score a step and fresh noise z_i,
+
+    predictor   x~_{i+1} = keep x_i + sum_j weights_j P_{i-j} + noise z_i
+    corrector   x_{i+1}  = keep' x_i + new' P~_{i+1} + sum_j weights'_j P_{i-j} + noise' z_i
+
+P~_{i+1} is taken at the predicted point and kept as P_{i+1}, so that a corrector costs no call (Zhao et al. 2023). The
+last step, to t_min, is not corrected. A family of samplers is a function from the levels of a grid to its table.
+"""
+
+import abc
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from equinox import AbstractVar
+from jaxtyping import Array, Float
+
+from scoresde.sample.base import AbstractSampler, Draw, finished, noise
+from scoresde.sample.levels import Levels, grid_levels
+from scoresde.score.base import AbstractScore
+from scoresde.sde import AbstractSDE
+from scoresde.types import State
+
+
+class Row(eqx.Module):
+    """Coefficients of one kind of step, each with a leading axis of steps; `weights` has one entry a history point."""
+
+    keep: Float[Array, "steps *coef"]
+    weights: tuple[Float[Array, "steps *coef"], ...]
+    noise: Float[Array, "steps *coef"] | None = None
+
+    def __call__(self, x: State, history: tuple[State, ...], z: State | None) -> State:
+        moved = self.keep * x + sum(w * p for w, p in zip(self.weights, history))
+        return moved if self.noise is None else moved + self.noise * z
+
+
+class Table(eqx.Module):
+    predictor: Row
+    corrector: Row | None = None
+    new: Float[Array, "steps *coef"] | None = None  # the weight of P~_{i+1} in the corrector
+
+
+class AbstractMultistep(AbstractSampler):
+    """A sampler that is a table. `steps` calls of the score."""
+
+    steps: AbstractVar[int]
+    grid: AbstractVar[Callable]
+
+    @abc.abstractmethod
+    def table(self, sde: AbstractSDE, levels: Levels) -> Table:
+        """The coefficients of every step from levels[i] to levels[i + 1]."""
+
+    def predict(self, level: Levels, x: State, score: State) -> State:
+        """P at (x, t) from the score there: the data prediction E[x_0 | x_t]."""
+        return (x + level.sigma**2 * score) / level.alpha
+
+    def __call__(self, sde: AbstractSDE, score: AbstractScore, x_T: State, *, key) -> Draw:
+        levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
+        table = jax.tree.map(lambda part: part.astype(x_T.dtype), self.table(sde, levels))
+        depth = len(table.predictor.weights)
+        # The corrector of a step ends at the start of the next, where its newest prediction is known.
+        arriving = None if table.new is None else jnp.concatenate([jnp.zeros_like(table.new[:1]), table.new[:-1]])
+
+        def step(carry, row):
+            x, partial, history = carry
+            i, level, table, arriving = row
+            newest = self.predict(level, x, score(x, level.t)).astype(x.dtype)
+            if arriving is not None:
+                x = jnp.where(i > 0, partial + arriving * newest, x)
+            history = (newest, *history)[:depth]
+            z = None if table.predictor.noise is None else noise(key, i, x)
+            partial = None if table.corrector is None else table.corrector(x, history, z)
+            return (table.predictor(x, history, z), partial, history), None
+
+        zeros = jnp.zeros_like(x_T)
+        start = (x_T, None if table.corrector is None else zeros, (zeros,) * depth)
+        rows = (jnp.arange(self.steps), levels[:-1], table, arriving)
+        (x, _, _), _ = jax.lax.scan(step, start, rows)
+        return finished(x, self.steps)
+
+
+def growing(
+    steps: int, order: int, weights: Callable[[slice, int], list], extra: int = 0
+) -> tuple[Float[Array, "steps *coef"], ...]:
+    """The weights of a method of `order` points that starts with as many as there are: one, then two, and so on.
+
+    `weights(rows, points)` gives the weights of the steps in the slice `rows`, each [rows, *coef]: `extra` ones and one
+    per point.
+    """
+    first = [weights(slice(i, i + 1), i + 1) for i in range(min(order - 1, steps))]
+    parts = [*first, weights(slice(order - 1, steps), order)] if steps >= order else first
+    parts = [[*part, *[jnp.zeros_like(part[0])] * (order + extra - len(part))] for part in parts]
+    return tuple(jnp.concatenate(column) for column in zip(*parts))

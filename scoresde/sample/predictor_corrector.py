@@ -1,0 +1,227 @@
+"""The samplers of Song et al. 2021: predictors, Langevin correctors, and annealed Langevin dynamics alone.
+
+The published discretisations are those of the transition between neighbouring grid points, so they are written for it:
+with h = l' - l > 0 from t to the next, less noisy t', the process takes x_{t'} to
+
+    x_t = r x_{t'} + omega z,   r = alpha / alpha',   omega^2 = sigma^2 - r^2 sigma'^2 = sigma^2 (1 - e^{-2h})
+
+For DDPM's discrete VP that is r = sqrt(1 - beta_i), omega^2 = beta_i; for VE r = 1, omega^2 = sigma_i^2 - sigma_{i-1}^2.
+score_sde steps by 1/N on a grid with spacing (T - eps)/(N - 1), which agree for N = 1000 only; here the grid itself is used.
+"""
+
+import abc
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from equinox import AbstractVar
+
+from scoresde.errors import ConfigError
+from scoresde.sample.base import BATCH, AbstractSampler, finished, noise
+from scoresde.sample.grid import uniform, uniform_log_snr
+from scoresde.sample.levels import Levels, grid_levels
+from scoresde.sde.base import check_parameters
+from scoresde.types import Scalar, State
+
+
+class Transition(eqx.Module):
+    """One step of a grid: its two ends, r and omega."""
+
+    here: Levels
+    there: Levels
+
+    @property
+    def r(self):
+        return self.here.alpha / self.there.alpha
+
+    @property
+    def omega2(self):
+        return -(self.here.sigma**2) * jnp.expm1(-2 * (self.there.half_log_snr - self.here.half_log_snr))
+
+
+class AbstractPredictor(eqx.Module):
+    """x_t -> x_{t'} from the score at (x, t) and one standard normal."""
+
+    @abc.abstractmethod
+    def __call__(self, transition: Transition, x: State, score: State, z: State) -> State: ...
+
+
+class ReverseDiffusion(AbstractPredictor):
+    """x' = (2 - r) x + omega^2 s + omega z (Song et al. 2021, eq. 46)."""
+
+    def __call__(self, transition, x, score, z):
+        omega2 = transition.omega2
+        return (2 - transition.r) * x + omega2 * score + jnp.sqrt(omega2) * z
+
+
+class Ancestral(AbstractPredictor):
+    """x' = (x + omega^2 s) / r + std z: the mean of x_{t'} given x_t and x_0 = E[x_0 | x_t] (Ho et al. 2020, eq. 11).
+
+    Args:
+      variance: "posterior", std = sigma' omega / sigma, that of x_{t'} given x_t and x_0 (DDPM's beta-tilde; Song et al.
+        for VE, eq. 47), or "transition", std = omega (DDPM's beta; Song et al. for VP, eq. 4).
+    """
+
+    variance: str = eqx.field(static=True, default="posterior")
+
+    def __check_init__(self):
+        if self.variance not in ("posterior", "transition"):
+            raise ConfigError(f"Ancestral: variance = {self.variance!r}, expected posterior or transition")
+
+    def __call__(self, transition, x, score, z):
+        omega2 = transition.omega2
+        shrink = transition.there.sigma / transition.here.sigma if self.variance == "posterior" else 1.0
+        return (x + omega2 * score) / transition.r + shrink * jnp.sqrt(omega2) * z
+
+
+class AbstractCorrector(eqx.Module):
+    """A Langevin step x + e s + sqrt(2e) z at (x, t), which leaves p_t as it is when e is small.
+
+    a = r^2 in the step sizes is DDPM's 1 - beta_i for VP and 1 for VE (Song et al. 2021, algorithms 4 and 5), taken of the
+    grid at hand; score_sde looks it up among the 1000 levels of training, which is wrong for another number of steps.
+    """
+
+    snr: AbstractVar[float]
+    repeats: AbstractVar[int]
+
+    @abc.abstractmethod
+    def step_size(self, transition: Transition, score: State, z: State) -> Scalar: ...
+
+
+class Langevin(AbstractCorrector):
+    """e = 2 a (snr |z| / |s|)^2 (Song et al. 2021, algorithms 4 and 5).
+
+    Args:
+      snr: the published values are 0.16 (VP, VE on CIFAR-10) and 0.01 to 0.2 elsewhere.
+      repeats: corrector steps at each point of the grid.
+      norm: "image" takes |z| and |s| of each image, so that a sample does not depend on its batch. "batch" takes their
+        means over the batch, as the published numbers do.
+
+    Raises:
+      ConfigError: norm = "batch" outside `draw`, `denoised_draw` or `sample`, which name the axis of the batch.
+    """
+
+    snr: float = eqx.field(static=True, default=0.16)
+    repeats: int = eqx.field(static=True, default=1)
+    norm: str = eqx.field(static=True, default="image")
+
+    def __check_init__(self):
+        _check_corrector(self)
+        if self.norm not in ("image", "batch"):
+            raise ConfigError(f"Langevin: norm = {self.norm!r}, expected image or batch")
+
+    def step_size(self, transition, score, z):
+        sizes = [jnp.sqrt(jnp.sum(part**2)) for part in (z, score)]
+        if self.norm == "batch":
+            try:
+                sizes = [jax.lax.pmean(size, BATCH) for size in sizes]
+            except NameError:
+                raise ConfigError("Langevin: norm = 'batch' needs a batch; call draw or sample, or use norm = 'image'") from None
+        return 2 * transition.r**2 * (self.snr * sizes[0] / sizes[1]) ** 2
+
+
+class AnnealedLangevin(AbstractCorrector):
+    """e = 2 a (snr sigma)^2 (Song et al. 2021, appendix G, "annealed Langevin dynamics" as a corrector)."""
+
+    snr: float = eqx.field(static=True, default=0.16)
+    repeats: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self):
+        _check_corrector(self)
+
+    def step_size(self, transition, score, z):
+        return 2 * transition.r**2 * (self.snr * transition.here.sigma) ** 2
+
+
+class PredictorCorrector(AbstractSampler):
+    """Corrector, then predictor, at each point of the grid (Song et al. 2021, algorithm 1 in their code's order).
+
+    steps (repeats + 1) calls. Either may be None. The final denoising is not part of it: `sample` adds it.
+    """
+
+    steps: int = eqx.field(static=True)
+    grid: Callable = uniform
+    predictor: AbstractPredictor | None = ReverseDiffusion()
+    corrector: AbstractCorrector | None = None
+
+    def __check_init__(self):
+        check_parameters("PredictorCorrector", steps=(self.steps, self.steps >= 1, "at least 1"))
+        if self.predictor is None and self.corrector is None:
+            raise ConfigError("PredictorCorrector: expected a predictor or a corrector, got neither")
+
+    def __call__(self, sde, score, x_T, *, key):
+        levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
+        repeats = 0 if self.corrector is None else self.corrector.repeats
+        moves = 0 if self.predictor is None else 1
+
+        def step(x, row):
+            i, transition = row
+
+            def correct(j, x):
+                z = noise(key, i * (repeats + 1) + j, x)
+                s = score(x, transition.here.t)
+                size = self.corrector.step_size(transition, s, z)
+                return (x + size * s + jnp.sqrt(2 * size) * z).astype(x.dtype)
+
+            if repeats:
+                x = jax.lax.fori_loop(0, repeats, correct, x)
+            if moves:
+                z = noise(key, i * (repeats + 1) + repeats, x)
+                x = self.predictor(transition, x, score(x, transition.here.t), z).astype(x.dtype)
+            return x, None
+
+        transitions = Transition(levels[:-1], levels[1:])
+        x, _ = jax.lax.scan(step, x_T, (jnp.arange(self.steps), transitions))
+        return finished(x, self.steps * (repeats + moves))
+
+
+class LangevinDynamics(AbstractSampler):
+    """Annealed Langevin dynamics alone (Song and Ermon 2019, algorithm 1): at each level, `repeats` steps
+
+        x <- x + (e/2) sigma^2 s + sqrt(e) sigma z,     then x <- (alpha'/alpha) x on the way to the next level
+
+    The levels are the points of the grid but t_max, where x_T already follows the prior; t_min is the last of them.
+
+    Args:
+      steps: number of levels. repeats: Langevin steps a level.
+      step_size: e, the step in units of sigma^2; 2e-5 / 0.01^2 = 0.2 in the paper.
+    """
+
+    steps: int = eqx.field(static=True)
+    grid: Callable = uniform_log_snr
+    repeats: int = eqx.field(static=True, default=100)
+    step_size: float = eqx.field(static=True, default=0.2)
+
+    def __check_init__(self):
+        check_parameters(
+            "LangevinDynamics",
+            steps=(self.steps, self.steps >= 1, "at least 1"),
+            repeats=(self.repeats, self.repeats >= 1, "at least 1"),
+            step_size=(self.step_size, 0 < self.step_size < 4, "between 0 and 4, above which the iteration diverges"),
+        )
+
+    def __call__(self, sde, score, x_T, *, key):
+        levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
+
+        def level(x, row):
+            i, here, there = row
+
+            def move(j, x):
+                drift = 0.5 * self.step_size * there.sigma**2 * score(x, there.t)
+                spread = jnp.sqrt(self.step_size) * there.sigma
+                return (x + drift + spread * noise(key, i * self.repeats + j, x)).astype(x.dtype)
+
+            x = (there.alpha / here.alpha * x).astype(x.dtype)
+            return jax.lax.fori_loop(0, self.repeats, move, x), None
+
+        x, _ = jax.lax.scan(level, x_T, (jnp.arange(self.steps), levels[:-1], levels[1:]))
+        return finished(x, self.steps * self.repeats)
+
+
+def _check_corrector(corrector: AbstractCorrector) -> None:
+    check_parameters(
+        type(corrector).__name__,
+        snr=(corrector.snr, corrector.snr > 0, "above 0"),
+        repeats=(corrector.repeats, corrector.repeats >= 1, "at least 1"),
+    )
