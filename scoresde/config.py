@@ -135,7 +135,7 @@ def _sampling() -> ConfigDict:
     c.s_noise = 1.0
     c.eta = 0.0  # ddim: 0 the probability flow, 1 the reverse SDE
     c.variant = "bh2"  # unipc: bh1, bh2
-    c.variable = "t"  # deis: t, rho, log_rho
+    c.variable = "log_rho"  # deis: log_rho, rho, t
     c.tau = 1.0  # sa_solver: strength of the noise where sigma / alpha is between tau_low and tau_high
     c.tau_low = 0.05
     c.tau_high = 1.0
@@ -146,9 +146,20 @@ def _sampling() -> ConfigDict:
 
 def _likelihood() -> ConfigDict:
     c = ConfigDict()
-    c.tolerance = 1e-5
-    c.probes = 1  # 0: exact trace
-    c.dequantizations = 1  # draws of u per image
+    c.method = "flow"  # flow: probability flow; elbo, vlb: bounds in continuous and in discrete time
+    c.tolerance = 1e-5  # flow
+    c.probes = 1  # flow; 0: exact trace
+    c.estimator = "rademacher"  # flow: rademacher, gaussian, hutchpp (3 probes or more)
+    c.dequantization = "uniform"  # integers: uniform, variational, truncated_normal (flow), none (elbo, vlb)
+    c.dequantizations = 1  # integers: draws of x per image
+    c.samples = 128  # elbo, vlb: calls of the score per image
+    c.vlb_steps = 1000  # vlb: steps of the chain, equal in log-SNR
+    c.vlb_variance = "beta"  # vlb: beta, beta_tilde
+    c.variational_steps = 1000  # variational: steps of training its flow
+    c.variational_batch_size = 64
+    c.variational_rate = 1e-3
+    c.variational_width = 32
+    c.variational_depth = 4
     c.batch_size = 256
     return c
 

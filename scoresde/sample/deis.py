@@ -32,13 +32,15 @@ class DEIS(AbstractMultistep):
 
     Args:
       order: points of the polynomial, 1 (DDIM) to 4.
-      variable: what eps is a polynomial of: "t" (the paper's tAB), "rho" (rhoAB), or "log_rho" (-l, as in diffusers).
+      variable: what eps is a polynomial of: "log_rho" (-l, as in diffusers; the most accurate on the mixtures of
+        docs/samplers.md), "rho" (the paper's rhoAB) or "t" (tAB). In float32 "t" needs a grid whose times are well apart: on
+        Cosine with equal steps in lambda the first ones are not.
     """
 
     steps: int = eqx.field(static=True)
     grid: Callable = uniform_log_snr
     order: int = eqx.field(static=True, default=3)
-    variable: str = eqx.field(static=True, default="t")
+    variable: str = eqx.field(static=True, default="log_rho")
 
     def __check_init__(self):
         _check("DEIS", self)

@@ -41,7 +41,7 @@ def optimised_times(
     return Times(tuple(float(t) for t in uniform_log_snr(sde, candidates)[np.asarray(chosen)]))
 
 
-def _costs(sde, score, shape, key, examples, candidates) -> Float[Array, "points points"]:
+def _costs(sde, score, shape, key, examples, candidates) -> Float[Array, "starts ends"]:
     levels = grid_levels(sde, uniform_log_snr, candidates, jnp.float32)
     rho = jnp.exp(-levels.half_log_snr)
 

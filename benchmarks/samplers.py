@@ -1,0 +1,300 @@
+"""Every sampler on every process against exact answers: writes docs/samplers.md, its plot, and results/samplers.json.
+
+python benchmarks/samplers.py            (about an hour on two cores; needs matplotlib, in the extra `docs`)
+python benchmarks/samplers.py --pages    (the page anew from results/samplers.json)
+
+- error: sliced Wasserstein-2 distance between the denoised samples and the data, over 64 fixed directions, against the exact
+  quantiles of each projection. Two targets: a ring of 8 Gaussians in the plane, and a mixture of 10 in 64 dimensions.
+- floor: the same for as many exact draws, mean over 8 sets.
+- order: float64; flows against a solve at tolerance 1e-13 from the same x_T, stochastic samplers
+  by the variance on Gaussian data, which is computed without sampling (see `law_error`).
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+import time
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from record import FOLDER, record
+
+from samplers_page import write_page
+from scoresde import VE, VP, Cosine, GaussianScore, Karras, MixtureScore, SubVP
+from scoresde import sample as s
+from scoresde.sample import multistep, predictor_corrector, seeds
+from scoresde.sample import edm as edm_module
+
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests"))
+from any_process import each_process  # noqa: E402
+
+PARTIAL = FOLDER / "samplers.partial.json"  # of an interrupted run, which the same command continues
+NFES = (10, 20, 5, 8, 15, 50, 6, 12, 35, 100, 1000)
+# One program serves them all: compiling is most of the time.
+PROCESSES = each_process({"VP": VP(), "SubVP": SubVP(), "VE": VE(), "Cosine": Cosine(), "Karras": Karras()})
+DIRECTIONS = 64
+LOG_SNR, KARRAS, UNIFORM = s.uniform_log_snr, s.karras, s.uniform
+
+
+def per_step(calls, build):
+    """A sampler of `nfe` calls, the last of which is the denoising: as many steps as fit."""
+    return lambda nfe, grid: build((nfe - 1) // calls, grid) if nfe > calls else None
+
+
+# name: (sampler of (nfe, grid), grid, deterministic, order of the flow or of the variance on Gaussian data)
+SAMPLERS = {
+    "DDIM": (per_step(1, s.DDIM), LOG_SNR, True, 1),
+    "Euler EDM": (per_step(1, s.EulerEDM), KARRAS, True, 1),
+    "Heun EDM": (per_step(2, s.HeunEDM), KARRAS, True, 2),
+    "DPM-Solver++ 2S": (per_step(2, s.DPMSolverPPSinglestep), LOG_SNR, True, 2),
+    "DPM-Solver++ 2M": (per_step(1, lambda n, g: s.DPMSolverPP(n, g, 2)), LOG_SNR, True, 2),
+    "DPM-Solver++ 3M": (per_step(1, lambda n, g: s.DPMSolverPP(n, g, 3)), LOG_SNR, True, 3),
+    "UniPC-2 bh1": (per_step(1, lambda n, g: s.UniPC(n, g, 2, "bh1")), LOG_SNR, True, 3),
+    "UniPC-2 bh2": (per_step(1, lambda n, g: s.UniPC(n, g, 2, "bh2")), LOG_SNR, True, 3),
+    "UniPC-3": (per_step(1, lambda n, g: s.UniPC(n, g, 3)), LOG_SNR, True, 4),
+    "DEIS-3 t": (per_step(1, lambda n, g: s.DEIS(n, g, 3, "t")), KARRAS, True, 3),
+    "DEIS-3 rho": (per_step(1, lambda n, g: s.DEIS(n, g, 3, "rho")), LOG_SNR, True, 3),
+    "DEIS-3 log rho": (per_step(1, lambda n, g: s.DEIS(n, g, 3, "log_rho")), LOG_SNR, True, 3),
+    "iPNDM-4": (per_step(1, s.IPNDM), KARRAS, True, 2),
+    "Heun (diffrax)": (per_step(2, lambda n, g: s.ProbabilityFlow(dfx.Heun(), s.FixedGrid(n, g))), LOG_SNR, True, 2),
+    "Tsit5 (diffrax)": (
+        lambda nfe, g: s.ProbabilityFlow(dfx.Tsit5(), s.FixedGrid((nfe - 2) // 6, g)) if nfe >= 8 else None, LOG_SNR, True, None,
+    ),
+    "DDIM eta=1": (per_step(1, lambda n, g: s.DDIM(n, g, 1.0)), LOG_SNR, False, 1),
+    "SDE-DPM-Solver++ 2M": (per_step(1, lambda n, g: s.SDEDPMSolverPP(n, g, 2)), LOG_SNR, False, 2),
+    "SDE-DPM-Solver++ 3M": (per_step(1, lambda n, g: s.SDEDPMSolverPP(n, g, 3)), LOG_SNR, False, 2),
+    "SA-Solver-3": (per_step(1, lambda n, g: s.SASolver(n, g, 3)), LOG_SNR, False, 2),
+    "SEEDS-2": (per_step(2, s.SEEDS), LOG_SNR, False, 2),
+    "Heun EDM, churn 3": (per_step(2, lambda n, g: s.HeunEDM(n, g, churn=3.0)), KARRAS, False, 2),
+    "Euler-Maruyama": (per_step(1, lambda n, g: s.ReverseSDE(dfx.Euler(), s.FixedGrid(n, g))), LOG_SNR, False, 1),
+    "ShARK": (per_step(2, lambda n, g: s.ReverseSDE(dfx.ShARK(), s.FixedGrid(n, g))), LOG_SNR, False, 2),
+    "reverse diffusion": (per_step(1, lambda n, g: s.PredictorCorrector(n, g)), LOG_SNR, False, 1),
+    "ancestral": (per_step(1, lambda n, g: s.PredictorCorrector(n, g, s.Ancestral())), LOG_SNR, False, 1),
+    "PC, Langevin": (
+        per_step(2, lambda n, g: s.PredictorCorrector(n, g, corrector=s.Langevin(0.16))), LOG_SNR, False, None,
+    ),
+    "Langevin dynamics": (
+        per_step(1, lambda n, g: s.LangevinDynamics(max(n // 5, 1), g, 5) if n >= 5 else None), LOG_SNR, False, None,
+    ),
+}  # fmt: skip
+ADAPTIVE = {
+    "probability flow": lambda tolerance: s.ProbabilityFlow(stepping=s.Adaptive(tolerance)),
+    "Gotta go fast": lambda tolerance: s.GottaGoFast(tolerance, tolerance / 2),
+    "adaptive ShARK": lambda tolerance: s.ReverseSDE(dfx.ShARK(), s.Adaptive(tolerance)),
+}
+TOLERANCES = {
+    "probability flow": (1e-1, 1e-2, 1e-3, 1e-5), "Gotta go fast": (0.1, 0.02, 0.005), "adaptive ShARK": (0.1, 0.02, 0.005),
+}  # fmt: skip
+GRID_SAMPLERS = ("DDIM", "DPM-Solver++ 2M", "UniPC-3", "iPNDM-4", "Heun EDM")
+GRIDS = {"uniform": UNIFORM, "quadratic": s.quadratic, "geometric": s.geometric, "log_snr": LOG_SNR, "karras": KARRAS}
+GRID_NFES = (8, 12, 20)
+
+
+class Target:
+    """A mixture with diagonal covariances, and the quantiles of its projections."""
+
+    def __init__(self, means, variances, weights, num: int):
+        self.parameters, self.num, self.dimension = (means, variances, weights), num, means.shape[1]
+        directions = np.random.default_rng(7).normal(size=(DIRECTIONS, self.dimension))
+        self.directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+        self.quantiles = self._quantiles()
+
+    def score(self, sde) -> MixtureScore:
+        return MixtureScore(sde, *self.parameters)
+
+    def _quantiles(self):
+        """Of every projection at (k + 1/2) / num, by bisection of its distribution function."""
+        means, variances, weights = self.parameters
+        centre, std = self.directions @ means.T, np.sqrt(self.directions**2 @ variances.T)
+        level = (np.arange(self.num) + 0.5) / self.num
+
+        def halve(_, bracket):
+            low, high = bracket
+            middle = (low + high) / 2
+            z = (middle[..., None] - centre[:, None]) / std[:, None]
+            above = jnp.sum(weights * jax.scipy.stats.norm.cdf(z), axis=-1) > level
+            return jnp.where(above, low, middle), jnp.where(above, middle, high)
+
+        edge = np.max(abs(centre) + 8 * std, axis=1)[:, None] * np.ones(self.num)
+        low, high = jax.jit(lambda a, b: jax.lax.fori_loop(0, 40, halve, (a, b)))(-edge, edge)
+        return np.asarray((low + high) / 2, np.float32)
+
+    def error(self, x) -> float:
+        projected = np.sort(np.asarray(x, np.float32) @ self.directions.T.astype(np.float32), axis=0).T
+        return float(np.sqrt(np.mean((projected - self.quantiles) ** 2)))
+
+    def floor(self) -> float:
+        means, variances, weights = self.parameters
+        errors = []
+        for seed in range(8):
+            random = np.random.default_rng(100 + seed)
+            k = random.choice(len(weights), self.num, p=weights)
+            errors.append(self.error(means[k] + np.sqrt(variances[k]) * random.normal(size=(self.num, self.dimension))))
+        return float(np.mean(errors))
+
+
+def targets() -> dict[str, Target]:
+    angle = 2 * np.pi * np.arange(8) / 8
+    ring = 0.7 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    weights = np.array([4, 1, 2, 1, 3, 1, 2, 2]) / 16
+    random = np.random.default_rng(3)
+    spectrum = np.geomspace(0.5, 1e-3, 64)
+    means = random.normal(size=(10, 64)) * np.sqrt(spectrum)
+    return {
+        "ring in 2 dimensions": Target(ring, np.full((8, 2), 0.05**2), weights, 8192),
+        "mixture in 64 dimensions": Target(means, np.tile(spectrum, (10, 1)) * 0.2, random.dirichlet(5 * np.ones(10)), 4096),
+    }
+
+
+def drawn_error(target: Target, sampler, sde) -> dict:
+    keys = jax.random.split(jax.random.key(0), target.num)
+    drawn = s.denoised_draw(sampler, sde, target.score(sde), (target.dimension,), keys=keys)
+    ok = np.asarray(drawn.ok)
+    return {"error": target.error(drawn.x) if ok.all() else None, "nfe": float(drawn.nfe.mean()), "ok": float(ok.mean())}
+
+
+@eqx.filter_jit
+def flow_ends(sampler, sde, score, x_T):
+    return jax.vmap(lambda x: sampler(sde, score, x, key=jax.random.key(0)).x)(x_T)
+
+
+def graded(sde, steps: int):
+    """Steps in lambda that grow from the square of a step: the low orders that a multistep method starts with cost nothing."""
+    first, last = sde.log_snr(sde.t_max), sde.log_snr(sde.t_min)
+    t = jax.vmap(sde.time_of_log_snr)(first + (last - first) * jnp.linspace(0.0, 1.0, steps + 1) ** 2)
+    return t.at[0].set(sde.t_max).at[-1].set(sde.t_min)
+
+
+def flow_orders(build, sde) -> float:
+    """log2 of the ratio of errors between 320 and 640 calls, from the same x_T, on a smooth mixture."""
+    random = np.random.default_rng(0)
+    score = MixtureScore(sde, random.normal(size=(3, 5)), 0.2 + 0.3 * random.uniform(size=(3, 5)), [0.5, 0.3, 0.2])
+    x_T = jax.vmap(lambda key: sde.sample_prior((5,), key=key))(jax.random.split(jax.random.key(1), 16))
+    exact = flow_ends(s.ProbabilityFlow(dfx.Dopri8(), s.Adaptive(1e-13)), sde, score, x_T)
+    ends = [flow_ends(build(nfe, graded), sde, score, x_T) for nfe in (321, 641)]
+    errors = [float(jnp.sqrt(jnp.mean((x - exact) ** 2))) for x in ends]
+    return float(np.log2(errors[0] / errors[1]))
+
+
+@eqx.filter_jit
+def law_end(sampler, sde, score, x_T):
+    return sampler(sde, score, x_T, key=jax.random.key(0)).x
+
+
+def law_error(sampler, sde, steps: int) -> float:
+    """The relative error of the variance at t_min for data N(0, 0.3), computed without sampling.
+
+    The score is linear, so x at t_min is a sum over x_T and the normals. Each of them is given a coordinate of its own;
+    the squares of the coordinates of x then add up to its variance.
+    """
+    size = 4 * steps + 2
+    originals = {module: module.noise for module in (multistep, seeds, edm_module, predictor_corrector)}
+    try:
+        for module in originals:
+            module.noise = lambda key, i, x: jax.nn.one_hot(i + 1, size, dtype=x.dtype)
+        score = GaussianScore(sde, np.zeros(size), np.full(size, 0.3))
+        variance = {t: sde.alpha(t) ** 2 * 0.3 + sde.sigma(t) ** 2 for t in (sde.t_min, sde.t_max)}
+        x_T = jnp.zeros(size).at[0].set(jnp.sqrt(variance[sde.t_max]))
+        x = law_end(sampler, sde, score, x_T)
+    finally:
+        for module, original in originals.items():
+            module.noise = original
+    return abs(float(jnp.sum(x**2) / variance[sde.t_min]) - 1)
+
+
+def law_order(build, sde) -> float:
+    errors = [law_error(build(nfe, LOG_SNR), sde, nfe) for nfe in (161, 321)]
+    return float(np.log2(errors[0] / errors[1]))
+
+
+def measure_orders() -> dict:
+    orders = {}
+    with jax.enable_x64(True):
+        for name, (build, _, deterministic, order) in SAMPLERS.items():
+            if order is None or (not deterministic and "ShARK" in name) or name == "Euler-Maruyama":
+                continue  # diffrax draws its own noise: the orders of its SDE solvers are measured in the tests
+            measure = flow_orders if deterministic else law_order
+            orders[name] = {p: measure(build, sde) for p, sde in PROCESSES.items()}
+            print("order", name, {p: round(v, 2) for p, v in orders[name].items()}, flush=True)
+    return orders
+
+
+def measure_errors(where: dict[str, Target], names: list[str], kept: dict, save) -> dict:
+    """Error per target, sampler, process and NFE. `kept` holds what an interrupted run has measured; it is extended."""
+    for nfe in NFES:
+        for name in names:
+            build, grid, *_ = SAMPLERS[name]
+            if (sampler := build(nfe, grid)) is None:
+                continue
+            for target_name, target in where.items():
+                for process, sde in PROCESSES.items():
+                    row = f"{target_name} | {name} | {process} | {nfe}"
+                    if row not in kept:
+                        kept[row] = drawn_error(target, sampler, sde)
+            save()
+        print(f"NFE {nfe} done", time.strftime("%H:%M:%S"), flush=True)
+    return kept
+
+
+def measure_grids(target: Target) -> dict:
+    table = {}
+    for process in ("VP", "VE", "Karras"):
+        sde = PROCESSES[process]
+        score = target.score(sde)
+        for name in GRID_SAMPLERS:
+            build = SAMPLERS[name][0]
+            for nfe in GRID_NFES:
+                steps = build(nfe, LOG_SNR).steps
+                times = s.optimised_times(sde, score, (target.dimension,), steps=steps, key=jax.random.key(5))
+                for grid_name, grid in {**GRIDS, "optimised": times}.items():
+                    table[f"{process} | {name} | {nfe} | {grid_name}"] = drawn_error(target, build(nfe, grid), sde)
+        print("grids", process, time.strftime("%H:%M:%S"), flush=True)
+    return table
+
+
+def measure_adaptive(target: Target) -> dict:
+    return {
+        f"{name} | {process} | {tolerance}": drawn_error(target, build(tolerance), sde)
+        for name, build in ADAPTIVE.items()
+        for process, sde in PROCESSES.items()
+        for tolerance in TOLERANCES[name]
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pages", action="store_true", help="write the page from results/samplers.json")
+    arguments = parser.parse_args()
+    if not arguments.pages:
+        where = targets()
+        _, wide = where.values()
+        figures = json.loads(PARTIAL.read_text()) if PARTIAL.exists() else {}
+
+        def save():
+            PARTIAL.write_text(json.dumps(figures))
+
+        stages = {
+            "targets": lambda: {name: {"dimension": t.dimension, "samples": t.num} for name, t in where.items()},
+            "theory": lambda: {name: entry[3] for name, entry in SAMPLERS.items()},
+            "deterministic": lambda: {name: entry[2] for name, entry in SAMPLERS.items()},
+            "floors": lambda: {name: target.floor() for name, target in where.items()},
+            "orders": measure_orders,
+            "grids": lambda: measure_grids(wide),
+            "adaptive": lambda: measure_adaptive(wide),
+        }
+        for name, stage in stages.items():
+            if name not in figures:
+                figures[name] = stage()
+                save()
+        measure_errors(where, list(SAMPLERS), figures.setdefault("errors", {}), save)
+        record("samplers", figures)
+        PARTIAL.unlink(missing_ok=True)
+    write_page(json.loads((FOLDER / "samplers.json").read_text()))
+
+
+if __name__ == "__main__":
+    main()

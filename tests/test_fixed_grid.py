@@ -1,0 +1,389 @@
+"""Samplers on a fixed grid: order of convergence, law on Gaussian data, cost, on every process."""
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from any_process import each_process
+from inventory import FLOWS, LANGEVIN, NOISY, SDES
+from oracles import LEVEL, energy_p_value, mixture
+from test_sample import watch_calls
+
+from scoresde.errors import ConfigError
+from scoresde.sample import (
+    DDIM,
+    DEIS,
+    IPNDM,
+    SEEDS,
+    Adaptive,
+    Ancestral,
+    AnnealedLangevin,
+    DPMSolverPP,
+    DPMSolverPPSinglestep,
+    EulerEDM,
+    GottaGoFast,
+    HeunEDM,
+    Langevin,
+    LangevinDynamics,
+    PredictorCorrector,
+    ProbabilityFlow,
+    SASolver,
+    SDEDPMSolverPP,
+    Times,
+    UniPC,
+    denoised_draw,
+    draw,
+    edm,
+    karras,
+    multistep,
+    optimised_times,
+    predictor_corrector,
+    seeds,
+    uniform,
+    uniform_log_snr,
+)
+from scoresde.score import AbstractScore, GaussianScore, MixtureScore, tweedie
+from scoresde.sde import VE, VP, AbstractSDE, Karras
+
+# One program serves all processes: compiling is most of the time here.
+PROCESSES = each_process(SDES)
+ALL = {**{k: (v[0], v[2]) for k, v in {**FLOWS, **NOISY}.items()}, **LANGEVIN}
+
+
+@eqx.filter_jit
+def ends(sampler, sde, score, x_T):
+    return jax.vmap(lambda x: sampler(sde, score, x, key=jax.random.key(0)).x)(x_T)
+
+
+def graded(sde, steps: int):
+    """Steps in lambda that grow from the square of a step: the low orders that a multistep method starts with cost nothing."""
+    first, last = sde.log_snr(sde.t_max), sde.log_snr(sde.t_min)
+    t = jax.vmap(sde.time_of_log_snr)(first + (last - first) * jnp.linspace(0.0, 1.0, steps + 1) ** 2)
+    return t.at[0].set(sde.t_max).at[-1].set(sde.t_min)
+
+
+@pytest.fixture(scope="module")
+def smooth():
+    """{process: (score of a smooth mixture, x_T, where the flow takes it)}."""
+    random, found = np.random.default_rng(0), {}
+    parameters = random.normal(size=(3, 5)), 0.2 + 0.3 * random.uniform(size=(3, 5)), [0.5, 0.3, 0.2]
+    with jax.enable_x64(True):
+        for name, sde in each_process(SDES).items():
+            score = MixtureScore(sde, *parameters)
+            x_T = jax.vmap(lambda key: sde.sample_prior((5,), key=key))(jax.random.split(jax.random.key(1), 8))
+            found[name] = sde, score, x_T, ends(ProbabilityFlow(dfx.Dopri8(), Adaptive(1e-13)), sde, score, x_T)
+    return found
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_order_of_the_flow(name, smooth, x64):
+    """On every process, from the same x_T, against a solve at tolerance 1e-13."""
+    build, order, _ = FLOWS[name]
+    steps = (320, 640) if order < 4 else (1280, 2560)  # a high order shows late
+    for sde, score, x_T, exact in smooth.values():
+        coarse, fine = (
+            jnp.sqrt(jnp.mean((ends(build(n, graded), sde, score, x_T) - exact) ** 2)) for n in steps
+        )
+        assert fine < 0.02
+        assert np.log2(coarse / fine) == pytest.approx(order, abs=0.2)
+
+
+def basis_noise(monkeypatch):
+    """Give every normal of a sampler a coordinate of its own: x of size n then holds its response to each of them."""
+    for module in (multistep, seeds, edm, predictor_corrector):
+        monkeypatch.setattr(module, "noise", lambda key, i, x: jax.nn.one_hot(i + 1, x.shape[0], dtype=x.dtype))
+
+
+@eqx.filter_jit
+def law_end(sampler, sde, score, x_T):
+    """Apart from `ends`, for it is traced with other noise."""
+    return sampler(sde, score, x_T, key=jax.random.key(0)).x
+
+
+def law_error(sampler, sde, calls: int) -> float:
+    """Relative error of the variance at t_min for data N(0, 0.3), without sampling: the score is linear, so the squares of
+    the responses add up to the variance. x_T is exact."""
+    score = GaussianScore(sde, np.zeros(2 * calls + 2), np.full(2 * calls + 2, 0.3))
+    start, end = (float(sde.alpha(t) ** 2 * 0.3 + sde.sigma(t) ** 2) for t in (sde.t_max, sde.t_min))
+    x_T = jnp.zeros(2 * calls + 2).at[0].set(np.sqrt(start))
+    x = law_end(sampler, sde, score, x_T)
+    return float(jnp.sum(x**2)) / end - 1
+
+
+@pytest.mark.parametrize("name", NOISY)
+def test_order_of_the_variance(name, x64, monkeypatch):
+    basis_noise(monkeypatch)
+    build, order, calls = NOISY[name]
+    for sde in each_process(SDES).values():
+        coarse, fine = (law_error(build(n, uniform_log_snr), sde, n * calls) for n in (160, 320))
+        assert abs(fine) < 0.06
+        assert np.log2(coarse / fine) == pytest.approx(order, abs=0.4)
+
+
+@pytest.mark.parametrize("step", [0.05, 0.2])
+def test_langevin_dynamics_has_the_known_bias(step, x64, monkeypatch):
+    """Unadjusted Langevin on N(0, v): the stationary variance is v / (1 - gamma / (2 v)) for x + gamma s + sqrt(2 gamma) z."""
+    basis_noise(monkeypatch)
+    sde = VE(sigma_min=1.0, sigma_max=1.001)  # one noise level
+    excess = law_error(LangevinDynamics(1, repeats=300, step_size=step), sde, 300)
+    gamma, variance = step / 2 * 1.0, 1.3
+    assert excess == pytest.approx(1 / (1 - gamma / (2 * variance)) - 1, rel=1e-2)
+
+
+def test_correctors_keep_the_law(x64, monkeypatch):
+    """With small steps a corrector leaves p_t as it is, and mends what a coarse predictor spoils."""
+    basis_noise(monkeypatch)
+    sde, n = VP(), 20
+    plain, mended = (
+        law_error(PredictorCorrector(n, uniform_log_snr, Ancestral(), corrector), sde, n * 41)
+        for corrector in (None, AnnealedLangevin(0.3, repeats=40))
+    )
+    assert abs(mended) < 0.25 * abs(plain)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_nfe_is_the_number_of_calls(name):
+    build, calls = ALL[name]
+    drawn, counted = watch_calls(build(7, uniform_log_snr), VP())
+    assert drawn.ok and drawn.nfe == counted == 7 * calls
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_fewer_steps_than_the_order(name):
+    build, calls = ALL[name]
+    sde = VE()
+    drawn = draw(build(2, uniform_log_snr), sde, mixture(sde), (5,), keys=jax.random.split(jax.random.key(0), 2))
+    assert drawn.ok.all() and np.all(drawn.nfe == 2 * calls)
+
+
+# Laws that are not Gaussian
+
+
+@pytest.mark.parametrize("sampler", [HeunEDM(40, churn=10.0), SASolver(40), SEEDS(40)], ids=["churn", "SA", "SEEDS"])
+def test_samples_follow_the_density(sampler):
+    keys = jax.random.split(jax.random.key(0), (2, 500))
+    for name, sde in PROCESSES.items():
+        score = mixture(sde)
+        drawn = draw(sampler, sde, score, (5,), keys=keys[0])
+        truth = exact_draws(score, jnp.float32(sde.t_min), keys[1])
+        assert drawn.ok.all() and energy_p_value(drawn.x, truth) > LEVEL, name
+
+
+@eqx.filter_jit
+def exact_draws(score, t, keys):
+    return jax.vmap(lambda key: score.sample(t, key=key))(keys)
+
+
+# Relations between families
+
+
+def same(a, b):
+    keys = jax.random.split(jax.random.key(1), 16)
+    for sde in each_process(SDES).values():
+        x, y = (draw(sampler, sde, mixture(sde), (5,), keys=keys).x for sampler in (a, b))
+        # Rounding of 1e-15 of x at t_max, seen through a score of 1 / sigma(t_min)^2.
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [DPMSolverPP(9, order=1), EulerEDM(9, uniform_log_snr), DEIS(9, order=1), IPNDM(9, order=1)],
+    ids=lambda sampler: type(sampler).__name__,
+)
+def test_first_orders_are_ddim(other, x64):
+    same(DDIM(9), other)
+
+
+@pytest.mark.parametrize(
+    "other", [SDEDPMSolverPP(9, order=1), PredictorCorrector(9, uniform_log_snr, Ancestral())], ids=["SDE-DPM++", "ancestral"]
+)
+def test_stochastic_first_orders_are_ddim_with_eta_1(other, x64):
+    same(DDIM(9, eta=1.0), other)
+
+
+def test_without_noise_the_stochastic_families_are_the_flow(x64):
+    same(SASolver(9, tau=1.0, tau_low=1e9, tau_high=1e10), SASolver(9, tau=0.0))
+    same(HeunEDM(9, churn=1.0, s_min=1e9, s_max=1e10), HeunEDM(9))
+
+
+def test_heun_is_algorithm_1(x64):
+    """Karras et al. 2022, algorithm 1, written out in NumPy: 18 steps, of which the last goes to sigma = 0."""
+    sde = Karras()
+    score = mixture(sde)
+    denoise = jax.jit(lambda x, t: tweedie(sde, score, x, t))
+    levels = [*np.asarray(karras(sde, 17)), 0.0]
+    x_T = np.asarray(sde.sample_prior((5,), key=jax.random.key(3)))
+    x = x_T
+    for t, after in zip(levels, levels[1:]):
+        slope = (x - denoise(x, t)) / t
+        following = x + (after - t) * slope
+        if after:
+            following = x + (after - t) * (slope + (following - denoise(following, after)) / after) / 2
+        x = following
+    drawn = HeunEDM(17)(sde, score, jnp.asarray(x_T), key=jax.random.key(0))
+    assert drawn.nfe + 1 == 35
+    np.testing.assert_allclose(denoise(drawn.x, sde.t_min), x, rtol=1e-7, atol=1e-9)
+
+
+def test_discrete_vp_steps_are_ddpms(x64):
+    """Reverse diffusion and ancestral sampling with DDPM's beta_i, as Song et al. 2021 print them for VP."""
+    sde, x, s, z = VP(), jnp.array([0.3, -1.0]), jnp.array([0.7, 0.2]), jnp.array([1.1, -0.4])
+    levels = predictor_corrector.grid_levels(sde, uniform, 1000, jnp.float64)
+    step = predictor_corrector.Transition(levels[400], levels[401])
+    beta = 1 - (levels.alpha[400] / levels.alpha[401]) ** 2
+    np.testing.assert_allclose(
+        predictor_corrector.ReverseDiffusion()(step, x, s, z), 2 * x - jnp.sqrt(1 - beta) * x + beta * s + jnp.sqrt(beta) * z, rtol=1e-9
+    )
+    np.testing.assert_allclose(
+        Ancestral("transition")(step, x, s, z), (x + beta * s) / jnp.sqrt(1 - beta) + jnp.sqrt(beta) * z, rtol=1e-9
+    )
+
+
+# Langevin steps and batches
+
+
+def test_image_norms_keep_images_apart_and_batch_norms_do_not():
+    sde, keys = VP(), jax.random.split(jax.random.key(5), 8)
+
+    def first(norm, count):
+        sampler = PredictorCorrector(20, uniform_log_snr, Ancestral(), Langevin(0.1, norm=norm))
+        return draw(sampler, sde, mixture(sde), (5,), keys=keys[:count]).x[0]
+
+    np.testing.assert_allclose(first("image", 2), first("image", 8), atol=1e-4)
+    assert abs(first("batch", 2) - first("batch", 8)).max() > 1e-3
+
+
+def test_batch_norms_are_means_over_the_batch():
+    """e = 2 a (snr mean|z| / mean|s|)^2 (Song et al. 2021, algorithms 4 and 5)."""
+    corrector = Langevin(0.16, norm="batch")
+    sde = VE()
+    levels = predictor_corrector.grid_levels(sde, uniform, 10, jnp.float32)
+    step = predictor_corrector.Transition(levels[3], levels[4])
+    s, z = jax.random.normal(jax.random.key(0), (2, 6, 5))
+    sizes = jax.vmap(lambda s, z: corrector.step_size(step, s, z), axis_name="batch")(s, z)
+    ratio = np.linalg.norm(z, axis=1).mean() / np.linalg.norm(s, axis=1).mean()
+    np.testing.assert_allclose(sizes, 2 * (0.16 * ratio) ** 2, rtol=1e-5)
+
+
+def test_batch_norms_outside_a_batch_are_refused():
+    sde = VP()
+    sampler = PredictorCorrector(2, corrector=Langevin(norm="batch"))
+    with pytest.raises(ConfigError, match="needs a batch"):
+        sampler(sde, mixture(sde), jnp.ones(5), key=jax.random.key(0))
+
+
+# Grids
+
+
+def test_optimised_times_beat_equal_steps():
+    """The sum of local Euler errors is what they minimise; DDIM's error at t_min falls with it."""
+    sde = VE()
+    score, keys = mixture(sde), jax.random.split(jax.random.key(7), 256)
+    times = optimised_times(sde, score, (5,), steps=8, key=jax.random.key(8))
+    assert len(times.t) == 9 and times.t[0] == sde.t_max
+    exact, fitted, equal = (
+        draw(sampler, sde, score, (5,), keys=keys).x
+        for sampler in (ProbabilityFlow(stepping=Adaptive(1e-5)), DDIM(8, times), DDIM(8))
+    )
+    assert jnp.sqrt(jnp.mean((fitted - exact) ** 2)) < 0.9 * jnp.sqrt(jnp.mean((equal - exact) ** 2))
+
+
+@pytest.mark.parametrize("times", [(1.0, 0.5), (1.0, 1e-5, 0.5), (0.9, 0.5, 1e-5), (1.0, 1e-5)])
+def test_wrong_times_are_refused(times):
+    with pytest.raises(ConfigError, match="Times"):
+        Times(times)(VP(), 2)
+
+
+# What is refused
+
+
+class PerMode(AbstractSDE):
+    """Two modes noised at different rates."""
+
+    rates: tuple[float, float] = (5.0, 20.0)
+    t_min: float = 1e-3
+    t_max: float = 1.0
+
+    def log_alpha(self, t):
+        return -0.5 * t * jnp.array(self.rates)
+
+    def sigma(self, t):
+        return jnp.sqrt(-jnp.expm1(2 * self.log_alpha(t)))
+
+
+class ModesScore(AbstractScore):
+    """Of independent modes with variances 0.5 and 0.1."""
+
+    sde: AbstractSDE
+
+    def __call__(self, x, t):
+        return -x / (self.sde.alpha(t) ** 2 * jnp.array([0.5, 0.1]) + self.sde.sigma(t) ** 2)
+
+
+@pytest.mark.parametrize("sampler", [DEIS(4, uniform), IPNDM(4, uniform), HeunEDM(4, uniform, churn=1.0)])
+def test_noise_extrapolation_and_churn_refuse_a_log_snr_per_mode(sampler):
+    with pytest.raises(ConfigError, match="one log-SNR"):
+        sampler(PerMode(), ModesScore(PerMode()), jnp.ones(2), key=jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    "sampler", [DDIM(60, uniform, 1.0), DPMSolverPP(60, uniform, 3), UniPC(60, uniform), SASolver(60, uniform), HeunEDM(60, uniform)]
+)
+def test_data_prediction_takes_a_log_snr_per_mode(sampler):
+    """Modes are independent: each must end where it would if the other had its rate too, with the same noise."""
+    x_T = jnp.array([1.0, -0.7])
+
+    def end(*rates):
+        sde = PerMode(rates)
+        return sampler(sde, ModesScore(sde), x_T, key=jax.random.key(0)).x
+
+    both = end(5.0, 20.0)
+    np.testing.assert_allclose(both, [end(5.0, 5.0)[0], end(20.0, 20.0)[1]], rtol=1e-4, atol=1e-5)
+
+
+WRONG = [
+    (lambda: DDIM(0), "steps = 0"),
+    (lambda: DDIM(5, eta=1.5), "eta = 1.5"),
+    (lambda: DPMSolverPP(5, order=4), "order = 4"),
+    (lambda: SDEDPMSolverPP(5, order=0), "order = 0"),
+    (lambda: DPMSolverPPSinglestep(-1), "steps = -1"),
+    (lambda: UniPC(5, variant="bh3"), "bh3"),
+    (lambda: UniPC(5, order=4), "order = 4"),
+    (lambda: DEIS(5, variable="x"), "variable"),
+    (lambda: IPNDM(5, order=5), "order = 5"),
+    (lambda: SASolver(5, tau=-1.0), "tau = -1.0"),
+    (lambda: SASolver(5, tau_low=2.0, tau_high=1.0), "tau_high"),
+    (lambda: SEEDS(0), "steps = 0"),
+    (lambda: HeunEDM(5, churn=-1.0), "churn = -1.0"),
+    (lambda: EulerEDM(5, s_noise=0.0), "s_noise = 0.0"),
+    (lambda: PredictorCorrector(5, predictor=None), "neither"),
+    (lambda: Ancestral("beta"), "beta"),
+    (lambda: Langevin(snr=0.0), "snr = 0.0"),
+    (lambda: Langevin(norm="all"), "all"),
+    (lambda: AnnealedLangevin(repeats=0), "repeats = 0"),
+    (lambda: LangevinDynamics(5, step_size=4.0), "step_size = 4.0"),
+    (lambda: GottaGoFast(relative=0.0), "relative = 0.0"),
+    (lambda: optimised_times(VP(), mixture(VP()), (5,), steps=200, key=jax.random.key(0)), "steps = 200"),
+]
+
+
+@pytest.mark.parametrize("build, words", WRONG, ids=[words for _, words in WRONG])
+def test_wrong_arguments_are_refused(build, words):
+    with pytest.raises(ConfigError) as caught:
+        build()
+    assert words in str(caught.value)
+
+
+def test_gotta_go_fast_out_of_steps_is_not_ok():
+    sde = VP()
+    drawn = draw(GottaGoFast(max_steps=5), sde, mixture(sde), (5,), keys=jax.random.split(jax.random.key(0), 2))
+    assert not drawn.ok.any() and jnp.isnan(drawn.x).all()
+
+
+def test_implicit_solvers_do_not_tell_their_calls():
+    sde = VP(t_min=1e-2)
+    sampler = ProbabilityFlow(dfx.Kvaerno3(), Adaptive(1e-2))
+    drawn = denoised_draw(sampler, sde, mixture(sde), (5,), keys=jax.random.split(jax.random.key(0), 2))
+    assert drawn.ok.all() and np.all(drawn.nfe == -1)
