@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from scoresde import data, nets, score, sde, train
+from scoresde import data, likelihood, nets, sample, score, sde, train
 
 # Of the learning rate, from `optim.decay_steps` on: a run that is prolonged goes on learning.
 _LAST_RATE = 0.01
@@ -144,3 +144,20 @@ def build_prepare(config: ConfigDict, dataset: data.Dataset) -> Callable:
         return x0
 
     return prepare
+
+
+def build_trace(config: ConfigDict) -> likelihood.AbstractTrace:
+    c = config.likelihood
+    estimators = {
+        "rademacher": likelihood.Rademacher,
+        "gaussian": likelihood.Gaussian,
+        "hutchpp": likelihood.HutchPlusPlus,
+    }
+    return estimators[c.estimator](c.probes) if c.probes else likelihood.ExactTrace()
+
+
+def build_chain(config: ConfigDict, process: sde.AbstractSDE) -> likelihood.Discretization:
+    """The times of the discrete-time bound, equal steps in log-SNR, with a fixed variance."""
+    variances = {"beta": likelihood.Beta, "beta_tilde": likelihood.BetaTilde}
+    times = sample.uniform_log_snr(process, config.likelihood.vlb_steps)[::-1]
+    return likelihood.Discretization(process, times, variances[config.likelihood.vlb_variance]())

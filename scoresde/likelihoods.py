@@ -7,6 +7,8 @@ import dataclasses
 import json
 import math
 import pathlib
+import sys
+import zlib
 from collections.abc import Iterator
 
 import jax
@@ -14,62 +16,34 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from scoresde import likelihood
+from scoresde.build import build_chain, build_trace
+from scoresde.config import to_json
+from scoresde.data import Dataset
 from scoresde.devices import batch_for_devices, local_copy, padded, spread
 from scoresde.errors import DataError, NumericError
-from scoresde.likelihood import bits_per_dim, dequantized_log_likelihood, mean_and_error
+from scoresde.likelihood.bounds import elbo_of_keys
+from scoresde.likelihood.chain import vlb_of_keys
+from scoresde.likelihood.flow import log_likelihood_of_keys
+from scoresde.likelihood.report import SIGNS, DataLikelihood, meaning, versions, without_nan, write
 from scoresde.progress import Progress
+from scoresde.train.checkpoint import manifest
+from scoresde.train.dequantizer import dequantizer_network, fit_dequantizer, load_network, save_network
 from scoresde.trained import Trained
 
 # Root of the keys: a likelihood depends on the index of its record alone, not on the seed of training.
 _ROOT = 1
 
 
-@dataclasses.dataclass(frozen=True)
-class DataLikelihood:
-    """The likelihood of records of a data set, with all that the number depends on.
-
-    Arrays: per record N, or [N, K] with K dequantizations. `report` is JSON.
-    """
-
-    index: np.ndarray
-    log_prob: np.ndarray  # [N, K], nats, in model coordinates
-    standard_error: np.ndarray  # [N, K], of the trace estimate
-    nfe: np.ndarray
-    ok: np.ndarray
-    bits_per_dim: np.ndarray | None  # [N], None for continuous data
-    report: dict
-
-    def save(self, path: pathlib.Path) -> None:
-        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "report"}
-        np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
-
-    def text(self) -> str:
-        r = self.report
-        lines = []
-        if self.bits_per_dim is not None:
-            lines.append(f"{r['bits_per_dim']:.4f} +- {_error(r['bits_per_dim_error'])} bits/dim")
-        lines.append(f"{r['nats']:.4f} +- {_error(r['nats_error'])} nats of log p per example in model coordinates")
-        lines.append(
-            f"{r['num']} {r['split']} examples, +- is one standard error over them; NFE {r['nfe']:.1f} (largest "
-            f"{r['nfe_largest']}), tolerance {r['tolerance']:g}, t_min {r['t_min']:g}, "
-            f"probes {r['probes'] or 'none (exact trace)'}, dequantizations {r['dequantizations']}, "
-            f"log-Jacobian {r['log_jacobian']:.4f} nats, {r['dimensions']} dimensions, solver ok for {r['ok']} of {r['solves']}"
-        )
-        return "\n".join(lines)
-
-
-def _error(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4f}"
-
-
-def data_likelihood(trained: Trained, *, split: str, num: int, nats: bool) -> DataLikelihood:
-    """The probability-flow likelihood of the first `num` records of a split (-1: all), dequantized uniformly.
+def data_likelihood(trained: Trained, *, split: str, num: int, nats: bool, folder: pathlib.Path) -> DataLikelihood:
+    """The likelihood of the first `num` records of a split (-1: all), by `likelihood.method`.
 
     Args:
       nats: accept continuous data, which have no bits/dim.
+      folder: the run folder; a variational dequantization is kept there, and trained first if it is not there yet.
 
     Raises:
-      DataError: bits/dim of continuous data. NumericError: the solver failed for every record.
+      DataError: bits/dim of continuous data. NumericError: no record has a finite likelihood.
     """
     config, dataset = trained.config, trained.dataset
     source, options = {"train": dataset.train, "test": dataset.test}[split], config.likelihood
@@ -82,23 +56,137 @@ def data_likelihood(trained: Trained, *, split: str, num: int, nats: bool) -> Da
     draws = options.dequantizations if dataset.levels else 1
     rows = {name: np.zeros((total, draws), kind) for name, kind in _ROWS.items()}
     trained = trained._replace(score=local_copy(trained.score))
+    crc = parameters_crc32(trained)
+    points = _points(trained, folder, crc)
+    solve = {"flow": _flow, "elbo": _elbo, "vlb": _vlb}[options.method](trained)
     progress = Progress(0, -(-total // jax.process_count()) * draws, items=1, unit="likelihood")
     done = 0
     for index, values, score in _batches(trained, source, total, options.batch_size):
         for k in range(draws):
-            part = _solve_batch(trained, score, values, index, k)
-            for name in rows:
-                rows[name][index, k] = getattr(part, name)[: len(index)]
+            root = jax.random.fold_in(jax.random.key(_ROOT), k)
+            keys = jax.vmap(lambda i, root=root: jax.random.fold_in(root, i))(spread(padded(index, len(values))))
+            x, log_q, keys = points(spread(values), keys)
+            for name, part in (solve(score, x, keys) | {"log_q": log_q}).items():
+                rows[name][index, k] = np.asarray(part)[: len(index)]
             done += len(index)
             progress.show(done, f"NFE {rows['nfe'][index, k].mean():.1f}")
     progress.close()
     if jax.process_count() > 1:  # each process filled its own rows of zeros
         rows = {name: multihost_utils.process_allgather(part).sum(axis=0) for name, part in rows.items()}
         rows["ok"] = rows["ok"].astype(bool)
-    return _summary(trained, split, rows)
+    return _summary(trained, split, rows, crc)
 
 
-_ROWS = {"log_prob": np.float32, "standard_error": np.float32, "nfe": np.int32, "ok": np.bool_}
+_ROWS = {
+    "log_prob": np.float32, "log_q": np.float32, "standard_error": np.float32, "nfe": np.int32, "ok": np.bool_,
+}  # fmt: skip
+
+
+def bins_of(dataset: Dataset) -> likelihood.Bins:
+    """The bins of a data set of integers in model coordinates."""
+    return likelihood.Bins(dataset.levels, -1.0 if dataset.centered else 0.0, 1.0)
+
+
+def parameters_crc32(trained: Trained) -> str:
+    """Of all parameters of the score, in hexadecimal."""
+    return f"{zlib.crc32(json.dumps(manifest(trained.score.network.params), sort_keys=True).encode()):08x}"
+
+
+def _points(trained: Trained, folder: pathlib.Path, crc: str):
+    """(values, keys) -> (x, log q, keys left): what the method is taken at, for integers after their dequantization."""
+    dataset, sde = trained.dataset, trained.score.sde
+    if not dataset.levels or trained.config.likelihood.dequantization == "none":
+        return lambda values, keys: (dataset.encode(values), jnp.zeros(len(values)), _halves(keys)[1])
+    dequantization, bins = _dequantization(trained, folder, crc), bins_of(dataset)
+
+    def points(values, keys):
+        first, second = _halves(keys)
+        return *likelihood.dequantized(sde, values, dequantization, bins, keys=first), second
+
+    return points
+
+
+def _halves(keys) -> tuple:
+    both = jax.vmap(jax.random.split)(keys)
+    return both[:, 0], both[:, 1]
+
+
+def _decoder(trained: Trained, of_integers) -> likelihood.AbstractDecoder:
+    dataset = trained.dataset
+    integers = dataset.levels and trained.config.likelihood.dequantization == "none"
+    return of_integers(bins_of(dataset)) if integers else likelihood.GaussianDecoder()
+
+
+# Each method: trained -> (score, x, keys) -> the rows of a batch.
+
+
+def _flow(trained: Trained):
+    tolerance, trace = trained.config.likelihood.tolerance, build_trace(trained.config)
+
+    def solve(score, x, keys):
+        solved = log_likelihood_of_keys(score.sde, score, x, keys=keys, trace=trace, tolerance=tolerance)
+        return {name: getattr(solved, name) for name in ("log_prob", "standard_error", "nfe", "ok")}
+
+    return solve
+
+
+def _elbo(trained: Trained):
+    samples, decoder = trained.config.likelihood.samples, _decoder(trained, likelihood.CategoricalDecoder)
+
+    def solve(score, x0, keys):
+        return _bound_rows(elbo_of_keys(score.sde, score, x0, keys=keys, samples=samples, decoder=decoder), samples)
+
+    return solve
+
+
+def _vlb(trained: Trained):
+    samples, decoder = trained.config.likelihood.samples, _decoder(trained, likelihood.DiscretizedGaussian)
+    chain = build_chain(trained.config, trained.score.sde)
+
+    def solve(score, x0, keys):
+        return _bound_rows(vlb_of_keys(chain, score, x0, keys=keys, samples=samples, decoder=decoder), samples)
+
+    return solve
+
+
+def _bound_rows(bound: likelihood.Bound, samples: int) -> dict:
+    calls = samples + likelihood.decoder_draws(samples)
+    ok = jnp.isfinite(bound.log_prob)
+    return {
+        "log_prob": jnp.where(ok, bound.log_prob, jnp.nan), "ok": ok,
+        "standard_error": bound.standard_error, "nfe": np.full(len(ok), calls),
+    }  # fmt: skip
+
+
+def _dequantization(trained: Trained, folder: pathlib.Path, crc: str) -> likelihood.AbstractDequantization:
+    """Of integers, as `likelihood.dequantization` says."""
+    fixed = {
+        "uniform": likelihood.UniformDequantization,
+        "truncated_normal": likelihood.TruncatedNormalDequantization,
+    }
+    name = trained.config.likelihood.dequantization
+    return fixed[name]() if name in fixed else _variational(trained, folder, crc)
+
+
+def _variational(trained: Trained, folder: pathlib.Path, crc: str) -> likelihood.VariationalDequantization:
+    """The flow kept in the run folder for these parameters and options, or one that is trained and put there."""
+    c, dataset, seed = trained.config.likelihood, trained.dataset, trained.config.seed
+    about = {
+        "parameters_crc32": crc, "seed": seed, "data": dataset.fingerprint,
+        **{name: value for name, value in c.items() if name.startswith("variational_")},
+    }  # fmt: skip
+    network = dequantizer_network(dataset.shape, width=c.variational_width, depth=c.variational_depth, seed=seed)
+    path = folder / "dequantizer" / f"{zlib.crc32(json.dumps(about, sort_keys=True).encode()):08x}.npz"
+    if path.is_file():
+        return likelihood.VariationalDequantization(load_network(network, path))
+    trained_network = fit_dequantizer(
+        network, trained.score.sde, trained.score, dataset, bins_of(dataset), steps=c.variational_steps,
+        batch_size=min(c.variational_batch_size, len(dataset.train)), learning_rate=c.variational_rate, seed=seed,
+        labelled=lambda score, label: score if score.label is None else dataclasses.replace(score, label=label),
+    )  # fmt: skip
+    if jax.process_index() == 0:  # all processes trained the same one
+        save_network(trained_network, path, about)
+    return likelihood.VariationalDequantization(trained_network)
 
 
 def _batches(trained: Trained, source, total: int, batch_size: int) -> Iterator[tuple]:
@@ -115,51 +203,53 @@ def _batches(trained: Trained, source, total: int, batch_size: int) -> Iterator[
             yield index, padded(source.rows(index)[0], size), score
 
 
-def _solve_batch(trained: Trained, score, values: np.ndarray, index: np.ndarray, k: int):
-    root = jax.random.fold_in(jax.random.key(_ROOT), k)
-    keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(spread(padded(index, len(values))))
-    options = trained.config.likelihood
-    solved = dequantized_log_likelihood(
-        score.sde, score, spread(values), trained.dataset.encode, keys=keys,
-        probes=options.probes or None, tolerance=options.tolerance,
-    )  # fmt: skip
-    return jax.tree.map(np.asarray, solved)
-
-
-def _summary(trained: Trained, split: str, rows: dict) -> DataLikelihood:
+def _summary(trained: Trained, split: str, rows: dict, crc: str) -> DataLikelihood:
     dataset, options = trained.dataset, trained.config.likelihood
     good = rows["ok"].all(axis=1)
     if not good.any():
         raise NumericError("the solver failed for every record; loosen likelihood.tolerance, or train longer")
     log_prob = rows["log_prob"].mean(axis=1, where=rows["ok"])
-    dimensions, log_jacobian = math.prod(dataset.shape), dataset.log_jacobian()
-    nats, nats_error = mean_and_error(log_prob[good])
+    dimensions = math.prod(dataset.shape)
+    nats, nats_error = likelihood.mean_and_error(log_prob[good])
+    flow, integers = options.method == "flow", bool(dataset.levels)
     report = {
         "split": split, "num": len(good), "nats": nats, "nats_error": nats_error,
         "nfe": float(rows["nfe"].mean()), "nfe_largest": int(rows["nfe"].max()),
-        "ok": int(rows["ok"].sum()), "solves": int(rows["ok"].size),
-        "probes": options.probes, "dequantizations": rows["ok"].shape[1], "tolerance": options.tolerance,
-        "t_min": float(trained.score.sde.t_min), "log_jacobian": log_jacobian, "dimensions": dimensions,
-        "step": trained.step, "ema": trained.ema, "data": dataset.fingerprint,
+        "ok": int(rows["ok"].sum()), "solves": int(rows["ok"].size), "solver": "Tsit5, adaptive" if flow else None,
+        "method": options.method, "quantity": meaning(options, integers=integers), "signs": SIGNS,
+        "t_min": float(trained.score.sde.t_min), "tolerance": options.tolerance if flow else None,
+        "probes": options.probes if flow else None, "estimator": _estimator(options) if flow else None,
+        "samples": None if flow else options.samples,
+        "vlb_steps": options.vlb_steps if options.method == "vlb" else None,
+        "vlb_variance": options.vlb_variance if options.method == "vlb" else None,
+        "dequantization": options.dequantization if integers else None,
+        "dequantizations": rows["ok"].shape[1], "log_jacobian": dataset.log_jacobian(), "dimensions": dimensions,
+        "step": trained.step, "ema": trained.ema, "data": dataset.fingerprint, "parameters_crc32": crc,
+        "keys": f"fold_in(fold_in(key({_ROOT}), dequantization), index)", "indices": f"0 to {len(good) - 1}",
+        "config": to_json(trained.config), "versions": versions(), "command": " ".join(sys.argv),
+        "devices": f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}",
     }  # fmt: skip
     bits = None
-    if dataset.levels:
-        bits = np.asarray(bits_per_dim(jnp.asarray(log_prob), log_jacobian, dimensions))
-        report["bits_per_dim"], report["bits_per_dim_error"] = mean_and_error(bits[good])
-    # One record has no spread, and JSON no NaN.
-    report = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in report.items()}
-    return DataLikelihood(np.arange(len(good)), **rows, bits_per_dim=bits, report=report)
+    if integers:
+        bound = (rows["log_prob"] - rows["log_q"]).mean(axis=1, where=rows["ok"])
+        bits = np.asarray(likelihood.bits_per_dim(jnp.asarray(bound), 0.0, dimensions))
+        report["bits_per_dim"], report["bits_per_dim_error"] = likelihood.mean_and_error(bits[good])
+    return DataLikelihood(np.arange(len(good)), **rows, bits_per_dim=bits, report=without_nan(report))
 
 
-def evaluate(trained: Trained, *, num: int, out: pathlib.Path) -> str:
+def _estimator(options) -> str:
+    return options.estimator if options.probes else "exact"
+
+
+def evaluate(trained: Trained, *, num: int, out: pathlib.Path, folder: pathlib.Path) -> str:
     """Likelihood of the first `num` test records (-1: all) into OUT/evaluation.json; returns it as text.
 
-    To be called on every process: they share the work, and the first one writes.
+    To be called on every process: they share the work, and the first one writes. `folder` is the run folder.
     """
-    result = data_likelihood(trained, split="test", num=num, nats=True)
+    result = data_likelihood(trained, split="test", num=num, nats=True, folder=folder)
     if jax.process_index() == 0:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "evaluation.json").write_text(json.dumps(result.report, indent=1, allow_nan=False) + "\n")
+        write(result.report, out / "evaluation.json")
     if not result.ok.all():
         raise NumericError(
             f"{result.text()}\nthe solver failed for {int((~result.ok).sum())} of {result.ok.size} solves, which are not in "

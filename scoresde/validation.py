@@ -6,7 +6,7 @@ import math
 from ml_collections import ConfigDict
 
 from scoresde import samplers
-from scoresde.build import build_sde, flatten, image_shape
+from scoresde.build import build_sde, build_trace, flatten, image_shape
 from scoresde.errors import ConfigError
 from scoresde.nets import check_image_size
 
@@ -26,6 +26,10 @@ _CHOICES = {
     "sampling.ode_solver": tuple(samplers.ODE_SOLVERS),
     "sampling.predictor": tuple(samplers.PREDICTORS),
     "sampling.corrector": tuple(samplers.CORRECTORS),
+    "likelihood.method": ("flow", "elbo", "vlb"),
+    "likelihood.estimator": ("rademacher", "gaussian", "hutchpp"),
+    "likelihood.dequantization": ("uniform", "truncated_normal", "variational", "none"),
+    "likelihood.vlb_variance": ("beta", "beta_tilde"),
 }
 
 # Smallest value allowed, and whether it is allowed itself.
@@ -37,11 +41,14 @@ _AT_LEAST = {
     "training.log_every": 1, "training.checkpoint_every": 1, "training.sample_every": 1,
     "optim.beta1": 0, "optim.beta2": 0, "optim.weight_decay": 0, "optim.warmup": 0, "optim.decay_steps": 0, "optim.grad_clip": 0,
     "sampling.steps": 0, "sampling.order": 0, "sampling.corrections": 1, "sampling.num": 1, "sampling.batch_size": 1,
-    "likelihood.probes": 0, "likelihood.dequantizations": 1, "likelihood.batch_size": 1, "evaluate.num": -1,
+    "likelihood.probes": 0, "likelihood.dequantizations": 1, "likelihood.batch_size": 1,
+    "likelihood.samples": 1, "likelihood.vlb_steps": 2, "likelihood.variational_steps": 1,
+    "likelihood.variational_batch_size": 1, "likelihood.variational_width": 1, "likelihood.variational_depth": 1,
+    "evaluate.num": -1,
 }  # fmt: skip
 _POSITIVE = (
     "model.sigma_data", "model.fourier_scale", "optim.learning_rate", "optim.eps", "training.log_normal_std",
-    "sampling.tolerance", "sampling.sde_tolerance", "likelihood.tolerance",
+    "sampling.tolerance", "sampling.sde_tolerance", "likelihood.tolerance", "likelihood.variational_rate",
 )  # fmt: skip
 _BELOW_ONE = ("model.dropout", "training.ema", "optim.beta1", "optim.beta2", "sampling.tolerance", "likelihood.tolerance")
 
@@ -110,6 +117,8 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
         problems.append("optim.weight_decay: adam has none; use optim.optimizer = 'adamw'")
     if not any(name.startswith("sampling.") for name in broken):
         problems += _validate_sampling(config)
+    if not any(name.startswith("likelihood.") for name in broken):
+        problems += _validate_likelihood(config)
     return problems
 
 
@@ -125,6 +134,21 @@ def _validate_sampling(config: ConfigDict) -> list[str]:
         samplers.build_sampler(config)
     except ConfigError as error:
         return [f"sampling: {problem}" for problem in error.problems]
+    return []
+
+
+def _validate_likelihood(config: ConfigDict) -> list[str]:
+    method, dequantization = config.likelihood.method, config.likelihood.dequantization
+    if dequantization == "none" and method == "flow":
+        return ["likelihood.dequantization = 'none': flow has no decoder of integers; use uniform, or method elbo or vlb"]
+    if dequantization == "none" and config.likelihood.dequantizations > 1:
+        return [f"likelihood.dequantizations = {config.likelihood.dequantizations}: nothing to draw if dequantization is none"]
+    if dequantization == "truncated_normal" and method != "flow":
+        return [f"likelihood.dequantization = 'truncated_normal': its x is at t_min, and {method} bounds p at 0; use uniform"]
+    try:  # the estimator itself knows how many probes it takes
+        build_trace(config)
+    except ConfigError as error:
+        return [f"likelihood.probes: {problem}" for problem in error.problems]
     return []
 
 

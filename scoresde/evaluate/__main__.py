@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> None:
         raise ConfigError(f"--num: expected at least 1, or -1 for all, got {found.num}")
     out = pathlib.Path(found.out or pathlib.Path(found.workdir) / "evaluation")
     trained = load_trained(found.workdir, ema=found.ema, overrides=found.overrides)
-    print(evaluate(trained, num=found.num, out=out))
+    print(evaluate(trained, num=found.num, out=out, folder=pathlib.Path(found.workdir)))
     draw_picture(trained, out / "grid.png")
     print(f"wrote {out / 'evaluation.json'} and {out / 'grid.png'}")
 

@@ -1,23 +1,27 @@
 """`python -m scoresde.likelihood`: bits/dim of a trained run on its data."""
 
-import json
 import pathlib
 
 from scoresde.config import override
 from scoresde.door import Parser, run
-from scoresde.errors import ConfigError, NumericError
+from scoresde.errors import ConfigError, DataError, NumericError
+from scoresde.likelihood.report import write
 from scoresde.likelihoods import data_likelihood
-from scoresde.trained import load_trained
+from scoresde.trained import Trained, load_trained
 
 
 def main(arguments: list[str]) -> None:
-    parser = Parser("likelihood", "Probability-flow likelihood of a trained run: OUT.npz (per example) and OUT.json.")
+    parser = Parser("likelihood", "Likelihood of a trained run, or a bound on it: OUT.npz (per example) and OUT.json.")
     parser.add_argument("--workdir", required=True, help="the run folder")
     parser.add_argument("--split", choices=("train", "test"), default="test")
     parser.add_argument("--num", type=int, default=-1, help="the first NUM examples; default: all")
-    parser.add_argument("--probes", type=int, help="Hutchinson probes per example; 0 takes the exact trace")
-    parser.add_argument("--dequantizations", type=int, help="draws of the dequantization noise per example")
-    parser.add_argument("--tolerance", type=float, help="of the solver, per example")
+    parser.add_argument("--method", help="flow (probability flow), elbo or vlb (bounds in continuous, discrete time)")
+    parser.add_argument("--probes", type=int, help="flow: probes per example; 0 takes the exact trace")
+    parser.add_argument("--estimator", help="flow: rademacher, gaussian or hutchpp")
+    parser.add_argument("--dequantization", help="integers: uniform, variational, truncated_normal (flow), none (elbo, vlb)")
+    parser.add_argument("--dequantizations", type=int, help="integers: draws of x per example")
+    parser.add_argument("--samples", type=int, help="elbo, vlb: calls of the score per example")
+    parser.add_argument("--tolerance", type=float, help="flow: of the solver, per example")
     parser.add_argument("--nats", action="store_true", help="log p in nats, for continuous data")
     parser.add_argument("--ema", type=float, help="decay of the averaged parameters; default: the first of training.ema")
     parser.add_argument("--out", help="default: WORKDIR/likelihood_SPLIT")
@@ -27,21 +31,39 @@ def main(arguments: list[str]) -> None:
         raise ConfigError(f"--num: expected at least 1, or -1 for all, got {found.num}")
 
     trained = load_trained(found.workdir, ema=found.ema, overrides=found.overrides)
-    flags = {name: getattr(found, name) for name in ("probes", "dequantizations", "tolerance")}
-    override(trained.config, [f"likelihood.{name}={value}" for name, value in flags.items() if value is not None])
+    flags = {name: value for name in _METHODS if (value := getattr(found, name)) is not None}
+    override(trained.config, [f"likelihood.{name}={value}" for name, value in flags.items()])
+    _check(flags, trained)
     out = found.out or str(pathlib.Path(found.workdir) / f"likelihood_{found.split}")
     arrays, report = pathlib.Path(out + ".npz"), pathlib.Path(out + ".json")
     report.parent.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
-    result = data_likelihood(trained, split=found.split, num=found.num, nats=found.nats)
+    result = data_likelihood(trained, split=found.split, num=found.num, nats=found.nats, folder=pathlib.Path(found.workdir))
 
     result.save(arrays)
-    report.write_text(json.dumps(result.report, indent=1, allow_nan=False) + "\n")
+    write(result.report, report)
     print(f"{result.text()}\nwrote {arrays} and {report}")
     if not result.ok.all() and not found.keep_going:
         raise NumericError(
             f"the solver failed for {int((~result.ok).sum())} of {result.ok.size} solves; their rows are NaN and not in "
             "the mean; loosen likelihood.tolerance, or pass --keep-going"
         )
+
+
+# Which methods take a flag that sets likelihood.FLAG.
+_METHODS = {
+    "method": ("flow", "elbo", "vlb"),
+    "probes": ("flow",), "estimator": ("flow",), "tolerance": ("flow",),
+    "dequantization": ("flow", "elbo", "vlb"), "dequantizations": ("flow", "elbo", "vlb"), "samples": ("elbo", "vlb"),
+}  # fmt: skip
+
+
+def _check(flags: dict, trained: Trained) -> None:
+    """A flag that would do nothing is a mistake."""
+    method = trained.config.likelihood.method
+    if idle := [name for name in flags if method not in _METHODS[name]]:
+        raise ConfigError(*(f"--{name}: --method {method} has no such thing; leave it out" for name in idle))
+    if flags.keys() & {"dequantization", "dequantizations"} and not trained.dataset.levels:
+        raise DataError(f"--dequantization, --dequantizations: {trained.dataset.name} is continuous (data.levels = 0); leave it out")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from scoresde.likelihood.dequantize import AbstractDequantization, Bins
-from scoresde.likelihood.flow import LogLikelihood, log_likelihood_of_keys
-from scoresde.likelihood.trace import AbstractTrace
-from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
 from scoresde.types import Keys
 
@@ -23,8 +20,8 @@ def bits_per_dim(
 ) -> Float[Array, "*N"] | float:
     """-(log p_x + log |det dx/dv|) / (D log 2), from nats.
 
-    For a q other than the uniform one, -log q(x | v) takes the place of the log-Jacobian. With both 0 it is nats of log P
-    turned into bits/dim.
+    For a q other than the uniform one, -log q(x | v) takes the place of the log-Jacobian; for log P(v)
+    itself there is none.
     """
     return -(log_prob + log_jacobian) / (dimensions * math.log(2))
 
@@ -38,21 +35,16 @@ def mean_and_error(values) -> tuple[float, float]:
 
 
 @eqx.filter_jit
-def dequantized_log_likelihood(
+def dequantized(
     sde: AbstractSDE,
-    score: AbstractScore,
     values: Num[Array, "N *x"],
     dequantization: AbstractDequantization,
     bins: Bins,
     *,
     keys: Keys,
-    trace: AbstractTrace,
-    tolerance: float,
-) -> tuple[LogLikelihood, Float[Array, " N"]]:
-    """log p(x) of one draw x ~ q(x | v) per example, and log q(x | v), both in nats.
+) -> tuple[Float[Array, "N *x"], Float[Array, " N"]]:
+    """One draw x ~ q(x | v) for each example, in model coordinates, and log q(x | v) in nats.
 
-    Their difference is a draw of the bound on log P(v). Example k draws x and its probes from `keys[k]`.
+    log p(x) - log q(x | v) is a draw of the bound on log P(v), for any bound on log p(x) as well.
     """
-    subkeys = jax.vmap(jax.random.split)(keys)
-    x, log_q = jax.vmap(lambda v, key: dequantization.draw(sde, bins, v, key=key))(values, subkeys[:, 0])
-    return log_likelihood_of_keys(sde, score, x, keys=subkeys[:, 1], trace=trace, tolerance=tolerance), log_q
+    return jax.vmap(lambda v, key: dequantization.draw(sde, bins, v, key=key))(values, keys)

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from scoresde.likelihood.trace import AbstractTrace, ExactTrace, Rademacher
 from scoresde.sample.integrate import MAX_STEPS, adaptive_controller, score_calls
 from scoresde.score.base import AbstractScore
-from scoresde.likelihood.trace import AbstractTrace, ExactTrace, Rademacher
 from scoresde.sde import AbstractSDE
 from scoresde.sde.base import check_parameters
 from scoresde.types import Key, Keys, Scalar, State

@@ -22,7 +22,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..errors import ConfigError
 
-
 # XLA's CPU backend spends long on optimizing hundreds of random draws that run once: 16 s for a small U-Net (2 cores),
 # against 3 s at level 1. The numbers are the same.
 CPU_INIT_OPTIONS = {"xla_backend_optimization_level": 1}

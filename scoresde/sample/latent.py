@@ -36,14 +36,17 @@ def interpolate(
     sde: AbstractSDE,
     score: AbstractScore,
     first: Float[Array, "N *x"],
-    last: Float[Array, "N *x"],
+    last: Float[Array, "M *y"],
     weights: Float[Array, " K"],
     *,
     sampler: ProbabilityFlow = ProbabilityFlow(),
 ) -> Draw:
     """Images between pairs: encode both, go along the great circle, decode. Fields have leading axes [N, K].
 
-    NFE is that of decoding. A pair of which an end could not be encoded has ok = False.
+    `last` has the shape of `first`. NFE is that of decoding. A pair of which an end could not be encoded has ok = False.
+
+    Raises:
+      ConfigError: the two batches differ in shape.
     """
     if first.shape != last.shape:
         raise ConfigError(f"interpolate: expected two batches of one shape, got {first.shape} and {last.shape}")

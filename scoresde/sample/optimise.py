@@ -1,5 +1,6 @@
 """A grid fitted to a score: few steps where the trajectories of the probability flow are straight, many where they bend."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,26 +37,27 @@ def optimised_times(
         "optimised_times", steps=(steps, 1 <= steps <= candidates, f"from 1 to candidates = {candidates}")
     )
     one_log_snr(sde, "optimised_times", "one grid is fitted to all coordinates; use uniform_log_snr")
-    cost = jax.jit(_costs, static_argnums=(0, 2, 5))(sde, score, shape, key, jnp.arange(examples), candidates)
+    cost = _costs(sde, score, shape, jax.random.split(key, examples), candidates)
     chosen = _shortest_path(np.asarray(cost, np.float64), steps)
     return Times(tuple(float(t) for t in uniform_log_snr(sde, candidates)[np.asarray(chosen)]))
 
 
-def _costs(sde, score, shape, key, examples, candidates) -> Float[Array, "starts ends"]:
+@eqx.filter_jit
+def _costs(sde, score, shape, keys, candidates) -> Float[Array, "starts ends"]:
     levels = grid_levels(sde, uniform_log_snr, candidates, jnp.float32)
     rho = jnp.exp(-levels.half_log_snr)
 
-    def trajectory(k):
+    def trajectory(key):
         def euler(y, row):
             level, rho, following = row
             slope = (y - tweedie(sde, score, level.alpha * y, level.t)) / rho
             return y + (following - rho) * slope, (y, slope)
 
-        x_T = sde.sample_prior(shape, key=jax.random.fold_in(key, k))
+        x_T = sde.sample_prior(shape, key=key)
         last, (y, slope) = jax.lax.scan(euler, x_T / levels.alpha[0], (levels[:-1], rho[:-1], rho[1:]))
         return jnp.concatenate([y, last[None]]), slope
 
-    y, slope = jax.vmap(trajectory)(examples)
+    y, slope = jax.vmap(trajectory)(keys)
 
     def from_point(i):
         step = (rho - rho[i]).reshape(-1, *[1] * len(shape))

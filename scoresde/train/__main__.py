@@ -77,7 +77,7 @@ def train(config, workdir: pathlib.Path) -> None:
             run=folder,
         )
     if config.evaluate.num:
-        text = evaluate(trained(state), num=config.evaluate.num, out=workdir / "evaluation")
+        text = evaluate(trained(state), num=config.evaluate.num, out=workdir / "evaluation", folder=workdir)
         if main_process:
             print(text)
     if main_process:

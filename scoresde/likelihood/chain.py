@@ -1,0 +1,155 @@
+r"""The bound of DDPM: a process on a grid of times t_1 < ... < t_T, run back as a chain of Gaussian steps.
+
+    -log p(data) <= L_T + sum_{i >= 2} KL(q(x_{t_{i-1}} | x_{t_i}, x_0) || p(x_{t_{i-1}} | x_{t_i})) + L_0
+    L_T = KL(q(x_T | x_0) || N(0, sigma(t_T)^2 I)),   L_0 = E[-log p(data | x_{t_1})]        (Ho et al. 2020, eq. 5)
+
+Between s < t, with e = log-SNR(s) - log-SNR(t) > 0, v the variance of p and rho = log(v / beta-tilde):
+
+    beta-tilde = sigma_s^2 (1 - exp(-e)),   beta = sigma_t^2 (1 - exp(-e))
+    KL = 1/2 sum [exp(-rho) - 1 + rho + exp(-rho) expm1(e) r^2],   r = z + sigma s(x_t, t)
+
+so that nothing is subtracted that float32 could lose. As e -> 0 the sum becomes the integral of `bounds`.
+"""
+
+import abc
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from scoresde.errors import ConfigError
+from scoresde.likelihood.bounds import Bound, Draw, averaged, control, floating, keys_of, residual_at, unpredicted
+from scoresde.likelihood.decode import AbstractDecoder, GaussianDecoder
+from scoresde.score.base import AbstractScore
+from scoresde.sde import AbstractSDE
+from scoresde.sde.base import check_parameters
+from scoresde.types import Coef, Key, Keys, Scalar, State, Time
+
+
+class AbstractVariance(eqx.Module):
+    """The variance of a reverse step, between beta-tilde (weight 0) and beta (weight 1) in the logarithm."""
+
+    @abc.abstractmethod
+    def weight(self, x: State, t: Time) -> Coef:
+        """log v = w log beta + (1 - w) log beta-tilde (Nichol and Dhariwal 2021, eq. 15)."""
+
+
+class Beta(AbstractVariance):
+    """v = beta: optimal for data N(0, I) (Ho et al. 2020, sec. 3.2)."""
+
+    def weight(self, x, t):
+        return jnp.ones((), x.dtype)
+
+
+class BetaTilde(AbstractVariance):
+    """v = beta-tilde: optimal for a single data point. At the first step, where it is 0, that of the second is taken."""
+
+    def weight(self, x, t):
+        return jnp.zeros((), x.dtype)
+
+
+class Interpolated(AbstractVariance):
+    """v as `predict(x_t, t)` says: the weight, one number or one per coordinate (Nichol and Dhariwal 2021, sec. 3.1)."""
+
+    predict: Callable[[State, Time], Coef]
+
+    def weight(self, x, t):
+        return self.predict(x, t)
+
+
+class Discretization(eqx.Module):
+    """A process on the times t_1 < ... < t_T: the reverse chain whose variational bound DDPM takes.
+
+    Any process, any times. `Discretization(process, process.times)` of a `DiscreteVP` is DDPM itself.
+
+    Args:
+      times: [T], increasing, T >= 2; the first is where the decoder takes over.
+      variance: of the reverse steps, `Beta()`, `BetaTilde()` or `Interpolated(predict)`. The first of them also gives
+        the decoder its variance: beta_1 = sigma(t_1)^2, and beta-tilde_2 for beta-tilde_1, which is 0.
+
+    Raises:
+      ConfigError: fewer than two times, or times that do not increase.
+    """
+
+    sde: AbstractSDE
+    times: Float[Array, " T"]
+    variance: AbstractVariance = Beta()
+
+    def __check_init__(self):
+        times = np.asarray(self.times)
+        if len(times) < 2 or not (np.diff(times) > 0).all():
+            raise ConfigError(f"Discretization: expected two or more increasing times, got {times.tolist()[:5]} ...")
+
+    def diffusion_term(self, score: AbstractScore, x0: State, i: Int[Array, ""] | int, *, z: State) -> Scalar:
+        """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats for t = times[i], s = times[i - 1], i = 1 to T - 1, with noise z."""
+        return self._term(score, x0, i, z).value
+
+    def _term(self, score, x0, i, z) -> Draw:
+        s, t = self.times[i - 1], self.times[i]
+        residual, x = residual_at(self.sde, score, x0, t, z)
+        gap = self.sde.log_snr(s) - self.sde.log_snr(t)
+        rho_of_beta = 2 * (self.sde.log_sigma(t) - self.sde.log_sigma(s))
+        rho = self.variance.weight(x, t) * rho_of_beta
+        spread = jnp.broadcast_to(jnp.expm1(-rho) + rho, x0.shape)
+        value = 0.5 * jnp.sum(spread + jnp.exp(-rho) * jnp.expm1(gap) * residual**2)
+        # The factor of beta: that of a learned variance depends on z, and the control would have a mean.
+        return Draw(value, jnp.exp(-rho_of_beta) * jnp.expm1(gap) * control(z), unpredicted(residual, z))
+
+    def reconstruction_term(self, score: AbstractScore, x0: State, decoder: AbstractDecoder, *, z: State) -> Scalar:
+        """L_0 = -log p(data | x_{t_1}) in nats, with noise z."""
+        t, after = self.times[0], self.times[1]
+        residual, x = residual_at(self.sde, score, x0, t, z)
+        gap = self.sde.log_snr(t) - self.sde.log_snr(after)
+        weight = self.variance.weight(x, t)
+        # log beta_1 = 2 log sigma_1, log beta-tilde_2 = 2 log sigma_1 + log(1 - exp(-gap)).
+        std = self.sde.sigma(t) * jnp.exp(0.5 * (1 - weight) * jnp.log(-jnp.expm1(-gap)))
+        return -decoder.log_prob(x0, z=z, residual=residual, ratio=self.sde.sigma(t) / self.sde.alpha(t), std=std)
+
+
+def vlb(
+    discretization: Discretization,
+    score: AbstractScore,
+    x0: Float[Array, "N *x"],
+    *,
+    key: Key,
+    samples: int | None = None,
+    decoder: AbstractDecoder = GaussianDecoder(),
+) -> Bound:
+    """The discrete-time bound of Ho et al. 2020 for every example: L_T + sum L_{t-1} + L_0.
+
+    Args:
+      samples: calls of the score, one in each of so many equal strata of the T - 1 steps; None: every step once.
+      x0, key, decoder: as in `elbo`.
+
+    Raises:
+      ConfigError: samples < 1.
+    """
+    count = len(discretization.times) - 1 if samples is None else samples
+    check_parameters("vlb", samples=(count, count >= 1, "at least 1, or None for every step"))
+    return vlb_of_keys(discretization, score, x0, keys=keys_of(key, len(x0)), samples=count, decoder=decoder)
+
+
+@eqx.filter_jit
+def vlb_of_keys(discretization, score, x0, *, keys: Keys, samples: int, decoder: AbstractDecoder) -> Bound:
+    """As `vlb`, with one key per example and the number of draws."""
+    steps = len(discretization.times) - 1
+
+    def one(x0, key):
+        def diffusion(u, key):
+            i = steps - jnp.minimum(jnp.floor(u * steps).astype(int), steps - 1)  # from t_T down, as in `elbo`
+            draw = discretization._term(score, x0, i, jax.random.normal(key, x0.shape, x0.dtype))
+            return Draw(steps * draw.value, steps * draw.control, draw.share)
+
+        def reconstruction(key):
+            z = jax.random.normal(key, x0.shape, x0.dtype)
+            return discretization.reconstruction_term(score, x0, decoder, z=z)
+
+        last = discretization.times[-1]
+        prior = 0.5 * jnp.sum((jnp.exp(discretization.sde.log_snr(last) / 2) * x0) ** 2)
+        return averaged(prior, diffusion, reconstruction, x0.dtype, samples, key)
+
+    with jax.default_matmul_precision("highest"):
+        return jax.vmap(one)(floating(x0), keys)

@@ -1,0 +1,98 @@
+"""The likelihood of a data set as arrays per record, as JSON and in short.
+
+Signs: `nats` are log p, the larger the better; bits/dim are -(log_prob - log_q) / (D log 2), the smaller the better.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import pathlib
+import platform
+
+import numpy as np
+
+_PACKAGES = ("scoresde", "jax", "jaxlib", "flax", "diffrax", "equinox", "numpy")
+
+SIGNS = (
+    "log_prob is log p in nats, larger is better; bits_per_dim = -(log_prob - log_q) / (dimensions log 2), smaller is "
+    "better; log_q is log q(x | v), that is -log_jacobian for uniform dequantization, and 0 where log_prob is log P(v)"
+)
+
+_DENSITY = {
+    "flow": "log p(x) at t_min by the probability flow",
+    "elbo": "continuous-time bound <= log p(x_0) at time 0, Gaussian decoder of deviation sigma / alpha at t_min",
+    "vlb": "discrete-time bound <= log p(x_0) at time 0, Gaussian decoder",
+}
+_PROBABILITY = {
+    "elbo": "continuous-time bound <= log P(v), x_0 at the bin's centre, categorical decoder",
+    "vlb": "discrete-time bound <= log P(v), x_0 at the bin's centre, discretized Gaussian decoder",
+}
+
+
+def meaning(options, *, integers: bool) -> str:
+    """What log_prob is, for the `likelihood` section of a configuration."""
+    if integers and options.dequantization == "none":
+        return _PROBABILITY[options.method]
+    return _DENSITY[options.method]
+
+
+@dataclasses.dataclass(frozen=True)
+class DataLikelihood:
+    """The likelihood of records of a data set, with all that the number depends on.
+
+    Arrays: per record N, or [N, K] with K dequantizations. `report` is JSON.
+    """
+
+    index: np.ndarray
+    log_prob: np.ndarray  # [N, K], nats, see SIGNS
+    log_q: np.ndarray  # [N, K], nats
+    standard_error: np.ndarray  # [N, K], nats: of the trace estimate, or of the draws of a bound
+    nfe: np.ndarray
+    ok: np.ndarray
+    bits_per_dim: np.ndarray | None  # [N], None for continuous data
+    report: dict
+
+    def save(self, path: pathlib.Path) -> None:
+        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "report"}
+        np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+
+    def text(self) -> str:
+        r = self.report
+        lines = []
+        if self.bits_per_dim is not None:
+            lines.append(f"{r['bits_per_dim']:.4f} +- {_error(r['bits_per_dim_error'])} bits/dim")
+        lines.append(f"{r['nats']:.4f} +- {_error(r['nats_error'])} nats per example, {r['quantity']}")
+        if r["method"] == "flow":
+            how = f"tolerance {r['tolerance']:g}, probes {r['probes'] or 'none (exact trace)'}, estimator {r['estimator']}"
+        else:
+            how = f"samples {r['samples']}" + (f", steps {r['vlb_steps']}" if r["method"] == "vlb" else "")
+        if self.bits_per_dim is not None:
+            how += (
+                f", dequantization {r['dequantization']}, dequantizations {r['dequantizations']}, "
+                f"log-Jacobian {r['log_jacobian']:.4f} nats"
+            )
+        lines.append(
+            f"{r['num']} {r['split']} examples, +- is one standard error over them; method {r['method']}, NFE {r['nfe']:.1f} "
+            f"(largest {r['nfe_largest']}), t_min {r['t_min']:g}, {how}, {r['dimensions']} dimensions, "
+            f"parameters {r['parameters_crc32']}, solver ok for {r['ok']} of {r['solves']}"
+        )
+        return "\n".join(lines)
+
+
+def write(report: dict, path: pathlib.Path) -> None:
+    path.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+
+
+def without_nan(report: dict) -> dict:
+    """One record has no spread, and JSON no NaN: null stands for it."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in report.items()}
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that a likelihood depends on, and of Python."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES} | {"python": platform.python_version()}
+
+
+def _error(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"

@@ -1,0 +1,132 @@
+"""Training the flow of a variational dequantization, the score being fixed (Ho et al. 2019; Song et al. 2021b, app. C).
+
+    minimise over the flow   E_v E_q [log q(x | v) + prior + diffusion],   q = q(x | v)
+
+on the training split: what `bounds` says of -log p(x), with one draw of the diffusion integral per example, uniform in
+log-SNR and stratified over the batch. The decoder's term is left out: at t_min it hardly depends on x. A bound holds
+whatever the flow; the training only makes it tighter.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array
+
+from scoresde.errors import CheckpointError, NumericError
+from scoresde.likelihood import Bins, VariationalDequantization
+from scoresde.likelihood.bounds import diffusion_draw, prior_mismatch
+from scoresde.nets import CouplingFlow, Network
+from scoresde.progress import Progress
+from scoresde.score.base import AbstractScore
+from scoresde.sde import AbstractSDE
+
+
+def dequantizer_network(shape: tuple[int, ...], *, width: int, depth: int, seed: int) -> Network:
+    """An untrained flow: u ~ U[0, 1)^D."""
+    build = lambda rngs: CouplingFlow(shape, width=width, depth=depth, rngs=rngs)  # noqa: E731
+    return Network.init(build, key=jax.random.key(seed))
+
+
+def fit_dequantizer(
+    network: Network,
+    sde: AbstractSDE,
+    score: AbstractScore,
+    dataset,
+    bins: Bins,
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    labelled: Callable[[AbstractScore, Array], AbstractScore] = lambda score, label: score,
+) -> Network:
+    """The flow after `steps` steps of Adam; the rate falls to 0 along a cosine.
+
+    Args:
+      dataset: `stream(seed, batch_size)` gives batches of integers.
+      labelled: (score, label) -> the score of one example, for a score that takes classes.
+
+    Raises:
+      NumericError: the loss is not finite.
+    """
+    schedule = optax.cosine_decay_schedule(learning_rate, steps)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+    root = jax.random.key(seed)
+    arrays, rest = eqx.partition(score, eqx.is_array)  # arguments of the compiled step, not constants in it
+
+    def example_loss(params, arrays, v, label, rank, key):
+        place_key, noise_key = jax.random.split(key)
+        dequantization = VariationalDequantization(dataclasses.replace(network, params=params))
+        x, log_q = dequantization.draw(sde, bins, v, key=place_key)
+        model = labelled(eqx.combine(arrays, rest), label)
+        return log_q + prior_mismatch(sde, x) + diffusion_draw(sde, model, x, rank, key=noise_key)
+
+    def loss(params, arrays, batch, key):
+        shift_key, example_key = jax.random.split(key)
+        count = len(batch["label"])
+        ranks = (jnp.arange(count) + jax.random.uniform(shift_key)) / count
+        parts = batch["value"], batch["label"], ranks, jax.random.split(example_key, count)
+        return jnp.mean(jax.vmap(example_loss, in_axes=(None, None, 0, 0, 0, 0))(params, arrays, *parts))
+
+    def step(params, state, arrays, batch, i):
+        value, gradient = jax.value_and_grad(loss)(params, arrays, batch, jax.random.fold_in(root, i))
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state, value
+
+    on_cpu = jax.default_backend() == "cpu"
+    step = jax.jit(step, compiler_options={"xla_backend_optimization_level": 1} if on_cpu else None)
+    params, state = network.params, optimizer.init(network.params)
+    progress = Progress(0, steps, items=batch_size, unit="dequantizer")
+    for i, batch in zip(range(steps), dataset.stream(seed, batch_size), strict=False):
+        params, state, value = step(params, state, arrays, batch, i)
+        if i % 50 == 49 or i == steps - 1:
+            if not np.isfinite(value):
+                raise NumericError(f"the dequantization flow diverged at step {i + 1}; lower likelihood.variational_rate")
+            progress.show(i + 1, f"-log P <= {float(value):.5g} nats")
+    progress.close()
+    return dataclasses.replace(network, params=params)
+
+
+def save_network(network: Network, path: pathlib.Path, about: dict) -> None:
+    """Parameters as NPZ, whose entries carry a CRC-32 each, in one atomic step; `about` is JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".tmp.npz")
+    np.savez(scratch, about=json.dumps(about), **_named(network.params))
+    os.replace(scratch, path)
+
+
+def load_network(network: Network, path: pathlib.Path) -> Network:
+    """`network` with the parameters of `path`.
+
+    Raises:
+      CheckpointError: the file is damaged, or of another network.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files if name != "about"}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        text = str(error).splitlines()[0][:100]
+        raise CheckpointError(f"{path} is damaged ({text}); delete it, and the same command trains it anew") from None
+    wanted = _named(network.params)
+    if {name: a.shape for name, a in arrays.items()} != {name: a.shape for name, a in wanted.items()}:
+        raise CheckpointError(f"{path} does not hold this flow; delete it, and the same command trains it anew")
+    leaves, tree = jax.tree_util.tree_flatten_with_path(network.params)
+    values = [jnp.asarray(arrays[_name(place)]) for place, _ in leaves]
+    return dataclasses.replace(network, params=jax.tree.unflatten(tree, values))
+
+
+def _named(params) -> dict[str, np.ndarray]:
+    return {_name(place): np.asarray(leaf) for place, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+
+def _name(place) -> str:
+    return jax.tree_util.keystr(place, simple=True, separator="/")

@@ -1,0 +1,113 @@
+"""`python -m scoresde.likelihood`: methods, estimators and dequantizations, what is written, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from commands import call, digits_run, mixture_run
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(scope="session")
+def mixture(tmp_path_factory):
+    return mixture_run(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    return digits_run(tmp_path_factory)
+
+
+def likelihood(run, out, *flags):
+    result = call("likelihood", "--workdir", run, "--num", 3, "--out", out, *flags)
+    assert result.code == 0, result.err
+    with np.load(out.with_suffix(".npz")) as file:
+        arrays = {name: file[name] for name in file.files}
+    return arrays, json.loads(out.with_suffix(".json").read_text()), result.out
+
+
+# method, dequantization: what the data end as
+ROUTES = [("flow", "truncated_normal"), ("elbo", "uniform"), ("elbo", "none"), ("vlb", "uniform"), ("vlb", "none")]
+
+
+@pytest.mark.parametrize("method, dequantization", ROUTES)
+def test_every_route_to_bits_per_dim(method, dequantization, digits, tmp_path):
+    flags = ["--samples", 8] if method != "flow" else []
+    flags += ["--method", method, "--dequantization", dequantization, "--config.likelihood.vlb_steps=50"]
+    arrays, report, text = likelihood(digits, tmp_path / "x", *flags)
+    assert report["method"] == method and report["dequantization"] == dequantization and report["ok"] == 3
+    assert f"method {method}" in text and f"dequantization {dequantization}" in text
+    expected = -(arrays["log_prob"] - arrays["log_q"])[:, 0].astype(float) / (64 * np.log(2))
+    np.testing.assert_allclose(arrays["bits_per_dim"], expected, rtol=1e-5)
+    assert np.isfinite(expected).all() and arrays["standard_error"].shape == (3, 1)
+    if dequantization == "uniform":
+        np.testing.assert_allclose(-arrays["log_q"], report["log_jacobian"], rtol=1e-6)
+    elif dequantization == "none":
+        assert np.all(arrays["log_q"] == 0) and np.all(arrays["log_prob"] < 0)  # log of probabilities
+    else:  # within +- tau = 58 sigma: narrower than the bin
+        assert np.all(-arrays["log_q"] < report["log_jacobian"])
+
+
+def test_a_variational_dequantization_is_trained_once(digits, tmp_path):
+    """And kept in the run folder: the second command gives the same numbers; a damaged file is said to be one."""
+    flags = ["--dequantization", "variational", "--method", "elbo", "--samples", 4]
+    flags += ["--config.likelihood.variational_steps=3", "--config.likelihood.variational_width=4"]
+    first, report, _ = likelihood(digits, tmp_path / "a", *flags)
+    assert report["dequantization"] == "variational"
+    [kept] = (digits / "dequantizer").glob("*.npz")
+    stamp = kept.stat().st_mtime_ns
+    again, _, _ = likelihood(digits, tmp_path / "b", *flags)
+    np.testing.assert_array_equal(first["log_prob"], again["log_prob"])
+    np.testing.assert_array_equal(first["log_q"], again["log_q"])
+    assert kept.stat().st_mtime_ns == stamp
+    kept.write_bytes(kept.read_bytes()[:100])
+    refused = call("likelihood", "--workdir", digits, "--num", 3, "--out", tmp_path / "d", *flags)
+    assert refused.code == 4 and "delete it" in refused.err and len(refused.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("estimator", ["gaussian", "hutchpp"])
+def test_estimators_agree_with_the_exact_trace(estimator, mixture, tmp_path):
+    """In two dimensions Hutch++ with 6 derivatives spans the plane."""
+    exact, report, text = likelihood(mixture, tmp_path / "exact", "--nats", "--probes", 0)
+    assert report["estimator"] == "exact" and report["dequantization"] is None and "exact trace" in text
+    probes = {"gaussian": 64, "hutchpp": 6}[estimator]
+    found, report, _ = likelihood(mixture, tmp_path / "x", "--nats", "--probes", probes, "--estimator", estimator)
+    assert report["estimator"] == estimator and report["probes"] == probes
+    off = abs(found["log_prob"] - exact["log_prob"])
+    assert np.all(off < 5 * found["standard_error"] + 1e-3)
+    assert found["standard_error"].max() < 1e-3 if estimator == "hutchpp" else found["standard_error"].min() > 1e-3
+
+
+def test_the_report_is_enough_to_repeat_the_number(mixture, tmp_path):
+    arrays, report, text = likelihood(mixture, tmp_path / "x", "--nats", "--method", "vlb", "--samples", 4)
+    assert report["command"] and report["config"]["likelihood"]["samples"] == 4 and "jax" in report["versions"]
+    assert "larger is better" in report["signs"] and "fold_in" in report["keys"] and report["indices"] == "0 to 2"
+    assert report["quantity"].startswith("discrete-time bound") and report["quantity"] in text
+    assert len(report["parameters_crc32"]) == 8 and report["parameters_crc32"] in text
+    assert report["vlb_steps"] == 1000 and report["solver"] is None and report["data"].startswith("gaussian_mixture")
+    again = [f"--config.likelihood.{name}={report['config']['likelihood'][name]}" for name in ("method", "samples")]
+    other, _, _ = likelihood(mixture, tmp_path / "y", "--nats", *again)
+    np.testing.assert_array_equal(other["log_prob"], arrays["log_prob"])
+
+
+@pytest.mark.parametrize(
+    "flags, code, words",
+    [
+        (["--method", "flwo"], 2, "did you mean flow?"),
+        (["--estimator", "hutch"], 2, "hutchpp"),
+        (["--estimator", "hutchpp", "--probes", 2], 2, "at least 3"),
+        (["--dequantization", "none"], 2, "no decoder"),
+        (["--method", "elbo", "--dequantization", "truncated_normal"], 2, "t_min"),
+        (["--method", "elbo", "--dequantization", "none", "--dequantizations", 2], 2, "nothing to draw"),
+        (["--method", "elbo", "--probes", 4], 2, "--probes"),
+        (["--samples", 4], 2, "--samples"),
+        (["--method", "vlb", "--samples", 0], 2, "at least 1"),
+        (["--method", "vlb", "--config.likelihood.vlb_steps=1"], 2, "at least 2"),
+        (["--nats", "--dequantization", "uniform"], 3, "continuous"),
+        (["--method", "elbo"], 3, "--nats"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(flags, code, words, mixture):
+    refused = call("likelihood", "--workdir", mixture, "--num", 2, *flags)
+    assert refused.code == code and words in refused.err and len(refused.err.splitlines()) == 1, refused.err
