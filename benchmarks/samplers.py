@@ -137,7 +137,7 @@ class Target:
         return float(np.mean(errors))
 
 
-def targets() -> dict[str, Target]:
+def targets(wide: int = 4096) -> dict[str, Target]:
     angle = 2 * np.pi * np.arange(8) / 8
     ring = 0.7 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     weights = np.array([4, 1, 2, 1, 3, 1, 2, 2]) / 16
@@ -146,7 +146,7 @@ def targets() -> dict[str, Target]:
     means = random.normal(size=(10, 64)) * np.sqrt(spectrum)
     return {
         "ring in 2 dimensions": Target(ring, np.full((8, 2), 0.05**2), weights, 8192),
-        "mixture in 64 dimensions": Target(means, np.tile(spectrum, (10, 1)) * 0.2, random.dirichlet(5 * np.ones(10)), 4096),
+        "mixture in 64 dimensions": Target(means, np.tile(spectrum, (10, 1)) * 0.2, random.dirichlet(5 * np.ones(10)), wide),
     }
 
 
@@ -284,13 +284,15 @@ def main():
             "floors": lambda: {name: target.floor() for name, target in where.items()},
             "orders": measure_orders,
             "grids": lambda: measure_grids(wide),
-            "adaptive": lambda: measure_adaptive(wide),
+            "adaptive": lambda: measure_adaptive(targets(wide=1024)["mixture in 64 dimensions"]),
         }
+        errors = figures.setdefault("errors", {})
         for name, stage in stages.items():
+            if name == "adaptive":
+                measure_errors(where, list(SAMPLERS), errors, save)
             if name not in figures:
                 figures[name] = stage()
                 save()
-        measure_errors(where, list(SAMPLERS), figures.setdefault("errors", {}), save)
         record("samplers", figures)
         PARTIAL.unlink(missing_ok=True)
     write_page(json.loads((FOLDER / "samplers.json").read_text()))

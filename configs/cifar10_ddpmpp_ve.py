@@ -19,6 +19,7 @@ def get_config():
     c.model.channels, c.model.multipliers, c.model.blocks, c.model.attention = 128, (1, 2, 2, 2), 4, (16,)
     c.training.steps, c.training.batch_size, c.training.ema = 1_300_000, 128, (0.999,)
     c.optim.learning_rate, c.optim.warmup, c.optim.grad_clip = 2e-4, 5000, 1.0
-    c.sampling.sampler, c.sampling.steps, c.sampling.grid = "reverse_sde", 1000, "uniform"
+    c.sampling.sampler, c.sampling.steps, c.sampling.grid = "predictor_corrector", 1000, "uniform"
+    c.sampling.predictor, c.sampling.corrector, c.sampling.snr = "reverse_diffusion", "langevin", 0.16
     c.likelihood.tolerance, c.likelihood.dequantizations = 1e-5, 5
     return c

@@ -4,7 +4,30 @@ The nouns are here. The verbs live in their rooms: `from scoresde.sample import 
 `from scoresde.likelihood import log_likelihood`, `from scoresde.train import fit`.
 """
 
-from scoresde.sample import Adaptive, FixedGrid, ProbabilityFlow, ReverseSDE
+from scoresde.sample import (
+    DDIM,
+    DEIS,
+    IPNDM,
+    SEEDS,
+    Adaptive,
+    Ancestral,
+    AnnealedLangevin,
+    DPMSolverPP,
+    DPMSolverPPSinglestep,
+    EulerEDM,
+    FixedGrid,
+    GottaGoFast,
+    HeunEDM,
+    Langevin,
+    LangevinDynamics,
+    PredictorCorrector,
+    ProbabilityFlow,
+    ReverseDiffusion,
+    ReverseSDE,
+    SASolver,
+    SDEDPMSolverPP,
+    UniPC,
+)
 from scoresde.score import (
     EDMPreconditioning,
     EpsPreconditioning,
@@ -21,4 +44,7 @@ __all__ = [
     "GaussianScore", "MixtureScore", "NetworkScore",
     "EDMPreconditioning", "EpsPreconditioning", "ScorePreconditioning",
     "ReverseSDE", "ProbabilityFlow", "FixedGrid", "Adaptive",
+    "PredictorCorrector", "ReverseDiffusion", "Ancestral", "Langevin", "AnnealedLangevin", "LangevinDynamics",
+    "EulerEDM", "HeunEDM", "DDIM", "DPMSolverPP", "DPMSolverPPSinglestep", "SDEDPMSolverPP", "UniPC", "DEIS", "IPNDM",
+    "SASolver", "SEEDS", "GottaGoFast",
 ]

@@ -1,0 +1,209 @@
+"""docs/samplers.md and its plot from benchmarks/results/samplers.json. Called by samplers.py."""
+
+import pathlib
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
+PLOTTED = (
+    "DDIM", "Heun EDM", "DPM-Solver++ 2M", "UniPC-3", "iPNDM-4", "Euler-Maruyama", "SDE-DPM-Solver++ 2M", "SEEDS-2", "PC, Langevin",
+)  # fmt: skip
+# A budget's best are those whose errors are this close to the least.
+CLOSE = 1.1
+
+
+def write_page(figures: dict) -> None:
+    table = Table(figures)
+    plot(table)
+    lines = [
+        *head(figures),
+        *recommendation(table),
+        "![Error against calls of the score](samplers.png)",
+        "",
+        "Distance against NFE, both on logarithmic axes; upper row: the ring, lower row: 64 dimensions; dashed: the floor.",
+        "",
+        *orders(figures),
+        *grids(figures),
+        *adaptive(figures),
+        *errors(table),
+    ]
+    (DOCS / "samplers.md").write_text("\n".join(lines).rstrip() + "\n")
+    print(f"wrote {DOCS / 'samplers.md'} and {DOCS / 'samplers.png'}")
+
+
+class Table:
+    """The errors by (target, sampler, process, NFE); infinity where a sampler failed, absent where it has no such NFE."""
+
+    def __init__(self, figures: dict):
+        self.floors, self.deterministic = figures["floors"], figures["deterministic"]
+        self.cells = {}
+        for key, cell in figures["errors"].items():
+            target, name, process, nfe = key.split(" | ")
+            self.cells[target, name, process, int(nfe)] = np.inf if cell["error"] is None else cell["error"]
+        self.targets, self.samplers, self.processes, self.nfes = (
+            list(dict.fromkeys(key[i] for key in self.cells)) for i in range(4)
+        )
+        self.nfes.sort()
+
+    def row(self, target, name, process) -> list[float | None]:
+        return [self.cells.get((target, name, process, nfe)) for nfe in self.nfes]
+
+    def standing(self, name, nfe) -> float | None:
+        """Geometric mean, over targets and processes, of the error over the least error of the same column."""
+        ratios = []
+        for target in self.targets:
+            for process in self.processes:
+                mine = self.cells.get((target, name, process, nfe))
+                if mine is None:
+                    return None
+                others = [self.cells.get((target, other, process, nfe), np.inf) for other in self.samplers]
+                ratios.append(mine / min(others))
+        return float(np.exp(np.mean(np.log(ratios))))
+
+
+def head(figures) -> list[str]:
+    floors = ", ".join(f"{figures['floors'][name]:.4f} for the {name}" for name in figures["floors"])
+    counts = ", ".join(f"{t['samples']:,} for the {name}" for name, t in figures["targets"].items())
+    return [
+        "# Samplers, measured",
+        "",
+        f"Written by `python benchmarks/samplers.py` ({figures['time']}, jax {figures['versions']['jax']}, "
+        f"{figures['machine']}, commit {figures['commit']}). Do not edit.",
+        "",
+        "Every sampler draws from known mixtures by their exact scores, on every process at its default parameters. The figure",
+        "is the sliced Wasserstein-2 distance from the data, after the denoising at t_min, over 64 fixed directions. NFE",
+        "counts every call of the score, the denoising included. Samplers with two calls a step use as many steps as fit. So what",
+        "stands here is discretization alone; a trained score adds its own error, which noise on the way forgets.",
+        "",
+        f"Samples: {counts}. Floor, the distance of as many exact draws: {floors}. Below twice the floor differences mean nothing.",
+        "",
+    ]
+
+
+def recommendation(table: Table) -> list[str]:
+    lines = [
+        "## What to take",
+        "",
+        "The sampler with the least error on average, over both targets and all processes: the geometric mean of its error over the",
+        "least in its column. In brackets that mean; others within a tenth of it.",
+        "",
+        "| NFE | without noise | with noise |",
+        "|---|---|---|",
+    ]
+    for nfe in table.nfes:
+        cells = []
+        for deterministic in (True, False):
+            names = [n for n in table.samplers if table.deterministic[n] == deterministic]
+            standing = {n: s for n in names if (s := table.standing(n, nfe)) is not None and np.isfinite(s)}
+            first, *rest = sorted(standing, key=standing.get)
+            close = [n for n in rest if standing[n] < CLOSE * standing[first]]
+            cells.append(f"**{first}** ({standing[first]:.2f})" + (f"; {', '.join(close)}" if close else ""))
+        lines.append(f"| {nfe} | {cells[0]} | {cells[1]} |")
+    return [*lines, ""]
+
+
+def orders(figures) -> list[str]:
+    processes = list(next(iter(figures["orders"].values())))
+    lines = [
+        "## Orders of convergence",
+        "",
+        "In float64. Flows: error at t_min from the same x_T on a smooth mixture, 320 against 640 calls, against a solve at tolerance",
+        "1e-13. With noise: error of the variance on Gaussian data, which is computed without sampling, 160 against 320 calls. The grid",
+        "has steps in log-SNR, equal for the latter; for the flows they grow from very short ones, so that the low order that a",
+        "multistep method starts with is not measured. The orders of diffrax's own solvers are measured in the tests.",
+        "",
+        "| sampler | theory | " + " | ".join(processes) + " |",
+        "|---|---|" + "---|" * len(processes),
+    ]
+    for name, row in figures["orders"].items():
+        lines.append(f"| {name} | {figures['theory'][name]} | " + " | ".join(f"{row[p]:.2f}" for p in processes) + " |")
+    return [*lines, ""]
+
+
+def grids(figures) -> list[str]:
+    cells = {tuple(key.split(" | ")): cell["error"] for key, cell in figures["grids"].items()}
+    names = list(dict.fromkeys(key[3] for key in cells))
+    lines = [
+        "## Grids",
+        "",
+        "The mixture in 64 dimensions. `optimised` is fitted to the score by 128 calls on 64 examples (GITS). Bold: the least.",
+        "",
+        "| process | sampler | NFE | " + " | ".join(names) + " |",
+        "|---|---|---|" + "---|" * len(names),
+    ]
+    for process, sampler, nfe in dict.fromkeys(key[:3] for key in cells):
+        row = [cells[process, sampler, nfe, name] for name in names]
+        lines.append(f"| {process} | {sampler} | {nfe} | " + " | ".join(shown(row)) + " |")
+    return [*lines, ""]
+
+
+def adaptive(figures) -> list[str]:
+    lines = [
+        "## Steps chosen per example",
+        "",
+        "The mixture in 64 dimensions: NFE (mean over examples) and distance.",
+        "",
+    ]
+    cells = {tuple(key.split(" | ")): cell for key, cell in figures["adaptive"].items()}
+    processes = list(dict.fromkeys(key[1] for key in cells))
+    lines += ["| sampler | tolerance | " + " | ".join(processes) + " |", "|---|---|" + "---|" * len(processes)]
+    for name, tolerance in dict.fromkeys((key[0], key[2]) for key in cells):
+        row = [cells[name, process, tolerance] for process in processes]
+        told = [f"{c['nfe']:.0f}: {'failed' if c['error'] is None else format(c['error'], '.4f')}" for c in row]
+        lines.append(f"| {name} | {tolerance} | " + " | ".join(told) + " |")
+    return [*lines, ""]
+
+
+def errors(table: Table) -> list[str]:
+    lines = ["## All errors", "", "Columns are NFE. Bold: the least of a column, and what is within a tenth of it.", ""]
+    for target in table.targets:
+        for process in table.processes:
+            lines += [f"### {process}, {target}", ""]
+            lines += ["| sampler | " + " | ".join(map(str, table.nfes)) + " |", "|---|" + "---|" * len(table.nfes)]
+            rows = {name: table.row(target, name, process) for name in table.samplers}
+            columns = [shown([row[i] for row in rows.values()], close=CLOSE) for i in range(len(table.nfes))]
+            lines += [f"| {name} | " + " | ".join(c[k] for c in columns) + " |" for k, name in enumerate(rows)]
+            lines.append("")
+    return lines
+
+
+def shown(values, close: float = 1.0) -> list[str]:
+    """Errors as text: the least, and those within a factor `close` of it, in bold."""
+    least = min((v for v in values if v is not None and np.isfinite(v)), default=np.inf)
+    texts = []
+    for value in values:
+        if value is None:
+            texts.append("")
+        elif not np.isfinite(value):
+            texts.append("failed")
+        else:
+            text = f"{value:.4f}" if value < 1 else f"{value:.2g}"
+            texts.append(f"**{text}**" if value <= close * least else text)
+    return texts
+
+
+def plot(table: Table) -> None:
+    figure, axes = plt.subplots(len(table.targets), len(table.processes), figsize=(16, 6.6), sharex=True, sharey="row")
+    colours = plt.get_cmap("tab10")
+    for row, target in zip(axes, table.targets):
+        for axis, process in zip(row, table.processes):
+            for k, name in enumerate(PLOTTED):
+                points = [(n, e) for n, e in zip(table.nfes, table.row(target, name, process)) if e is not None and np.isfinite(e)]
+                style = "-" if table.deterministic[name] else ":"
+                axis.plot(*zip(*points), style, marker=".", ms=4, lw=1.3, color=colours(k), label=name)
+            axis.axhline(table.floors[target], color="gray", lw=0.8, ls="--")
+            axis.set(xscale="log", yscale="log", ylim=(0.6 * table.floors[target], 2))
+            axis.set_title(process if row is axes[0] else "", fontsize=11)
+            axis.grid(alpha=0.25)
+        row[0].set_ylabel(target, fontsize=9)
+    for axis in axes[-1]:
+        axis.set_xlabel("NFE", fontsize=9)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(PLOTTED), fontsize=9, frameon=False)
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
+    figure.savefig(DOCS / "samplers.png", dpi=80)
+    plt.close(figure)
