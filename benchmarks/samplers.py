@@ -236,6 +236,7 @@ def measure_errors(where: dict[str, Target], names: list[str], kept: dict, save)
                     if row not in kept:
                         kept[row] = drawn_error(target, sampler, sde)
             save()
+            jax.clear_caches()  # thousands of programs exhaust the mappings of a process
         print(f"NFE {nfe} done", time.strftime("%H:%M:%S"), flush=True)
     return kept
 

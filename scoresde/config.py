@@ -10,6 +10,7 @@ import difflib
 import importlib.util
 import json
 import pathlib
+import sys
 
 from ml_collections import ConfigDict
 
@@ -123,6 +124,7 @@ def _sampling() -> ConfigDict:
     c.ode_solver = "tsit5"  # probability_flow: tsit5, dopri5, dopri8, bosh3, heun, euler, kvaerno3, kvaerno5
     c.tolerance = 1e-5  # adaptive probability_flow
     c.sde_tolerance = 0.02  # adaptive_sde, gotta_go_fast
+    c.absolute_tolerance = 1 / 128  # gotta_go_fast: one grey level of data in [-1, 1]
     c.predictor = "reverse_diffusion"  # predictor_corrector: reverse_diffusion, ancestral, ancestral_transition, none
     c.corrector = "langevin"  # predictor_corrector: langevin, annealed_langevin, none
     c.snr = 0.16  # of the corrector
@@ -214,13 +216,18 @@ def to_json(config: ConfigDict) -> dict:
 
 
 def from_json(stored: dict, where: str = "config.json") -> ConfigDict:
-    """The inverse of `to_json`. Fields it does not know of keep their defaults.
+    """The inverse of `to_json`. Fields that are missing take their defaults: they came with a later version. Fields of an
+    earlier version are left out, with a note, where nothing of them enters the model (`FREE_FIELDS`).
 
     Raises:
-      ConfigError: unknown fields or wrong types.
+      ConfigError: other unknown fields, or wrong types.
     """
     config, problems = default(), []
+    known = flatten(config)
     for name, value in flatten(stored).items():
+        if name not in known and name.startswith(FREE_FIELDS):
+            print(f"note: {where}: {name} is no field of this version; left out", file=sys.stderr)
+            continue
         text = value if isinstance(value, str) else repr(tuple(value) if isinstance(value, list) else value)
         problem = apply(config, name, text)
         problems += [f"{where}: {problem}"] if problem else []

@@ -20,6 +20,15 @@ _ROOT = 0
 _PICTURE = 64  # samples shown in OUT/grid.png
 
 
+# Fields of sampling that change no sample; but see `_coupled`.
+_MATTER_NOT = ("num", "batch_size")
+
+
+def _coupled(config) -> bool:
+    """Whether the images of a batch see each other."""
+    return config.sampling.sampler == "predictor_corrector" and config.sampling.norm == "batch"
+
+
 def sampler_of(trained: Trained) -> AbstractSampler:
     """The sampler of its configuration."""
     return build_sampler(trained.config, trained.score, trained.dataset.shape)
@@ -50,7 +59,7 @@ def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]
     label = None if trained.score.label is None else int(trained.score.label)
     identity = {
         "seeds": f"{len(seeds)} with CRC-32 {zlib.crc32(seeds.tobytes())}",
-        "sampling": {k: v for k, v in config.sampling.items() if k not in ("num", "batch_size")},
+        "sampling": {k: v for k, v in config.sampling.items() if k not in _MATTER_NOT or _coupled(config) and k == "batch_size"},
         "step": trained.step,
         "ema": trained.ema,
         "parameters": functools.reduce(lambda crc, a: zlib.crc32(a.tobytes(), crc), _leaves(trained.score), 0),
@@ -68,7 +77,7 @@ def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]
         drawn = draw(trained, sampler, seeds[store.done : store.done + size], size)
         store.append(np.asarray(dataset.decode(np.where(drawn.ok.reshape(-1, *[1] * (drawn.x.ndim - 1)), drawn.x, 0))), drawn.ok)
         calls, most = calls + int(drawn.nfe.sum()), max(most, int(drawn.nfe.max()))
-        progress.show(store.done, f"NFE {drawn.nfe.mean():.1f}")
+        progress.show(store.done, f"NFE {drawn.nfe.mean():.1f}" if drawn.nfe.min() >= 0 else "")
     speed = progress.rate(len(seeds))
     progress.close()
     pictured = save_picture(dataset, np.asarray(dataset.encode(store.first(_PICTURE))), out / "grid.png")

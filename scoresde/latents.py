@@ -5,6 +5,7 @@
     OUT/samples.npz     samples [pairs, points, *shape], weights [points], ok        interpolate
 """
 
+import os
 import pathlib
 import zipfile
 from collections.abc import Callable
@@ -27,21 +28,25 @@ _PICTURE = 64  # images shown in OUT/grid.png
 def encode_to(trained: Trained, *, source: str | None, split: str, num: int, out: pathlib.Path) -> np.ndarray:
     """Encode records into OUT/latents.npz. Returns which of them the solver managed."""
     records = _records(trained, source, split, num)
+    out.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
     score, sampler = local_copy(trained.score), sampler_of(trained)
     drawn = _in_batches(trained, lambda x: encode(score.sde, score, x, sampler=sampler), _model_values(trained, records))
     path = _write(out / "latents.npz", latents=drawn.x, index=np.arange(len(records)), ok=drawn.ok)
-    spread_of = float(np.nanstd(drawn.x) / trained.score.sde.sigma(trained.score.sde.t_max))
-    print(f"{len(records)} records encoded: {_told(drawn)}; spread of the latents {spread_of:.3f} of the prior's\nwrote {path}")
+    good = drawn.x[drawn.ok]
+    ratio = float(good.std() / trained.score.sde.sigma(trained.score.sde.t_max)) if len(good) else None
+    spread_told = "" if ratio is None else f"; spread of the latents {ratio:.3f} of the prior's"
+    print(f"{len(records)} records encoded: {_told(drawn)}{spread_told}\nwrote {path}")
     return drawn.ok
 
 
 def decode_to(trained: Trained, *, source: str | None, out: pathlib.Path) -> np.ndarray:
-    """Decode the latents of an NPZ file into OUT/samples.npz and OUT/grid.png."""
+    """Decode the latents of an NPZ file into OUT/samples.npz and OUT/grid.png. Rows that were not encoded stay failed."""
     if source is None:
         raise ConfigError("--task decode: expected --input FILE.npz with an array `latents`, as --task encode writes it")
     latents = _read(source, "latents", trained.dataset.shape)
-    if latents.dtype.kind != "f" or not np.isfinite(latents).all():
+    if latents.dtype.kind != "f" or not np.isfinite(latents).any():
         raise DataError(f"{source}: expected finite floating-point latents, got {latents.dtype}; encode again")
+    out.mkdir(parents=True, exist_ok=True)
     score, sampler = local_copy(trained.score), sampler_of(trained)
     drawn = _in_batches(trained, lambda x: decode(score.sde, score, x, sampler=sampler), latents.astype(np.float32))
     samples = _data_values(trained, drawn)
@@ -60,6 +65,7 @@ def interpolate_to(
         raise ConfigError(f"--task interpolate: expected an even number of records from 2, got {len(records)}; change --num")
     if points < 2:
         raise ConfigError(f"--points: expected at least 2, got {points}")
+    out.mkdir(parents=True, exist_ok=True)
     weights = jnp.linspace(0.0, 1.0, points)
     score, sampler = local_copy(trained.score), sampler_of(trained)
     values = _model_values(trained, records)
@@ -116,16 +122,18 @@ def _in_batches(trained: Trained, function: Callable, rows: np.ndarray, each: in
         part = rows[first : first + size]
         drawn = function(spread(padded(part, size)))
         parts.append(jax.tree.map(lambda a: np.asarray(a)[: len(part)], drawn))
-        progress.show(first + len(part), f"NFE {parts[-1].nfe.mean():.1f}")
+        progress.show(first + len(part), f"ok {int(parts[-1].ok.sum())} of {parts[-1].ok.size}")
     progress.close()
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def _told(drawn: Draw) -> str:
-    return f"NFE {drawn.nfe.mean():.1f} (largest {drawn.nfe.max()}), solver ok for {int(drawn.ok.sum())} of {drawn.ok.size}"
+    nfe = f"{drawn.nfe.mean():.1f} (largest {drawn.nfe.max()})" if drawn.nfe.min() >= 0 else "unknown"
+    return f"NFE {nfe}, solver ok for {int(drawn.ok.sum())} of {drawn.ok.size}"
 
 
 def _write(path: pathlib.Path, **arrays) -> pathlib.Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **arrays)
+    scratch = path.with_suffix(".tmp.npz")
+    np.savez(scratch, **arrays)
+    os.replace(scratch, path)  # a kill in the middle leaves an older file as it was
     return path

@@ -47,8 +47,12 @@ class Entry(NamedTuple):
 
 
 def _flow(c, steps, grid):
-    stepping = sample.FixedGrid(steps, grid) if steps else sample.Adaptive(c.tolerance)
-    return sample.ProbabilityFlow(ODE_SOLVERS[c.ode_solver](), stepping)
+    solver = ODE_SOLVERS[c.ode_solver]()
+    if not steps:
+        return sample.ProbabilityFlow(solver, sample.Adaptive(c.tolerance))
+    if isinstance(solver, dfx.AbstractImplicitSolver):  # on a fixed grid nothing else says how exact its roots must be
+        solver = ODE_SOLVERS[c.ode_solver](root_finder=dfx.VeryChord(rtol=c.tolerance, atol=c.tolerance))
+    return sample.ProbabilityFlow(solver, sample.FixedGrid(steps, grid))
 
 
 def _predictor_corrector(c, steps, grid):
@@ -68,7 +72,7 @@ SAMPLERS = {
         lambda c, n, grid: sample.ReverseSDE(SDE_SOLVERS[c.sde_solver](), sample.FixedGrid(n, grid)), 1000, "uniform"
     ),
     "adaptive_sde": Entry(lambda c, n, grid: sample.ReverseSDE(dfx.ShARK(), sample.Adaptive(c.sde_tolerance)), 0),
-    "gotta_go_fast": Entry(lambda c, n, grid: sample.GottaGoFast(c.sde_tolerance), 0),
+    "gotta_go_fast": Entry(lambda c, n, grid: sample.GottaGoFast(c.sde_tolerance, c.absolute_tolerance), 0),
     "probability_flow": Entry(_flow, 0),
     "predictor_corrector": Entry(_predictor_corrector, 1000, "uniform"),
     "langevin_dynamics": Entry(lambda c, n, grid: sample.LangevinDynamics(n, grid, c.corrections, c.step_size), 1000),

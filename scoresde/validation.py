@@ -5,7 +5,7 @@ import math
 
 from ml_collections import ConfigDict
 
-from scoresde import samplers
+from scoresde import sample, samplers
 from scoresde.build import build_sde, build_trace, flatten, image_shape
 from scoresde.errors import ConfigError
 from scoresde.nets import check_image_size
@@ -26,6 +26,9 @@ _CHOICES = {
     "sampling.ode_solver": tuple(samplers.ODE_SOLVERS),
     "sampling.predictor": tuple(samplers.PREDICTORS),
     "sampling.corrector": tuple(samplers.CORRECTORS),
+    "sampling.norm": ("image", "batch"),
+    "sampling.variant": ("bh1", "bh2"),
+    "sampling.variable": ("log_rho", "rho", "t"),
     "likelihood.method": ("flow", "elbo", "vlb"),
     "likelihood.estimator": ("rademacher", "gaussian", "hutchpp"),
     "likelihood.dequantization": ("uniform", "truncated_normal", "variational", "none"),
@@ -40,7 +43,8 @@ _AT_LEAST = {
     "training.steps": 1, "training.batch_size": 1, "training.accumulation": 1, "training.ema": 0,
     "training.log_every": 1, "training.checkpoint_every": 1, "training.sample_every": 1,
     "optim.beta1": 0, "optim.beta2": 0, "optim.weight_decay": 0, "optim.warmup": 0, "optim.decay_steps": 0, "optim.grad_clip": 0,
-    "sampling.steps": 0, "sampling.order": 0, "sampling.corrections": 1, "sampling.num": 1, "sampling.batch_size": 1,
+    "sampling.steps": 0, "sampling.order": 0, "sampling.corrections": 1,
+    "sampling.churn": 0, "sampling.s_min": 0, "sampling.s_max": 0, "sampling.eta": 0, "sampling.tau": 0, "sampling.tau_low": 0, "sampling.tau_high": 0, "sampling.num": 1, "sampling.batch_size": 1,
     "likelihood.probes": 0, "likelihood.dequantizations": 1, "likelihood.batch_size": 1,
     "likelihood.samples": 1, "likelihood.vlb_steps": 2, "likelihood.variational_steps": 1,
     "likelihood.variational_batch_size": 1, "likelihood.variational_width": 1, "likelihood.variational_depth": 1,
@@ -48,10 +52,12 @@ _AT_LEAST = {
 }  # fmt: skip
 _POSITIVE = (
     "model.sigma_data", "model.fourier_scale", "optim.learning_rate", "optim.eps", "training.log_normal_std",
-    "sampling.tolerance", "sampling.sde_tolerance", "likelihood.tolerance", "likelihood.variational_rate",
+    "sampling.tolerance", "sampling.sde_tolerance", "sampling.absolute_tolerance", "sampling.snr", "sampling.step_size",
+    "sampling.s_noise", "likelihood.tolerance", "likelihood.variational_rate",
 )  # fmt: skip
-_BELOW_ONE = ("model.dropout", "training.ema", "optim.beta1", "optim.beta2", "sampling.tolerance", "likelihood.tolerance")
-
+_BELOW_ONE = (
+    "model.dropout", "training.ema", "optim.beta1", "optim.beta2", "sampling.tolerance", "sampling.sde_tolerance", "likelihood.tolerance",
+)  # fmt: skip
 
 
 def validate(config: ConfigDict) -> list[str]:
@@ -128,8 +134,9 @@ def _validate_sampling(config: ConfigDict) -> list[str]:
         return ["sampling.ode_solver = 'euler' has no error estimate: give sampling.steps > 0, or tsit5"]
     if c.steps and not samplers.SAMPLERS[c.sampler].steps and c.sampler != "probability_flow":
         return [f"sampling.steps = {c.steps}: {c.sampler} chooses its steps by sampling.sde_tolerance; expected 0"]
-    if c.grid == samplers.OPTIMISED and not samplers.steps_of(config):
-        return ["sampling.grid = 'optimised': expected sampling.steps > 0, got 0 (the solver chooses its steps)"]
+    if c.grid == samplers.OPTIMISED and not 0 < samplers.steps_of(config) <= sample.CANDIDATES:
+        steps = samplers.steps_of(config)
+        return [f"sampling.grid = 'optimised': expected sampling.steps from 1 to {sample.CANDIDATES}, got {steps}"]
     try:  # the sampler itself knows what it takes
         samplers.build_sampler(config)
     except ConfigError as error:

@@ -78,6 +78,17 @@ def test_signals_lose_nothing(straight, tmp_path):
     assert_same_run(straight, tmp_path)
 
 
+def test_a_picture_that_fails_loses_no_step(workdir, monkeypatch):
+    def broken(*_):
+        raise OSError(28, "No space left on device", "picture.png")
+
+    monkeypatch.setattr("scoresde.train.__main__.draw_picture", broken)
+    flags = [STEPS_40.replace("40", "60"), "--config.training.sample_every=45", "--config.training.checkpoint_every=1000"]
+    stopped = call("train", *MIXTURE, "--workdir", workdir, *flags)
+    assert stopped.code == 6 and "No space" in stopped.err
+    assert saved_steps(workdir)[-1] == 45
+
+
 def test_a_run_that_is_done_stays_as_it_is(workdir, straight):
     assert call("train", *MIXTURE, "--workdir", workdir, STEPS_40).code == 0
     assert_same_run(straight, workdir)

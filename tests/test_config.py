@@ -197,6 +197,15 @@ def test_free_fields_exist():
         assert any(name.startswith(field) for name in names)
 
 
+def test_json_of_another_version(capsys):
+    """A field that came later takes its default; one that is gone is left out if it entered no model."""
+    stored = to_json(default())
+    del stored["sampling"]["eta"], stored["model"]["depth"]
+    stored["sampling"]["ode_steps"] = 5
+    assert to_json(from_json(stored)) == to_json(default())
+    assert "sampling.ode_steps" in capsys.readouterr().err
+
+
 def test_json_of_other_fields_is_refused():
     stored = to_json(default())
     stored["model"]["colour"] = "red"

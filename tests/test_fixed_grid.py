@@ -46,6 +46,7 @@ from scoresde.sample import (
 )
 from scoresde.score import AbstractScore, GaussianScore, MixtureScore, tweedie
 from scoresde.sde import VE, VP, AbstractSDE, Karras
+from scoresde.sde.base import at_least, check_parameters
 
 # One program serves all processes: compiling is most of the time here.
 PROCESSES = each_process(SDES)
@@ -343,7 +344,15 @@ def test_data_prediction_takes_a_log_snr_per_mode(sampler):
     np.testing.assert_allclose(both, [end(5.0, 5.0)[0], end(20.0, 20.0)[1]], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("grid", [uniform_log_snr, karras])
+def test_grids_in_log_snr_refuse_a_log_snr_per_mode(grid):
+    with pytest.raises(ConfigError, match="grid in t"):
+        grid(PerMode(), 5)
+
+
 WRONG = [
+    (lambda: check_parameters("DDIM", steps=at_least(2.5, 1)), "steps = 2.5"),
+    (lambda: HeunEDM(5, s_min=2.0, s_max=1.0), "s_max = 1.0"),
     (lambda: DDIM(0), "steps = 0"),
     (lambda: DDIM(5, eta=1.5), "eta = 1.5"),
     (lambda: DPMSolverPP(5, order=4), "order = 4"),

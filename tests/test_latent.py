@@ -110,6 +110,14 @@ def test_encode_then_decode_returns_the_records(digits, tmp_path):
     assert (tmp_path / "d" / "grid.png").exists()
 
 
+def test_rows_that_were_not_encoded_stay_failed(plane, tmp_path):
+    latents = np.array([[1.0, 0.0], [np.nan, 0.5]], np.float32)
+    np.savez(tmp_path / "latents.npz", latents=latents)
+    command = ["--workdir", plane, "--task", "decode", "--input", tmp_path / "latents.npz", "--out", tmp_path]
+    assert call("sample", *command).code == 5
+    assert np.load(tmp_path / "samples.npz")["ok"].tolist() == [True, False]
+
+
 def test_interpolate_writes_a_row_a_pair(digits, tmp_path):
     command = ["--workdir", digits, "--task", "interpolate", "--num", 4, "--points", 3, "--config.sampling.tolerance=1e-3"]
     assert call("sample", *command, "--out", tmp_path).code == 0
@@ -137,7 +145,10 @@ def test_records_may_come_from_a_file(plane, tmp_path):
         ({"samples": np.zeros((2, 2), np.int32)}, ["--task", "encode", "--input", "FILE"], 3, "floating-point"),
         ({"samples": np.zeros((3, 2), np.float32)}, ["--task", "interpolate", "--input", "FILE"], 2, "even"),
         ({}, ["--task", "interpolate", "--points", "1"], 2, "--points"),
-        ({}, ["--task", "encode", "--sampler", "ddim"], 2, "probability_flow"),
+        ({}, ["--task", "encode", "--sampler", "ddim"], 2, "--sampler"),
+        ({}, ["--task", "encode", "--config.sampling.sampler=ddim"], 2, "--config.sampling.sampler"),
+        ({}, ["--points", "3"], 2, "--points"),
+        ({}, ["--num", "3", "--seeds", "0-1"], 2, "--num"),
         ({}, ["--task", "encode", "--input", "no.npz"], 3, "no.npz"),
     ],
 )
@@ -157,6 +168,12 @@ def test_other_samplers_take_their_own_steps(sampler, plane, tmp_path):
     assert result.code == 0 and f"by {sampler}" in result.out and "NFE 9.0" not in result.out  # the run's own 8 steps
 
 
+def test_an_implicit_solver_on_a_fixed_grid(plane, tmp_path):
+    flags = ["--sampler", "probability_flow", "--steps", 20, "--config.sampling.ode_solver=kvaerno3"]
+    result = call("sample", "--workdir", plane, "--num", 2, *flags, "--out", tmp_path)
+    assert result.code == 0 and "NFE unknown" in result.out
+
+
 def test_an_optimised_grid(plane, tmp_path):
     flags = ["--sampler", "ddim", "--steps", 6, "--config.sampling.grid=optimised"]
     result = call("sample", "--workdir", plane, "--num", 4, *flags, "--out", tmp_path)
@@ -172,6 +189,8 @@ def test_an_optimised_grid(plane, tmp_path):
         (["--sampler", "probability_flow", "--config.sampling.grid=optimised"], "sampling.steps"),
         (["--sampler", "predictor_corrector", "--config.sampling.predictor=none", "--config.sampling.corrector=none"], "neither"),
         (["--sampler", "dpm"], "did you mean dpmpp"),
+        (["--sampler", "ddim", "--steps", "200", "--config.sampling.grid=optimised"], "128"),
+        (["--sampler", "ddim", "--config.sampling.variant=foo"], "sampling.variant"),
     ],
 )
 def test_wrong_samplers_are_one_line(plane, tmp_path, flags, words):

@@ -2,7 +2,6 @@
 
 import pathlib
 
-from scoresde.config import override
 from scoresde.door import Parser, run
 from scoresde.errors import ConfigError, DataError, NumericError
 from scoresde.likelihood.report import write
@@ -30,13 +29,15 @@ def main(arguments: list[str]) -> None:
     if found.num < -1 or found.num == 0:
         raise ConfigError(f"--num: expected at least 1, or -1 for all, got {found.num}")
 
-    trained = load_trained(found.workdir, ema=found.ema, overrides=found.overrides)
     flags = {name: value for name in _METHODS if (value := getattr(found, name)) is not None}
-    override(trained.config, [f"likelihood.{name}={value}" for name, value in flags.items()])
+    overrides = found.overrides + [f"likelihood.{name}={value}" for name, value in flags.items()]
+    trained = load_trained(found.workdir, ema=found.ema, overrides=overrides)
     _check(flags, trained)
     out = found.out or str(pathlib.Path(found.workdir) / f"likelihood_{found.split}")
     arrays, report = pathlib.Path(out + ".npz"), pathlib.Path(out + ".json")
     report.parent.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
+    if folders := [path for path in (arrays, report) if path.is_dir()]:
+        raise ConfigError(f"--out: expected a name for files, got the folder {folders[0]}")
     result = data_likelihood(trained, split=found.split, num=found.num, nats=found.nats, folder=pathlib.Path(found.workdir))
 
     result.save(arrays)

@@ -9,7 +9,7 @@ from scoresde.sample.gotta_go_fast import GottaGoFast
 from scoresde.sample.grid import Times, geometric, karras, quadratic, uniform, uniform_log_snr
 from scoresde.sample.integrate import Adaptive, FixedGrid, ProbabilityFlow, ReverseSDE
 from scoresde.sample.latent import decode, encode, interpolate, slerp
-from scoresde.sample.optimise import optimised_times
+from scoresde.sample.optimise import CANDIDATES, optimised_times
 from scoresde.sample.predictor_corrector import (
     Ancestral,
     AnnealedLangevin,
@@ -28,5 +28,5 @@ __all__ = [
     "PredictorCorrector", "ReverseDiffusion", "Ancestral", "Langevin", "AnnealedLangevin", "LangevinDynamics",
     "EulerEDM", "HeunEDM", "DDIM", "DPMSolverPP", "DPMSolverPPSinglestep", "SDEDPMSolverPP", "UniPC", "DEIS", "IPNDM",
     "SASolver", "SEEDS", "GottaGoFast",
-    "uniform", "quadratic", "geometric", "uniform_log_snr", "karras", "Times", "optimised_times",
+    "uniform", "quadratic", "geometric", "uniform_log_snr", "karras", "Times", "optimised_times", "CANDIDATES",
 ]

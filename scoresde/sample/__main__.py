@@ -14,6 +14,7 @@ from scoresde.sample.store import parse_seeds
 from scoresde.trained import Trained, load_trained
 
 
+_MOST = 10**9
 _TASKS = ("generate", "encode", "decode", "interpolate")
 
 
@@ -25,11 +26,11 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--workdir", required=True, help="the run folder")
     parser.add_argument("--task", choices=_TASKS, default="generate", help="what to do; default: generate")
-    parser.add_argument("--num", type=int, default=64, help="how many; seeds 0 to NUM-1, or the first NUM records")
+    parser.add_argument("--num", type=int, help="how many: seeds 0 to NUM-1, or the first NUM records; default: 64")
     parser.add_argument("--seeds", help="generate: the seeds, such as 0-63 or 0,5,8-11; image k depends on its seed alone")
     parser.add_argument("--input", help="decode: NPZ with `latents`; encode, interpolate: NPZ with `samples` to use as records")
-    parser.add_argument("--split", choices=("train", "test"), default="test", help="encode, interpolate: whose records")
-    parser.add_argument("--points", type=int, default=8, help="interpolate: images from one record of a pair to the other")
+    parser.add_argument("--split", choices=("train", "test"), help="encode, interpolate: whose records; default: test")
+    parser.add_argument("--points", type=int, help="interpolate: images from one record of a pair to the other; default: 8")
     parser.add_argument("--sampler", help="default: sampling.sampler of the run; docs/commands.md lists them")
     parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")
     parser.add_argument("--label", type=int, help="the class, for a run with labels; default: the null class")
@@ -37,17 +38,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--out", help="folder; default: WORKDIR/samples_SAMPLER, or WORKDIR/TASK")
     parser.add_argument("--keep-going", "--keep_going", action="store_true", help="exit 0 even if a solver failed")
     found = parser.parse(arguments)
-    if found.num < 1:
-        raise ConfigError(f"--num: expected at least 1, got {found.num}")
-    if found.task != "generate":
-        found.sampler = found.sampler or "probability_flow"
-        if found.sampler != "probability_flow":
-            raise ConfigError(f"--task {found.task}: expected --sampler probability_flow, got {found.sampler}")
-
+    _check(found)
     if found.steps is not None and found.steps < 1:
         raise ConfigError(f"--steps: expected at least 1, got {found.steps}; leave it out for the sampler's own number")
     overrides = found.overrides + ([] if found.steps is None else [f"sampling.steps={found.steps}"])
-    trained = load_trained(found.workdir, ema=found.ema, sampler=found.sampler, overrides=overrides)
+    sampler = found.sampler if found.task == "generate" else "probability_flow"
+    trained = load_trained(found.workdir, ema=found.ema, sampler=sampler, overrides=overrides)
     if found.label is not None:
         trained = _with_label(trained, found.label)
     name = f"samples_{trained.config.sampling.sampler}" if found.task == "generate" else found.task
@@ -61,10 +57,35 @@ def main(arguments: list[str]) -> None:
         )
 
 
+# Which tasks take a flag that not all of them take.
+_TAKEN_BY = {
+    "num": ("generate", "encode", "interpolate"), "seeds": ("generate",), "sampler": ("generate",),
+    "input": ("encode", "decode", "interpolate"), "split": ("encode", "interpolate"), "points": ("interpolate",),
+}  # fmt: skip
+
+
+def _check(found) -> None:
+    """A flag that would do nothing is a mistake; the others get their defaults."""
+    given = [name for name in _TAKEN_BY if getattr(found, name) is not None]
+    problems = [f"--{name}: --task {found.task} has no such thing; leave it out" for name in given if found.task not in _TAKEN_BY[name]]
+    for name, other in (("num", "seeds"), ("split", "input")):
+        if name in given and other in given:
+            problems.append(f"--{name}: --{other} says it already; leave one out")
+    if any(text.startswith("sampling.sampler=") for text in found.overrides):
+        problems.append("--config.sampling.sampler: use --sampler, which brings the steps and grid of its own")
+    if found.num is not None and found.num < 1:
+        problems.append(f"--num: expected at least 1, got {found.num}")
+    if problems:
+        raise ConfigError(*problems)
+    # A file is taken whole, unless --num says otherwise.
+    found.num = found.num or (_MOST if found.input else 64)
+    found.split, found.points = found.split or "test", 8 if found.points is None else found.points
+
+
 def _perform(found, trained: Trained, out: pathlib.Path) -> tuple[list[int], int, str]:
     """Do the task. Returns what failed, of how many, and what they are."""
     if found.task == "generate":
-        seeds = parse_seeds(found.seeds or f"0-{found.num - 1}")
+        seeds = parse_seeds(f"0-{found.num - 1}" if found.seeds is None else found.seeds)
         return draw_to(trained, seeds, out), len(seeds), "seeds"
     records = dict(source=found.input, split=found.split, num=found.num)
     if found.task == "encode":

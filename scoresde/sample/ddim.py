@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from scoresde.sample.grid import uniform_log_snr
 from scoresde.sample.multistep import AbstractMultistep, Row, Table
-from scoresde.sde.base import check_parameters
+from scoresde.sde.base import at_least, check_parameters
 
 
 class DDIM(AbstractMultistep):
@@ -26,7 +26,7 @@ class DDIM(AbstractMultistep):
     def __check_init__(self):
         check_parameters(
             "DDIM",
-            steps=(self.steps, self.steps >= 1, "at least 1"),
+            steps=at_least(self.steps, 1),
             eta=(self.eta, 0 <= self.eta <= 1, "a number from 0 (the flow) to 1 (the reverse SDE)"),
         )
 

@@ -14,7 +14,7 @@ from scoresde.errors import ConfigError
 from scoresde.sample.grid import uniform_log_snr
 from scoresde.sample.levels import Levels, lagrange, one_log_snr, quadrature
 from scoresde.sample.multistep import AbstractMultistep, Row, Table, growing
-from scoresde.sde.base import check_parameters
+from scoresde.sde.base import at_least, check_parameters
 
 _REASON = "extrapolated noise is unstable where alpha differs by mode; use DDIM, DPMSolverPP or UniPC"
 
@@ -108,6 +108,6 @@ def _rho_step(levels: Levels):
 def _check(name: str, sampler) -> None:
     check_parameters(
         name,
-        steps=(sampler.steps, sampler.steps >= 1, "at least 1"),
+        steps=at_least(sampler.steps, 1),
         order=(sampler.order, sampler.order in (1, 2, 3, 4), "1, 2, 3 or 4"),
     )

@@ -11,7 +11,7 @@ from scoresde.sample.grid import between, uniform_log_snr
 from scoresde.sample.levels import Levels, exponential_weights, grid_levels, history_nodes
 from scoresde.sample.multistep import AbstractMultistep, Row, Table, growing
 from scoresde.score.base import tweedie
-from scoresde.sde.base import check_parameters
+from scoresde.sde.base import at_least, check_parameters
 
 
 class DPMSolverPP(AbstractMultistep):
@@ -78,7 +78,7 @@ class DPMSolverPPSinglestep(AbstractSampler):
     grid: Callable = uniform_log_snr
 
     def __check_init__(self):
-        check_parameters("DPMSolverPPSinglestep", steps=(self.steps, self.steps >= 1, "at least 1"))
+        check_parameters("DPMSolverPPSinglestep", steps=at_least(self.steps, 1))
 
     def __call__(self, sde, score, x_T, *, key):
         del key  # deterministic
@@ -114,6 +114,6 @@ def multistep_weights(levels: Levels, rows: slice, points: int, rate: float = 1.
 def _check(name: str, sampler) -> None:
     check_parameters(
         name,
-        steps=(sampler.steps, sampler.steps >= 1, "at least 1"),
+        steps=at_least(sampler.steps, 1),
         order=(sampler.order, sampler.order in (1, 2, 3), "1, 2 or 3"),
     )

@@ -17,7 +17,7 @@ from scoresde.sample.base import AbstractSampler, finished, noise
 from scoresde.sample.grid import karras
 from scoresde.sample.levels import Levels, grid_levels, one_log_snr
 from scoresde.score.base import tweedie
-from scoresde.sde.base import check_parameters
+from scoresde.sde.base import at_least, check_parameters
 
 # The largest factor by which churn may raise sigma^2 is 2 (Karras et al. 2022, algorithm 2).
 _LARGEST_GAMMA = math.sqrt(2) - 1
@@ -45,9 +45,10 @@ class AbstractEDM(AbstractSampler):
     def __check_init__(self):
         check_parameters(
             type(self).__name__,
-            steps=(self.steps, self.steps >= 1, "at least 1"),
+            steps=at_least(self.steps, 1),
             churn=(self.churn, self.churn >= 0, "at least 0"),
             s_min=(self.s_min, self.s_min >= 0, "at least 0"),
+            s_max=(min(self.s_max, 1e30), self.s_max >= self.s_min, f"at least s_min = {self.s_min}"),
             s_noise=(self.s_noise, self.s_noise > 0, "above 0"),
         )
 

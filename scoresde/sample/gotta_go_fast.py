@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from scoresde.sample.base import AbstractSampler, Draw, noise
-from scoresde.sde.base import check_parameters
+from scoresde.sde.base import at_least, check_parameters
 
 # The factor on the next step size and its exponent (Jolicoeur-Martineau et al. 2021, section 3.2).
 _SAFETY, _EXPONENT = 0.9, 0.9
@@ -39,7 +39,7 @@ class GottaGoFast(AbstractSampler):
             "GottaGoFast",
             relative=(self.relative, self.relative > 0, "above 0"),
             absolute=(self.absolute, self.absolute > 0, "above 0"),
-            max_steps=(self.max_steps, self.max_steps >= 1, "at least 1"),
+            max_steps=at_least(self.max_steps, 1),
         )
 
     def __call__(self, sde, score, x_T, *, key):

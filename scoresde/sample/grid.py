@@ -9,7 +9,8 @@
 | `karras`           | (sigma / alpha)^(1/7)       | Karras et al. 2022, eq. 5, rho = 7           |
 | `Times`            | nothing: given times        | for instance `optimised_times`               |
 
-They hold for every process: the ones in noise level find their times by the inverse of a monotone function. A sampler
+They hold for every process: the ones in noise level find their times by the inverse of a monotone function, and refuse
+a process with one log-SNR per coordinate, which has no one inverse. Neighbouring times must differ in float32. A sampler
 takes any such function.
 """
 
@@ -23,6 +24,7 @@ from jaxtyping import Array, Float
 from scoresde.errors import ConfigError
 from scoresde.sde import AbstractSDE
 from scoresde.sde.base import time_where
+from scoresde.types import Scalar
 
 Grid = Float[Array, " points"]
 
@@ -42,19 +44,19 @@ def quadratic(sde: AbstractSDE, steps: int) -> Grid:
 
 def geometric(sde: AbstractSDE, steps: int) -> Grid:
     """Equal ratios of sigma(t) (Song and Ermon 2019). Where sigma saturates, as for VP, the first steps are long in t."""
-    logs = jnp.linspace(*(sde.log_sigma(t) for t in (sde.t_max, sde.t_min)), steps + 1)
+    logs = jnp.linspace(*_ends(sde, sde.log_sigma), steps + 1)
     return _with_ends(sde, jax.vmap(lambda log: time_where(sde, lambda t: sde.log_sigma(t) > log, logs.dtype))(logs))
 
 
 def uniform_log_snr(sde: AbstractSDE, steps: int) -> Grid:
     """Equal steps in lambda (Lu et al. 2022, DPM-Solver)."""
-    first, last = sde.log_snr(sde.t_max), sde.log_snr(sde.t_min)
+    first, last = _ends(sde, sde.log_snr)
     return _with_ends(sde, jax.vmap(sde.time_of_log_snr)(jnp.linspace(first, last, steps + 1)))
 
 
 def karras(sde: AbstractSDE, steps: int) -> Grid:
     """Equal steps in (sigma / alpha)^(1/7), sigma / alpha = exp(-lambda / 2) (Karras et al. 2022, eq. 5, rho = 7)."""
-    roots = jnp.linspace(*(jnp.exp(-sde.log_snr(t) / (2 * _RHO)) for t in (sde.t_max, sde.t_min)), steps + 1)
+    roots = jnp.linspace(*(jnp.exp(-end / (2 * _RHO)) for end in _ends(sde, sde.log_snr)), steps + 1)
     return _with_ends(sde, jax.vmap(sde.time_of_log_snr)(-2 * _RHO * jnp.log(roots)))
 
 
@@ -72,15 +74,30 @@ class Times(eqx.Module):
         if len(t) != steps + 1:
             raise ConfigError(f"Times: expected steps = {len(t) - 1} for {len(t)} times, got steps = {steps}")
         ends = math.isclose(t[0], sde.t_max, rel_tol=1e-5) and math.isclose(t[-1], sde.t_min, rel_tol=1e-5)
-        if not ends or any(a <= b for a, b in zip(t, t[1:])):
+        if not ends or not all(a > b for a, b in zip(t, t[1:])):
             raise ConfigError(f"Times: expected times that fall from t_max = {sde.t_max} to t_min = {sde.t_min}, got {t}")
         return _with_ends(sde, jnp.asarray(t))
 
 
 def between(sde: AbstractSDE, t: Grid, fraction: float) -> Float[Array, " steps"]:
     """The times a `fraction` of the way in lambda from each point of a grid to the next."""
+    _ends(sde, sde.log_snr)  # one log-SNR
     log_snr = jax.vmap(sde.log_snr)(t)
     return jax.vmap(sde.time_of_log_snr)((1 - fraction) * log_snr[:-1] + fraction * log_snr[1:])
+
+
+def _ends(sde: AbstractSDE, function) -> tuple[Scalar, Scalar]:
+    """The values of `function` at t_max and t_min.
+
+    Raises:
+      ConfigError: it is not one number.
+    """
+    ends = function(sde.t_max), function(sde.t_min)
+    if shape := jnp.shape(ends[0]):
+        raise ConfigError(
+            f"{type(sde).__name__} has a log-SNR of shape {shape}, and so no one time for it; take a grid in t: uniform, quadratic"
+        )
+    return ends
 
 
 def _with_ends(sde: AbstractSDE, t: Grid) -> Grid:

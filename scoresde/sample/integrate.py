@@ -24,7 +24,7 @@ from scoresde.sample.base import AbstractSampler, Draw
 from scoresde.sample.grid import uniform_log_snr
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
-from scoresde.sde.base import check_parameters
+from scoresde.sde.base import at_least, check_parameters
 from scoresde.types import State
 
 # A trained network needs some tens of steps; more than this means that the solver is stuck.
@@ -90,7 +90,7 @@ class FixedGrid(AbstractStepping):
         return None
 
     def __check_init__(self):
-        check_parameters("FixedGrid", steps=(self.steps, self.steps >= 1, "at least 1"))
+        check_parameters("FixedGrid", steps=at_least(self.steps, 1))
 
 
 class Adaptive(AbstractStepping):
@@ -116,7 +116,7 @@ class Adaptive(AbstractStepping):
         check_parameters(
             "Adaptive",
             tolerance=(self.tolerance, self.tolerance > 0, "tolerance > 0"),
-            max_steps=(self.max_steps, self.max_steps >= 1, "at least 1"),
+            max_steps=at_least(self.max_steps, 1),
         )
 
 

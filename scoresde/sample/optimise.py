@@ -13,6 +13,9 @@ from scoresde.sde import AbstractSDE
 from scoresde.sde.base import check_parameters
 from scoresde.types import Key
 
+# Times to choose from. The sum of their costs is what takes the time, and with more of them the choice hardly changes.
+CANDIDATES = 128
+
 
 def optimised_times(
     sde: AbstractSDE,
@@ -22,7 +25,7 @@ def optimised_times(
     steps: int,
     key: Key,
     examples: int = 64,
-    candidates: int = 128,
+    candidates: int = CANDIDATES,
 ) -> Times:
     """The times, among `candidates` equal steps in log-SNR, with the least sum of local Euler errors (GITS, Chen et al. 2024).
 

@@ -21,7 +21,7 @@ from scoresde.errors import ConfigError
 from scoresde.sample.base import BATCH, AbstractSampler, finished, noise
 from scoresde.sample.grid import uniform, uniform_log_snr
 from scoresde.sample.levels import Levels, grid_levels
-from scoresde.sde.base import check_parameters
+from scoresde.sde.base import at_least, check_parameters
 from scoresde.types import Scalar, State
 
 
@@ -146,7 +146,7 @@ class PredictorCorrector(AbstractSampler):
     corrector: AbstractCorrector | None = None
 
     def __check_init__(self):
-        check_parameters("PredictorCorrector", steps=(self.steps, self.steps >= 1, "at least 1"))
+        check_parameters("PredictorCorrector", steps=at_least(self.steps, 1))
         if self.predictor is None and self.corrector is None:
             raise ConfigError("PredictorCorrector: expected a predictor or a corrector, got neither")
 
@@ -196,8 +196,8 @@ class LangevinDynamics(AbstractSampler):
     def __check_init__(self):
         check_parameters(
             "LangevinDynamics",
-            steps=(self.steps, self.steps >= 1, "at least 1"),
-            repeats=(self.repeats, self.repeats >= 1, "at least 1"),
+            steps=at_least(self.steps, 1),
+            repeats=at_least(self.repeats, 1),
             step_size=(self.step_size, 0 < self.step_size < 4, "between 0 and 4, above which the iteration diverges"),
         )
 
@@ -223,5 +223,5 @@ def _check_corrector(corrector: AbstractCorrector) -> None:
     check_parameters(
         type(corrector).__name__,
         snr=(corrector.snr, corrector.snr > 0, "above 0"),
-        repeats=(corrector.repeats, corrector.repeats >= 1, "at least 1"),
+        repeats=at_least(corrector.repeats, 1),
     )

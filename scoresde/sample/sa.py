@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from scoresde.sample.grid import uniform_log_snr
 from scoresde.sample.levels import Levels, exponential_weights, history_nodes
 from scoresde.sample.multistep import AbstractMultistep, Row, Table, growing
-from scoresde.sde.base import check_parameters
+from scoresde.sde.base import at_least, check_parameters
 
 
 class SASolver(AbstractMultistep):
@@ -19,8 +19,9 @@ class SASolver(AbstractMultistep):
 
         x' = (sigma'/sigma) e^{-tau^2 h} x + alpha' sum_j D_j int_0^h c e^{-c (h - u)} L_j(u) du + sigma' sqrt(1 - e^{-2 tau^2 h}) z
 
-    tau = 0 is the probability flow, tau = 1 the reverse SDE; the paper's guarantee is tau h + h^order. tau acts on steps
-    that start with sigma / alpha between `tau_low` and `tau_high`, and is 0 elsewhere.
+    tau = 0 is the probability flow, tau = 1 the reverse SDE. On Gaussian data the law of x converges with order 2 where there
+    is noise, the flow with order + 1. tau acts on steps that start with sigma / alpha between `tau_low` and `tau_high`,
+    and is 0 elsewhere.
 
     Args:
       order: points of the predictor, 1 to 4. The corrector takes as many past ones and the new one.
@@ -36,7 +37,7 @@ class SASolver(AbstractMultistep):
     def __check_init__(self):
         check_parameters(
             "SASolver",
-            steps=(self.steps, self.steps >= 1, "at least 1"),
+            steps=at_least(self.steps, 1),
             order=(self.order, self.order in (1, 2, 3, 4), "1, 2, 3 or 4"),
             tau=(self.tau, self.tau >= 0, "at least 0"),
             tau_low=(self.tau_low, self.tau_low >= 0, "at least 0"),

@@ -10,7 +10,7 @@ from scoresde.sample.base import AbstractSampler, finished, noise
 from scoresde.sample.grid import between, uniform_log_snr
 from scoresde.sample.levels import Levels, exponential_weights, grid_levels
 from scoresde.score.base import tweedie
-from scoresde.sde.base import check_parameters
+from scoresde.sde.base import at_least, check_parameters
 
 
 class SEEDS(AbstractSampler):
@@ -29,7 +29,7 @@ class SEEDS(AbstractSampler):
     grid: Callable = uniform_log_snr
 
     def __check_init__(self):
-        check_parameters("SEEDS", steps=(self.steps, self.steps >= 1, "at least 1"))
+        check_parameters("SEEDS", steps=at_least(self.steps, 1))
 
     def __call__(self, sde, score, x_T, *, key):
         levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)

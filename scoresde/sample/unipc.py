@@ -9,7 +9,7 @@ from scoresde.errors import ConfigError
 from scoresde.sample.grid import uniform_log_snr
 from scoresde.sample.levels import Levels, exponential_weights, history_nodes
 from scoresde.sample.multistep import AbstractMultistep, Row, Table, growing
-from scoresde.sde.base import check_parameters
+from scoresde.sde.base import at_least, check_parameters
 
 
 class UniPC(AbstractMultistep):
@@ -33,7 +33,7 @@ class UniPC(AbstractMultistep):
     def __check_init__(self):
         check_parameters(
             "UniPC",
-            steps=(self.steps, self.steps >= 1, "at least 1"),
+            steps=at_least(self.steps, 1),
             order=(self.order, self.order in (1, 2, 3), "1, 2 or 3"),
         )
         if self.variant not in ("bh1", "bh2"):

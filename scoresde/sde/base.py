@@ -14,6 +14,7 @@ stays so whatever the network computes in.
 
 import abc
 import math
+import numbers
 from collections.abc import Callable
 
 import equinox as eqx
@@ -116,15 +117,24 @@ def _derivative(function, t: Time) -> Coef:
     return jax.jvp(function, (t,), (jnp.ones_like(t),))[1]
 
 
-def check_parameters(name: str, **rules: tuple[float, bool, str]) -> None:
+def check_parameters(name: str, **rules: tuple[object, bool, str]) -> None:
     """Raise one ConfigError that lists every parameter breaking its rule.
 
-    `rules` maps a field to (value, holds, what is expected). A value that is not finite breaks every rule.
+    `rules` maps a field to (value, holds, what is expected). A value that is not a finite number breaks every rule.
     """
     problems = [
         f"{name}: {field} = {value!r}, expected {expected}"
         for field, (value, holds, expected) in rules.items()
-        if not (math.isfinite(value) and holds)
+        if not (_is_number(value) and holds)
     ]
     if problems:
         raise ConfigError(*problems)
+
+
+def at_least(value, least: int) -> tuple:
+    """The rule of `check_parameters` for a whole number."""
+    return value, isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least, f"a whole number, at least {least}"
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, numbers.Real) and math.isfinite(value)

@@ -8,7 +8,7 @@ import sys
 import jax
 
 from scoresde.build import build_dataset, build_objective, build_optimizer, build_prepare, build_score
-from scoresde.config import differences, load_config, to_json
+from scoresde.config import differences, from_json, load_config, to_json
 from scoresde.door import Parser, add_distributed, connect, run
 from scoresde.errors import CheckpointError, ConfigError, DataError
 from scoresde.draws import draw_picture
@@ -102,7 +102,7 @@ def accept(stored: dict, current: dict) -> None:
     Raises:
       CheckpointError: the experiment or the data are not the same.
     """
-    lines = differences(stored["config"], current["config"])
+    lines = differences(to_json(from_json(stored["config"], where="checkpoint")), current["config"])
     if stored["data"]["fingerprint"] != current["data"]["fingerprint"]:
         lines.append(f"data were {stored['data']['fingerprint']}, are {current['data']['fingerprint']}")
     if lines:

@@ -109,7 +109,12 @@ class Run:
         if save:
             self._save(step, state)
         if draw:
-            self._picture(state)
+            try:
+                self._picture(state)
+            except Exception:  # whatever it is, the steps since the last checkpoint are worth keeping
+                self._save(step, state)
+                self.checkpoints.wait()
+                raise
         if self._stop.reached(step) and step < self._last:
             if int(metrics["skipped_in_a_row"]) >= MAX_SKIPPED:
                 self._give_up(step)
