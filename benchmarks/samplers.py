@@ -22,12 +22,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from record import FOLDER, record
-
 from samplers_page import write_page
+
 from scoresde import VE, VP, Cosine, GaussianScore, Karras, MixtureScore, SubVP
 from scoresde import sample as s
-from scoresde.sample import multistep, predictor_corrector, seeds
 from scoresde.sample import edm as edm_module
+from scoresde.sample import multistep, predictor_corrector, seeds
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests"))
 from any_process import each_process  # noqa: E402

@@ -12,6 +12,7 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs"
 PLOTTED = (
     "DDIM", "Heun EDM", "DPM-Solver++ 2M", "UniPC-3", "iPNDM-4", "Euler-Maruyama", "SDE-DPM-Solver++ 2M", "SEEDS-2", "PC, Langevin",
 )  # fmt: skip
+TICKS = (5, 10, 20, 50, 100, 1000)
 # A budget's best are those whose errors are this close to the least.
 CLOSE = 1.1
 
@@ -197,7 +198,9 @@ def plot(table: Table) -> None:
                 axis.plot(*zip(*points), style, marker=".", ms=4, lw=1.3, color=colours(k), label=name)
             axis.axhline(table.floors[target], color="gray", lw=0.8, ls="--")
             axis.set(xscale="log", yscale="log", ylim=(0.6 * table.floors[target], 2))
-            axis.set_title(process if row is axes[0] else "", fontsize=11)
+            axis.set_xticks(TICKS, [str(n) for n in TICKS])
+            axis.minorticks_off()
+            axis.set_title(process, fontsize=10)
             axis.grid(alpha=0.25)
         row[0].set_ylabel(target, fontsize=9)
     for axis in axes[-1]:

@@ -17,7 +17,6 @@ from scoresde.train import averaged_score
 from scoresde.train.checkpoint import Checkpoints
 from scoresde.train.step import init_state
 
-
 # What may be overridden: the rest belongs to what was trained.
 _OPEN = ("sampling.", "likelihood.", "evaluate.", "data.source", "data.data_dir")
 

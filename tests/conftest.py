@@ -29,3 +29,10 @@ def x64():
     """float64 for one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_of_a_module():
+    """Compiled programs go with the module that made them: some thousands exhaust the memory mappings of a process."""
+    yield
+    jax.clear_caches()

@@ -6,7 +6,6 @@ An entry carries the fact that the suite needs and that the object cannot tell i
 import diffrax as dfx
 
 from scoresde.sample import (
-    Adaptive,
     DDIM,
     DEIS,
     IPNDM,
@@ -72,11 +71,16 @@ SAMPLERS = {
     "Euler-Maruyama": ReverseSDE(dfx.Euler(), FixedGrid(200, uniform_log_snr)),
     "ShARK": ReverseSDE(dfx.ShARK(), FixedGrid(64, uniform_log_snr)),
     "probability flow": ProbabilityFlow(),
-    "adaptive ShARK": ReverseSDE(dfx.ShARK(), Adaptive(1e-2)),
     "gotta go fast": GottaGoFast(0.01, 0.005),
     "predictor-corrector": PredictorCorrector(300, uniform_log_snr, Ancestral(), Langevin(0.05)),
     "UniPC": UniPC(20),
 }
+
+# A sampler of the tables below that differs from another one in a number alone; left to `pytest -m slow`.
+TWINS = (
+    "UniPC-1", "UniPC-2 bh1", "DEIS-2 log rho", "DEIS-4 log rho", "DDIM, eta 0.5", "SDE-DPM++ 1", "SDE-DPM++ 3M", "SA-Solver-1",
+    "Euler EDM, churn", "ancestral, transition",
+)  # fmt: skip
 
 # Samplers of the probability flow on n steps: order of convergence, calls of the score a step.
 FLOWS = {

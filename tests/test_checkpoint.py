@@ -8,7 +8,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from commands import MIXTURE, call, losses, metrics, mixture_run, named, run, same_bits, saved_steps, start, stored, wait_until
+from commands import (
+    MIXTURE,
+    call,
+    losses,
+    metrics,
+    mixture_run,
+    named,
+    run,
+    same_bits,
+    saved_steps,
+    start,
+    stored,
+    wait_until,
+)
 from commands import finish as finish_process
 
 from scoresde.errors import CheckpointError

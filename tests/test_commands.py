@@ -11,8 +11,8 @@ from commands import DIGITS, MIXTURE, call, digits_run, finish, mixture_run, sta
 from PIL import Image
 
 from scoresde.config import override
-from scoresde.errors import ConfigError
 from scoresde.draws import draw, draw_to, sampler_of
+from scoresde.errors import ConfigError
 from scoresde.sample.store import SampleStore, parse_seeds
 from scoresde.train.run import lock
 from scoresde.train.step import with_params

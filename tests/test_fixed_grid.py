@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from any_process import each_process
-from inventory import FLOWS, LANGEVIN, NOISY, SDES
+from inventory import FLOWS, LANGEVIN, NOISY, SDES, TWINS
 from oracles import LEVEL, energy_p_value, mixture
 from test_sample import watch_calls
 
@@ -29,6 +29,7 @@ from scoresde.sample import (
     LangevinDynamics,
     PredictorCorrector,
     ProbabilityFlow,
+    ReverseSDE,
     SASolver,
     SDEDPMSolverPP,
     Times,
@@ -51,6 +52,10 @@ from scoresde.sde.base import at_least, check_parameters
 # One program serves all processes: compiling is most of the time here.
 PROCESSES = each_process(SDES)
 ALL = {**{k: (v[0], v[2]) for k, v in {**FLOWS, **NOISY}.items()}, **LANGEVIN}
+
+
+def with_slow_twins(names) -> list:
+    return [pytest.param(name, marks=pytest.mark.slow if name in TWINS else ()) for name in names]
 
 
 @eqx.filter_jit
@@ -78,7 +83,7 @@ def smooth():
     return found
 
 
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("name", with_slow_twins(FLOWS))
 def test_order_of_the_flow(name, smooth, x64):
     """On every process, from the same x_T, against a solve at tolerance 1e-13."""
     build, order, _ = FLOWS[name]
@@ -113,7 +118,7 @@ def law_error(sampler, sde, calls: int) -> float:
     return float(jnp.sum(x**2)) / end - 1
 
 
-@pytest.mark.parametrize("name", NOISY)
+@pytest.mark.parametrize("name", with_slow_twins(NOISY))
 def test_order_of_the_variance(name, x64, monkeypatch):
     basis_noise(monkeypatch)
     build, order, calls = NOISY[name]
@@ -144,13 +149,14 @@ def test_correctors_keep_the_law(x64, monkeypatch):
     assert abs(mended) < 0.25 * abs(plain)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", with_slow_twins(ALL))
 def test_nfe_is_the_number_of_calls(name):
     build, calls = ALL[name]
     drawn, counted = watch_calls(build(7, uniform_log_snr), VP())
     assert drawn.ok and drawn.nfe == counted == 7 * calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_fewer_steps_than_the_order(name):
     build, calls = ALL[name]
@@ -175,6 +181,19 @@ def test_samples_follow_the_density(sampler):
 @eqx.filter_jit
 def exact_draws(score, t, keys):
     return jax.vmap(lambda key: score.sample(t, key=key))(keys)
+
+
+def test_the_adaptive_sde_solver_follows_the_density():
+    """A step that is rejected goes on along its Brownian path. Other batches round otherwise and may accept other steps, so
+    that an image is the same to the tolerance only."""
+    sampler, keys = ReverseSDE(dfx.ShARK(), Adaptive(1e-2)), jax.random.split(jax.random.key(0), (2, 500))
+    sde = VP()
+    score = mixture(sde)
+    drawn = draw(sampler, sde, score, (5,), keys=keys[0])
+    assert drawn.ok.all() and len(np.unique(drawn.nfe)) > 10
+    assert energy_p_value(drawn.x, exact_draws(score, jnp.float32(sde.t_min), keys[1])) > LEVEL
+    alone = draw(sampler, sde, score, (5,), keys=keys[0][:1])
+    np.testing.assert_allclose(alone.x[0], drawn.x[0], atol=5e-2)
 
 
 # Relations between families

@@ -13,7 +13,6 @@ from scoresde.latents import decode_to, encode_to, interpolate_to
 from scoresde.sample.store import parse_seeds
 from scoresde.trained import Trained, load_trained
 
-
 _MOST = 10**9
 _TASKS = ("generate", "encode", "decode", "interpolate")
 

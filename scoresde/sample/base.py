@@ -15,7 +15,6 @@ from scoresde.score.base import AbstractScore, tweedie
 from scoresde.sde import AbstractSDE
 from scoresde.types import Key, Keys, State
 
-
 # The name of the axis of examples: what needs the whole batch asks for it by this name.
 BATCH = "batch"
 

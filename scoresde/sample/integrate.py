@@ -96,7 +96,8 @@ class FixedGrid(AbstractStepping):
 class Adaptive(AbstractStepping):
     """Keep the error of each step below tolerance (1 + |x|), root mean square over the example.
 
-    The solver must estimate its error: ODE solvers of order 2 and up; ShARK, SRA1, SlowRK.
+    The solver must estimate its error: ODE solvers of order 2 and up; ShARK, SRA1, SlowRK. With noise, rounding may decide
+    whether a step is accepted, so an image of another batch size is the same to the tolerance only.
     """
 
     tolerance: float = 1e-5

@@ -14,7 +14,6 @@ import numpy as np
 
 from scoresde.errors import ConfigError
 
-
 _MOST_SEEDS = 10**8  # in one range; a slip of the finger should not fill the memory
 
 

@@ -10,8 +10,8 @@ import jax
 from scoresde.build import build_dataset, build_objective, build_optimizer, build_prepare, build_score
 from scoresde.config import differences, from_json, load_config, to_json
 from scoresde.door import Parser, add_distributed, connect, run
-from scoresde.errors import CheckpointError, ConfigError, DataError
 from scoresde.draws import draw_picture
+from scoresde.errors import CheckpointError, ConfigError, DataError
 from scoresde.likelihoods import evaluate
 from scoresde.train import Cadence, Run, averaged_score, fit
 from scoresde.train.loop import check_batch
