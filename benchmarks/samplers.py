@@ -36,6 +36,8 @@ PARTIAL = FOLDER / "samplers.partial.json"  # of an interrupted run, which the s
 NFES = (10, 20, 5, 8, 15, 50, 6, 12, 35, 100, 1000)
 # One program serves them all: compiling is most of the time.
 PROCESSES = each_process({"VP": VP(), "SubVP": SubVP(), "VE": VE(), "Cosine": Cosine(), "Karras": Karras()})
+# A thousand calls are for fewer samples: they take as long as all the others together.
+LONG, LONG_SAMPLES = 1000, 2048
 DIRECTIONS = 64
 LOG_SNR, KARRAS, UNIFORM = s.uniform_log_snr, s.karras, s.uniform
 
@@ -137,7 +139,7 @@ class Target:
         return float(np.mean(errors))
 
 
-def targets(wide: int = 4096) -> dict[str, Target]:
+def targets(plane: int = 8192, wide: int = 4096) -> dict[str, Target]:
     angle = 2 * np.pi * np.arange(8) / 8
     ring = 0.7 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     weights = np.array([4, 1, 2, 1, 3, 1, 2, 2]) / 16
@@ -145,7 +147,7 @@ def targets(wide: int = 4096) -> dict[str, Target]:
     spectrum = np.geomspace(0.5, 1e-3, 64)
     means = random.normal(size=(10, 64)) * np.sqrt(spectrum)
     return {
-        "ring in 2 dimensions": Target(ring, np.full((8, 2), 0.05**2), weights, 8192),
+        "ring in 2 dimensions": Target(ring, np.full((8, 2), 0.05**2), weights, plane),
         "mixture in 64 dimensions": Target(means, np.tile(spectrum, (10, 1)) * 0.2, random.dirichlet(5 * np.ones(10)), wide),
     }
 
@@ -225,12 +227,13 @@ def measure_orders() -> dict:
 
 def measure_errors(where: dict[str, Target], names: list[str], kept: dict, save) -> dict:
     """Error per target, sampler, process and NFE. `kept` holds what an interrupted run has measured; it is extended."""
+    few = targets(LONG_SAMPLES, LONG_SAMPLES)
     for nfe in NFES:
         for name in names:
             build, grid, *_ = SAMPLERS[name]
             if (sampler := build(nfe, grid)) is None:
                 continue
-            for target_name, target in where.items():
+            for target_name, target in (few if nfe == LONG else where).items():
                 for process, sde in PROCESSES.items():
                     row = f"{target_name} | {name} | {process} | {nfe}"
                     if row not in kept:
@@ -283,6 +286,10 @@ def main():
             "theory": lambda: {name: entry[3] for name, entry in SAMPLERS.items()},
             "deterministic": lambda: {name: entry[2] for name, entry in SAMPLERS.items()},
             "floors": lambda: {name: target.floor() for name, target in where.items()},
+            "long": lambda: {
+                "nfe": LONG, "samples": LONG_SAMPLES,
+                "floors": {name: target.floor() for name, target in targets(LONG_SAMPLES, LONG_SAMPLES).items()},
+            },
             "orders": measure_orders,
             "grids": lambda: measure_grids(wide),
             "adaptive": lambda: measure_adaptive(targets(wide=1024)["mixture in 64 dimensions"]),

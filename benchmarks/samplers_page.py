@@ -81,6 +81,8 @@ def head(figures) -> list[str]:
         "stands here is discretization alone; a trained score adds its own error, which noise on the way forgets.",
         "",
         f"Samples: {counts}. Floor, the distance of as many exact draws: {floors}. Below twice the floor differences mean nothing.",
+        f"The column of {figures['long']['nfe']} calls has {figures['long']['samples']:,} samples, with floors "
+        + " and ".join(f"{floor:.4f}" for floor in figures["long"]["floors"].values()) + ".",
         "",
     ]
 

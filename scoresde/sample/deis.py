@@ -53,20 +53,20 @@ class DEIS(AbstractMultistep):
     def table(self, sde, levels):
         one_log_snr(sde, "DEIS", _REASON)
         here, there = levels[:-1], levels[1:]
-        # drho = -rho dl; the integral runs in l, along which rho is smooth on any grid.
-        l, weights = quadrature(here.half_log_snr, there.half_log_snr)
+        # drho = -rho dl; the integral runs in l = log(alpha / sigma), along which rho is smooth on any grid.
+        ell, weights = quadrature(here.half_log_snr, there.half_log_snr)
         variable = {
-            "t": lambda l: jax.vmap(jax.vmap(sde.time_of_log_snr))(2 * l),
-            "rho": lambda l: jnp.exp(-l),
-            "log_rho": lambda l: -l,
+            "t": lambda ell: jax.vmap(jax.vmap(sde.time_of_log_snr))(2 * ell),
+            "rho": lambda ell: jnp.exp(-ell),
+            "log_rho": lambda ell: -ell,
         }[self.variable]
         at_nodes = levels.t if self.variable == "t" else variable(levels.half_log_snr)
-        at_points = variable(l)
+        at_points = variable(ell)
 
         def integrals(rows: slice, points: int) -> list:
             last = min(rows.stop, self.steps)
             nodes = [at_nodes[rows.start - j : last - j] for j in range(points)]
-            kernel = (-weights * jnp.exp(-l))[rows]
+            kernel = (-weights * jnp.exp(-ell))[rows]
             later = [jnp.sum(kernel * part, axis=-1) for part in lagrange(nodes, at_points[rows])[1:]]
             first = _rho_step(levels)[rows] - sum(later)
             return [there.alpha[rows] * part for part in (first, *later)]

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from scoresde.sample.grid import uniform_log_snr
-from scoresde.sample.levels import Levels, exponential_weights, history_nodes
+from scoresde.sample.levels import exponential_weights, history_nodes
 from scoresde.sample.multistep import AbstractMultistep, Row, Table, growing
 from scoresde.sde.base import at_least, check_parameters
 
