@@ -1,17 +1,22 @@
 """Names in a configuration become objects here, and nowhere else."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from scoresde import data, likelihood, nets, sample, score, sde, train
+from scoresde.processes import build_sde, data_covariance, started
 
 # Of the learning rate, from `optim.decay_steps` on: a run that is prolonged goes on learning.
 _LAST_RATE = 0.01
+# Records that a prior of degraded data draws from.
+STARTS = 4096
 
 
 def flatten(config: ConfigDict | dict) -> dict:
@@ -26,22 +31,10 @@ def flatten(config: ConfigDict | dict) -> dict:
 
 
 def image_shape(config: ConfigDict) -> tuple[int, ...]:
-    """[H, W, C], or [D] for vectors."""
+    """[H, W, C] of an image or field, [points, C] of a curve, [D] of a vector."""
     size = config.data.image_size
-    height, width = size if isinstance(size, tuple) else (size, size)
-    return (height, width, config.data.channels) if height else (config.data.channels,)
-
-
-def build_sde(config: ConfigDict) -> sde.AbstractSDE:
-    c = config.sde
-    processes = {
-        "vp": lambda: sde.VP(c.beta_min, c.beta_max, t_min=c.t_min),
-        "subvp": lambda: sde.SubVP(c.beta_min, c.beta_max, t_min=c.t_min),
-        "ve": lambda: sde.VE(c.sigma_min, c.sigma_max, t_min=c.t_min),
-        "cosine": lambda: sde.Cosine(c.log_snr_min, c.log_snr_max, t_min=c.t_min),
-        "karras": lambda: sde.Karras(c.sigma_min, c.sigma_max),
-    }
-    return processes[c.name]()
+    grid = size if isinstance(size, tuple) else (size, size) if size else ()
+    return (*grid, config.data.channels)
 
 
 def build_dataset(config: ConfigDict) -> data.Dataset:
@@ -54,6 +47,15 @@ def build_dataset(config: ConfigDict) -> data.Dataset:
         keys=tuple(c.arrays),
         data_dir=c.data_dir or None,
     )
+
+
+def build_preconditioning(config: ConfigDict) -> score.AbstractPreconditioning:
+    preconditionings = {
+        "edm": lambda: score.EDMPreconditioning(config.model.sigma_data, data_covariance(config)),
+        "eps": score.EpsPreconditioning,
+        "score": score.ScorePreconditioning,
+    }
+    return preconditionings[config.model.preconditioning]()
 
 
 def build_score(config: ConfigDict) -> score.NetworkScore:
@@ -78,18 +80,22 @@ def build_score(config: ConfigDict) -> score.NetworkScore:
             skip_rescale=c.skip_rescale,
             **common,
         ),
+        "fno": functools.partial(nets.FNO, shape, width=c.width, depth=c.depth, modes=c.modes, boundary=c.boundary, **common),
+        "ufno": functools.partial(nets.UFNO, shape, width=c.width, depth=c.depth, modes=c.modes, boundary=c.boundary, **common),
         "mlp": functools.partial(nets.MLP, shape, width=c.width, depth=c.depth, **common),
-    }
-    preconditionings = {
-        "edm": lambda: score.EDMPreconditioning(c.sigma_data),
-        "eps": score.EpsPreconditioning,
-        "score": score.ScorePreconditioning,
     }
     build = networks[c.name]
     network = nets.Network.init(lambda rngs: build(rngs=rngs), key=jax.random.key(config.seed))
     # -1 is the null class; training puts each example's label in its place.
     label = jnp.asarray(-1) if c.num_classes else None
-    return score.NetworkScore(build_sde(config), network, preconditionings[c.preconditioning](), label)
+    return score.NetworkScore(build_sde(config, shape[:-1]), network, build_preconditioning(config), label)
+
+
+def with_starts(model: score.NetworkScore, config: ConfigDict, dataset: data.Dataset) -> score.NetworkScore:
+    """The score of a process whose prior is degraded data, given the first training records; any other score as it is."""
+    records = np.arange(min(STARTS, len(dataset.train)))
+    process = started(model.sde, config, lambda: dataset.encode(dataset.train.rows(records)[0]))
+    return dataclasses.replace(model, sde=process)
 
 
 def build_objective(config: ConfigDict) -> train.Objective:
@@ -97,7 +103,8 @@ def build_objective(config: ConfigDict) -> train.Objective:
     weightings = {
         "sigma2": train.SigmaSquared,
         "likelihood": train.Likelihood,
-        "edm": lambda: train.EDMWeighting(config.model.sigma_data),
+        "edm": lambda: train.EDMWeighting(score.DataSpectrum(config.model.sigma_data, data_covariance(config))),
+        "noise_field": train.NoiseField,
     }
     laws = {
         "uniform": train.Uniform,
@@ -133,7 +140,8 @@ def _is_weight(params):
 
 
 def build_prepare(config: ConfigDict, dataset: data.Dataset) -> Callable:
-    """(value, key=key) -> x0: one record in model coordinates, with the augmentation of training."""
+    """(value, key=key) -> x0: one record in the coordinates of the process, with the augmentation of training."""
+    basis = build_sde(config, image_shape(config)[:-1]).basis
 
     def prepare(value, *, key):
         level_key, flip_key = jax.random.split(key)
@@ -141,7 +149,7 @@ def build_prepare(config: ConfigDict, dataset: data.Dataset) -> Callable:
         x0 = dataset.encode(value, u)
         if config.data.random_flip:
             x0 = jnp.where(jax.random.bernoulli(flip_key), jnp.flip(x0, axis=1), x0)
-        return x0
+        return basis.to_modes(x0)
 
     return prepare
 

@@ -37,21 +37,34 @@ def default() -> ConfigDict:
 
 def _sde() -> ConfigDict:
     c = ConfigDict()
-    c.name = "vp"  # vp, subvp, ve, cosine, karras
+    c.name = "vp"  # vp, subvp, ve, cosine, karras; in function space coloured_vp, coloured_ve, coloured_cosine, heat, blur,
+    # inverse_heat, pixelate, fade
     c.beta_min = 0.1  # vp, subvp
     c.beta_max = 20.0
     c.sigma_min = 0.01  # ve, karras
     c.sigma_max = 50.0
-    c.log_snr_min = -15.0  # cosine
+    c.log_snr_min = -15.0  # cosine, blur
     c.log_snr_max = 15.0
     c.t_min = 1e-5  # all but karras, whose t is sigma
+    c.basis = "dct"  # function space: dct, fourier (periodic), haar, kernel (curves)
+    c.length = 1.0  # of the domain along each axis; 0: the points of the grid, so that blur is in pixels
+    c.index = 1.5  # noise of coloured_*: variance of mode k ~ (screening + lambda_k)^-index; of heat: one power more
+    c.screening = 9.0
+    c.variance = 1.0  # of that noise at a point of the grid
+    c.kernel = "exponential"  # basis kernel: rbf, exponential, matern12, matern32, matern52
+    c.length_scale = 0.2
+    c.jitter = 1e-6
+    c.blur_min = 0.5  # inverse_heat
+    c.blur_max = 20.0  # inverse_heat, blur
+    c.min_scale = 1e-3  # blur: what is left of the highest mode
+    c.noise = 0.01  # inverse_heat, pixelate, fade
     return c
 
 
 def _data() -> ConfigDict:
     c = ConfigDict()
     c.source = "digits"  # digits, npz:PATH, tfds:NAME, gaussian_mixture, two_moons, checkerboard
-    c.image_size = 32  # height and width, or (height, width); 0: vectors of `channels` components
+    c.image_size = 32  # height and width, or (height, width); (points,) of curves; 0: vectors of `channels` components
     c.channels = 3
     c.levels = 256  # grey levels; 0: continuous values
     c.centered = True  # model range [-1, 1]; False: [0, 1]
@@ -64,9 +77,11 @@ def _data() -> ConfigDict:
 
 def _model() -> ConfigDict:
     c = ConfigDict()
-    c.name = "unet"  # unet (images), mlp (anything)
+    c.name = "unet"  # unet (images), fno and ufno (curves and fields on any grid), mlp (anything)
     c.preconditioning = "edm"  # edm, eps, score
     c.sigma_data = 0.5  # edm: standard deviation of the data in model range
+    c.data_index = 0.0  # edm, function space: variance of mode k of the data ~ (data_screening + lambda_k)^-data_index
+    c.data_screening = 1.0
     c.embedding = "positional"  # positional, fourier
     c.fourier_scale = 16.0
     c.dropout = 0.1
@@ -78,8 +93,10 @@ def _model() -> ConfigDict:
     c.blocks = 4
     c.attention = (16,)  # heights at which there is attention
     c.skip_rescale = True
-    c.width = 128  # mlp
+    c.width = 128  # mlp, fno, ufno
     c.depth = 3
+    c.modes = 16  # fno, ufno: Fourier modes kept along each axis
+    c.boundary = "even"  # fno, ufno: even, periodic
     return c
 
 
@@ -88,7 +105,7 @@ def _training() -> ConfigDict:
     c.steps = 1_300_000
     c.batch_size = 128  # over all devices
     c.accumulation = 1  # micro-batches a step
-    c.weighting = "sigma2"  # sigma2, likelihood, edm
+    c.weighting = "sigma2"  # sigma2, noise_field, likelihood, edm
     c.time_law = "low_discrepancy"  # uniform, low_discrepancy, log_snr, log_normal
     c.log_normal_mean = -1.2  # log_normal
     c.log_normal_std = 1.2

@@ -1,18 +1,22 @@
 """Samples of a trained score, as the commands draw them: seeds -> samples, in batches of one shape over the devices."""
 
+import dataclasses
 import functools
 import pathlib
 import zlib
 
+import equinox as eqx
 import jax
 import numpy as np
+from jaxtyping import Array, Float
 
 from scoresde.data.picture import save_picture
 from scoresde.devices import batch_for_devices, local_copy, padded, spread
 from scoresde.progress import Progress
-from scoresde.sample import AbstractSampler, denoised_draw
+from scoresde.sample import AbstractSampler, Draw, denoised_draw
 from scoresde.sample.store import SampleStore
 from scoresde.samplers import build_sampler
+from scoresde.sde import AbstractSDE
 from scoresde.trained import Trained
 
 # Root of the keys: samples depend on their seeds alone, not on the seed of training.
@@ -31,7 +35,7 @@ def _coupled(config) -> bool:
 
 def sampler_of(trained: Trained) -> AbstractSampler:
     """The sampler of its configuration."""
-    return build_sampler(trained.config, trained.score, trained.dataset.shape)
+    return build_sampler(trained.config, trained.score, trained.shape)
 
 
 def draw(trained: Trained, sampler: AbstractSampler, seeds: np.ndarray, size: int):
@@ -39,8 +43,22 @@ def draw(trained: Trained, sampler: AbstractSampler, seeds: np.ndarray, size: in
     root = jax.random.key(_ROOT)
     keys = jax.vmap(lambda seed: jax.random.fold_in(root, seed))(spread(padded(seeds, size)))
     score = trained.score
-    drawn = denoised_draw(sampler, score.sde, score, trained.dataset.shape, keys=keys)
+    drawn = fields(score.sde, denoised_draw(sampler, score.sde, score, trained.shape, keys=keys))
     return jax.tree.map(lambda part: np.asarray(part)[: len(seeds)], drawn)
+
+
+@eqx.filter_jit
+def fields(sde: AbstractSDE, drawn: Draw) -> Draw:
+    """What was drawn, from the coordinates of the process to fields."""
+    leading = drawn.ok.shape
+    flat = drawn.x.reshape(-1, *drawn.x.shape[len(leading) :])
+    return dataclasses.replace(drawn, x=jax.vmap(sde.basis.from_modes)(flat).reshape(drawn.x.shape))
+
+
+@eqx.filter_jit
+def to_modes(sde: AbstractSDE, x: Float[Array, "N *x"]) -> Float[Array, "N *x"]:
+    """Fields in the coordinates of the process."""
+    return jax.vmap(sde.basis.to_modes)(x)
 
 
 def draw_picture(trained: Trained, path: pathlib.Path) -> None:
@@ -64,9 +82,10 @@ def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]
         "ema": trained.ema,
         "parameters": functools.reduce(lambda crc, a: zlib.crc32(a.tobytes(), crc), _leaves(trained.score), 0),
         "label": label,
+        "shape": list(trained.shape),
     }
     dtype = np.asarray(dataset.decode(np.zeros(1, np.float32))).dtype
-    store = SampleStore(out, identity, num=len(seeds), shape=dataset.shape, dtype=dtype)
+    store = SampleStore(out, identity, num=len(seeds), shape=trained.shape, dtype=dtype)
     progress = Progress(store.done, len(seeds), items=1, unit="sample")
     if store.done:
         progress.say(f"continuing after {store.done} samples")

@@ -1,6 +1,6 @@
 """The tasks of the probability flow, as the command runs them: records -> latents -> images, and what lies between two.
 
-    OUT/latents.npz     latents [N, *shape] (x at t_max), index [N], ok [N]          encode
+    OUT/latents.npz     latents [N, *shape] (x at t_max, in the coordinates of the process), index [N], ok [N]     encode
     OUT/samples.npz     samples [N, *shape], ok [N]                                  decode
     OUT/samples.npz     samples [pairs, points, *shape], weights [points], ok        interpolate
 """
@@ -16,7 +16,7 @@ import numpy as np
 
 from scoresde.data.picture import save_picture
 from scoresde.devices import batch_for_devices, local_copy, padded, spread
-from scoresde.draws import sampler_of
+from scoresde.draws import fields, sampler_of, to_modes
 from scoresde.errors import ConfigError, DataError
 from scoresde.progress import Progress
 from scoresde.sample import Draw, decode, encode, interpolate
@@ -30,10 +30,10 @@ def encode_to(trained: Trained, *, source: str | None, split: str, num: int, out
     records = _records(trained, source, split, num)
     out.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
     score, sampler = local_copy(trained.score), sampler_of(trained)
-    drawn = _in_batches(trained, lambda x: encode(score.sde, score, x, sampler=sampler), _model_values(trained, records))
+    drawn = _in_batches(trained, lambda x: encode(score.sde, score, x, sampler=sampler), _states(trained, records))
     path = _write(out / "latents.npz", latents=drawn.x, index=np.arange(len(records)), ok=drawn.ok)
     good = drawn.x[drawn.ok]
-    ratio = float(good.std() / trained.score.sde.sigma(trained.score.sde.t_max)) if len(good) else None
+    ratio = float((good / trained.score.sde.sigma(trained.score.sde.t_max)).std()) if len(good) else None
     spread_told = "" if ratio is None else f"; spread of the latents {ratio:.3f} of the prior's"
     print(f"{len(records)} records encoded: {_told(drawn)}{spread_told}\nwrote {path}")
     return drawn.ok
@@ -48,7 +48,7 @@ def decode_to(trained: Trained, *, source: str | None, out: pathlib.Path) -> np.
         raise DataError(f"{source}: expected finite floating-point latents, got {latents.dtype}; encode again")
     out.mkdir(parents=True, exist_ok=True)
     score, sampler = local_copy(trained.score), sampler_of(trained)
-    drawn = _in_batches(trained, lambda x: decode(score.sde, score, x, sampler=sampler), latents.astype(np.float32))
+    drawn = _in_batches(trained, lambda x: fields(score.sde, decode(score.sde, score, x, sampler=sampler)), latents.astype(np.float32))
     samples = _data_values(trained, drawn)
     path = _write(out / "samples.npz", samples=samples, ok=drawn.ok)
     pictured = save_picture(trained.dataset, drawn.x[:_PICTURE], out / "grid.png")
@@ -68,11 +68,13 @@ def interpolate_to(
     out.mkdir(parents=True, exist_ok=True)
     weights = jnp.linspace(0.0, 1.0, points)
     score, sampler = local_copy(trained.score), sampler_of(trained)
-    values = _model_values(trained, records)
+    values = _states(trained, records)
     pairs = values.reshape(len(values) // 2, 2, *values.shape[1:])
-    drawn = _in_batches(
-        trained, lambda p: interpolate(score.sde, score, p[:, 0], p[:, 1], weights, sampler=sampler), pairs, each=points
-    )
+
+    def between(p):
+        return fields(score.sde, interpolate(score.sde, score, p[:, 0], p[:, 1], weights, sampler=sampler))
+
+    drawn = _in_batches(trained, between, pairs, each=points)
     path = _write(out / "samples.npz", samples=_data_values(trained, drawn), weights=np.asarray(weights), ok=drawn.ok)
     shown = drawn.x[: max(1, _PICTURE // points)].reshape(-1, *trained.dataset.shape)
     pictured = save_picture(trained.dataset, shown, out / "grid.png", columns=points)
@@ -106,8 +108,10 @@ def _read(source: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _model_values(trained: Trained, records: np.ndarray) -> np.ndarray:
-    return np.asarray(trained.dataset.encode(records, 0.5), np.float32)
+def _states(trained: Trained, records: np.ndarray) -> np.ndarray:
+    """In the coordinates of the process."""
+    fields = np.asarray(trained.dataset.encode(records, 0.5), np.float32)
+    return np.asarray(to_modes(trained.score.sde, fields))
 
 
 def _data_values(trained: Trained, drawn: Draw) -> np.ndarray:

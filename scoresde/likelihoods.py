@@ -21,6 +21,7 @@ from scoresde.build import build_chain, build_trace
 from scoresde.config import to_json
 from scoresde.data import Dataset
 from scoresde.devices import batch_for_devices, local_copy, padded, spread
+from scoresde.draws import to_modes
 from scoresde.errors import DataError, NumericError
 from scoresde.likelihood.bounds import elbo_of_keys
 from scoresde.likelihood.chain import vlb_of_keys
@@ -66,7 +67,10 @@ def data_likelihood(trained: Trained, *, split: str, num: int, nats: bool, folde
             root = jax.random.fold_in(jax.random.key(_ROOT), k)
             keys = jax.vmap(lambda i, root=root: jax.random.fold_in(root, i))(spread(padded(index, len(values))))
             x, log_q, keys = points(spread(values), keys)
-            for name, part in (solve(score, x, keys) | {"log_q": log_q}).items():
+            found = solve(score, x, keys) | {"log_q": log_q}
+            # Densities of coefficients become densities of the field at its points.
+            found["log_prob"] = found["log_prob"] + score.sde.basis.pixel_logdet(dataset.shape)
+            for name, part in found.items():
                 rows[name][index, k] = np.asarray(part)[: len(index)]
             done += len(index)
             progress.show(done, f"NFE {rows['nfe'][index, k].mean():.1f}")
@@ -93,15 +97,17 @@ def parameters_crc32(trained: Trained) -> str:
 
 
 def _points(trained: Trained, folder: pathlib.Path, crc: str):
-    """(values, keys) -> (x, log q, keys left): what the method is taken at, for integers after their dequantization."""
+    """(values, keys) -> (x, log q, keys left): what the method is taken at, for integers after their dequantization, in the
+    coordinates of the process."""
     dataset, sde = trained.dataset, trained.score.sde
     if not dataset.levels or trained.config.likelihood.dequantization == "none":
-        return lambda values, keys: (dataset.encode(values), jnp.zeros(len(values)), _halves(keys)[1])
+        return lambda values, keys: (to_modes(sde, dataset.encode(values)), jnp.zeros(len(values)), _halves(keys)[1])
     dequantization, bins = _dequantization(trained, folder, crc), bins_of(dataset)
 
     def points(values, keys):
         first, second = _halves(keys)
-        return *likelihood.dequantized(sde, values, dequantization, bins, keys=first), second
+        x, log_q = likelihood.dequantized(sde, values, dequantization, bins, keys=first)
+        return to_modes(sde, x), log_q, second
 
     return points
 
@@ -227,6 +233,7 @@ def _summary(trained: Trained, split: str, rows: dict, crc: str) -> DataLikeliho
         "vlb_variance": options.vlb_variance if options.method == "vlb" else None,
         "dequantization": options.dequantization if integers else None,
         "dequantizations": rows["ok"].shape[1], "log_jacobian": dataset.log_jacobian(), "dimensions": dimensions,
+        "pixel_logdet": trained.score.sde.basis.pixel_logdet(dataset.shape),
         "step": trained.step, "ema": trained.ema, "data": dataset.fingerprint, "parameters_crc32": crc,
         "keys": f"fold_in(fold_in(key({_ROOT}), dequantization), index)", "indices": f"0 to {len(good) - 1}",
         "config": to_json(trained.config), "versions": versions(), "command": " ".join(sys.argv),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from scoresde.build import build_dataset, build_optimizer, build_score
+from scoresde.build import build_dataset, build_optimizer, build_score, with_starts
 from scoresde.config import differences, from_json, override, to_json
 from scoresde.data import Dataset
 from scoresde.errors import CheckpointError, ConfigError
@@ -17,6 +17,8 @@ from scoresde.train import averaged_score
 from scoresde.train.checkpoint import Checkpoints
 from scoresde.train.step import init_state
 
+# Networks that are the same function on every grid.
+RESOLUTION_FREE = ("fno", "ufno")
 # What may be overridden: the rest belongs to what was trained.
 _OPEN = ("sampling.", "likelihood.", "evaluate.", "data.source", "data.data_dir")
 
@@ -27,6 +29,21 @@ class Trained(NamedTuple):
     score: NetworkScore  # with averaged parameters
     step: int
     ema: str
+    shape: tuple[int, ...]  # of what is drawn, a record of the data set but for `at`
+
+    def at(self, grid: tuple[int, ...]) -> "Trained":
+        """The same run, to draw on another grid.
+
+        Raises:
+          ConfigError: the process or the network has one grid.
+        """
+        if self.config.model.name not in RESOLUTION_FREE:
+            raise ConfigError(
+                f"--grid: model.name = '{self.config.model.name}' has the grid it was trained on; only {' and '.join(RESOLUTION_FREE)} take another"
+            )
+        if len(grid) != len(self.shape) - 1 or min(grid) < 1:
+            raise ConfigError(f"--grid: expected {len(self.shape) - 1} sizes above 0, such as {self.shape[:-1]}, got {grid}")
+        return self._replace(score=self.score.at(grid), shape=(*grid, self.shape[-1]))
 
 
 def load_trained(
@@ -71,7 +88,8 @@ def load_trained(
     if meta["data"]["fingerprint"] != dataset.fingerprint:
         print(f"note: data are {dataset.fingerprint}, the run was trained on {meta['data']['fingerprint']}", file=sys.stderr)
     chosen = ema if ema is not None else decays[0]
-    return Trained(config, dataset, averaged_score(score, state, chosen), meta["step"], str(chosen))
+    averaged = with_starts(averaged_score(score, state, chosen), config, dataset)
+    return Trained(config, dataset, averaged, meta["step"], str(chosen), dataset.shape)
 
 
 def _accept(meta: dict, written: dict, path: pathlib.Path) -> None:

@@ -6,18 +6,22 @@ import math
 from ml_collections import ConfigDict
 
 from scoresde import sample, samplers
-from scoresde.build import build_sde, build_trace, flatten, image_shape
+from scoresde.build import build_preconditioning, build_trace, flatten, image_shape
 from scoresde.errors import ConfigError
 from scoresde.nets import check_image_size
+from scoresde.processes import BASES, KERNELS, PROCESSES, build_sde
 
 _CHOICES = {
-    "sde.name": ("vp", "subvp", "ve", "cosine", "karras"),
-    "model.name": ("unet", "mlp"),
+    "sde.name": tuple(PROCESSES),
+    "sde.basis": BASES,
+    "sde.kernel": tuple(KERNELS),
+    "model.name": ("unet", "fno", "ufno", "mlp"),
+    "model.boundary": ("even", "periodic"),
     "model.preconditioning": ("edm", "eps", "score"),
     "model.embedding": ("positional", "fourier"),
     "model.dtype": ("float32", "bfloat16"),
     "model.param_dtype": ("float32", "bfloat16"),
-    "training.weighting": ("sigma2", "likelihood", "edm"),
+    "training.weighting": ("sigma2", "noise_field", "likelihood", "edm"),
     "training.time_law": ("uniform", "low_discrepancy", "log_snr", "log_normal"),
     "optim.optimizer": ("adam", "adamw"),
     "sampling.sampler": tuple(samplers.SAMPLERS),
@@ -39,7 +43,7 @@ _CHOICES = {
 _AT_LEAST = {
     "seed": 0, "data.image_size": 0, "data.channels": 1, "data.levels": 0,
     "model.dropout": 0, "model.num_classes": 0, "model.channels": 1, "model.multipliers": 1, "model.blocks": 1,
-    "model.attention": 1, "model.width": 2, "model.depth": 1,
+    "model.attention": 1, "model.width": 2, "model.depth": 1, "model.modes": 1, "sde.length": 0, "sde.jitter": 0, "model.data_index": 0,
     "training.steps": 1, "training.batch_size": 1, "training.accumulation": 1, "training.ema": 0,
     "training.log_every": 1, "training.checkpoint_every": 1, "training.sample_every": 1,
     "optim.beta1": 0, "optim.beta2": 0, "optim.weight_decay": 0, "optim.warmup": 0, "optim.decay_steps": 0, "optim.grad_clip": 0,
@@ -51,7 +55,7 @@ _AT_LEAST = {
     "evaluate.num": -1,
 }  # fmt: skip
 _POSITIVE = (
-    "model.sigma_data", "model.fourier_scale", "optim.learning_rate", "optim.eps", "training.log_normal_std",
+    "sde.variance", "sde.length_scale", "sde.noise", "model.sigma_data", "model.data_screening", "model.fourier_scale", "optim.learning_rate", "optim.eps", "training.log_normal_std",
     "sampling.tolerance", "sampling.sde_tolerance", "sampling.absolute_tolerance", "sampling.snr", "sampling.step_size",
     "sampling.s_noise", "likelihood.tolerance", "likelihood.variational_rate",
 )  # fmt: skip
@@ -93,16 +97,22 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
     shape = image_shape(config)
     size, c = "data.image_size", config
     if sound(size, "model.name", "model.multipliers") and c.model.name == "unet":
-        if len(shape) == 1:
-            problems.append("model.name = 'unet': expected images, but data.image_size = 0; use model.name = 'mlp'")
+        if len(shape) != 3:
+            kind, other = ("vectors", "mlp") if len(shape) == 1 else ("curves", "fno")
+            problems.append(f"model.name = 'unet': expected images, but {size} = {c.data.image_size} says {kind}; use model.name = '{other}'")
         else:
             problems += [f"{size}: {text}" for text in check_image_size(shape[:2], len(c.model.multipliers))]
-    if c.data.random_flip and len(shape) == 1:
-        problems.append("data.random_flip = True: expected images, but data.image_size = 0")
+    if sound(size, "model.name", "model.modes") and c.model.name in ("fno", "ufno"):
+        if len(shape) == 1:
+            problems.append(f"model.name = '{c.model.name}': expected curves or fields, but {size} = 0; use model.name = 'mlp'")
+        elif c.model.modes > min(shape[:-1]):
+            problems.append(f"model.modes = {c.model.modes}: expected at most {min(shape[:-1])}, the points of the shortest axis of {size}")
+    if c.data.random_flip and len(shape) != 3:
+        problems.append(f"data.random_flip = True: expected images, but {size} = {c.data.image_size}")
     if c.seed >= 2**32:
         problems.append(f"seed = {c.seed}: expected less than 2^32")
     if isinstance(c.data.image_size, tuple) and 0 in c.data.image_size:
-        problems.append(f"{size} = {c.data.image_size}: expected two sizes above 0, or 0 for vectors")
+        problems.append(f"{size} = {c.data.image_size}: expected sizes above 0, or 0 for vectors")
     if c.data.levels == 1:
         problems.append("data.levels = 1: expected at least 2 grey levels, or 0 for continuous values")
     if c.data.uniform_dequantization and not c.data.levels:
@@ -146,6 +156,13 @@ def _validate_sampling(config: ConfigDict) -> list[str]:
 
 def _validate_likelihood(config: ConfigDict) -> list[str]:
     method, dequantization = config.likelihood.method, config.likelihood.dequantization
+    if PROCESSES[config.sde.name].spectral and config.data.levels and dequantization in ("none", "truncated_normal"):
+        return [
+            f"likelihood.dequantization = '{dequantization}': needs pixels for the coordinates of the process, and sde.name = "
+            f"'{config.sde.name}' has modes; use uniform or variational"
+        ]
+    if PROCESSES[config.sde.name].spectral and method == "vlb":
+        return [f"likelihood.method = 'vlb': expected a process with one log-SNR, got {config.sde.name}; use flow or elbo"]
     if dequantization == "none" and method == "flow":
         return ["likelihood.dequantization = 'none': flow has no decoder of integers; use uniform, or method elbo or vlb"]
     if dequantization == "none" and config.likelihood.dequantizations > 1:
@@ -161,9 +178,13 @@ def _validate_likelihood(config: ConfigDict) -> list[str]:
 
 def _validate_sde(config: ConfigDict) -> list[str]:
     try:  # the process itself knows what it takes
-        build_sde(config)
+        process = build_sde(config, image_shape(config)[:-1])
     except ConfigError as error:
         return [f"sde: {problem}" for problem in error.problems]
+    try:
+        build_preconditioning(config).check(process)
+    except ConfigError as error:
+        return [f"model.preconditioning: {problem}" for problem in error.problems]
     return []
 
 

@@ -17,12 +17,13 @@ LADDER = [
     {"sample", "likelihood", "guide"},
     {"train", "evaluate", "data"},
     {"scoresde"},  # the public nouns
-    {"build", "samplers"},
+    {"processes", "samplers"},
+    {"build"},
     {"validation"},
     {"config"},
     {"trained"},
-    {"draws", "likelihoods"},
-    {"latents"},
+    {"draws"},
+    {"latents", "likelihoods"},
     {"door", "__main__"},
 ]
 # Where two rooms share a rung, this is all they may take from each other.
@@ -34,7 +35,7 @@ THIRD_PARTIES = {
     "flax": {"nets"},
     "optax": {"train", "build.py"},
     "orbax": {"train/checkpoint.py"},
-    "ml_collections": {"config.py", "overrides.py", "validation.py", "build.py", "samplers.py", "trained.py", "door.py", "__main__.py"},
+    "ml_collections": {"config.py", "overrides.py", "validation.py", "build.py", "processes.py", "samplers.py", "trained.py", "door.py", "__main__.py"},
     "tensorflow_datasets": {"data"},
     "tensorflow": {"data"},
     "grain": {"data"},

@@ -191,7 +191,7 @@ def test_the_best_network_gives_the_exact_score(sde, name, x64):
         alpha, sigma = sde.alpha(t), sde.sigma(t)
         x = exact.sample(t, key=jax.random.key(9))
         if name == "EDM":
-            s, d = sigma / alpha, PRECONDITIONINGS["EDM"].sigma_data
+            s, d = sigma / alpha, PRECONDITIONINGS["EDM"].spectrum.sigma_data
             denoised = (x + sigma**2 * exact(x, t)) / alpha
             best = (denoised - d**2 / (s**2 + d**2) * x / alpha) / (s * d / jnp.sqrt(s**2 + d**2))
         else:

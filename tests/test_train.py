@@ -15,7 +15,7 @@ from oracles import mixture
 from scoresde.data import load
 from scoresde.errors import ConfigError, NumericError
 from scoresde.nets import MLP, Network
-from scoresde.score import AbstractScore, EDMPreconditioning, GaussianScore, MixtureScore, NetworkScore, tweedie
+from scoresde.score import AbstractScore, DataSpectrum, EDMPreconditioning, GaussianScore, MixtureScore, NetworkScore, tweedie
 from scoresde.sde import VP, Karras
 from scoresde.train import (
     Cadence,
@@ -175,13 +175,12 @@ def test_edm_weighting_is_that_of_karras(x64):
     x0, key = jnp.array([0.3, -1.0, 0.5]), jax.random.key(2)
     for sigma in (0.002, 0.3, 5.0, 80.0):
         t = jnp.asarray(sigma)
-        weight = EDMWeighting(c)(sde, t, jnp.asarray(jnp.nan))
-        loss = denoising_score_matching(score, sde, x0, key=key, weight=weight, time=t, reduce=jnp.sum)
-        x_t, _ = sde.perturb(x0, t, key=key)
-        denoised = tweedie(sde, score, x_t, t)
-        np.testing.assert_allclose(
-            loss, (sigma**2 + c**2) / (sigma * c) ** 2 * jnp.sum((denoised - x0) ** 2), rtol=1e-8
-        )
+        x_t, z = sde.perturb(x0, t, key=key)
+        loss = jnp.sum(EDMWeighting(DataSpectrum(c)).error(score, sde, x0, x_t, z, t, jnp.asarray(jnp.nan)))
+        denoised, weight = tweedie(sde, score, x_t, t), (sigma**2 + c**2) / (sigma * c) ** 2
+        np.testing.assert_allclose(loss, weight * jnp.sum((denoised - x0) ** 2), rtol=1e-8)
+        noise = denoising_score_matching(score, sde, x0, key=key, weight=jnp.asarray(weight * sigma**2), time=t, reduce=jnp.sum)
+        np.testing.assert_allclose(loss, noise, rtol=1e-8)
 
 
 # The step

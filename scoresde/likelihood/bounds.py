@@ -1,19 +1,22 @@
 r"""Lower bounds on log p of the model that runs the reverse process: prior, reverse steps, decoder.
 
-    -log p(data) <= KL(q(x_T | x_0) || N(0, sigma(t_max)^2 I))  +  diffusion  +  E[-log p(data | x_{t_min})]
+    -log p(data) <= KL(q(x_T | x_0) || prior)  +  diffusion  +  E[-log p(data | x_{t_min})]
 
     diffusion, continuous time  = 1/2 int E|r|^2 d lambda,  r = z + sigma s(x_t, t)     (Kingma et al. 2021, eq. 15;
                                   lambda from log-SNR(t_max) to log-SNR(t_min)           Song et al. 2021b, theorem 3)
 
+With one log-SNR per mode it is 1/2 int sum_k E r_k^2 d lambda_k, and `elbo_per_mode` tells the modes apart.
+
 The last term is a decoder's, see `decode`, and decides what is bounded: log p(x_0) of continuous data at time 0 under a
 Gaussian decoder (not the density at t_min that the probability flow gives), log P(v) of integers under the other two, from
-x_0 at the centres of their bins. The process has one alpha and sigma for all coordinates.
+x_0 at the centres of their bins, which needs pixels for the coordinates of the process.
 The bound of DDPM, in discrete time, is in `chain`.
 
 Noise that the network cannot predict, |z|^2 at small t, is most of the variance of |r|^2, and its mean D is known. So
 c (|z|^2 - D) is subtracted, with c = |r|^2 / |z|^2, at most 1, of the draw before: independent of z, so the mean stays.
 """
 
+import math
 from typing import NamedTuple
 
 import equinox as eqx
@@ -24,9 +27,11 @@ from jaxtyping import Array, Float
 from scoresde.likelihood.decode import AbstractDecoder, GaussianDecoder
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
-from scoresde.sde.base import as_time, check_parameters
-from scoresde.types import Key, Keys, Scalar, State
+from scoresde.sde.base import as_time, check_parameters, derivative
+from scoresde.types import Coef, Key, Keys, Scalar, State
 
+# Of the key of the prior's term, which only a prior of data draws from.
+_PRIOR = 3
 # A draw of the decoder's term for so many of the diffusion: it has far less variance and needs a call of its own.
 _DIFFUSION_DRAWS_PER_DECODER_DRAW = 8
 
@@ -83,15 +88,10 @@ def elbo_of_keys(sde, score, x0, *, keys: Keys, samples: int, decoder: AbstractD
         def reconstruction(key):
             return reconstruction_draw(sde, score, x0, decoder, key=key)
 
-        return averaged(prior_mismatch(sde, x0), diffusion, reconstruction, x0.dtype, samples, key)
+        return averaged(sde.prior_kl(x0, key=jax.random.fold_in(key, _PRIOR)), diffusion, reconstruction, x0.dtype, samples, key)
 
     with jax.default_matmul_precision("highest"):
         return jax.vmap(one)(floating(x0), keys)
-
-
-def prior_mismatch(sde: AbstractSDE, x0: State) -> Scalar:
-    """KL(N(alpha x_0, sigma^2 I) || N(0, sigma^2 I)) = |alpha x_0 / sigma|^2 / 2 at t_max, in nats."""
-    return 0.5 * jnp.sum((jnp.exp(sde.log_snr(as_time(sde.t_max)) / 2) * x0) ** 2)
 
 
 def diffusion_draw(sde: AbstractSDE, score: AbstractScore, x0: State, u: Scalar, *, key: Key) -> Scalar:
@@ -134,20 +134,58 @@ class Draw(NamedTuple):
 
 
 def _diffusion(sde, score, x0: State, u: Scalar, key: Key) -> Draw:
-    first, last = sde.log_snr(sde.t_max), sde.log_snr(sde.t_min)
+    residual, z, weight = _weighted(sde, score, x0, u, key)
+    return Draw(0.5 * jnp.sum(weight * residual**2), control(z, weight), unpredicted(residual, z, weight))
+
+
+def _weighted(sde, score, x0: State, u: Scalar, key: Key) -> tuple[State, State, Coef]:
+    """r, z and the weight of r_k^2: the range of the reference log-SNR times d lambda_k / d lambda."""
+    first, last = sde.reference_log_snr(sde.t_max), sde.reference_log_snr(sde.t_min)
     t = sde.time_of_log_snr(first + u * (last - first)).astype(x0.dtype)
     z = jax.random.normal(key, x0.shape, x0.dtype)
     residual, _ = residual_at(sde, score, x0, t, z)
-    width = (last - first).astype(x0.dtype)
-    return Draw(0.5 * width * jnp.sum(residual**2), width * control(z), unpredicted(residual, z))
+    rate = derivative(sde.log_snr, t) / derivative(sde.reference_log_snr, t)
+    return residual, z, ((last - first) * rate).astype(x0.dtype)
 
 
-def control(z: State) -> Scalar:
-    return 0.5 * jnp.sum(z**2 - 1)
+def control(z: State, weight: Coef) -> Scalar:
+    return 0.5 * jnp.sum(weight * (z**2 - 1))
 
 
-def unpredicted(residual: State, z: State) -> Scalar:
-    return jnp.minimum(jnp.sum(residual**2) / jnp.sum(z**2), 1)
+def unpredicted(residual: State, z: State, weight: Coef) -> Scalar:
+    return jnp.minimum(jnp.sum(weight * residual**2) / jnp.sum(weight * z**2), 1)
+
+
+@eqx.filter_jit
+def elbo_per_mode(
+    sde: AbstractSDE, score: AbstractScore, x0: Float[Array, "N *x"], *, key: Key, samples: int = 128
+) -> Float[Array, "N *x"]:
+    """The terms of -`elbo` under the Gaussian decoder, in nats, for every coordinate of x_0: their sum is the bound.
+
+    Prior N(0, sigma(t_max)^2), diffusion by `samples` draws in equal strata, reconstruction by 1/8 as many. What a sum up to a
+    fixed mode leaves out is the same on every grid, whereas the whole grows with the grid.
+    """
+
+    def one(x0, key):
+        place_key, noise_key, decoder_key = jax.random.split(key, 3)
+        u = ((jnp.arange(samples) + jax.random.uniform(place_key, (samples,))) / samples).astype(x0.dtype)
+
+        def diffusion(arguments):
+            residual, _, weight = _weighted(sde, score, x0, *arguments)
+            return 0.5 * weight * residual**2
+
+        t = jnp.asarray(sde.t_min, x0.dtype)
+
+        def reconstruction(key):
+            residual, _ = residual_at(sde, score, x0, t, jax.random.normal(key, x0.shape, x0.dtype))
+            return 0.5 * (residual**2 + math.log(2 * math.pi)) + sde.log_sigma(t) - sde.log_alpha(t)
+
+        mean = jnp.mean(jax.lax.map(diffusion, (u, jax.random.split(noise_key, samples))), 0)
+        end = jnp.mean(jax.lax.map(reconstruction, jax.random.split(decoder_key, decoder_draws(samples))), 0)
+        return 0.5 * (jnp.exp(sde.log_snr(as_time(sde.t_max)) / 2) * x0) ** 2 + mean + end
+
+    with jax.default_matmul_precision("highest"):
+        return jax.vmap(one)(floating(x0), keys_of(key, len(x0)))
 
 
 def residual_at(sde, score, x0: State, t: Scalar, z: State) -> tuple[State, State]:

@@ -96,7 +96,7 @@ class Discretization(eqx.Module):
         spread = jnp.broadcast_to(jnp.expm1(-rho) + rho, x0.shape)
         value = 0.5 * jnp.sum(spread + jnp.exp(-rho) * jnp.expm1(gap) * residual**2)
         # The factor of beta: that of a learned variance depends on z, and the control would have a mean.
-        return Draw(value, jnp.exp(-rho_of_beta) * jnp.expm1(gap) * control(z), unpredicted(residual, z))
+        return Draw(value, control(z, jnp.exp(-rho_of_beta) * jnp.expm1(gap)), unpredicted(residual, z, jnp.ones((), x0.dtype)))
 
     def reconstruction_term(self, score: AbstractScore, x0: State, decoder: AbstractDecoder, *, z: State) -> Scalar:
         """L_0 = -log p(data | x_{t_1}) in nats, with noise z."""

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from scoresde.likelihood.trace import AbstractTrace, ExactTrace, Rademacher
-from scoresde.sample.integrate import MAX_STEPS, adaptive_controller, score_calls
+from scoresde.sample.integrate import MAX_STEPS, adaptive_controller, field_norm, score_calls
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
 from scoresde.sde.base import check_parameters
@@ -100,7 +100,7 @@ def _log_likelihood(sde, score, x: State, key: Key, trace: AbstractTrace, tolera
         dt0=1e-3 * (t_max - t_min),
         y0=(x, jnp.zeros(trace.count, dtype)),
         args=(sde, score, trace.directions(x, key=key)),
-        stepsize_controller=adaptive_controller(sde, tolerance, _norm),
+        stepsize_controller=adaptive_controller(sde, tolerance, lambda error: _norm(sde, error)),
         adjoint=dfx.ForwardMode(),
         max_steps=MAX_STEPS,
         throw=False,
@@ -117,7 +117,7 @@ def _log_likelihood(sde, score, x: State, key: Key, trace: AbstractTrace, tolera
     )
 
 
-def _norm(error) -> Scalar:
+def _norm(sde: AbstractSDE, error) -> Scalar:
     """The larger of the errors of x and of the log-density: in one mean, x would drown the one number that is wanted."""
-    x, log_density = (jnp.sqrt(jnp.mean(part**2)) for part in error)
-    return jnp.maximum(x, _LOG_DENSITY_WEIGHT * log_density)
+    x, log_density = error
+    return jnp.maximum(field_norm(sde, x), _LOG_DENSITY_WEIGHT * jnp.sqrt(jnp.mean(log_density**2)))

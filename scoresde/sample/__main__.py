@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--points", type=int, help="interpolate: images from one record of a pair to the other; default: 8")
     parser.add_argument("--sampler", help="default: sampling.sampler of the run; docs/commands.md lists them")
     parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")
+    parser.add_argument("--grid", help="generate: another grid than that of training, such as 256 or 64,64; for networks fno and ufno")
     parser.add_argument("--label", type=int, help="the class, for a run with labels; default: the null class")
     parser.add_argument("--ema", type=float, help="decay of the averaged parameters; default: the first of training.ema")
     parser.add_argument("--out", help="folder; default: WORKDIR/samples_SAMPLER, or WORKDIR/TASK")
@@ -43,6 +44,8 @@ def main(arguments: list[str]) -> None:
     overrides = found.overrides + ([] if found.steps is None else [f"sampling.steps={found.steps}"])
     sampler = found.sampler if found.task == "generate" else "probability_flow"
     trained = load_trained(found.workdir, ema=found.ema, sampler=sampler, overrides=overrides)
+    if found.grid is not None:
+        trained = trained.at(_grid(found.grid))
     if found.label is not None:
         trained = _with_label(trained, found.label)
     name = f"samples_{trained.config.sampling.sampler}" if found.task == "generate" else found.task
@@ -58,7 +61,7 @@ def main(arguments: list[str]) -> None:
 
 # Which tasks take a flag that not all of them take.
 _TAKEN_BY = {
-    "num": ("generate", "encode", "interpolate"), "seeds": ("generate",), "sampler": ("generate",),
+    "num": ("generate", "encode", "interpolate"), "seeds": ("generate",), "sampler": ("generate",), "grid": ("generate",),
     "input": ("encode", "decode", "interpolate"), "split": ("encode", "interpolate"), "points": ("interpolate",),
 }  # fmt: skip
 
@@ -94,6 +97,13 @@ def _perform(found, trained: Trained, out: pathlib.Path) -> tuple[list[int], int
     else:
         ok = interpolate_to(trained, **records, points=found.points, out=out)
     return np.flatnonzero(~ok.reshape(-1)).tolist(), ok.size, "rows"
+
+
+def _grid(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(size) for size in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--grid: expected sizes such as 256 or 64,64, got {text!r}") from None
 
 
 def _with_label(trained: Trained, label: int) -> Trained:

@@ -1,7 +1,7 @@
 """DEIS and iPNDM (Zhang and Chen 2023): exponential Adams-Bashforth methods in the noise prediction.
 
 In the coordinates y = x / alpha, rho = sigma / alpha the probability flow is dy = eps(y, rho) drho. Both extrapolate eps
-from past calls. Dividing by alpha makes them unfit for processes with one coefficient per mode.
+from past calls. Dividing by alpha makes them unfit for processes whose alpha differs by mode.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from scoresde.errors import ConfigError
 from scoresde.sample.grid import uniform_log_snr
-from scoresde.sample.levels import Levels, lagrange, one_log_snr, quadrature
+from scoresde.sample.levels import Levels, lagrange, one_alpha, one_log_snr, quadrature
 from scoresde.sample.multistep import AbstractMultistep, Row, Table, growing
 from scoresde.sde.base import at_least, check_parameters
 
@@ -47,11 +47,13 @@ class DEIS(AbstractMultistep):
         if self.variable not in ("t", "rho", "log_rho"):
             raise ConfigError(f"DEIS: variable = {self.variable!r}, expected t, rho or log_rho")
 
-    def predict(self, level, x, score):
-        return -level.sigma * score
+    def predict(self, sde, score, level, x):
+        return -level.sigma * score(x, level.t)
 
     def table(self, sde, levels):
-        one_log_snr(sde, "DEIS", _REASON)
+        one_alpha(sde, "DEIS", _REASON)
+        if self.variable == "t":
+            one_log_snr(sde, "DEIS", "variable = t needs one time for a noise level; use log_rho")
         here, there = levels[:-1], levels[1:]
         # drho = -rho dl; the integral runs in l = log(alpha / sigma), along which rho is smooth on any grid.
         ell, weights = quadrature(here.half_log_snr, there.half_log_snr)
@@ -89,11 +91,11 @@ class IPNDM(AbstractMultistep):
     def __check_init__(self):
         _check("IPNDM", self)
 
-    def predict(self, level, x, score):
-        return -level.sigma * score
+    def predict(self, sde, score, level, x):
+        return -level.sigma * score(x, level.t)
 
     def table(self, sde, levels):
-        one_log_snr(sde, "IPNDM", _REASON)
+        one_alpha(sde, "IPNDM", _REASON)
         here, there = levels[:-1], levels[1:]
         slope = there.alpha * _rho_step(levels)
         weights = growing(self.steps, self.order, lambda rows, n: [w * slope[rows] for w in _ADAMS_BASHFORTH[n - 1]])

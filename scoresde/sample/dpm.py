@@ -91,7 +91,8 @@ class DPMSolverPPSinglestep(AbstractSampler):
             first = tweedie(sde, score, x, here.t)
             u = (middle.sigma / here.sigma * x - middle.alpha * jnp.expm1(-part) * first).astype(x.dtype)
             second = tweedie(sde, score, u, middle.t)
-            mixed = first + h / (2 * part) * (second - first)
+            # A mode whose log-SNR stands still does not move.
+            mixed = first + jnp.where(part > 0, h / (2 * jnp.where(part > 0, part, 1)), 0) * (second - first)
             return (there.sigma / here.sigma * x - there.alpha * jnp.expm1(-h) * mixed).astype(x.dtype), None
 
         x, _ = jax.lax.scan(step, x_T, (levels[:-1], middles, levels[1:]))

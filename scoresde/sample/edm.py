@@ -15,7 +15,7 @@ from equinox import AbstractClassVar, AbstractVar
 
 from scoresde.sample.base import AbstractSampler, finished, noise
 from scoresde.sample.grid import karras
-from scoresde.sample.levels import Levels, grid_levels, one_log_snr
+from scoresde.sample.levels import Levels, grid_levels, one_alpha, one_log_snr
 from scoresde.score.base import tweedie
 from scoresde.sde.base import at_least, check_parameters
 
@@ -53,6 +53,7 @@ class AbstractEDM(AbstractSampler):
         )
 
     def __call__(self, sde, score, x_T, *, key):
+        one_alpha(sde, type(self).__name__, "in y = x / alpha its steps are unstable where alpha differs by mode; use DDIM or DPMSolverPP")
         levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
         start, added = self._churned(sde, levels)
         rho = jnp.exp(-levels.half_log_snr[1:])

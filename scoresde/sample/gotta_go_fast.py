@@ -62,7 +62,7 @@ class GottaGoFast(AbstractSampler):
             z = noise(key, trials, x)
             low = (x + euler(x, t, h, z)).astype(x.dtype)
             high = ((low + x + euler(low, after, h, z)) / 2).astype(x.dtype)
-            allowed = jnp.maximum(self.absolute, self.relative * jnp.maximum(abs(low), abs(previous)))
+            allowed = jnp.maximum(self.absolute * sde.basis.white, self.relative * jnp.maximum(abs(low), abs(previous)))
             error = jnp.sqrt(jnp.mean(((low - high) / allowed) ** 2))
             error = jnp.where(jnp.isnan(error), jnp.inf, error)
             accepted = error <= 1

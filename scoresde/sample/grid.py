@@ -9,9 +9,9 @@
 | `karras`           | (sigma / alpha)^(1/7)       | Karras et al. 2022, eq. 5, rho = 7           |
 | `Times`            | nothing: given times        | for instance `optimised_times`               |
 
-They hold for every process: the ones in noise level find their times by the inverse of a monotone function, and refuse
-a process with one log-SNR per coordinate, which has no one inverse. Neighbouring times must differ in float32. A sampler
-takes any such function.
+They hold for every process: the ones in noise level find their times by the inverse of a monotone function. Where there is
+one log-SNR per mode they go by the reference log-SNR of the process; `geometric` refuses such a process. Neighbouring times
+must differ in float32. A sampler takes any such function.
 """
 
 import math
@@ -50,13 +50,13 @@ def geometric(sde: AbstractSDE, steps: int) -> Grid:
 
 def uniform_log_snr(sde: AbstractSDE, steps: int) -> Grid:
     """Equal steps in lambda (Lu et al. 2022, DPM-Solver)."""
-    first, last = _ends(sde, sde.log_snr)
+    first, last = _ends(sde, sde.reference_log_snr)
     return _with_ends(sde, jax.vmap(sde.time_of_log_snr)(jnp.linspace(first, last, steps + 1)))
 
 
 def karras(sde: AbstractSDE, steps: int) -> Grid:
     """Equal steps in (sigma / alpha)^(1/7), sigma / alpha = exp(-lambda / 2) (Karras et al. 2022, eq. 5, rho = 7)."""
-    roots = jnp.linspace(*(jnp.exp(-end / (2 * _RHO)) for end in _ends(sde, sde.log_snr)), steps + 1)
+    roots = jnp.linspace(*(jnp.exp(-end / (2 * _RHO)) for end in _ends(sde, sde.reference_log_snr)), steps + 1)
     return _with_ends(sde, jax.vmap(sde.time_of_log_snr)(-2 * _RHO * jnp.log(roots)))
 
 
@@ -81,8 +81,7 @@ class Times(eqx.Module):
 
 def between(sde: AbstractSDE, t: Grid, fraction: float) -> Float[Array, " steps"]:
     """The times a `fraction` of the way in lambda from each point of a grid to the next."""
-    _ends(sde, sde.log_snr)  # one log-SNR
-    log_snr = jax.vmap(sde.log_snr)(t)
+    log_snr = jax.vmap(sde.reference_log_snr)(t)
     return jax.vmap(sde.time_of_log_snr)((1 - fraction) * log_snr[:-1] + fraction * log_snr[1:])
 
 
@@ -95,7 +94,7 @@ def _ends(sde: AbstractSDE, function) -> tuple[Scalar, Scalar]:
     ends = function(sde.t_max), function(sde.t_min)
     if shape := jnp.shape(ends[0]):
         raise ConfigError(
-            f"{type(sde).__name__} has a log-SNR of shape {shape}, and so no one time for it; take a grid in t: uniform, quadratic"
+            f"{type(sde).__name__} has noise levels of shape {shape}, and so no one time for each; take uniform or log_snr"
         )
     return ends
 

@@ -25,7 +25,7 @@ from scoresde.sample.grid import uniform_log_snr
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
 from scoresde.sde.base import at_least, check_parameters
-from scoresde.types import State
+from scoresde.types import Scalar, State
 
 # A trained network needs some tens of steps; more than this means that the solver is stuck.
 MAX_STEPS = 4096
@@ -49,6 +49,11 @@ def adaptive_controller(sde: AbstractSDE, tolerance: float, norm: Callable) -> d
         dtmin=_MIN_STEP * (sde.t_max - sde.t_min),
         force_dtmin=False,
     )
+
+
+def field_norm(sde: AbstractSDE, error) -> Scalar:
+    """Root mean square over the points of the field whose coefficients `error` is."""
+    return jnp.sqrt(sde.basis.field_variance(error**2))
 
 
 class AbstractStepping(eqx.Module):
@@ -94,7 +99,7 @@ class FixedGrid(AbstractStepping):
 
 
 class Adaptive(AbstractStepping):
-    """Keep the error of each step below tolerance (1 + |x|), root mean square over the example.
+    """Keep the error of each step below tolerance (1 + |x|), root mean square over the points of the example.
 
     The solver must estimate its error: ODE solvers of order 2 and up; ShARK, SRA1, SlowRK. With noise, rounding may decide
     whether a step is accepted, so an image of another batch size is the same to the tolerance only.
@@ -104,7 +109,7 @@ class Adaptive(AbstractStepping):
     max_steps: int = MAX_STEPS
 
     def controller(self, sde: AbstractSDE, sign: int, time_type) -> dfx.AbstractStepSizeController:
-        return adaptive_controller(sde, self.tolerance, lambda error: jnp.sqrt(jnp.mean(error**2)))
+        return adaptive_controller(sde, self.tolerance, lambda error: field_norm(sde, error))
 
     def brownian(self, sde: AbstractSDE, **of) -> dfx.AbstractBrownianPath:
         # A rejected step goes on along the path that it was tried on, so that rejecting has no bias.

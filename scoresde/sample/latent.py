@@ -51,7 +51,8 @@ def interpolate(
     if first.shape != last.shape:
         raise ConfigError(f"interpolate: expected two batches of one shape, got {first.shape} and {last.shape}")
     ends = [encode(sde, score, x, sampler=sampler).x for x in (first, last)]
-    between = jax.vmap(lambda a, b: jax.vmap(lambda w: slerp(a, b, w))(weights))(*ends)
+    sigma = sde.sigma(sde.t_max)  # on the sphere of white noise: coloured noise has its norm in the low modes alone
+    between = jax.vmap(lambda a, b: jax.vmap(lambda w: sigma * slerp(a / sigma, b / sigma, w))(weights))(*ends)
     decoded = decode(sde, score, between.reshape(-1, *first.shape[1:]), sampler=sampler)
     return jax.tree.map(lambda part: part.reshape(len(first), len(weights), *part.shape[1:]), decoded)
 

@@ -9,7 +9,8 @@ and, with noise of strength tau (tau = 0: probability flow, tau = 1: reverse SDE
     x_t = (sigma_t / sigma_s) e^{-tau^2 h} x_s + alpha_t int_0^h c e^{-c (h - u)} D(l_s + u) du
           + sigma_t sqrt(1 - e^{-2 tau^2 h}) z                                      (Xue et al. 2023, prop. 4.1)
 
-Nothing else of the process enters, so one update serves VP, sub-VP, VE, Cosine and Karras alike.
+Nothing else of the process enters, so one update serves VP, sub-VP, VE, Cosine and Karras alike, and processes with one
+coefficient per mode in each mode.
 """
 
 from collections.abc import Callable
@@ -26,24 +27,30 @@ from scoresde.sde import AbstractSDE
 
 # Exact to rounding for the products of a polynomial and an exponential that stand in one step.
 _QUADRATURE = np.polynomial.legendre.leggauss(16)
+# Ends of the panels, in decays: the quadrature is exact to rounding on the first, and to that of the whole on the second.
+_PANELS = (8.0, 40.0)
 
 
 class Levels(eqx.Module):
     """alpha, sigma and l = log(alpha / sigma) at the points of a grid, each [points, *coef]."""
 
     t: Grid
-    alpha: Float[Array, "points *coef"]
+    log_alpha: Float[Array, "points *coef"]
     sigma: Float[Array, "points *coef"]
     half_log_snr: Float[Array, "points *coef"]
 
     def __init__(self, sde: AbstractSDE, t: Grid):
         self.t = t
-        self.alpha = jax.vmap(sde.alpha)(t)
+        self.log_alpha = jax.vmap(sde.log_alpha)(t)
         self.sigma = jax.vmap(sde.sigma)(t)
         self.half_log_snr = jax.vmap(sde.log_snr)(t) / 2
 
     def __getitem__(self, index) -> "Levels":
         return jax.tree.map(lambda part: part[index], self)
+
+    @property
+    def alpha(self) -> Float[Array, "points *coef"]:
+        return jnp.exp(self.log_alpha)
 
     @property
     def h(self) -> Float[Array, "steps *coef"]:
@@ -66,12 +73,25 @@ def one_log_snr(sde: AbstractSDE, name: str, reason: str) -> None:
         raise ConfigError(f"{name}: expected a process with one log-SNR, got one of shape {shape}; {reason}")
 
 
+def one_alpha(sde: AbstractSDE, name: str, reason: str) -> None:
+    """Refuse a process whose alpha differs by mode; one with coloured noise alone passes.
+
+    Raises:
+      ConfigError: alpha is not one number; `reason` says why the sampler needs that.
+    """
+    if shape := jnp.shape(sde.log_alpha(sde.t_max)):
+        raise ConfigError(f"{name}: expected a process with one alpha, got {type(sde).__name__} with shape {shape}; {reason}")
+
+
 def history_nodes(levels: Levels, rows: slice, points: int) -> list[Float[Array, "rows *coef"]]:
-    """l_{i-j} - l_i for j = 0, 1, ..., the places of past predictions in the steps `rows`."""
+    """l_{i-j} - l_i for j = 0, 1, ..., the places of past predictions in the steps `rows`.
+
+    A mode whose log-SNR stands still moves by nothing, whatever the nodes; they are set apart so that 0/0 does not arise.
+    """
     steps = len(levels.t) - 1
     here = levels.half_log_snr[:-1]
     past = [here[max(rows.start - j, 0) : min(rows.stop, steps) - j] for j in range(points)]
-    return [p - past[0] for p in past]
+    return [p - past[0] if j == 0 else jnp.where(p == past[j - 1], -float(j), p - past[0]) for j, p in enumerate(past)]
 
 
 def quadrature(low: Float[Array, "..."], high: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
@@ -97,10 +117,12 @@ def exponential_weights(h, nodes: list[Float[Array, "..."]], rate=1.0) -> list[F
     """W_j = int_0^h c e^{-c (h - u)} L_j(u) du for the polynomial through `nodes`, c = `rate`; they sum to 1 - e^{-c h}.
 
     Nodes lie at u = l - l_s: 0 is the start of the step, h its end. By quadrature with positive weights: the recursion
-    for phi-functions cancels in float32.
+    for phi-functions cancels in float32. In two panels of the decay e^{-c (h - u)}, as a step of a high mode of a heat
+    equation may be hundreds of decays long; what lies before them is below rounding.
     """
     rate = jnp.broadcast_to(jnp.asarray(rate, h.dtype), h.shape)
-    points, weights = quadrature(jnp.zeros_like(h), h)
+    cuts = [jnp.zeros_like(h), *(jnp.minimum(h, panel / rate) for panel in _PANELS)]
+    points, weights = (jnp.concatenate(part, -1) for part in zip(*(quadrature(h - b, h - a) for a, b in zip(cuts, cuts[1:]))))
     kernel = weights * rate[..., None] * jnp.exp(-rate[..., None] * (h[..., None] - points))
     later = [jnp.sum(kernel * part, axis=-1) for part in lagrange(nodes, points)[1:]]
     return [-jnp.expm1(-rate * h) - sum(later), *later]

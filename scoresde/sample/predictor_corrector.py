@@ -20,9 +20,11 @@ from equinox import AbstractVar
 from scoresde.errors import ConfigError
 from scoresde.sample.base import BATCH, AbstractSampler, finished, noise
 from scoresde.sample.grid import uniform, uniform_log_snr
-from scoresde.sample.levels import Levels, grid_levels
+from scoresde.sample.levels import Levels, grid_levels, one_alpha
+from scoresde.score.base import AbstractScore, tweedie
+from scoresde.sde import AbstractSDE
 from scoresde.sde.base import at_least, check_parameters
-from scoresde.types import Scalar, State
+from scoresde.types import Coef, State
 
 
 class Transition(eqx.Module):
@@ -33,7 +35,7 @@ class Transition(eqx.Module):
 
     @property
     def r(self):
-        return self.here.alpha / self.there.alpha
+        return jnp.exp(self.here.log_alpha - self.there.log_alpha)
 
     @property
     def omega2(self):
@@ -41,22 +43,24 @@ class Transition(eqx.Module):
 
 
 class AbstractPredictor(eqx.Module):
-    """x_t -> x_{t'} from the score at (x, t) and one standard normal."""
+    """x_t -> x_{t'} by one call of the score and one standard normal."""
 
     @abc.abstractmethod
-    def __call__(self, transition: Transition, x: State, score: State, z: State) -> State: ...
+    def __call__(self, sde: AbstractSDE, score: AbstractScore, transition: Transition, x: State, z: State) -> State: ...
 
 
 class ReverseDiffusion(AbstractPredictor):
     """x' = (2 - r) x + omega^2 s + omega z (Song et al. 2021, eq. 46)."""
 
-    def __call__(self, transition, x, score, z):
+    def __call__(self, sde, score, transition, x, z):
         omega2 = transition.omega2
-        return (2 - transition.r) * x + omega2 * score + jnp.sqrt(omega2) * z
+        return (2 - transition.r) * x + omega2 * score(x, transition.here.t) + jnp.sqrt(omega2) * z
 
 
 class Ancestral(AbstractPredictor):
     """x' = (x + omega^2 s) / r + std z: the mean of x_{t'} given x_t and x_0 = E[x_0 | x_t] (Ho et al. 2020, eq. 11).
+
+    Written of that x_0 = D, as r (sigma'/sigma)^2 x + alpha' (omega/sigma)^2 D: r may be next to 0.
 
     Args:
       variance: "posterior", std = sigma' omega / sigma, that of x_{t'} given x_t and x_0 (DDPM's beta-tilde; Song et al.
@@ -69,15 +73,18 @@ class Ancestral(AbstractPredictor):
         if self.variance not in ("posterior", "transition"):
             raise ConfigError(f"Ancestral: variance = {self.variance!r}, expected posterior or transition")
 
-    def __call__(self, transition, x, score, z):
-        omega2 = transition.omega2
-        shrink = transition.there.sigma / transition.here.sigma if self.variance == "posterior" else 1.0
-        return (x + omega2 * score) / transition.r + shrink * jnp.sqrt(omega2) * z
+    def __call__(self, sde, score, transition, x, z):
+        omega2, here, there = transition.omega2, transition.here, transition.there
+        shrink = there.sigma / here.sigma if self.variance == "posterior" else 1.0
+        mean = transition.r * (there.sigma / here.sigma) ** 2 * x + there.alpha * (omega2 / here.sigma**2) * tweedie(sde, score, x, here.t)
+        return mean + shrink * jnp.sqrt(omega2) * z
 
 
 class AbstractCorrector(eqx.Module):
     """A Langevin step x + e s + sqrt(2e) z at (x, t), which leaves p_t as it is when e is small.
 
+    With one coefficient per mode e is one number times the covariance of the noise, C_k = sigma_k^2 / mean of sigma^2: then
+    C s and C^{1/2} z are functions, and high modes move as far as low ones (Lim et al. 2023).
     a = r^2 in the step sizes is DDPM's 1 - beta_i for VP and 1 for VE (Song et al. 2021, algorithms 4 and 5), taken of the
     grid at hand; score_sde looks it up among the 1000 levels of training, which is wrong for another number of steps.
     """
@@ -86,11 +93,11 @@ class AbstractCorrector(eqx.Module):
     repeats: AbstractVar[int]
 
     @abc.abstractmethod
-    def step_size(self, transition: Transition, score: State, z: State) -> Scalar: ...
+    def step_size(self, transition: Transition, score: State, z: State) -> Coef: ...
 
 
 class Langevin(AbstractCorrector):
-    """e = 2 a (snr |z| / |s|)^2 (Song et al. 2021, algorithms 4 and 5).
+    """e = 2 a (snr |z| / |C^{1/2} s|)^2 C (Song et al. 2021, algorithms 4 and 5, where C = 1).
 
     Args:
       snr: the published values are 0.16 (VP, VE on CIFAR-10) and 0.01 to 0.2 elsewhere.
@@ -112,13 +119,15 @@ class Langevin(AbstractCorrector):
             raise ConfigError(f"Langevin: norm = {self.norm!r}, expected image or batch")
 
     def step_size(self, transition, score, z):
-        sizes = [jnp.sqrt(jnp.sum(part**2)) for part in (z, score)]
+        variance = transition.here.sigma ** 2
+        covariance = variance / jnp.mean(variance)
+        sizes = [jnp.sqrt(jnp.sum(part)) for part in (z**2, covariance * score**2)]
         if self.norm == "batch":
             try:
                 sizes = [jax.lax.pmean(size, BATCH) for size in sizes]
             except NameError:
                 raise ConfigError("Langevin: norm = 'batch' needs a batch; call draw or sample, or use norm = 'image'") from None
-        return 2 * transition.r**2 * (self.snr * sizes[0] / sizes[1]) ** 2
+        return 2 * transition.r**2 * (self.snr * sizes[0] / sizes[1]) ** 2 * covariance
 
 
 class AnnealedLangevin(AbstractCorrector):
@@ -168,7 +177,7 @@ class PredictorCorrector(AbstractSampler):
                 x = jax.lax.fori_loop(0, repeats, correct, x)
             if moves:
                 z = noise(key, i * (repeats + 1) + repeats, x)
-                x = self.predictor(transition, x, score(x, transition.here.t), z).astype(x.dtype)
+                x = self.predictor(sde, score, transition, x, z).astype(x.dtype)
             return x, None
 
         transitions = Transition(levels[:-1], levels[1:])
@@ -202,6 +211,7 @@ class LangevinDynamics(AbstractSampler):
         )
 
     def __call__(self, sde, score, x_T, *, key):
+        one_alpha(sde, "LangevinDynamics", "the factor alpha'/alpha would blow up noise in modes that have no signal yet; use DDIM")
         levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
 
         def level(x, row):

@@ -13,6 +13,7 @@ from scoresde.score.base import (
 from scoresde.score.exact import GaussianScore, MixtureScore
 from scoresde.score.network import (
     AbstractPreconditioning,
+    DataSpectrum,
     EDMPreconditioning,
     EpsPreconditioning,
     NetworkScore,
@@ -21,6 +22,6 @@ from scoresde.score.network import (
 
 __all__ = [
     "AbstractScore", "GaussianScore", "MixtureScore", "NetworkScore",
-    "AbstractPreconditioning", "EDMPreconditioning", "EpsPreconditioning", "ScorePreconditioning",
+    "AbstractPreconditioning", "DataSpectrum", "EDMPreconditioning", "EpsPreconditioning", "ScorePreconditioning",
     "tweedie", "x0_from_score", "score_from_x0", "eps_from_score", "score_from_eps", "v_from_score", "score_from_v",
 ]

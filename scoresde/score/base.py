@@ -1,5 +1,7 @@
 """A score is a callable (x, t) -> grad log p_t(x), and the four ways to say the same thing.
 
+x and the score are in the coordinates of the process, see `scoresde.sde`: in function space one coefficient per mode.
+
 With x_t = alpha x_0 + sigma eps, Tweedie's formula ties them together (all at one x_t and t):
 
     x_0   = (x_t + sigma^2 s) / alpha            posterior mean E[x_0 | x_t]
@@ -8,7 +10,9 @@ With x_t = alpha x_0 + sigma eps, Tweedie's formula ties them together (all at o
     score = s
 
 Each conversion passes through the score. A prediction (x_0, eps, v) survives the way through the score and back up to
-rounding, also at t_min. A score does not survive the way through x_0 where sigma is small: x_0 then no longer holds it.
+rounding, also at t_min. A score does not survive the way through x_0 where sigma is small: x_0 then no longer holds it. Nor
+does x_0 survive the way through the score where alpha is small, as in the high modes of a heat equation: s is then
+-x / sigma^2 to the last digit, whatever x_0. So a score that knows x_0 says it itself, by `denoise`.
 """
 
 import abc
@@ -25,10 +29,15 @@ class AbstractScore(eqx.Module):
     @abc.abstractmethod
     def __call__(self, x: State, t: Time) -> State: ...
 
+    def denoise(self, sde: AbstractSDE, x: State, t: Time) -> State:
+        """E[x_0 | x_t = x]. Here by Tweedie's formula; a score that holds it in another form returns that, for x_0 does not
+        survive the way through the score where alpha is next to 0."""
+        return x0_from_score(sde, x, t, self(x, t))
+
 
 def tweedie(sde: AbstractSDE, score: AbstractScore, x: State, t: Time) -> State:
-    """E[x_0 | x_t = x] = (x + sigma^2 s(x, t)) / alpha (Efron 2011)."""
-    return x0_from_score(sde, x, t, score(x, t))
+    """E[x_0 | x_t = x] = (x + sigma^2 s(x, t)) / alpha (Efron 2011), without dividing by alpha where the score knows better."""
+    return score.denoise(sde, x, t)
 
 
 def x0_from_score(sde: AbstractSDE, x: State, t: Time, score: State) -> State:

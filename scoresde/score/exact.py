@@ -4,8 +4,9 @@ Data x_0 ~ sum_k w_k N(m_k, S_k) under x_t = alpha x_0 + sigma eps stays a Gauss
 
     p_t(x) = sum_k w_k N(x; alpha m_k, alpha^2 S_k + sigma^2 I)
 
-With S_k = Q diag(v) Q^T the covariance at t is Q diag(alpha^2 v + sigma^2) Q^T: one decomposition serves all t.
-The processes must have one alpha and one sigma for all coordinates.
+With S_k = Q diag(v) Q^T the covariance at t is Q diag(alpha^2 v + sigma^2) Q^T: one decomposition serves all t. A process with
+one coefficient per mode does not commute with Q: there the covariances must be diagonal, in the basis of the process. Mean,
+covariance and x are all in its coordinates.
 """
 
 import math
@@ -19,19 +20,20 @@ from jaxtyping import Array, Float
 from scoresde.errors import ConfigError
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
-from scoresde.types import Key, Scalar, State, Time
+from scoresde.types import Coef, Key, Scalar, State, Time
 
 
 class GaussianScore(AbstractScore):
     """s(x, t) = -Q [Q^T (x - alpha m) / (alpha^2 v + sigma^2)], the score of x_0 ~ N(m, Q diag(v) Q^T).
 
     Args:
-      sde: the process, with one alpha and sigma for all coordinates.
+      sde: the process; with one alpha and sigma for all coordinates unless the covariance is diagonal.
       mean: m, with the shape of a state. D is its number of elements.
       covariance: [D, D], or [D] for a diagonal one, which costs O(D) a call.
 
     Raises:
-      ConfigError: the covariance has another shape, is not symmetric or not positive semi-definite, or is not finite.
+      ConfigError: the covariance has another shape, is not symmetric or not positive semi-definite, or is not finite; or it
+        is not diagonal, and the process has one coefficient per mode.
     """
 
     sde: AbstractSDE
@@ -44,6 +46,10 @@ class GaussianScore(AbstractScore):
         if not np.isfinite(mean).all():
             raise ConfigError("mean: expected finite numbers, got NaN or infinity")
         variances, axes = _decompose(mean.size, covariance)
+        if axes is not None and jnp.ndim(sde.log_snr(sde.t_max)):
+            raise ConfigError(
+                f"covariance: {type(sde).__name__} has one coefficient per mode; expected the diagonal ({mean.size},) in its basis"
+            )
         self.sde = sde
         self.mean = jnp.asarray(mean, float)
         self.variances = jnp.asarray(variances, float)
@@ -53,6 +59,12 @@ class GaussianScore(AbstractScore):
         whitened, variances = self._whiten(x, t)
         direction = whitened / variances
         return -(direction if self.axes is None else self.axes @ direction).reshape(jnp.shape(x))
+
+    def denoise(self, sde: AbstractSDE, x: State, t: Time) -> State:
+        """m + alpha v (x - alpha m) / (alpha^2 v + sigma^2), along the eigenvectors."""
+        whitened, variances = self._whiten(x, t)
+        moved = self._coefficient(self.sde.alpha(t)) * self.variances * whitened / variances
+        return self.mean + (moved if self.axes is None else self.axes @ moved).reshape(jnp.shape(x))
 
     def log_prob(self, x: State, t: Time) -> Scalar:
         """log p_t(x) in nats."""
@@ -71,14 +83,18 @@ class GaussianScore(AbstractScore):
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
         offset = jnp.ravel(x - alpha * self.mean)
         offset = offset if self.axes is None else offset @ self.axes
-        return offset, alpha**2 * self.variances + sigma**2
+        return offset, self._coefficient(alpha) ** 2 * self.variances + self._coefficient(sigma) ** 2
+
+    def _coefficient(self, of_process: Coef) -> Coef:
+        """One number, or one per coordinate [D]."""
+        return jnp.ravel(jnp.broadcast_to(of_process, self.mean.shape)) if jnp.ndim(of_process) else of_process
 
 
 class MixtureScore(AbstractScore):
     """The score of x_0 ~ sum_k w_k N(m_k, S_k): the component scores averaged by their responsibilities at (x, t).
 
     Args:
-      sde: the process, with one alpha and sigma for all coordinates.
+      sde: the process, as of GaussianScore.
       means: [K, *x]. covariances: [K, D, D], or [K, D] for diagonal ones. weights: [K], positive; normalised here.
 
     Raises:
@@ -107,6 +123,11 @@ class MixtureScore(AbstractScore):
         responsibilities = jax.nn.softmax(self._log_joint(x, t))
         scores = self._each(lambda component: component(x, t))
         return jnp.tensordot(responsibilities, scores, 1)
+
+    def denoise(self, sde: AbstractSDE, x: State, t: Time) -> State:
+        """The posterior means of the components, averaged by their responsibilities."""
+        responsibilities = jax.nn.softmax(self._log_joint(x, t))
+        return jnp.tensordot(responsibilities, self._each(lambda component: component.denoise(sde, x, t)), 1)
 
     def log_prob(self, x: State, t: Time) -> Scalar:
         """log p_t(x) in nats."""

@@ -1,20 +1,25 @@
 """A network with preconditioning is a score.
 
-A preconditioning says what the raw network F predicts and what it is fed. All are written for any alpha, sigma:
+A preconditioning says what the raw network F predicts and what it is fed. F sees a field and returns one: `NetworkScore` goes
+to the basis of the process and back, and everything here is elementwise in its modes. With c_k^2 the variance of the data in
+mode k and |v| = the variance of a field with mode variances v, averaged over its points,
 
-| class                 | score                                                         | input       | noise label   |
-|-----------------------|---------------------------------------------------------------|-------------|---------------|
-| EDMPreconditioning    | -x / V + alpha sigma_data / (sigma sqrt V) F                  | x / sqrt V  | -lambda / 8   |
-| EpsPreconditioning    | -F / sigma                                                    | x           | 999 t / t_max |
-| ScorePreconditioning  | F / sigma                                                     | x           | log sigma     |
+| class                 | score                                                         | input          | noise label   |
+|-----------------------|---------------------------------------------------------------|----------------|---------------|
+| EDMPreconditioning    | -x / V + alpha c_out / sigma^2 F                              | x / |V|^{1/2}  | -lambda / 8   |
+| EpsPreconditioning    | -sigma_rms / sigma^2 F                                        | x              | 999 t / t_max |
+| ScorePreconditioning  | sigma_rms / sigma^2 F                                         | x              | log sigma_rms |
 
-V = alpha^2 sigma_data^2 + sigma^2 is the variance of x_t. EDM's denoiser (Karras et al. 2022, eq. 7) is
-D = c_skip x + c_out F with, for alpha other than 1,
+V = alpha^2 c^2 + sigma^2 is the variance of x_t, sigma_rms^2 = |sigma^2|. EDM's denoiser (Karras et al. 2022, eq. 7) is
+D = c_skip x + c_out F with, for any alpha and in every mode,
 
-    c_skip = alpha sigma_data^2 / V,  c_out = sigma sigma_data / sqrt V,  c_in = 1 / sqrt V,  c_noise = log(sigma / alpha) / 4.
+    c_skip = alpha c^2 / V,   c_out^2 = |sigma^2 c^2 / V|,   c_in = |V|^{-1/2},   c_noise = log(sigma / alpha) / 4.
 
-The score (alpha D - x) / sigma^2 is simplified by hand to the form in the table: alpha c_skip - 1 = -sigma^2 / V, so
-that nothing cancels in float32 and nothing is divided by sigma^2. The other two are Song et al. 2021, appendix C.
+c_skip is one number per mode, c_out and c_in one for all: c_out^2 is the variance, at a point of the field, of what is left to
+predict. So F learns a field of unit variance that is as rough as that remainder; with one c_out per mode it would have to be
+white noise, which is no function. The score (alpha D - x) / sigma^2 is simplified by hand to the form in the table:
+alpha c_skip - 1 = -sigma^2 / V, so that nothing cancels in float32. The other two are Song et al. 2021, appendix C, with
+F the noise as a field: coloured if the noise is. For one coefficient and pixels all are the published ones.
 """
 
 import abc
@@ -24,50 +29,127 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from scoresde.errors import ConfigError
 from scoresde.score.base import AbstractScore
-from scoresde.sde import AbstractSDE
+from scoresde.sde import AbstractCovariance, AbstractSDE
 from scoresde.sde.base import check_parameters
-from scoresde.types import Key, State, Time
+from scoresde.types import Coef, Key, Scalar, State, Time
 
 # Song et al. 2021 label the times of a continuous model like the 1000 steps of DDPM.
 _LAST_LABEL = 999.0
+# Where alpha ends below this, float32 has no x_0 left in the noise.
+_LEAST_LOG_ALPHA = -20.0
 
 
 class AbstractPreconditioning(eqx.Module):
-    """How a raw network F(x, c_noise) becomes a score."""
+    """How a raw network F(x, c_noise) becomes a score. `network` maps one example and one noise label to the shape of x."""
 
     @abc.abstractmethod
     def __call__(self, network: Callable, sde: AbstractSDE, x: State, t: Time) -> State:
-        """The score at (x, t), where `network` maps one example and one noise label to the shape of x."""
+        """The score at (x, t)."""
+
+    @abc.abstractmethod
+    def denoise(self, network: Callable, sde: AbstractSDE, x: State, t: Time) -> State:
+        """E[x_0 | x_t = x], from one call of the network."""
+
+    def check(self, sde: AbstractSDE) -> None:
+        """Raises a ConfigError for a process that this preconditioning is not for."""
+
+
+class DataSpectrum(eqx.Module):
+    """c_k^2, the variance that data are taken to have in each mode.
+
+    Args:
+      sigma_data: deviation of the data at a point.
+      covariance: how it is shared among the modes; None: evenly, as for white noise.
+    """
+
+    sigma_data: float = 0.5
+    covariance: AbstractCovariance | None = None
+
+    def variances(self, sde: AbstractSDE) -> Coef:
+        basis = sde.basis
+        if self.covariance is None:
+            return jnp.asarray((self.sigma_data * basis.white) ** 2, float)
+        shares = self.covariance(basis)
+        return self.sigma_data**2 * shares / basis.field_variance(shares)
+
+    def remainder(self, sde: AbstractSDE, t: Time) -> Scalar:
+        """c_out: the deviation, at a point of the field, of x_0 given x_t, were the data Gaussian with these variances."""
+        c2, sigma2 = self.variances(sde), sde.sigma(t) ** 2
+        return jnp.sqrt(sde.basis.field_variance(sigma2 * c2 / (sde.alpha(t) ** 2 * c2 + sigma2)))
+
+    def __check_init__(self):
+        check_parameters("DataSpectrum", sigma_data=(self.sigma_data, self.sigma_data > 0, "sigma_data > 0"))
 
 
 class EDMPreconditioning(AbstractPreconditioning):
-    """Unit variance in, unit variance out at every noise level (Karras et al. 2022, table 1, generalised to alpha)."""
+    """Unit variance in, unit variance out at every noise level (Karras et al. 2022, table 1, generalised to alpha and modes).
 
-    sigma_data: float = 0.5
+    Args:
+      sigma_data, covariance: as of `DataSpectrum`.
+    """
+
+    spectrum: DataSpectrum
+
+    def __init__(self, sigma_data: float = 0.5, covariance: AbstractCovariance | None = None):
+        self.spectrum = DataSpectrum(sigma_data, covariance)
 
     def __call__(self, network, sde, x, t):
         alpha, sigma = sde.alpha(t), sde.sigma(t)
-        variance = (alpha * self.sigma_data) ** 2 + sigma**2
-        output = network(x / jnp.sqrt(variance), -sde.log_snr(t) / 8)
-        return -x / variance + alpha * self.sigma_data / (sigma * jnp.sqrt(variance)) * output
+        variance, output = self._parts(network, sde, x, t)
+        return -x / variance + alpha / sigma * (self.spectrum.remainder(sde, t) / sigma) * output
 
-    def __check_init__(self):
-        check_parameters("EDMPreconditioning", sigma_data=(self.sigma_data, self.sigma_data > 0, "sigma_data > 0"))
+    def denoise(self, network, sde, x, t):
+        variance, output = self._parts(network, sde, x, t)
+        c2 = self.spectrum.variances(sde)
+        return sde.alpha(t) * c2 / variance * x + self.spectrum.remainder(sde, t) * output
+
+    def _parts(self, network, sde, x, t) -> tuple[Coef, State]:
+        variance = sde.alpha(t) ** 2 * self.spectrum.variances(sde) + sde.sigma(t) ** 2
+        output = network(x / jnp.sqrt(sde.basis.field_variance(variance)), -sde.reference_log_snr(t) / 8)
+        return variance, output
 
 
-class EpsPreconditioning(AbstractPreconditioning):
-    """The network predicts the noise: s = -F / sigma (Song et al. 2021, VP and sub-VP)."""
+class AbstractNoisePreconditioning(AbstractPreconditioning):
+    """F is the noise, or minus the noise, as a field of unit variance at every point."""
+
+    @abc.abstractmethod
+    def noise(self, network: Callable, sde: AbstractSDE, x: State, t: Time) -> State:
+        """sigma z of x = alpha x_0 + sigma z, as the network has it."""
 
     def __call__(self, network, sde, x, t):
-        return -network(x, _LAST_LABEL * t / sde.t_max) / sde.sigma(t)
+        return -self.noise(network, sde, x, t) / sde.sigma(t) ** 2
+
+    def denoise(self, network, sde, x, t):
+        return (x - self.noise(network, sde, x, t)) / sde.alpha(t)
+
+    def check(self, sde: AbstractSDE) -> None:
+        if (least := float(jnp.min(sde.log_alpha(sde.t_max)))) < _LEAST_LOG_ALPHA:
+            raise ConfigError(
+                f"{type(self).__name__}: log alpha of {type(sde).__name__} falls to {least:.3g}, where noise no longer tells x_0; "
+                "take EDMPreconditioning, which predicts x_0"
+            )
 
 
-class ScorePreconditioning(AbstractPreconditioning):
-    """The network predicts sigma times the score and is told log sigma (Song et al. 2021, VE with scale_by_sigma)."""
+def _rms(sde: AbstractSDE, t: Time) -> Scalar:
+    """The deviation of the noise at a point of the field."""
+    return jnp.sqrt(sde.basis.field_variance(sde.sigma(t) ** 2))
 
-    def __call__(self, network, sde, x, t):
-        return network(x, sde.log_sigma(t)) / sde.sigma(t)
+
+class EpsPreconditioning(AbstractNoisePreconditioning):
+    """The network predicts the noise (Song et al. 2021, VP and sub-VP; in function space Lim et al. 2023, Kerrigan et al. 2023)."""
+
+    def noise(self, network, sde, x, t):
+        return _rms(sde, t) * network(x, _LAST_LABEL * t / sde.t_max)
+
+
+class ScorePreconditioning(AbstractNoisePreconditioning):
+    """The network predicts minus the noise and is told log sigma (Song et al. 2021, VE with scale_by_sigma)."""
+
+    def noise(self, network, sde, x, t):
+        rms = _rms(sde, t)
+        return -rms * network(x, jnp.log(rms))
 
 
 class NetworkScore(AbstractScore):
@@ -76,7 +158,7 @@ class NetworkScore(AbstractScore):
     Args:
       sde: the process whose score this is.
       network: a callable `(x[B, *x], c_noise[B], label[B] or None, key=None) -> [B, *x]`, such as `scoresde.nets.Network`.
-        It is called with B = 1: Flax takes the first axis for a batch. `jax.vmap` makes it one batched call.
+        It is called with B = 1, on fields: Flax takes the first axis for a batch. `jax.vmap` makes it one batched call.
       preconditioning: how its output becomes a score.
       label: the class of this example, if the network takes one.
       key: switches dropout on; for training only.
@@ -89,9 +171,17 @@ class NetworkScore(AbstractScore):
     key: Key | None = None
 
     def __call__(self, x: State, t: Time) -> State:
+        return self.preconditioning(self._in_modes, self.sde, x, t)
+
+    def denoise(self, sde: AbstractSDE, x: State, t: Time) -> State:
+        return self.preconditioning.denoise(self._in_modes, self.sde, x, t)
+
+    def at(self, grid) -> "NetworkScore":
+        """The score of the same functions on another grid, for a network without a resolution of its own."""
+        return eqx.tree_at(lambda score: score.sde, self, self.sde.at(grid))
+
+    def _in_modes(self, x: State, c_noise: Scalar) -> State:
         label = None if self.label is None else self.label[None]
-
-        def network(x, c_noise):
-            return self.network(x[None], jnp.asarray(c_noise)[None], label, key=self.key)[0]
-
-        return self.preconditioning(network, self.sde, x, t)
+        field = self.sde.basis.from_modes(x)
+        output = self.network(field[None], jnp.asarray(c_noise)[None], label, key=self.key)[0]
+        return self.sde.basis.to_modes(output)

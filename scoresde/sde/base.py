@@ -5,8 +5,9 @@
     dx = f(t) x dt + g(t) dw,   f = d log alpha / dt,   g^2 = d sigma^2 / dt - 2 f sigma^2
     lambda(t) = log-SNR = 2 log(alpha / sigma),         g^2 / sigma^2 = -d lambda / dt
 
-The state x is held in the coordinates in which the process is diagonal. For VP, VE and their like these are
-the pixels themselves. A coefficient is then one number, or one number per coordinate that broadcasts against x.
+The state x is held in the coordinates in which the process is diagonal, those of `basis`. For VP, VE and their like these
+are the pixels themselves. A coefficient is then one number, or one number per mode that broadcasts against x. The covariance
+C of the noise is diagonal there and part of sigma, so g^2 s is what the literature on function space writes C grad log p.
 
 Methods take one time t (a scalar) and one example x; `jax.vmap` gives the batch. Time is float32 by default and
 stays so whatever the network computes in.
@@ -16,6 +17,7 @@ import abc
 import math
 import numbers
 from collections.abc import Callable
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -24,6 +26,7 @@ from equinox import AbstractVar
 from jaxtyping import Array, Bool
 
 from scoresde.errors import ConfigError
+from scoresde.sde.basis import AbstractBasis, Pixel
 from scoresde.types import Coef, Key, Scalar, State, Time
 
 # Halvings of [t_min, t_max] in `time_where`: enough for the last bit of a float64 next to 1e-5.
@@ -39,6 +42,9 @@ class AbstractSDE(eqx.Module):
 
     t_min: AbstractVar[float]
     t_max: AbstractVar[float]
+
+    # The coordinates of the state. A process with one coefficient per mode has a field of this name.
+    basis: ClassVar[AbstractBasis] = Pixel()
 
     @abc.abstractmethod
     def log_alpha(self, t: Time) -> Coef:
@@ -57,26 +63,31 @@ class AbstractSDE(eqx.Module):
 
     def f(self, t: Time) -> Coef:
         """Drift coefficient f = d log alpha / dt: the drift is f(t) x."""
-        return _derivative(self.log_alpha, t)
+        return derivative(self.log_alpha, t)
 
     def g2(self, t: Time) -> Coef:
         """Squared diffusion g^2 = d sigma^2/dt - 2 f sigma^2, written as -sigma^2 d lambda/dt: two terms of one sign,
         so that nothing cancels in float32."""
-        return -(self.sigma(t) ** 2) * _derivative(self.log_snr, t)
+        return -(self.sigma(t) ** 2) * derivative(self.log_snr, t)
 
     def log_snr(self, t: Time) -> Coef:
         """lambda(t) = 2 log(alpha / sigma); strictly decreasing in t."""
         return 2 * (self.log_alpha(t) - self.log_sigma(t))
 
+    def reference_log_snr(self, t: Time) -> Scalar:
+        """The one log-SNR that grids, laws of t and noise labels go by: lambda(t), or that of a reference mode."""
+        return self.log_snr(t)
+
     def time_of_log_snr(self, log_snr: Time) -> Scalar:
-        """The t in [t_min, t_max] with lambda(t) = log_snr; values outside the range give the nearer end.
+        """The t in [t_min, t_max] whose reference log-SNR is log_snr; values outside the range give the nearer end.
 
         Bisection, then one Newton step from the fixed root: it carries the derivative dt/dlambda = -sigma^2/g^2.
         """
         log_snr = as_time(log_snr)
         fixed = jax.lax.stop_gradient(log_snr)
-        root = time_where(self, lambda t: self.log_snr(t) < fixed, log_snr.dtype)
-        newton = root - (self.log_snr(root) - log_snr) / jax.lax.stop_gradient(_derivative(self.log_snr, root))
+        root = time_where(self, lambda t: self.reference_log_snr(t) < fixed, log_snr.dtype)
+        slope = jax.lax.stop_gradient(derivative(self.reference_log_snr, root))
+        newton = root - (self.reference_log_snr(root) - log_snr) / slope
         return jnp.clip(newton, self.t_min, self.t_max)
 
     def perturb(self, x0: State, t: Time, *, key: Key) -> tuple[State, State]:
@@ -85,13 +96,18 @@ class AbstractSDE(eqx.Module):
         return self.alpha(t) * x0 + self.sigma(t) * z, z
 
     def sample_prior(self, shape: tuple[int, ...], *, key: Key) -> State:
-        """x_T ~ N(0, sigma(t_max)^2 I), one example of the given shape."""
+        """x_T ~ N(0, sigma(t_max)^2 I), one example of the given shape, in the coordinates of `basis`."""
         return self.sigma(as_time(self.t_max)) * jax.random.normal(key, shape)
 
     def log_prior(self, x: State) -> Scalar:
         """log N(x; 0, sigma(t_max)^2 I) in nats. It stands for p_T, which also holds alpha(t_max) x_0."""
         sigma = jnp.broadcast_to(self.sigma(as_time(self.t_max)), jnp.shape(x))
         return -0.5 * jnp.sum((x / sigma) ** 2 + 2 * jnp.log(sigma) + math.log(2 * math.pi))
+
+    def prior_kl(self, x0: State, *, key: Key) -> Scalar:
+        """KL(q(x_T | x_0) || prior) = |alpha x_0 / sigma|^2 / 2 at t_max, in nats; `key` is for priors that have to draw."""
+        del key
+        return 0.5 * jnp.sum((jnp.exp(self.log_snr(as_time(self.t_max)) / 2) * x0) ** 2)
 
 
 def time_where(sde: AbstractSDE, noisier: Callable[[Scalar], Bool[Array, ""]], dtype) -> Scalar:
@@ -112,7 +128,8 @@ def as_time(t: Time) -> Scalar:
     return jnp.asarray(t, jnp.result_type(t, float))
 
 
-def _derivative(function, t: Time) -> Coef:
+def derivative(function, t: Time) -> Coef:
+    """d function / dt by forward mode."""
     t = as_time(t)
     return jax.jvp(function, (t,), (jnp.ones_like(t),))[1]
 

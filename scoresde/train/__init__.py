@@ -6,6 +6,7 @@ from scoresde.train.loss import (
     Likelihood,
     LogNormalSigma,
     LowDiscrepancy,
+    NoiseField,
     Objective,
     SigmaSquared,
     Uniform,
@@ -19,6 +20,6 @@ from scoresde.train.step import TrainState
 __all__ = [
     "fit", "averaged_score", "TrainState", "Run", "Cadence",
     "Objective", "denoising_score_matching", "half_sum",
-    "SigmaSquared", "Likelihood", "EDMWeighting",
+    "SigmaSquared", "NoiseField", "Likelihood", "EDMWeighting",
     "Uniform", "LowDiscrepancy", "UniformLogSNR", "LogNormalSigma",
 ]

@@ -7,7 +7,7 @@ import sys
 
 import jax
 
-from scoresde.build import build_dataset, build_objective, build_optimizer, build_prepare, build_score
+from scoresde.build import build_dataset, build_objective, build_optimizer, build_prepare, build_score, with_starts
 from scoresde.config import differences, from_json, load_config, to_json
 from scoresde.door import Parser, add_distributed, connect, run
 from scoresde.draws import draw_picture
@@ -52,7 +52,8 @@ def train(config, workdir: pathlib.Path) -> None:
         print(f"{score.network.num_params:,} parameters, {len(dataset.train)} examples, {devices}, in {workdir}")
 
     def trained(state) -> Trained:
-        return Trained(config, dataset, averaged_score(score, state, decays[0]), int(state.step), str(decays[0]))
+        averaged = with_starts(averaged_score(score, state, decays[0]), config, dataset)
+        return Trained(config, dataset, averaged, int(state.step), str(decays[0]), dataset.shape)
 
     def draw(state, path: pathlib.Path) -> None:
         if main_process:  # every process holds the parameters; one picture is enough

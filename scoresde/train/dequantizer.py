@@ -23,7 +23,7 @@ from jaxtyping import Array
 
 from scoresde.errors import CheckpointError, NumericError
 from scoresde.likelihood import Bins, VariationalDequantization
-from scoresde.likelihood.bounds import diffusion_draw, prior_mismatch
+from scoresde.likelihood.bounds import diffusion_draw
 from scoresde.nets import CouplingFlow, Network
 from scoresde.progress import Progress
 from scoresde.score.base import AbstractScore
@@ -68,7 +68,7 @@ def fit_dequantizer(
         dequantization = VariationalDequantization(dataclasses.replace(network, params=params))
         x, log_q = dequantization.draw(sde, bins, v, key=place_key)
         model = labelled(eqx.combine(arrays, rest), label)
-        return log_q + prior_mismatch(sde, x) + diffusion_draw(sde, model, x, rank, key=noise_key)
+        return log_q + sde.prior_kl(x, key=noise_key) + diffusion_draw(sde, model, x, rank, key=noise_key)
 
     def loss(params, arrays, batch, key):
         shift_key, example_key = jax.random.split(key)

@@ -5,8 +5,14 @@
 | weighting     | w(t)                                           | what it minimises                              |
 |---------------|------------------------------------------------|------------------------------------------------|
 | SigmaSquared  | 1                                              | Song et al. 2021, eq. 7, lambda = sigma^2      |
+| NoiseField    | sigma_k^2 / mean of sigma^2 over the modes     | the L2 error of the noise as a field           |
 | Likelihood    | g^2 / (sigma^2 p(t))                           | 2 x a bound on -log p, whatever the law of t   |
 | EDMWeighting  | (alpha^2 c^2 + sigma^2) / (alpha^2 c^2)        | Karras et al. 2022, sec. 5 (c = sigma_data)    |
+
+With one coefficient per mode, SigmaSquared is the Cameron-Martin norm of the error of the noise field (Kerrigan et al. 2023: the
+KL divergence of Gaussians), NoiseField its L2 norm (Lim et al. 2023); they are the same for white noise. Likelihood is the
+ELBO, mode by mode. EDMWeighting is the L2 error of what the network in `EDMPreconditioning` learns, c_out^{-2} |D - x_0|^2 with
+D = E[x_0 | x_t]; the table has its form for one coefficient.
 
 p(t) is the density of the law of t. As g^2/sigma^2 = -d lambda/dt, the likelihood weighting is constant under
 `UniformLogSNR`: importance sampling with nothing to tabulate (Song, Durkan, Murray and Ermon 2021, eq. 12).
@@ -23,9 +29,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from scoresde.score.base import AbstractScore
+from scoresde.score import AbstractScore, DataSpectrum
 from scoresde.sde import AbstractSDE
-from scoresde.sde.base import check_parameters
+from scoresde.sde.base import check_parameters, derivative
 from scoresde.types import Coef, Key, Scalar, State
 
 
@@ -47,6 +53,11 @@ class AbstractTimeLaw(eqx.Module):
 
 def _stratified(batch_key: Key, rank: Scalar) -> Scalar:
     return jnp.mod(jax.random.uniform(batch_key) + rank, 1.0)
+
+
+def _fall(sde: AbstractSDE, t: Scalar) -> Scalar:
+    """-d lambda/dt of the reference log-SNR: g^2 / sigma^2 of its mode."""
+    return -derivative(sde.reference_log_snr, t)
 
 
 def _uniform_in_time(sde: AbstractSDE, u: Scalar) -> Scalar:
@@ -80,17 +91,17 @@ class LowDiscrepancy(AbstractTimeLaw):
 
 
 class UniformLogSNR(AbstractTimeLaw):
-    """lambda(t) uniform between its two ends, stratified: p(t) = (g^2 / sigma^2) / (lambda(t_min) - lambda(t_max))."""
+    """The reference log-SNR uniform between its two ends, stratified: p(t) = (g^2/sigma^2) / (lambda(t_min) - lambda(t_max))."""
 
     def uniform(self, *, batch_key, key, rank):
         return _stratified(batch_key, rank)
 
     def quantile(self, sde, u):
-        first, last = sde.log_snr(sde.t_min), sde.log_snr(sde.t_max)
+        first, last = sde.reference_log_snr(sde.t_min), sde.reference_log_snr(sde.t_max)
         return sde.time_of_log_snr(first + u * (last - first))
 
     def density(self, sde, t):
-        return sde.g2(t) / sde.sigma(t) ** 2 / (sde.log_snr(sde.t_min) - sde.log_snr(sde.t_max))
+        return _fall(sde, t) / (sde.reference_log_snr(sde.t_min) - sde.reference_log_snr(sde.t_max))
 
 
 class LogNormalSigma(AbstractTimeLaw):
@@ -109,14 +120,14 @@ class LogNormalSigma(AbstractTimeLaw):
 
     def density(self, sde, t):
         first, last = self._ends(sde)
-        standard = (-sde.log_snr(t) / 2 - self.mean) / self.std
+        standard = (-sde.reference_log_snr(t) / 2 - self.mean) / self.std
         per_log_sigma = jnp.exp(-0.5 * standard**2) / (self.std * math.sqrt(2 * math.pi)) / (last - first)
-        return per_log_sigma * sde.g2(t) / sde.sigma(t) ** 2 / 2
+        return per_log_sigma * _fall(sde, t) / 2
 
     def _ends(self, sde) -> tuple[Scalar, Scalar]:
         """P(log(sigma / alpha) below its value) at t_min and at t_max."""
         return tuple(
-            jax.scipy.special.ndtr((-sde.log_snr(t) / 2 - self.mean) / self.std) for t in (sde.t_min, sde.t_max)
+            jax.scipy.special.ndtr((-sde.reference_log_snr(t) / 2 - self.mean) / self.std) for t in (sde.t_min, sde.t_max)
         )
 
     def __check_init__(self):
@@ -129,35 +140,57 @@ class LogNormalSigma(AbstractTimeLaw):
 
 class AbstractWeighting(eqx.Module):
     @abc.abstractmethod
+    def error(self, score: AbstractScore, sde: AbstractSDE, x0: State, x_t: State, z: State, t: Scalar, density: Scalar) -> State:
+        """The weighted squared error of the score in every mode, where `density` is p(t). One call of the score."""
+
+
+class AbstractNoiseWeighting(AbstractWeighting):
+    """w(t) |sigma s + z|^2."""
+
+    @abc.abstractmethod
     def __call__(self, sde: AbstractSDE, t: Scalar, density: Scalar) -> Coef:
-        """w(t) of |sigma s + z|^2, where `density` is p(t)."""
+        """w(t)."""
+
+    def error(self, score, sde, x0, x_t, z, t, density):
+        return self(sde, t, density) * (sde.sigma(t) * score(x_t, t) + z) ** 2
 
 
-class SigmaSquared(AbstractWeighting):
+class SigmaSquared(AbstractNoiseWeighting):
     """w = 1."""
 
     def __call__(self, sde, t, density):
         return jnp.ones_like(t)
 
 
-class Likelihood(AbstractWeighting):
+class NoiseField(AbstractNoiseWeighting):
+    """w_k = sigma_k^2 / mean of sigma^2: modes count by their share in the noise as a field; 1 for one coefficient."""
+
+    def __call__(self, sde, t, density):
+        variance = sde.sigma(t) ** 2
+        return variance / jnp.mean(variance)
+
+
+class Likelihood(AbstractNoiseWeighting):
     """w = g^2 / (sigma^2 p(t)): the mean is the integral of g^2 |s + z / sigma|^2 over t."""
 
     def __call__(self, sde, t, density):
-        return sde.g2(t) / sde.sigma(t) ** 2 / density
+        return -derivative(sde.log_snr, t) / density
 
 
 class EDMWeighting(AbstractWeighting):
-    """w = (alpha^2 c^2 + sigma^2) / (alpha^2 c^2): every noise level starts with the same loss."""
+    """|D - x_0|^2 / c_out^2: every noise level starts with the same loss. For one coefficient this is
+    (alpha^2 c^2 + sigma^2) / (alpha^2 c^2) |sigma s + z|^2. It is taken of D, as s does not hold it where alpha is next to 0.
 
-    sigma_data: float = 0.5
+    Args:
+      spectrum: that of the preconditioning.
+    """
 
-    def __call__(self, sde, t, density):
-        signal = (sde.alpha(t) * self.sigma_data) ** 2
-        return (signal + sde.sigma(t) ** 2) / signal
+    spectrum: DataSpectrum = DataSpectrum()
 
-    def __check_init__(self):
-        check_parameters("EDMWeighting", sigma_data=(self.sigma_data, self.sigma_data > 0, "sigma_data > 0"))
+    def error(self, score, sde, x0, x_t, z, t, density):
+        off = score.denoise(sde, x_t, t) - x0
+        # Points of the field count alike: 1/n in the modes of a basis with coefficients of functions.
+        return (off / (self.spectrum.remainder(sde, t) * sde.basis.white)) ** 2
 
 
 def half_sum(x: State) -> Scalar:
@@ -183,8 +216,8 @@ class Objective(eqx.Module):
         """The loss of one example. `batch_key` is shared by the batch, `key` its own, `rank` its place i / B."""
         time_key, noise_key = jax.random.split(key)
         t = self.time_law.quantile(sde, self.time_law.uniform(batch_key=batch_key, key=time_key, rank=rank))
-        weight = self.weighting(sde, t, self.time_law.density(sde, t))
-        return denoising_score_matching(score, sde, x0, key=noise_key, weight=weight, time=t, reduce=self.reduce)
+        x_t, z = sde.perturb(x0, t, key=noise_key)
+        return self.reduce(self.weighting.error(score, sde, x0, x_t, z, t, self.time_law.density(sde, t)))
 
 
 def denoising_score_matching(

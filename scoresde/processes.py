@@ -1,0 +1,113 @@
+"""The names of processes and bases in a configuration, and the objects behind them."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from scoresde import sde
+from scoresde.errors import ConfigError
+
+KERNELS = {
+    "rbf": sde.rbf,
+    "exponential": sde.exponential,
+    "matern12": lambda length, variance: sde.matern(0.5, length, variance),
+    "matern32": lambda length, variance: sde.matern(1.5, length, variance),
+    "matern52": lambda length, variance: sde.matern(2.5, length, variance),
+}
+BASES = ("dct", "fourier", "haar", "kernel")
+
+
+class Entry(NamedTuple):
+    """A process by name. `starts`: its prior is degraded data, which it must be given."""
+
+    build: Callable[[ConfigDict, tuple[int, ...]], sde.AbstractSDE]
+    spectral: bool = False
+    starts: bool = False
+
+
+def _coloured(inside: Callable) -> Callable:
+    def build(c, grid):
+        basis = build_basis(c, grid)
+        if c.basis == "kernel":
+            return sde.Coloured(basis, sde.Gram(), inside(c))
+        return sde.Coloured(basis, sde.PowerLaw.normalised(basis, c.index, c.screening, c.variance), inside(c))
+
+    return build
+
+
+def _heat(c, grid):
+    basis = build_basis(c, grid)
+    gain = sde.PowerLaw.normalised(basis, c.index + 1, c.screening, c.variance).gain
+    return sde.Heat(basis, c.index, c.screening, gain, t_min=c.t_min)
+
+
+def _cosine(c, _=None):
+    return sde.Cosine(c.log_snr_min, c.log_snr_max, t_min=c.t_min)
+
+
+def _vp(c, _=None):
+    return sde.VP(c.beta_min, c.beta_max, t_min=c.t_min)
+
+
+def _ve(c, _=None):
+    return sde.VE(c.sigma_min, c.sigma_max, t_min=c.t_min)
+
+
+PROCESSES = {
+    "vp": Entry(_vp),
+    "subvp": Entry(lambda c, _: sde.SubVP(c.beta_min, c.beta_max, t_min=c.t_min)),
+    "ve": Entry(_ve),
+    "cosine": Entry(_cosine),
+    "karras": Entry(lambda c, _: sde.Karras(c.sigma_min, c.sigma_max)),
+    "coloured_vp": Entry(_coloured(_vp), spectral=True),
+    "coloured_ve": Entry(_coloured(_ve), spectral=True),
+    "coloured_cosine": Entry(_coloured(_cosine), spectral=True),
+    "heat": Entry(_heat, spectral=True),
+    "blur": Entry(lambda c, grid: sde.Blur(build_basis(c, grid), _cosine(c), c.blur_max, c.min_scale), spectral=True),
+    "inverse_heat": Entry(
+        lambda c, grid: sde.Cold(build_basis(c, grid), None, c.noise, c.blur_min, c.blur_max), spectral=True, starts=True
+    ),
+    "pixelate": Entry(lambda c, grid: sde.Pixelate(grid, sigma=c.noise), spectral=True, starts=True),
+    "fade": Entry(lambda c, grid: sde.Fade(grid, sigma=c.noise), spectral=True, starts=True),
+}
+
+
+def build_basis(c: ConfigDict, grid: tuple[int, ...]) -> sde.AbstractBasis:
+    """Of the section `sde`, on a grid. `sde.length` = 0 measures lengths in points of this grid.
+
+    Raises:
+      ConfigError: what the basis itself refuses, or no grid.
+    """
+    if not grid:
+        raise ConfigError(f"{c.name}: expected a grid, data.image_size above 0; vectors have no neighbours")
+    lengths = tuple(c.length or float(n) for n in grid)
+    if c.basis == "kernel":
+        if len(grid) > 1:
+            raise ConfigError(f"sde.basis = 'kernel': expected curves, got a grid {grid}; take dct")
+        points = (np.arange(grid[0]) + 0.5) * lengths[0] / grid[0]
+        return sde.Kernel(points, KERNELS[c.kernel](c.length_scale, c.variance), c.jitter)
+    return {"dct": sde.DCT, "fourier": sde.Fourier, "haar": sde.Haar}[c.basis](grid, lengths)
+
+
+def build_sde(config: ConfigDict, grid: tuple[int, ...]) -> sde.AbstractSDE:
+    """The process of a configuration for fields on `grid`, () for vectors.
+
+    Raises:
+      ConfigError: what the process itself refuses.
+    """
+    return PROCESSES[config.sde.name].build(config.sde, grid)
+
+
+def data_covariance(config: ConfigDict) -> sde.AbstractCovariance | None:
+    """How `model.sigma_data` is shared among the modes; None: evenly."""
+    c = config.model
+    return sde.PowerLaw(c.data_index, c.data_screening) if c.data_index else None
+
+
+def started(process: sde.AbstractSDE, config: ConfigDict, fields: Callable[[], np.ndarray]) -> sde.AbstractSDE:
+    """The process with the data that its prior starts from, where it needs them; `fields()` reads them."""
+    return process.started_from(jnp.asarray(fields())) if PROCESSES[config.sde.name].starts else process
+

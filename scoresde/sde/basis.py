@@ -1,0 +1,300 @@
+r"""Bases in which a process is diagonal: a field on a grid <-> one coefficient per mode.
+
+A field is [*grid, channels], its coefficients [*modes, channels] with as many modes as points. But for `Pixel`, they are
+coefficients of the function that the field samples, in an orthonormal system of L2 with the mean over the domain,
+
+    c_k = <x, phi_k> = 1/n sum_i x(s_i) phi_k(s_i),     x = sum_k c_k phi_k,     1/n sum_i phi_k phi_l = delta_kl,
+
+so that c_k of one function is the same number on every grid that resolves it. A field with independent coefficients of
+variance v_k has the variance sum_k v_k, averaged over its points; white noise of unit variance has v_k = 1/n.
+
+| basis     | phi_k, in one dimension of length L                     | eigenvalue of -d^2/ds^2  | points s_i        |
+|-----------|---------------------------------------------------------|--------------------------|-------------------|
+| `Pixel`   | the points themselves (c = x)                           | none                     | any               |
+| `DCT`     | 1, sqrt 2 cos(pi k s / L): no slope at the ends         | (pi k / L)^2             | (i + 1/2) L / n   |
+| `Fourier` | 1, sqrt 2 cos(2 pi k s / L), sqrt 2 sin: periodic       | (2 pi k / L)^2           | i L / n           |
+| `Haar`    | 1, then square waves, each level half as long           | 4^level / L^2 (of scale) | (i + 1/2) L / n   |
+| `Kernel`  | eigenvectors of a Gram matrix, see `scoresde.sde.kernel` | none                    | given             |
+
+DCT, Fourier and Haar are products over the axes of a grid, their eigenvalues sums. `at` gives the same system on another
+grid: with a network that has no resolution of its own, that is all there is to drawing at another one.
+"""
+
+import abc
+import functools
+import math
+import operator
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from equinox import AbstractVar
+from jaxtyping import Array, Float
+
+from scoresde.errors import ConfigError
+from scoresde.types import Coef, Scalar, State
+
+# Points of an axis above which the cosine transform is a fast one; benchmarks/transforms.py measures where that pays.
+LARGEST_MATRIX = 512
+
+
+class AbstractBasis(eqx.Module):
+    """An orthonormal system on the points of a grid."""
+
+    shape: AbstractVar[tuple[int, ...]]  # of the grid, without channels
+
+    @abc.abstractmethod
+    def to_modes(self, x: State) -> State:
+        """The coefficients of a field [*grid, channels]."""
+
+    @abc.abstractmethod
+    def from_modes(self, c: State) -> State:
+        """The field of coefficients [*modes, channels]."""
+
+    @abc.abstractmethod
+    def at(self, grid) -> "AbstractBasis":
+        """The same functions on another grid: its shape; for `Kernel`, its points."""
+
+    @property
+    def white(self) -> float:
+        """The deviation of a coefficient of white noise of unit variance: n^{-1/2}."""
+        return math.prod(self.shape) ** -0.5
+
+    @property
+    def eigenvalues(self) -> Float[Array, "*modes 1"]:
+        """Of minus the Laplacian, in units of 1 / length^2.
+
+        Raises:
+          ConfigError: the basis has none.
+        """
+        raise ConfigError(f"{type(self).__name__} has no eigenvalues of a Laplacian; take DCT, Fourier or Haar")
+
+    def field_variance(self, variances: Coef) -> Scalar:
+        """The variance of a field, averaged over its points, from the variances of its coefficients."""
+        return jnp.mean(variances) / self.white**2
+
+    def pixel_logdet(self, shape: tuple[int, ...]) -> float:
+        """log |det dc/dx|, in nats, of a field of this shape: log p(x) = log p(c) + pixel_logdet."""
+        return math.prod(shape) * math.log(self.white)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raises a ConfigError unless fields [*grid, channels] of this shape live on the grid of this basis."""
+        if tuple(shape[:-1]) != tuple(self.shape):
+            raise ConfigError(
+                f"{type(self).__name__}: expected a field of shape {(*self.shape, 'channels')}, got {tuple(shape)}; "
+                "take the basis `at` the grid of the field"
+            )
+
+
+class Pixel(AbstractBasis):
+    """The identity: every point is its own mode, and white noise of unit variance has coefficients of unit variance.
+
+    Args:
+      shape: of the grid; () for processes with one coefficient for all points, which fit every grid.
+    """
+
+    shape: tuple[int, ...] = eqx.field(static=True, default=())
+
+    white = 1.0
+
+    def to_modes(self, x):
+        return x
+
+    def from_modes(self, c):
+        return c
+
+    def at(self, grid):
+        return Pixel(_grid(grid) if self.shape else ())
+
+    def check(self, shape):
+        if self.shape:
+            super().check(shape)
+
+
+class AbstractSeparable(AbstractBasis):
+    """A product of systems on the axes of a grid, each an orthogonal matrix."""
+
+    lengths: AbstractVar[tuple[float, ...]]
+
+    @abc.abstractmethod
+    def axis_eigenvalues(self, n: int, length: float) -> np.ndarray:
+        """[n], of one axis."""
+
+    @abc.abstractmethod
+    def forward(self, x: Array, axis: int) -> Array:
+        """The orthogonal transform of one axis; `backward` is its inverse, the transpose."""
+
+    @abc.abstractmethod
+    def backward(self, c: Array, axis: int) -> Array: ...
+
+    @property
+    def eigenvalues(self):
+        axes = [self.axis_eigenvalues(n, length) for n, length in zip(self.shape, self.lengths)]
+        return jnp.asarray(functools.reduce(np.add.outer, axes)[..., None], float)
+
+    def to_modes(self, x):
+        self.check(jnp.shape(x))
+        return functools.reduce(self.forward, range(len(self.shape)), x) * self.white
+
+    def from_modes(self, c):
+        self.check(jnp.shape(c))
+        return functools.reduce(self.backward, range(len(self.shape)), c / self.white)
+
+    def at(self, grid):
+        return type(self)(_grid(grid), self.lengths)
+
+
+class DCT(AbstractSeparable):
+    """Cosines, the discrete cosine transform of type II: functions without slope at the ends of [0, L].
+
+    Matrix products up to `LARGEST_MATRIX` points an axis (they run on any device, in any precision), fast transforms above.
+
+    Args:
+      shape: points of each axis.
+      lengths: of the domain along each axis; None: 1. Blur and heat in pixels, as published, have the lengths of the grid.
+
+    Raises:
+      ConfigError: a size below 1, or not one positive length per axis.
+    """
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+    lengths: tuple[float, ...] = eqx.field(static=True)
+
+    def __init__(self, shape, lengths=None):
+        self.shape, self.lengths = _domain("DCT", shape, lengths)
+
+    def axis_eigenvalues(self, n, length):
+        return (np.pi * np.arange(n) / length) ** 2
+
+    def forward(self, x, axis):
+        if x.shape[axis] > LARGEST_MATRIX:
+            return jax.scipy.fft.dct(x, axis=axis, norm="ortho")
+        return along(_cosines(x.shape[axis]), x, axis)
+
+    def backward(self, c, axis):
+        if c.shape[axis] > LARGEST_MATRIX:
+            return jax.scipy.fft.idct(c, axis=axis, norm="ortho")
+        return along(_cosines(c.shape[axis]).T, c, axis)
+
+
+class Fourier(AbstractSeparable):
+    """Real sines and cosines of periodic functions: 1, cos 1, sin 1, cos 2, sin 2, ...; by matrix products.
+
+    An even grid cannot tell cos from sin at its highest frequency: that last mode is +-1, not sqrt 2 cos, and is the one whose
+    coefficient changes with the grid.
+
+    Args:
+      shape, lengths: as of `DCT`.
+    """
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+    lengths: tuple[float, ...] = eqx.field(static=True)
+
+    def __init__(self, shape, lengths=None):
+        self.shape, self.lengths = _domain("Fourier", shape, lengths)
+
+    def axis_eigenvalues(self, n, length):
+        return (2 * np.pi * ((np.arange(n) + 1) // 2) / length) ** 2
+
+    def forward(self, x, axis):
+        return along(_waves(x.shape[axis]), x, axis)
+
+    def backward(self, c, axis):
+        return along(_waves(c.shape[axis]).T, c, axis)
+
+
+class Haar(AbstractSeparable):
+    """Haar's square waves: the mean, then differences of halves, quarters, ...; what pixelating leaves are the first ones.
+
+    Its "eigenvalue" 4^level / L^2 only ranks the scales.
+
+    Args:
+      shape: points of each axis, powers of 2. lengths: as of `DCT`.
+    """
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+    lengths: tuple[float, ...] = eqx.field(static=True)
+
+    def __init__(self, shape, lengths=None):
+        self.shape, self.lengths = _domain("Haar", shape, lengths)
+        if any(n & (n - 1) for n in self.shape):
+            raise ConfigError(f"Haar: expected powers of 2, got a grid {self.shape}; crop or resample the data, or take DCT")
+
+    def axis_eigenvalues(self, n, length):
+        level = np.ceil(np.log2(np.arange(n) + 1))  # 0 the mean, 1 one wave, 2 two of them, 3 four, ...
+        return np.where(level > 0, 4.0**level, 0) / length**2
+
+    def forward(self, x, axis):
+        return along(_square_waves(x.shape[axis]), x, axis)
+
+    def backward(self, c, axis):
+        return along(_square_waves(c.shape[axis]).T, c, axis)
+
+
+def resample(c: State, source: AbstractBasis, target: AbstractBasis) -> State:
+    """Coefficients of the same function on another grid of one basis: modes it does not have are dropped, new ones are 0.
+
+    Raises:
+      ConfigError: two bases of different kinds, or c not of the source.
+    """
+    separable = isinstance(source, AbstractSeparable) and type(source) is type(target)
+    if not separable or len(source.shape) != len(target.shape):
+        raise ConfigError(
+            f"resample: expected two grids of one basis, got {type(source).__name__}{source.shape} and "
+            f"{type(target).__name__}{target.shape}; take source.at(grid)"
+        )
+    source.check(jnp.shape(c))
+    kept = c[tuple(slice(min(a, b)) for a, b in zip(source.shape, target.shape))]
+    return jnp.pad(kept, [(0, b - n) for n, b in zip(kept.shape, target.shape)] + [(0, 0)])
+
+
+def along(matrix, x: Array, axis: int) -> Array:
+    """matrix @ x along one axis. At full precision: the default on an accelerator has 10 bits, and log p would see it."""
+    matrix = jnp.asarray(matrix, jnp.result_type(x, jnp.float32))
+    moved = jnp.tensordot(matrix, x, axes=(1, axis), precision=jax.lax.Precision.HIGHEST)
+    return jnp.moveaxis(moved, 0, axis)
+
+
+@functools.lru_cache
+def _cosines(n: int) -> np.ndarray:
+    """The orthogonal DCT of type II."""
+    matrix = np.sqrt(2 / n) * np.cos(np.pi * np.outer(np.arange(n), np.arange(n) + 0.5) / n)
+    matrix[0] /= np.sqrt(2)
+    return matrix
+
+
+@functools.lru_cache
+def _waves(n: int) -> np.ndarray:
+    """Rows 1, cos 1, sin 1, cos 2, ... of norm 1; of an even n the last one alternates in sign."""
+    frequency = (np.arange(n) + 1) // 2
+    angle = 2 * np.pi * np.outer(frequency, np.arange(n)) / n
+    matrix = np.sqrt(2 / n) * np.where(np.arange(n)[:, None] % 2 == 1, np.cos(angle), np.sin(angle))
+    matrix[0] = n**-0.5
+    if n % 2 == 0:
+        matrix[-1] /= np.sqrt(2)
+    return matrix
+
+
+@functools.lru_cache
+def _square_waves(n: int) -> np.ndarray:
+    if n == 1:
+        return np.ones((1, 1))
+    half = _square_waves(n // 2)
+    coarse, fine = np.kron(half, [1.0, 1.0]), np.kron(np.eye(n // 2), [1.0, -1.0])
+    return np.concatenate([coarse, fine]) / np.sqrt(2)
+
+
+def _grid(shape) -> tuple[int, ...]:
+    sizes = (shape,) if np.ndim(shape) == 0 else tuple(shape)
+    return tuple(operator.index(n) for n in sizes)
+
+
+def _domain(name: str, shape, lengths) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    shape = _grid(shape)
+    lengths = (1.0,) * len(shape) if lengths is None else tuple(float(length) for length in lengths)
+    if not shape or min(shape) < 1:
+        raise ConfigError(f"{name}: expected at least one point on each axis, got a grid {shape}")
+    if len(lengths) != len(shape) or not all(length > 0 and math.isfinite(length) for length in lengths):
+        raise ConfigError(f"{name}: expected a positive length for each of the {len(shape)} axes, got {lengths}")
+    return shape, lengths

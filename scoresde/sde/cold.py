@@ -1,0 +1,153 @@
+"""Linear cold diffusion: the signal fades mode by mode under constant noise, and generation starts from degraded data.
+
+| process         | basis | rates                                 | source                                   |
+|-----------------|-------|---------------------------------------|------------------------------------------|
+| `InverseHeat`   | DCT   | eigenvalues lambda_k: a Gaussian blur | Rissanen et al. 2023 ("IHDM")            |
+| `Pixelate`      | Haar  | 4^level: squares take their means     | Bansal et al. 2023, section 4.4          |
+| `Fade`          | Pixel | 1: all points together                | Bansal et al. 2023                       |
+| `Mask`          | Pixel | a mask: a hole                        | Bansal et al. 2023, section 4.3          |
+"""
+
+import dataclasses
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from scoresde.errors import ConfigError
+from scoresde.sde.base import as_time, check_parameters
+from scoresde.sde.basis import DCT, AbstractBasis, Haar, Pixel, resample
+from scoresde.sde.spectral import AbstractSpectral
+from scoresde.types import Coef, Key, Scalar, State, Time
+
+
+class Cold(AbstractSpectral):
+    """Linear cold diffusion, and inverse heat dissipation: the signal fades, the noise stays as it is.
+
+        alpha_k = exp(-rate_k tau),   tau = scale^2 / 2,   scale = scale_min^{1 - t} scale_max^t,   sigma_k = sigma white
+
+    `inverse_heat`, `fade`, `mask` and `pixelate` are the published degradations. With an exact sigma -> 0 DDIM is algorithm 2 of
+    Bansal et al. 2023. Generation starts from degraded data, not from noise: see `started_from`.
+
+    Args:
+      rates: per mode, at least 0, [*modes, 1]. None: the eigenvalues of the basis.
+      sigma_noise: deviation of the noise at each point.
+      starts: [N, *modes, channels], coefficients of data; the prior is these degraded to t_max, plus noise.
+
+    Raises:
+      ConfigError: parameters out of range; `sample_prior` and `log_prior` without `starts`.
+    """
+
+    basis: AbstractBasis = eqx.field()
+    rates: Float[Array, "*modes 1"] | None = None
+    sigma_noise: float = eqx.field(static=True, default=0.01)
+    scale_min: float = eqx.field(static=True, default=0.5)
+    scale_max: float = eqx.field(static=True, default=20.0)
+    starts: Float[Array, "N *x"] | None = None
+    t_min: float = eqx.field(static=True, default=0.0)
+    t_max: float = eqx.field(static=True, default=1.0)
+
+    def log_alpha(self, t: Time) -> Coef:
+        rates = self.basis.eigenvalues if self.rates is None else self.rates
+        return -0.5 * rates * jnp.exp(2 * self._log_scale(t))
+
+    def sigma(self, t: Time) -> Scalar:
+        return jnp.full_like(as_time(t), self.sigma_noise * self.basis.white)
+
+    def reference_log_snr(self, t: Time) -> Scalar:
+        """-2 log scale: some modes never lose their signal. Up to a constant it is the log-SNR of a process whose sigma is
+        the scale."""
+        return -2 * self._log_scale(t)
+
+    def _log_scale(self, t: Time) -> Scalar:
+        return math.log(self.scale_min) + as_time(t) * math.log(self.scale_max / self.scale_min)
+
+    def started_from(self, x0: Float[Array, "N *x"]) -> "Cold":
+        """With the prior that starts from these fields, degraded."""
+        return dataclasses.replace(self, starts=jax.vmap(self.basis.to_modes)(jnp.asarray(x0, float)))
+
+    def at(self, grid) -> "Cold":
+        if self.rates is not None:
+            raise ConfigError("Cold: its rates are of one grid; build it anew on the other one")
+        basis, starts = self.basis.at(grid), self.starts
+        if starts is not None:
+            starts = jax.vmap(lambda c: resample(c, self.basis, basis))(starts)
+        return dataclasses.replace(self, basis=basis, starts=starts)
+
+    def sample_prior(self, shape, *, key: Key) -> State:
+        pick, noise = jax.random.split(key)
+        starts = self._starts()
+        t = as_time(self.t_max)
+        x0 = starts[jax.random.randint(pick, (), 0, len(starts))]
+        return self.alpha(t) * x0 + self.sigma(t) * jax.random.normal(noise, shape)
+
+    def log_prior(self, x: State) -> Scalar:
+        """log 1/N sum_i N(x; alpha x_i, sigma^2): as a density it is that of the training data, degraded."""
+        t = as_time(self.t_max)
+        sigma, starts = self.sigma(t), self._starts()
+        apart = jax.vmap(lambda x0: jnp.sum(((x - self.alpha(t) * x0) / sigma) ** 2))(starts)
+        constant = jnp.size(x) * (jnp.log(sigma) + 0.5 * math.log(2 * math.pi))
+        return jax.nn.logsumexp(-0.5 * apart) - math.log(len(starts)) - constant
+
+    def prior_kl(self, x0: State, *, key: Key) -> Scalar:
+        """One draw of log q(x_T | x_0) - log prior(x_T), in nats."""
+        t = as_time(self.t_max)
+        x, z = self.perturb(x0, t, key=key)
+        log_q = -0.5 * jnp.sum(z**2) - jnp.size(z) * (jnp.log(self.sigma(t)) + 0.5 * math.log(2 * math.pi))
+        return log_q - self.log_prior(x)
+
+    def _starts(self):
+        if self.starts is None:
+            raise ConfigError("Cold: its prior is degraded data; give them by process.started_from(x0), x0 [N, *grid, channels]")
+        return self.starts
+
+    def __check_init__(self):
+        rates = self.basis.eigenvalues if self.rates is None else self.rates
+        if not isinstance(rates, jax.core.Tracer):
+            if jnp.shape(rates) != (*self.basis.shape, 1) or not bool(jnp.all((rates >= 0) & jnp.isfinite(rates))):
+                raise ConfigError(f"Cold: expected finite rates of at least 0 and shape {(*self.basis.shape, 1)}")
+        check_parameters(
+            "Cold",
+            sigma_noise=(self.sigma_noise, self.sigma_noise > 0, "sigma_noise > 0, such as 0.01: without noise there is no score"),
+            scale_min=(self.scale_min, 0 < self.scale_min < self.scale_max, f"0 < scale_min < scale_max = {self.scale_max}"),
+            scale_max=(self.scale_max, self.scale_max > 0, "scale_max > 0"),
+            t_min=(self.t_min, 0 <= self.t_min < self.t_max, f"0 <= t_min < t_max = {self.t_max}"),
+        )
+
+
+def InverseHeat(shape, *, sigma: float = 0.01, blur_min: float = 0.5, blur_max: float = 20.0) -> Cold:
+    """Inverse heat dissipation (Rissanen et al. 2023) in continuous time: blur by blur_min to blur_max pixels, noise sigma.
+
+    The first step of the paper, from blur_min to none, is the final denoising.
+    """
+    basis = DCT(shape, tuple(float(n) for n in _sizes(shape)))
+    return Cold(basis, None, sigma, blur_min, blur_max)
+
+
+def Fade(shape, *, sigma: float = 0.01) -> Cold:
+    """All points fade together: alpha from 0.98 to 2e-4."""
+    return Cold(Pixel(_sizes(shape)), jnp.ones((*_sizes(shape), 1)), sigma, 0.2, 4.1)
+
+
+def Mask(mask, *, sigma: float = 0.01) -> Cold:
+    """Points where mask > 0 fade, in proportion to it: 1 is inpainting; a bump that widens is a hole that grows
+    (Bansal et al. 2023, section 4.3).
+
+    Args:
+      mask: [*grid], values from 0 to 1.
+    """
+    mask = jnp.asarray(mask, float)
+    return Cold(Pixel(mask.shape), mask[..., None], sigma, 0.2, 4.1)
+
+
+def Pixelate(shape, *, sigma: float = 0.01) -> Cold:
+    """Squares of 2, 4, 8, ... points take their means one after the other (Bansal et al. 2023, section 4.4)."""
+    sizes = _sizes(shape)
+    basis = Haar(sizes, tuple(float(n) for n in sizes))
+    return Cold(basis, None, sigma, 0.5, 2.0 * max(sizes))
+
+
+def _sizes(shape) -> tuple[int, ...]:
+    return (shape,) if isinstance(shape, int) else tuple(shape)

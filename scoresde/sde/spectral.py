@@ -1,0 +1,208 @@
+r"""Processes in function space: one coefficient per mode of a basis, two formulas each.
+
+| process         | log alpha_k                             | sigma_k^2                                            | source                       |
+|-----------------|-----------------------------------------|------------------------------------------------------|------------------------------|
+| ColouredVP, VE  | of the VP, VE or Cosine inside          | q_k sigma^2 of that process                          | Lim et al. 2023 ("DDO")      |
+| Heat            | -B (s + lambda_k) / 2                   | q_k (1 - exp(-B (s + lambda_k))) / (s + lambda_k)    | Lim et al. 2023 ("HDM")      |
+| Blur            | log a + log[(1 - d) exp(-lambda_k tau) + d] | sigma^2 / n, white; a, sigma of Cosine           | Hoogeboom and Salimans 2023  |
+| Cold            | -rate_k tau                             | constant, white; in `cold`                           | Bansal et al. 2023           |
+
+lambda_k are the eigenvalues of -Laplacian in the basis, q_k those of the covariance of the noise, B(t) the integral of beta.
+The marginals are those of the stochastic partial differential equations of the papers; f and g follow as for any process.
+"""
+
+import dataclasses
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from equinox import AbstractVar
+
+from scoresde.errors import ConfigError
+from scoresde.sde.base import AbstractSDE, as_time, check_parameters
+from scoresde.sde.basis import AbstractBasis
+from scoresde.sde.covariance import AbstractCovariance, PowerLaw
+from scoresde.sde.isotropic import VE, VP, Cosine
+from scoresde.types import Coef, Scalar, Time
+
+# Lim et al. 2023, after Nichol and Dhariwal 2021: beta(0) is not quite 0.
+_OFFSET = 0.008
+
+
+class AbstractSpectral(AbstractSDE):
+    """A process with one coefficient per mode. Its reference log-SNR is that of the first mode, the mean of the field."""
+
+    basis: AbstractVar[AbstractBasis]  # of the subclass: `eqx.field()`, as the class itself has the pixels
+
+    def reference_log_snr(self, t: Time) -> Scalar:
+        return jnp.ravel(self.log_snr(t))[0]
+
+    def at(self, grid) -> "AbstractSpectral":
+        """The same process on another grid (its shape; for a `Kernel` basis, its points)."""
+        return dataclasses.replace(self, basis=self.basis.at(grid))
+
+
+class Coloured(AbstractSpectral):
+    """alpha of the process inside, sigma_k = q_k^{1/2} sigma: denoising diffusion operators (Lim et al. 2023), functional
+    DDPM (Kerrigan et al. 2023). With trace-class noise every level is a law of functions, the same on every grid.
+
+    Args:
+      basis, covariance: of the noise: `PowerLaw(...)`, or `Gram()` in a `Kernel` basis.
+      process: VP, SubVP, VE, Cosine or Karras.
+
+    Raises:
+      ConfigError: noise that is not trace class (for white noise take the process itself), or a variance that is not
+        positive.
+    """
+
+    basis: AbstractBasis = eqx.field()
+    covariance: AbstractCovariance = eqx.field()
+    process: AbstractSDE = VP()
+
+    @property
+    def t_min(self) -> float:
+        return self.process.t_min
+
+    @property
+    def t_max(self) -> float:
+        return self.process.t_max
+
+    def log_alpha(self, t: Time) -> Scalar:
+        return self.process.log_alpha(t)
+
+    def sigma(self, t: Time) -> Coef:
+        return self.process.sigma(t) * jnp.sqrt(self.covariance(self.basis))
+
+    def reference_log_snr(self, t: Time) -> Scalar:
+        """Of the process inside: modes differ by constants."""
+        return self.process.log_snr(t)
+
+    def __check_init__(self):
+        _check_variances("Coloured", self.covariance, self.basis)
+        _check_trace_class("Coloured", self.covariance, self.basis, "take VP or VE without colour, or")
+
+
+def ColouredVP(basis: AbstractBasis, covariance: AbstractCovariance, **of_vp) -> Coloured:
+    """`Coloured` around VP(**of_vp)."""
+    return Coloured(basis, covariance, VP(**of_vp))
+
+
+def ColouredVE(basis: AbstractBasis, covariance: AbstractCovariance, **of_ve) -> Coloured:
+    """`Coloured` around VE(**of_ve)."""
+    return Coloured(basis, covariance, VE(**of_ve))
+
+
+class Heat(AbstractSpectral):
+    """Hilbert diffusion model: the stochastic heat equation (Lim et al. 2023, eq. 19 and 20)
+
+        dX = -beta/2 (s - Laplacian) X dt + sqrt(beta) Q^{1/2} dW,   Q = gain (s - Laplacian)^{-index},
+
+    with B(t) = -2 log[cos(a(t)) / cos(a(0))], a(t) = (t + 0.008) / 1.008 pi/2. High modes lose their signal first: at t_max
+    their alpha is below float32, and only its logarithm is used.
+
+    Args:
+      basis: one with eigenvalues.
+      index: of Q; the noise that is reached, (s + lambda_k)^{-index - 1}, must be trace class: index + 1 > dimensions/2.
+      screening: s > 0; without it the mean of a field would keep its signal and gain noise without end.
+
+    Raises:
+      ConfigError: parameters out of range, or noise that is not trace class.
+    """
+
+    basis: AbstractBasis = eqx.field()
+    index: float = eqx.field(static=True, default=0.0)
+    screening: float = eqx.field(static=True, default=1.0)
+    gain: float = eqx.field(static=True, default=1.0)
+    t_min: float = eqx.field(static=True, default=1e-5)
+    t_max: float = eqx.field(static=True, default=0.9946)
+
+    def log_alpha(self, t: Time) -> Coef:
+        return -0.5 * self._exponent(t)
+
+    def sigma(self, t: Time) -> Coef:
+        return jnp.sqrt(-jnp.expm1(-self._exponent(t)) * self.stationary(self.basis))
+
+    @property
+    def stationary(self) -> PowerLaw:
+        """The covariance that the noise tends to."""
+        return PowerLaw(self.index + 1, self.screening, self.gain)
+
+    def _exponent(self, t: Time) -> Coef:
+        first, angle = (math.pi / 2 * (u + _OFFSET) / (1 + _OFFSET) for u in (0.0, as_time(t)))
+        # log cos by the sine of half the difference: 1 - cos(b)/cos(a) keeps its digits next to t = 0.
+        fall = 2 * jnp.sin((angle - first) / 2) * jnp.sin((angle + first) / 2) / math.cos(first)
+        return -2 * jnp.log1p(-fall) * (self.screening + self.basis.eigenvalues)
+
+    def __check_init__(self):
+        check_parameters(
+            "Heat",
+            index=(self.index, True, "a finite number"),
+            screening=(self.screening, self.screening > 0, "screening > 0"),
+            gain=(self.gain, self.gain > 0, "gain > 0"),
+            t_min=(self.t_min, 0 < self.t_min < self.t_max, f"0 < t_min (sigma(0) is 0) and t_min < t_max = {self.t_max}"),
+            t_max=(self.t_max, self.t_max < 1, "t_max < 1, where the integral of beta is infinite"),
+        )
+        _check_trace_class("Heat", self.stationary, self.basis, "raise index, or")
+
+
+class Blur(AbstractSpectral):
+    """Blurring diffusion (Hoogeboom and Salimans 2023): a field is blurred while white noise is added.
+
+        alpha_k = a [(1 - d) exp(-lambda_k tau) + d],   tau = blur(t)^2 / 2,   blur(t) = blur_max sin^2(pi t / 2),   sigma^2 white
+
+    Args:
+      basis: DCT, with the lengths of the grid for a blur in pixels.
+      process: what gives a and sigma; t_max = 1.
+      blur_max: deviation of the blur at t = 1, in units of the basis's length.
+      min_scale: d > 0, what is left of the highest mode: it keeps every alpha in float32.
+
+    Raises:
+      ConfigError: parameters out of range.
+    """
+
+    basis: AbstractBasis = eqx.field()
+    process: AbstractSDE = Cosine(-10.0, 10.0)
+    blur_max: float = eqx.field(static=True, default=20.0)
+    min_scale: float = eqx.field(static=True, default=1e-3)
+
+    @property
+    def t_min(self) -> float:
+        return self.process.t_min
+
+    @property
+    def t_max(self) -> float:
+        return self.process.t_max
+
+    def log_alpha(self, t: Time) -> Coef:
+        tau = 0.5 * (self.blur_max * jnp.sin(0.5 * math.pi * as_time(t)) ** 2) ** 2
+        # (1 - d) e^{-u} + d = 1 + (1 - d) (e^{-u} - 1): next to t = 0 its logarithm keeps its digits.
+        return self.process.log_alpha(t) + jnp.log1p((1 - self.min_scale) * jnp.expm1(-self.basis.eigenvalues * tau))
+
+    def sigma(self, t: Time) -> Scalar:
+        return self.process.sigma(t) * self.basis.white
+
+    def __check_init__(self):
+        self.basis.eigenvalues  # raises where there are none
+        check_parameters(
+            "Blur",
+            blur_max=(self.blur_max, self.blur_max >= 0, "blur_max >= 0"),
+            min_scale=(self.min_scale, 0 < self.min_scale < 1, "a number between 0 and 1, such as 0.001"),
+        )
+
+
+def _check_trace_class(name: str, covariance: AbstractCovariance, basis: AbstractBasis, remedy: str) -> None:
+    if reason := covariance.summable(len(basis.shape)):
+        raise ConfigError(
+            f"{name}: noise that is not trace class ({reason}) is no function on ever finer grids; {remedy} an index above "
+            f"{len(basis.shape)}/2"
+        )
+
+
+def _check_variances(name: str, covariance: AbstractCovariance, basis: AbstractBasis) -> None:
+    q = covariance(basis)
+    if not isinstance(q, jax.core.Tracer) and not bool(jnp.all((q > 0) & jnp.isfinite(q))):
+        raise ConfigError(
+            f"{name}: expected a positive variance in every mode, got {float(jnp.min(q)):.2g} at the least: the score of a mode "
+            "without noise does not exist; take a jitter, or fewer points"
+        )
