@@ -4,7 +4,9 @@ from .coupling import CouplingFlow as CouplingFlow
 from .coupling import push as push
 from .embedding import FourierEmbedding as FourierEmbedding
 from .embedding import PositionalEmbedding as PositionalEmbedding
+from .fno import FNO as FNO
 from .mlp import MLP as MLP
 from .network import Network as Network
+from .ufno import UFNO as UFNO
 from .unet import UNet as UNet
 from .unet import check_image_size as check_image_size
