@@ -156,12 +156,13 @@ def _validate_sampling(config: ConfigDict) -> list[str]:
 
 def _validate_likelihood(config: ConfigDict) -> list[str]:
     method, dequantization = config.likelihood.method, config.likelihood.dequantization
-    if PROCESSES[config.sde.name].spectral and config.data.levels and dequantization in ("none", "truncated_normal"):
+    spectral = config.sde.name in PROCESSES and PROCESSES[config.sde.name].spectral
+    if spectral and config.data.levels and dequantization in ("none", "truncated_normal"):
         return [
             f"likelihood.dequantization = '{dequantization}': needs pixels for the coordinates of the process, and sde.name = "
             f"'{config.sde.name}' has modes; use uniform or variational"
         ]
-    if PROCESSES[config.sde.name].spectral and method == "vlb":
+    if spectral and method == "vlb":
         return [f"likelihood.method = 'vlb': expected a process with one log-SNR, got {config.sde.name}; use flow or elbo"]
     if dequantization == "none" and method == "flow":
         return ["likelihood.dequantization = 'none': flow has no decoder of integers; use uniform, or method elbo or vlb"]
