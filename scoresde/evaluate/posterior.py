@@ -56,7 +56,9 @@ def gaussian_nll(values, mean, covariance) -> np.ndarray:
     offset = np.atleast_2d(values - mean)
     if covariance.ndim == 1:
         if covariance.shape != offset.shape[-1:] or not (covariance > 0).all():
-            raise DataError(f"covariance: expected [{offset.shape[-1]}] numbers above 0, got {list(covariance.shape)} with others")
+            raise DataError(
+                f"covariance: expected [{offset.shape[-1]}] numbers above 0, got {list(covariance.shape)} or others; give variances"
+            )
         square, log_det = np.sum(offset**2 / covariance, axis=-1), np.sum(np.log(covariance))
     else:
         _law(offset[0], covariance)
@@ -75,7 +77,7 @@ def crps_gaussian(values, mean, std) -> np.ndarray:
         raise DataError("std: expected numbers above 0, got others; leave the observed points out")
     z = (values - mean) / std
     density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    return std * (z * (2 * _cdf(z) - 1) + 2 * density - 1 / math.sqrt(math.pi))
+    return np.asarray(std * (z * (2 * _cdf(z) - 1) + 2 * density - 1 / math.sqrt(math.pi)))
 
 
 def crps_samples(values, samples) -> np.ndarray:
@@ -85,29 +87,32 @@ def crps_samples(values, samples) -> np.ndarray:
     """
     values, samples = np.asarray(values, np.float64), _samples(samples)
     if samples.shape[1:] != values.shape:
-        raise DataError(f"samples: expected [N, {', '.join(map(str, values.shape))}], got {list(samples.shape)}; give N of one value")
+        wanted = ", ".join(("N", *map(str, values.shape)))
+        raise DataError(f"samples: expected [{wanted}], got {list(samples.shape)}; give N samples for each value")
     ordered, n = np.sort(samples, axis=0), len(samples)
     weight = (2 * np.arange(1, n + 1) - n - 1) / (n * (n - 1))  # sum_ij |x_i - x_j| from the order, halved over n (n - 1)
-    return np.mean(np.abs(samples - values), axis=0) - np.tensordot(weight, ordered, 1)
+    return np.asarray(np.mean(np.abs(samples - values), axis=0) - np.tensordot(weight, ordered, 1))
 
 
 def coverage(samples, mean, std, level: float = 0.9) -> float:
     """The exact probability under N(mean, std^2) of the samples' central interval of this level, averaged over the points.
 
-    It equals `level` where the samples follow the law, and is above where they are too wide. Points whose std is below 1e-6 of the
-    greatest, the observed ones, are left out.
+    It equals `level` where the samples follow the law, and is above where they are too wide. Points whose std is below
+    1e-6 of the greatest, the observed ones, are left out.
 
     Args:
         samples: [N, *shape]. mean, std: [*shape].
         level: between 0 and 1. The ends of the interval are between the order statistics that leave (1 - level)/2 on
-            either side in the mean, for which N (1 - level) / 2 must be 1 or more.
+            either side in the mean, for which (N + 1)(1 - level)/2 must be 1 or more.
     """
     samples, mean, std = _samples(samples), np.asarray(mean, np.float64), np.asarray(std, np.float64)
     if samples.shape[1:] != mean.shape or mean.shape != std.shape:
-        raise DataError(f"expected samples [N, *shape], mean and std of one shape, got {samples.shape}, {mean.shape}, {std.shape}")
-    if not 0 < level < 1 or len(samples) * (1 - level) / 2 < 1:
+        raise DataError(
+            f"expected samples [N, *shape], mean and std of one shape, got {samples.shape}, {mean.shape}, {std.shape}; reshape"
+        )
+    if not 0 < level < 1 or (len(samples) + 1) * (1 - level) / 2 < 1 - 1e-9:
         raise ConfigError(
-            f"level: expected between 0 and {max(1 - 2 / len(samples), 0):.3g} for {len(samples)} samples, got {level}; draw more"
+            f"level: expected between 0 and {1 - 2 / (len(samples) + 1):.3g} for {len(samples)} samples, got {level}; draw more"
         )
     known = std > 1e-6 * std.max()
     if not known.any():
@@ -121,7 +126,9 @@ def coverage(samples, mean, std, level: float = 0.9) -> float:
 def _law(mean: Any, covariance: Any) -> tuple[np.ndarray, np.ndarray]:
     mean, covariance = np.asarray(mean, np.float64), np.asarray(covariance, np.float64)
     if mean.ndim != 1 or covariance.shape != 2 * mean.shape:
-        raise DataError(f"expected mean [D] and covariance [D, D], got {list(mean.shape)} and {list(covariance.shape)}; ravel them")
+        raise DataError(
+            f"expected mean [D] and covariance [D, D], got {list(mean.shape)} and {list(covariance.shape)}; ravel them"
+        )
     if not np.allclose(covariance, covariance.T, atol=1e-10 * np.abs(covariance).max(initial=0)):
         raise DataError("covariance: expected a symmetric one, got another; average it with its transpose if that is rounding")
     return mean, covariance
