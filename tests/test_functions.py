@@ -188,6 +188,9 @@ def test_curves_and_fields_have_pictures():
     np.testing.assert_array_equal(np.asarray(picture(data, x)), np.asarray(curves(x[1:])))  # such a curve is left out
     plane = load("gaussian_process", shape=(32, 2), levels=0, centered=True)
     assert picture(plane, plane.train.values[:9]).size == paths(plane.train.values[:9]).size == (3 * 102 + 6,) * 2
+    gap = plane.train.values[:4].copy()
+    gap[1, 5] = np.inf
+    assert np.all(np.asarray(paths(gap))[6:102, 108:204] == 255)  # the others keep their cells
     assert curves(np.full((2, 8, 3), np.nan)).size[1] > 2 * curves(np.zeros((2, 8, 1))).size[1]
     fields = ArraySource(families.draw("gaussian_process", 3, (8, 8, 2), 0))
     field = Dataset("fields", fields, fields, 0, True, "fields", span=3.0)
@@ -335,6 +338,10 @@ def test_spectrum_error_tells_where():
     assert math.isnan(metrics.spectrum_error(x, x).above) and metrics.spectrum_error(x, x).all == 0
     smooth = families.draw("gp_mixture", 50, (64, 1), 0)
     assert metrics.spectrum_error(smooth.astype(np.float32), smooth).all < 0.2  # rounding is no error
+    smooth = metrics.project(smooth[:, ::8], (64,))  # nothing from wavenumber 8 on
+    noisy = smooth + 1e-4 * generator().standard_normal(smooth.shape)
+    high, low = (metrics.spectrum_error(noisy, smooth, floor=floor).all for floor in (1e-12, 1e-6))
+    assert high > 1 and low < 0.01
 
 
 def test_moments_of_known_laws():
@@ -364,6 +371,15 @@ def test_autocorrelation_of_known_processes():
     assert metrics.autocorrelation_error(x, x) == 0
     expected = np.mean((exact - np.eye(len(exact), 1)) ** 2)
     assert metrics.autocorrelation_error(x, random.standard_normal(x.shape)) == pytest.approx(expected, rel=0.1)
+
+
+def test_what_the_test_of_curves_does_not_see_shows_elsewhere():
+    truth = families.draw("quadratic", 1000, (100, 1), 0)
+    cases = families.calibration(1000, (100, 1), 1)
+    found = {case: (metrics.spectrum_error(x, truth).all, metrics.moment_errors(x, truth)["kurtosis"]) for case, x in cases.items()}
+    assert max(found["fresh truth"]) < 0.03
+    assert found["offset std x5"][1] > 0.1 and found["white pixel noise"][0] > 3
+    assert found["moment-matched Gaussian process"][1] > 1
 
 
 # Finer grids
@@ -489,6 +505,7 @@ BAD = {
     "order": (ConfigError, lambda: metrics.sliced_wasserstein(X, X, order=0.5), "order"),
     "grid": (ConfigError, lambda: metrics.project(X, (4, 4)), r"expected 1 numbers of points above 0, got \(4, 4\)"),
     "nyquist": (ConfigError, lambda: metrics.spectrum_error(X, X, 0), "nyquist"),
+    "floor": (ConfigError, lambda: metrics.spectrum_error(X, X, floor=0.0), "floor"),
     "zero": (DataError, lambda: metrics.spectrum_error(X, 0 * X), "not 0 everywhere"),
     "axis": (ConfigError, lambda: metrics.autocorrelation(X, 1), "axis: expected a grid axis from 0 to 0"),
     "no variation": (DataError, lambda: metrics.autocorrelation(0 * X), "functions that vary"),

@@ -14,11 +14,11 @@ _COLOURS = ("navy", "firebrick", "darkgreen", "darkorange", "purple", "teal")
 
 
 def curves(x) -> Image.Image:
-    """The first 64 finite curves of [N, points, channels], a frame for each channel, on one scale of its own.
+    """At most 64 of the finite curves of [N, points, channels], a frame for each channel, on one scale of its own.
 
     The labels are the least and the greatest value shown; points are cell centres of [0, 1].
     """
-    x = _finite(x)
+    x = _finite(x)[:MOST]
     _, points, channels = x.shape
     sheet = Image.new("RGB", (_LEFT + _WIDTH + _MARGIN, channels * (_HEIGHT + _MARGIN + _BELOW)), "white")
     write = ImageDraw.Draw(sheet)
@@ -38,24 +38,25 @@ def curves(x) -> Image.Image:
 
 
 def paths(x, columns: int | None = None) -> Image.Image:
-    """The first 64 finite paths of [N, points, 2] in the plane, a cell each, on one scale; a dot is where it starts."""
-    x = _finite(x)
+    """Paths [N, points, 2] in the plane, a cell each, on one scale; a dot is where it starts. Not finite: an empty cell."""
+    x = np.asarray(x, np.float64)
+    finite = _finite(x)
     columns = columns or math.ceil(math.sqrt(max(len(x), 1)))
     rows = max(math.ceil(len(x) / columns), 1)
     step = _CELL + _GAP
     sheet = Image.new("RGB", (columns * step + _GAP, rows * step + _GAP), (225, 225, 225))
-    middle = np.array([sum(_range(x[..., axis])) / 2 for axis in (0, 1)])
-    reach = max(np.ptp(_range(x[..., axis])) for axis in (0, 1)) / 2 * 1.08
+    middle = np.array([sum(_range(finite[..., axis])) / 2 for axis in (0, 1)])
+    reach = max(np.ptp(_range(finite[..., axis])) for axis in (0, 1)) / 2 * 1.08
     places = ((x - middle) / reach * np.array([1, -1]) + 1) / 2 * _CELL
     for k, line in enumerate(places):
-        cell = _drawn(line[None], (_CELL, _CELL), _COLOURS[0], alpha=255, start=True)
+        cell = _drawn(line[None] if np.isfinite(line).all() else line[None, :0], (_CELL, _CELL), _COLOURS[0], alpha=255, start=True)
         sheet.paste(cell, (_GAP + k % columns * step, _GAP + k // columns * step))
     return sheet
 
 
 def _finite(x) -> np.ndarray:
     x = np.asarray(x, np.float64)
-    return x[np.isfinite(x).all(axis=(1, 2))][:MOST]
+    return x[np.isfinite(x).all(axis=(1, 2))]
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
@@ -71,7 +72,7 @@ def _drawn(lines: np.ndarray, size: tuple[int, int], colour: str, alpha: int = _
     draw = ImageDraw.Draw(image, "RGBA")  # in this mode ink is mixed with what is below
     for line in lines * _FINE:
         draw.line([tuple(place) for place in line], fill=(*ImageColor.getrgb(colour), alpha), width=_FINE)
-        if start:
+        if start and len(line):
             px, py = line[0]
             draw.ellipse((px - 5, py - 5, px + 5, py + 5), fill="firebrick")
     return image.resize(size, Image.Resampling.LANCZOS)

@@ -21,7 +21,7 @@ from scoresde.evaluate.spectra import (
     project,
     spectrum_error,
 )
-from scoresde.evaluate.transfer import commutation, transfer_curve
+from scoresde.evaluate.transfer import commutation, distances, transfer_curve
 from scoresde.evaluate.twosample import (
     calibration,
     median_bandwidth,
@@ -40,6 +40,7 @@ __all__ = [
     "coverage",
     "crps_gaussian",
     "crps_samples",
+    "distances",
     "energy_spectrum",
     "from_cosine_coefficients",
     "gaussian_nll",

@@ -15,7 +15,7 @@ import numpy as np
 from scoresde.errors import ConfigError, DataError
 from scoresde.evaluate.arrays import functions, pair
 
-# A float32 function has rounding of this size in its spectrum, relative to all its energy; less cannot be compared.
+# Rounding to float32 leaves energies of 1e-16 per wave, relative to the total: ten thousand times more can be compared.
 FLOOR = 1e-12
 
 
@@ -82,22 +82,24 @@ def energy_spectrum(x) -> np.ndarray:
     return np.bincount(shells.ravel(), weights=energy.ravel())[: min(energy.shape)]
 
 
-def spectrum_error(x, y, nyquist: int | None = None) -> SpectrumError:
+def spectrum_error(x, y, nyquist: int | None = None, floor: float = FLOOR) -> SpectrumError:
     """Root mean square over wavenumbers of log10 of the ratio of the `energy_spectrum`s of x and y.
-
-    Energies below 1e-12 of a set's total count as that: rounding.
 
     Args:
         x, y: [N, *grid, channels] on one grid.
         nyquist: points of the training grid along an axis, whose modes are 0 to nyquist - 1; None: no part is above.
+        floor: energies below this part of a set's total count as that. Take it at the accuracy that matters: on smooth
+            functions most waves are below any, and with a low floor their ratios are all that is seen.
     """
     x, y = pair(x, y, least=1)
+    if not 0 < floor < 1:
+        raise ConfigError(f"floor: expected between 0 and 1, got {floor}")
     decades = []
     for z in (x, y):
         energy = energy_spectrum(z)
         if not energy.sum() > 0:
             raise DataError("spectrum_error: expected functions that are not 0 everywhere, got such; look at the samples")
-        decades.append(np.log10(np.maximum(energy, FLOOR * energy.sum())))
+        decades.append(np.log10(np.maximum(energy, floor * energy.sum())))
     square, cut = (decades[0] - decades[1]) ** 2, len(decades[0]) if nyquist is None else nyquist
     if cut < 1:
         raise ConfigError(f"nyquist: expected at least 1, got {nyquist}")

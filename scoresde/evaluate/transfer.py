@@ -11,13 +11,13 @@ import numpy as np
 
 from scoresde.errors import DataError
 from scoresde.evaluate.arrays import functions, pair
-from scoresde.evaluate.spectra import autocorrelation_error, moment_errors, project, spectrum_error
+from scoresde.evaluate.spectra import FLOOR, autocorrelation_error, moment_errors, project, spectrum_error
 from scoresde.evaluate.twosample import mmd2, sliced_wasserstein
 
 
-def distances(x, y, nyquist: int) -> dict[str, float]:
-    """The metrics of a row of `transfer_curve`."""
-    spectrum, pointwise = spectrum_error(x, y, nyquist), moment_errors(x, y)
+def distances(x, y, nyquist: int, floor: float = FLOOR) -> dict[str, float]:
+    """The metrics of a row of `transfer_curve`; `floor` as in `spectrum_error`."""
+    spectrum, pointwise = spectrum_error(x, y, nyquist, floor), moment_errors(x, y)
     return {
         "mmd2": mmd2(x, y),
         "sliced_wasserstein": sliced_wasserstein(x, y),
@@ -39,7 +39,8 @@ def transfer_curve(
         truth: the same of the truth, with the same keys.
         training: the grid of training, such as (64,).
         project: (x, grid) -> x on the grid.
-        metrics: (x, y, nyquist) -> {name: value}; `nyquist` the fewest points of the training grid.
+        metrics: (x, y, nyquist) -> {name: value}; `nyquist` the fewest points of the training grid. `distances` with another
+            floor is `functools.partial(distances, floor=...)`.
 
     Raises:
         DataError: a grid without truth, or with another grid than its samples.
