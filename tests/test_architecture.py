@@ -39,6 +39,7 @@ THIRD_PARTIES = {
     "tensorflow_datasets": {"data"},
     "tensorflow": {"data"},
     "grain": {"data"},
+    "exponax": {"data"},
 }
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

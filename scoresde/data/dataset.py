@@ -11,7 +11,8 @@ so that `decode(x) = floor(L y)` undoes it for every u. The map is affine with s
 
 for D-dimensional data. The mean over u ~ U[0, 1) of the right-hand side is a lower bound on the log-probability of the
 integers (Theis et al. 2016, section 3.1).
-Continuous data (L = 0) are what the model sees: the map is the identity and `log_jacobian()` is 0.
+Continuous data (L = 0) are what the model sees: the map is the identity and `log_jacobian()` is 0. Where a source
+standardised them, `units(x) = offset + scale x` are the values as they were stored.
 """
 
 import math
@@ -117,6 +118,8 @@ class Dataset:
         centered: the model's range is [-1, 1) if True, [0, 1) if False. Of continuous data it only says how
             `images` shows them.
         fingerprint: identifies the content, so that a resumed run can tell whether its data changed.
+        offset, scale: numbers, or one per channel: the original values of continuous data are offset + scale x.
+        span: of continuous data: the values +-span are shown white and black; 0: the ends of the model's range.
 
     Raises:
         ConfigError: `levels` is neither 0 nor 2 to 65536.
@@ -129,6 +132,9 @@ class Dataset:
     levels: int
     centered: bool
     fingerprint: str
+    offset: Any = 0.0
+    scale: Any = 1.0
+    span: float = 0.0
 
     def __post_init__(self):
         if self.levels != 0 and not 2 <= self.levels <= MAX_LEVELS:
@@ -181,6 +187,10 @@ class Dataset:
         v = jnp.clip(jnp.floor(self._unit(x) * self.levels), 0, self.levels - 1)
         return v.astype(jnp.uint8 if self.levels <= 256 else jnp.uint16)
 
+    def units(self, x: Any) -> np.ndarray:
+        """offset + scale x, float64: model values of continuous data in the units they were given in."""
+        return np.asarray(self.offset, np.float64) + np.asarray(self.scale, np.float64) * np.asarray(x, np.float64)
+
     def log_jacobian(self) -> float:
         """log |dx/dv| summed over the D dimensions, in nats: D log(2/L) if centered, else D log(1/L); 0 if L = 0."""
         if not self.levels:
@@ -188,8 +198,12 @@ class Dataset:
         return math.prod(self.shape) * math.log((2.0 if self.centered else 1.0) / self.levels)
 
     def images(self, x: Any) -> Shaped[Array, "..."]:
-        """uint8 0..255 for showing: 255 v/(L-1) of the decoded record, or 255 y, clipped, of continuous values."""
-        shade = self.decode(x).astype(jnp.float32) / (self.levels - 1) if self.levels else jnp.clip(self._unit(x), 0, 1)
+        """uint8 0..255 for showing: 255 v/(L-1) of the decoded record; of continuous values 255 y, or 255 (x/span + 1)/2
+        where there is a span, clipped."""
+        if self.levels:
+            shade = self.decode(x).astype(jnp.float32) / (self.levels - 1)
+        else:
+            shade = jnp.clip((jnp.asarray(x) / self.span + 1) / 2 if self.span else self._unit(x), 0, 1)
         return jnp.round(255 * shade).astype(jnp.uint8)
 
     def stream(

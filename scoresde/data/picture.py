@@ -1,4 +1,4 @@
-"""A picture of many records: a grid of images, or points in the plane."""
+"""A picture of many records: a grid of images, or points in the plane; of functions see `scoresde.data.plot`."""
 
 import math
 import pathlib
@@ -6,19 +6,28 @@ import pathlib
 import numpy as np
 from PIL import Image, ImageDraw
 
+from scoresde.data.plot import curves, paths
+
 _CELL = 40  # an image is enlarged, without smoothing, to at least this many pixels
 _GAP = 4
 _PLANE, _EXTENT = 480, 3.0  # pixels of a plot of points, and the coordinates +- at its edges
 
 
 def picture(dataset, x, columns: int | None = None) -> Image.Image | None:
-    """The picture of model values x: [N, *shape], or None where the shape has none (neither image nor plane).
+    """The picture of model values x: [N, *shape], or None where the shape has none.
 
-    Values that are not finite are drawn black.
+    [H, W, 1 or 3] are images, and fields of other numbers of channels have an image per channel, side by side. [2] are points
+    in the plane, [points, 2] paths in it, [points, channels] curves, a frame per channel. Values that are not finite are
+    drawn black, curves with such values are left out.
     """
+    if len(dataset.shape) == 2:
+        return paths(x, columns) if dataset.shape[-1] == 2 else curves(x)
     x = np.nan_to_num(np.asarray(x), nan=-np.inf, neginf=-1e9, posinf=1e9)
     if len(dataset.shape) == 3 and dataset.shape[-1] in (1, 3):
         return image_grid(np.asarray(dataset.images(x)), columns)
+    if len(dataset.shape) == 3:
+        channels = np.moveaxis(np.asarray(dataset.images(x)), -1, 1).reshape(-1, *dataset.shape[:2], 1)
+        return image_grid(channels, dataset.shape[-1] * (columns or math.ceil(math.sqrt(len(x) / dataset.shape[-1]))))
     if dataset.shape == (2,):
         return _points(x)
     return None

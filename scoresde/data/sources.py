@@ -5,6 +5,9 @@
     tfds:NAME         a set prepared by TensorFlow Datasets, see `scoresde.data.prepared`
     gaussian_mixture, two_moons, checkerboard
                       points in the plane, see `scoresde.data.toys`
+    gaussian_process, gp_mixture, quadratic
+                      functions drawn on the declared grid, see `scoresde.data.functions`
+    functions:PATH    one array of measured functions of the user's, see `scoresde.data.measured`
 
 A new source is a function of a `Request` and a line in `SOURCES`.
 
@@ -19,15 +22,16 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from scoresde.data import npz, prepared, toys
+from scoresde.data import functions, measured, npz, prepared, toys
 from scoresde.data.dataset import ArraySource, Dataset, Source, fingerprint
 from scoresde.errors import ConfigError, DataError
 
 DIGITS_SHAPE, DIGITS_LEVELS, DIGITS_TRAIN = (8, 8, 1), 17, 1500
+SPAN = 3.0  # of functions: values of +-3 standard deviations are white and black in pictures
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,9 @@ class Content(NamedTuple):
     test: Source
     levels: int
     fingerprint: str
+    offset: Any = 0.0  # as in Dataset
+    scale: Any = 1.0
+    span: float = 0.0
 
 
 def load(
@@ -62,11 +69,12 @@ def load(
     """The data set named `source`, which must be as declared.
 
     Args:
-        source: a name of `SOURCES`; `npz` and `tfds` take an argument after a colon.
-        shape: of one record: [H, W, C] of an image, [2] of a point.
+        source: a name of `SOURCES`; `npz`, `tfds` and `functions` take an argument after a colon.
+        shape: of one record: [H, W, C] of an image or field, [points, channels] of a curve, [2] of a point.
         levels: grey levels L of integer records; 0: continuous values.
         centered: the model's range is [-1, 1) if True, [0, 1) if False.
-        keys: of npz: the names of the arrays x_train, y_train, x_test, y_test, if they have others.
+        keys: of npz: the names of the arrays x_train, y_train, x_test, y_test, if they have others; of functions: of the
+            one array.
         data_dir: of tfds: the folder of prepared sets; None: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
 
     Raises:
@@ -80,7 +88,7 @@ def load(
     if bool(argument) != (name in TAKES_ARGUMENT):
         expected = f"{name}:{TAKES_ARGUMENT[name]}" if name in TAKES_ARGUMENT else name
         raise ConfigError(f"data source '{source}': expected '{expected}'")
-    if keys and name != "npz":
+    if keys and name not in ("npz", "functions"):
         raise ConfigError(f"keys={tuple(keys)} name arrays of an NPZ file, not of '{source}'; leave them out")
     shape = tuple(int(n) for n in shape)
     content = SOURCES[name](Request(argument, shape, levels, tuple(keys), data_dir or None))
@@ -90,7 +98,8 @@ def load(
             f"{source}: declared shape {shape} and levels {levels}, but the data have shape {found[0]} and levels "
             f"{found[1]}; declare those"
         )
-    return Dataset(source, content.train, content.test, content.levels, centered, content.fingerprint)
+    train, test, _, identity, offset, scale, span = content
+    return Dataset(source, train, test, content.levels, centered, identity, offset, scale, span)
 
 
 def digits(*, centered: bool = True) -> Dataset:
@@ -124,6 +133,16 @@ def _toy(draw: Callable, _: Request) -> Content:
     return Content(train, test, 0, f"{draw.__name__}:{len(train)}+{len(test)}:seed{toys.SEED}")
 
 
+def _functions(request: Request) -> Content:
+    train, test, mean, std = measured.read(request.argument, request.keys, request.shape)
+    return Content(train, test, 0, fingerprint("functions", train, test), mean, std, SPAN)
+
+
+def _generated(name: str, request: Request) -> Content:
+    train, test, identity = functions.dataset(name, request.shape)
+    return Content(train, test, 0, identity, span=SPAN)
+
+
 SOURCES: dict[str, Callable[[Request], Content]] = {
     "digits": _digits,
     "npz": _npz,
@@ -131,5 +150,7 @@ SOURCES: dict[str, Callable[[Request], Content]] = {
     "gaussian_mixture": functools.partial(_toy, toys.gaussian_mixture),
     "two_moons": functools.partial(_toy, toys.two_moons),
     "checkerboard": functools.partial(_toy, toys.checkerboard),
+    "functions": _functions,
+    **{name: functools.partial(_generated, name) for name in functions.FAMILIES},
 }
-TAKES_ARGUMENT = {"npz": "PATH", "tfds": "NAME"}
+TAKES_ARGUMENT = {"npz": "PATH", "tfds": "NAME", "functions": "PATH"}

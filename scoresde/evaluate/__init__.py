@@ -1,1 +1,1 @@
-"""Numbers and pictures of a trained score. So far: bits/dim and the grid of samples."""
+"""Numbers and pictures of a trained score: bits/dim, the grid of samples, and metrics of functions."""

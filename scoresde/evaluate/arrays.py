@@ -1,0 +1,46 @@
+"""What the metrics take: functions on a grid as float64 arrays [N, *grid, channels], with one to three grid axes."""
+
+from typing import Any
+
+import numpy as np
+
+from scoresde.errors import DataError
+
+
+def functions(x: Any, what: str, least: int = 2) -> np.ndarray:
+    """x as float64 [N, *grid, channels].
+
+    Raises:
+        DataError: another number of axes, fewer than `least` functions, or values that are not finite.
+    """
+    x = np.asarray(x)
+    if not 3 <= x.ndim <= 5 or x.dtype.kind not in "fiub" or x.size == 0:
+        raise DataError(
+            f"{what}: expected real numbers [N, *grid, channels] with 1 to 3 grid axes, got {x.dtype} {list(x.shape)}; "
+            "give one channel an axis of its own"
+        )
+    if len(x) < least:
+        raise DataError(f"{what}: expected at least {least} functions, got {len(x)}; give more")
+    x = x.astype(np.float64)
+    finite = np.isfinite(x).reshape(len(x), -1).all(axis=1)
+    if not finite.all():
+        raise DataError(
+            f"{what}: expected finite values, got NaN or infinity in {(~finite).sum()} of {len(x)} functions, the first in "
+            f"number {int(np.argmin(finite))}; leave those out, and report how many"
+        )
+    return x
+
+
+def pair(x: Any, y: Any, names: tuple[str, str] = ("x", "y"), least: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Two sets of functions on one grid.
+
+    Raises:
+        DataError: as `functions`, or the grids or channels differ.
+    """
+    x, y = functions(x, names[0], least), functions(y, names[1], least)
+    if x.shape[1:] != y.shape[1:]:
+        raise DataError(
+            f"{names[0]} and {names[1]}: expected one grid, got records of shape {x.shape[1:]} and {y.shape[1:]}; "
+            "project one of them first"
+        )
+    return x, y
