@@ -18,6 +18,7 @@ from scoresde.data.dataset import ArraySource
 from scoresde.errors import ConfigError, DataError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+_REMEDY = f"name them with keys=({', '.join(KEYS)}), where one array may stand for train and test"
 
 
 def read(path: str, keys: tuple[str, ...], shape: tuple[int, ...], levels: int) -> tuple[ArraySource, ArraySource]:
@@ -38,9 +39,9 @@ def read(path: str, keys: tuple[str, ...], shape: tuple[int, ...], levels: int) 
     names, given = (tuple(keys) or KEYS), bool(keys)
     file = Path(path).expanduser()
     sources = []
-    with _open(file) as archive:
+    with opened(file) as archive:
         for x_name, y_name in (names[:2], names[2:]):
-            values = records(_array(archive, x_name, file), f"{file}: {x_name}", shape, levels)
+            values = records(member(archive, x_name, file, _REMEDY), f"{file}: {x_name}", shape, levels)
             if levels > 2 and values.max() <= 1:
                 warnings.warn(
                     f"{file}: {x_name} holds only 0 and 1, but levels={levels}; if the images were scaled to [0, 1] "
@@ -102,11 +103,16 @@ def _first(bad: np.ndarray) -> int:
     return int(np.argmax(bad.reshape(len(bad), -1).any(axis=1)))
 
 
-def _open(file: Path) -> np.lib.npyio.NpzFile:
+def opened(file: Path) -> np.lib.npyio.NpzFile:
+    """The archive of an NPZ file.
+
+    Raises:
+        DataError: there is none, or it is damaged or of another kind.
+    """
     if not file.is_file():
         raise DataError(
             f"{file}: expected an NPZ file, found {'a folder' if file.is_dir() else 'nothing'} there; "
-            "check the path after 'npz:'"
+            "check the path"
         )
     try:
         archive = np.load(file, allow_pickle=False)
@@ -119,11 +125,15 @@ def _open(file: Path) -> np.lib.npyio.NpzFile:
     return archive
 
 
-def _array(archive: np.lib.npyio.NpzFile, name: str, file: Path) -> np.ndarray:
+def member(archive: np.lib.npyio.NpzFile, name: str, file: Path, remedy: str = "") -> np.ndarray:
+    """The array of that name.
+
+    Raises:
+        DataError: there is none (`remedy` says what to do then), or it cannot be read.
+    """
     if name not in archive:
         raise DataError(
-            f"{file}: expected an array '{name}', the file has {', '.join(sorted(archive)) or 'none'}; "
-            f"name them with keys=({', '.join(KEYS)}), where one array may stand for train and test"
+            f"{file}: expected an array '{name}', the file has {', '.join(sorted(archive)) or 'none'}" + (remedy and f"; {remedy}")
         )
     try:
         array = archive[name]
@@ -140,7 +150,7 @@ def _array(archive: np.lib.npyio.NpzFile, name: str, file: Path) -> np.ndarray:
 
 
 def _labels(archive: np.lib.npyio.NpzFile, name: str, file: Path) -> np.ndarray:
-    labels = _array(archive, name, file)
+    labels = member(archive, name, file, _REMEDY)
     if labels.dtype.kind not in "iu":
         raise DataError(f"{file}: expected integer labels in '{name}', got {labels.dtype}; save class numbers from 0")
     return labels.reshape(len(labels)) if labels.shape[1:] == (1,) else labels

@@ -97,8 +97,8 @@ def parse_seeds(text: str) -> np.ndarray:
     seeds = []
     try:
         for part in text.split(","):
-            first, _, last = part.partition("-")
-            some = range(int(first), int(last or first) + 1)
+            first, dash, last = part.partition("-")
+            some = range(int(first), int(last if dash else first) + 1)
             if not some or some[-1] >= 2**32 or len(some) > _MOST_SEEDS:
                 raise ValueError
             seeds += some
