@@ -97,6 +97,7 @@ def test_the_report_is_enough_to_repeat_the_number(mixture, tmp_path):
         (["--method", "flwo"], 2, "did you mean flow?"),
         (["--estimator", "hutch"], 2, "hutchpp"),
         (["--estimator", "hutchpp", "--probes", 2], 2, "at least 3"),
+        (["--estimator", "hutchpp", "--probes", 0], 2, "exact"),
         (["--dequantization", "none"], 2, "no decoder"),
         (["--method", "elbo", "--dequantization", "truncated_normal"], 2, "t_min"),
         (["--method", "elbo", "--dequantization", "none", "--dequantizations", 2], 2, "nothing to draw"),
