@@ -16,6 +16,7 @@ from scoresde.sample import (
     Ancestral,
     DPMSolverPP,
     EulerEDM,
+    GottaGoFast,
     HeunEDM,
     Langevin,
     PredictorCorrector,
@@ -28,6 +29,7 @@ from scoresde.sample import (
     uniform,
     uniform_log_snr,
 )
+from scoresde.sample.base import noise
 from scoresde.sample.levels import grid_levels
 from scoresde.score import GaussianScore, tweedie
 from scoresde.sde import VE, VP, Karras
@@ -180,3 +182,25 @@ def test_sa_solver_draws_noise_between_its_two_levels(x64):
     assert 0 < jnp.sum(tau2 > 0) < 12
     np.testing.assert_allclose(row.noise, levels.sigma[1:] * jnp.sqrt(1 - jnp.exp(-2 * tau2 * levels.h)), rtol=1e-9)
     np.testing.assert_allclose(row.weights[0], 1 - jnp.exp(-(1 + tau2) * levels.h), rtol=1e-9)
+
+
+def test_gotta_go_fast_is_algorithm_1(x64):
+    """Jolicoeur-Martineau et al. 2021, written out in NumPy with the same noise: the same trials, and the same end."""
+    sde, relative, absolute = VP(t_min=0.01), 0.1, 0.05
+    score, key = GaussianScore(sde, np.array([0.5, -0.5]), np.array([0.1, 1.0])), jax.random.key(0)
+    x_T = jnp.array([1.0, -2.0])
+    drift = jax.jit(lambda x, t: sde.f(t) * x - sde.g2(t) * score(x, t))
+    g = jax.jit(lambda t: jnp.sqrt(sde.g2(t)))
+    x = previous = x_T
+    t, h, trials = 1.0, 0.01 * 0.99, 0
+    while t > 0.01:
+        z = noise(key, trials, x_T)
+        low = x - h * drift(x, t) + np.sqrt(h) * g(t) * z
+        high = (x + low - h * drift(low, t - h) + np.sqrt(h) * g(t - h) * z) / 2
+        error = np.sqrt(np.mean(((low - high) / np.maximum(absolute, relative * np.maximum(abs(low), abs(previous)))) ** 2))
+        if error <= 1:
+            x, previous, t = high, low, t - h if t - h > 0.01 + 1e-12 else 0.01
+        h, trials = min(t - 0.01, 0.9 * h * error**-0.9), trials + 1
+    drawn = GottaGoFast(relative, absolute)(sde, score, x_T, key=key)
+    assert drawn.nfe == 2 * trials > 20
+    np.testing.assert_allclose(drawn.x, x, rtol=1e-9)
