@@ -14,11 +14,13 @@ from scoresde.sample import (
     DEIS,
     IPNDM,
     Ancestral,
+    AnnealedLangevin,
     DPMSolverPP,
     EulerEDM,
     GottaGoFast,
     HeunEDM,
     Langevin,
+    LangevinDynamics,
     PredictorCorrector,
     SASolver,
     SDEDPMSolverPP,
@@ -97,6 +99,28 @@ def test_discrete_vp_steps_are_ddpms(x64):
     np.testing.assert_allclose(
         Ancestral("transition")(step, x, s, z), (x + beta * s) / jnp.sqrt(1 - beta) + jnp.sqrt(beta) * z, rtol=1e-9
     )
+    size = AnnealedLangevin(0.16).step_size(step, s, z)
+    np.testing.assert_allclose(size, 2 * (1 - beta) * (0.16 * levels.sigma[400]) ** 2, rtol=1e-9)
+
+
+def test_eta_is_the_published_one(x64):
+    """sigma = eta sqrt((1 - a') / (1 - a)) sqrt(1 - a / a'), a = alpha^2 (Song, Meng and Ermon 2021, eq. 16)."""
+    sde = VP()
+    levels = grid_levels(sde, uniform, 5, jnp.float64)
+    a, after = levels.alpha[:-1] ** 2, levels.alpha[1:] ** 2
+    published = 0.3 * jnp.sqrt((1 - after) / (1 - a)) * jnp.sqrt(1 - a / after)
+    np.testing.assert_allclose(DDIM(5, eta=0.3).table(sde, levels).predictor.noise, published, rtol=1e-8)
+
+
+def test_sde_3m_is_exact_for_parabolas(x64):
+    """sum_j W_j u_j^k = alpha' int_0^h 2 e^{-2 (h - u)} u^k du for k = 0, 1, 2, with u_j = l_{i-j} - l_i."""
+    sde = VP()
+    levels = grid_levels(sde, uniform, 4, jnp.float64)
+    weights = [w[-1] for w in SDEDPMSolverPP(4, order=3).table(sde, levels).predictor.weights]
+    u, h = levels.half_log_snr[jnp.array([3, 2, 1])] - levels.half_log_snr[3], levels.h[-1]
+    half = -jnp.expm1(-2 * h) / 2
+    for k, exact in enumerate((2 * half, h - half, h**2 - h + half)):
+        assert float(sum(w * node**k for w, node in zip(weights, u))) == pytest.approx(float(levels.alpha[4] * exact), rel=1e-9)
 
 
 # Langevin steps and batches
@@ -130,6 +154,16 @@ def test_batch_norms_outside_a_batch_are_refused():
     sampler = PredictorCorrector(2, corrector=Langevin(norm="batch"))
     with pytest.raises(ConfigError, match="needs a batch"):
         sampler(sde, mixture(sde), jnp.ones(5), key=jax.random.key(0))
+
+
+def test_langevin_dynamics_follows_the_mean_to_the_next_level(x64):
+    """One level, one step: x = (alpha'/alpha) x_T, then x + (e / 2) sigma'^2 s + sqrt(e) sigma' z."""
+    sde, key, x_T = VP(), jax.random.key(0), jnp.array([1.0, -2.0])
+    score = GaussianScore(sde, np.array([0.5, -0.5]), np.array([0.1, 1.0]))
+    drawn = LangevinDynamics(1, uniform, repeats=1, step_size=0.2)(sde, score, x_T, key=key)
+    x, sigma = sde.alpha(sde.t_min) / sde.alpha(sde.t_max) * x_T, sde.sigma(sde.t_min)
+    exact = x + 0.1 * sigma**2 * score(x, jnp.asarray(sde.t_min)) + np.sqrt(0.2) * sigma * noise(key, 0, x_T)
+    np.testing.assert_allclose(drawn.x, exact, rtol=1e-9)
 
 
 # What tells samplers of one order apart
