@@ -17,20 +17,18 @@ import sys
 import time
 
 import diffrax as dfx
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from record import FOLDER, record
 from samplers_page import write_page
 
-from scoresde import VE, VP, Cosine, GaussianScore, Karras, MixtureScore, SubVP
+from scoresde import VE, VP, Cosine, Karras, MixtureScore, SubVP
 from scoresde import sample as s
-from scoresde.sample import edm as edm_module
-from scoresde.sample import multistep, predictor_corrector, seeds
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests"))
 from any_process import each_process  # noqa: E402
+from orders import ends, graded, law_error, smooth_flow  # noqa: E402
 
 PARTIAL = FOLDER / "samplers.partial.json"  # of an interrupted run, which the same command continues
 NFES = (10, 20, 5, 8, 15, 50, 6, 12, 35, 100, 1000)
@@ -159,57 +157,15 @@ def drawn_error(target: Target, sampler, sde) -> dict:
     return {"error": target.error(drawn.x) if ok.all() else None, "nfe": float(drawn.nfe.mean()), "ok": float(ok.mean())}
 
 
-@eqx.filter_jit
-def flow_ends(sampler, sde, score, x_T):
-    return jax.vmap(lambda x: sampler(sde, score, x, key=jax.random.key(0)).x)(x_T)
-
-
-def graded(sde, steps: int):
-    """Steps in lambda that grow from the square of a step: the low orders that a multistep method starts with cost nothing."""
-    first, last = sde.log_snr(sde.t_max), sde.log_snr(sde.t_min)
-    t = jax.vmap(sde.time_of_log_snr)(first + (last - first) * jnp.linspace(0.0, 1.0, steps + 1) ** 2)
-    return t.at[0].set(sde.t_max).at[-1].set(sde.t_min)
-
-
-def flow_orders(build, sde) -> float:
+def flow_order(build, sde) -> float:
     """log2 of the ratio of errors between 320 and 640 calls, from the same x_T, on a smooth mixture."""
-    random = np.random.default_rng(0)
-    score = MixtureScore(sde, random.normal(size=(3, 5)), 0.2 + 0.3 * random.uniform(size=(3, 5)), [0.5, 0.3, 0.2])
-    x_T = jax.vmap(lambda key: sde.sample_prior((5,), key=key))(jax.random.split(jax.random.key(1), 16))
-    exact = flow_ends(s.ProbabilityFlow(dfx.Dopri8(), s.Adaptive(1e-13)), sde, score, x_T)
-    ends = [flow_ends(build(nfe, graded), sde, score, x_T) for nfe in (321, 641)]
-    errors = [float(jnp.sqrt(jnp.mean((x - exact) ** 2))) for x in ends]
+    score, x_T, exact = smooth_flow(sde, examples=16)
+    errors = [jnp.sqrt(jnp.mean((ends(build(nfe, graded), sde, score, x_T) - exact) ** 2)) for nfe in (321, 641)]
     return float(np.log2(errors[0] / errors[1]))
 
 
-@eqx.filter_jit
-def law_end(sampler, sde, score, x_T):
-    return sampler(sde, score, x_T, key=jax.random.key(0)).x
-
-
-def law_error(sampler, sde, steps: int) -> float:
-    """The relative error of the variance at t_min for data N(0, 0.3), computed without sampling.
-
-    The score is linear, so x at t_min is a sum over x_T and the normals. Each of them is given a coordinate of its own;
-    the squares of the coordinates of x then add up to its variance.
-    """
-    size = 4 * steps + 2
-    originals = {module: module.noise for module in (multistep, seeds, edm_module, predictor_corrector)}
-    try:
-        for module in originals:
-            module.noise = lambda key, i, x: jax.nn.one_hot(i + 1, size, dtype=x.dtype)
-        score = GaussianScore(sde, np.zeros(size), np.full(size, 0.3))
-        variance = {t: sde.alpha(t) ** 2 * 0.3 + sde.sigma(t) ** 2 for t in (sde.t_min, sde.t_max)}
-        x_T = jnp.zeros(size).at[0].set(jnp.sqrt(variance[sde.t_max]))
-        x = law_end(sampler, sde, score, x_T)
-    finally:
-        for module, original in originals.items():
-            module.noise = original
-    return abs(float(jnp.sum(x**2) / variance[sde.t_min]) - 1)
-
-
 def law_order(build, sde) -> float:
-    errors = [law_error(build(nfe, LOG_SNR), sde, nfe) for nfe in (161, 321)]
+    errors = [abs(law_error(build(nfe, LOG_SNR), sde, nfe)) for nfe in (161, 321)]
     return float(np.log2(errors[0] / errors[1]))
 
 
@@ -219,7 +175,7 @@ def measure_orders() -> dict:
         for name, (build, _, deterministic, order) in SAMPLERS.items():
             if order is None or (not deterministic and "ShARK" in name) or name == "Euler-Maruyama":
                 continue  # diffrax draws its own noise: the orders of its SDE solvers are measured in the tests
-            measure = flow_orders if deterministic else law_order
+            measure = flow_order if deterministic else law_order
             orders[name] = {p: measure(build, sde) for p, sde in PROCESSES.items()}
             print("order", name, {p: round(v, 2) for p, v in orders[name].items()}, flush=True)
     return orders

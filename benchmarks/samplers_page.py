@@ -96,8 +96,7 @@ def recommendation(table: Table) -> list[str]:
         "The sampler with the least error on average, over both targets and all processes: the geometric mean of its error over the",
         "least in its column. In brackets that mean; others within a tenth of it.",
         "",
-        "| NFE | without noise | with noise |",
-        "|---|---|---|",
+        *header("NFE", "without noise", "with noise"),
     ]
     for nfe in table.nfes:
         cells = []
@@ -107,7 +106,7 @@ def recommendation(table: Table) -> list[str]:
             first, *rest = sorted(standing, key=standing.get)
             close = [n for n in rest if standing[n] < CLOSE * standing[first]]
             cells.append(f"**{first}** ({standing[first]:.2f})" + (f"; {', '.join(close)}" if close else ""))
-        lines.append(f"| {nfe} | {cells[0]} | {cells[1]} |")
+        lines.append(row(nfe, *cells))
     return [*lines, ""]
 
 
@@ -121,11 +120,10 @@ def orders(figures) -> list[str]:
         "has steps in log-SNR, equal for the latter; for the flows they grow from very short ones, so that the low order that a",
         "multistep method starts with is not measured. The orders of diffrax's own solvers are measured in the tests.",
         "",
-        "| sampler | theory | " + " | ".join(processes) + " |",
-        "|---|---|" + "---|" * len(processes),
+        *header("sampler", "theory", *processes),
     ]
-    for name, row in figures["orders"].items():
-        lines.append(f"| {name} | {figures['theory'][name]} | " + " | ".join(f"{row[p]:.2f}" for p in processes) + " |")
+    for name, found in figures["orders"].items():
+        lines.append(row(name, figures["theory"][name], *(f"{found[p]:.2f}" for p in processes)))
     return [*lines, ""]
 
 
@@ -137,12 +135,10 @@ def grids(figures) -> list[str]:
         "",
         "The mixture in 64 dimensions. `optimised` is fitted to the score by 128 calls on 64 examples (GITS). Bold: the least.",
         "",
-        "| process | sampler | NFE | " + " | ".join(names) + " |",
-        "|---|---|---|" + "---|" * len(names),
+        *header("process", "sampler", "NFE", *names),
     ]
     for process, sampler, nfe in dict.fromkeys(key[:3] for key in cells):
-        row = [cells[process, sampler, nfe, name] for name in names]
-        lines.append(f"| {process} | {sampler} | {nfe} | " + " | ".join(shown(row)) + " |")
+        lines.append(row(process, sampler, nfe, *shown([cells[process, sampler, nfe, name] for name in names])))
     return [*lines, ""]
 
 
@@ -155,11 +151,11 @@ def adaptive(figures) -> list[str]:
     ]
     cells = {tuple(key.split(" | ")): cell for key, cell in figures["adaptive"].items()}
     processes = list(dict.fromkeys(key[1] for key in cells))
-    lines += ["| sampler | tolerance | " + " | ".join(processes) + " |", "|---|---|" + "---|" * len(processes)]
+    lines += header("sampler", "tolerance", *processes)
     for name, tolerance in dict.fromkeys((key[0], key[2]) for key in cells):
-        row = [cells[name, process, tolerance] for process in processes]
-        told = [f"{c['nfe']:.0f}: {'failed' if c['error'] is None else format(c['error'], '.4f')}" for c in row]
-        lines.append(f"| {name} | {tolerance} | " + " | ".join(told) + " |")
+        found = [cells[name, process, tolerance] for process in processes]
+        told = [f"{c['nfe']:.0f}: {'failed' if c['error'] is None else format(c['error'], '.4f')}" for c in found]
+        lines.append(row(name, tolerance, *told))
     return [*lines, ""]
 
 
@@ -167,13 +163,20 @@ def errors(table: Table) -> list[str]:
     lines = ["## All errors", "", "Columns are NFE. Bold: the least of a column, and what is within a tenth of it.", ""]
     for target in table.targets:
         for process in table.processes:
-            lines += [f"### {process}, {target}", ""]
-            lines += ["| sampler | " + " | ".join(map(str, table.nfes)) + " |", "|---|" + "---|" * len(table.nfes)]
+            lines += [f"### {process}, {target}", "", *header("sampler", *table.nfes)]
             rows = {name: table.row(target, name, process) for name in table.samplers}
-            columns = [shown([row[i] for row in rows.values()], close=CLOSE) for i in range(len(table.nfes))]
-            lines += [f"| {name} | " + " | ".join(c[k] for c in columns) + " |" for k, name in enumerate(rows)]
+            columns = [shown([errors[i] for errors in rows.values()], close=CLOSE) for i in range(len(table.nfes))]
+            lines += [row(name, *(c[k] for c in columns)) for k, name in enumerate(rows)]
             lines.append("")
     return lines
+
+
+def header(*names) -> list[str]:
+    return [row(*names), "|" + "---|" * len(names)]
+
+
+def row(*cells) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def shown(values, close: float = 1.0) -> list[str]:
@@ -194,8 +197,8 @@ def shown(values, close: float = 1.0) -> list[str]:
 def plot(table: Table) -> None:
     figure, axes = plt.subplots(len(table.targets), len(table.processes), figsize=(16, 6.6), sharex=True, sharey="row")
     colours = plt.get_cmap("tab10")
-    for row, target in zip(axes, table.targets):
-        for axis, process in zip(row, table.processes):
+    for axes_row, target in zip(axes, table.targets):
+        for axis, process in zip(axes_row, table.processes):
             for k, name in enumerate(PLOTTED):
                 points = [(n, e) for n, e in zip(table.nfes, table.row(target, name, process)) if e is not None and np.isfinite(e)]
                 style = "-" if table.deterministic[name] else ":"
@@ -206,7 +209,7 @@ def plot(table: Table) -> None:
             axis.minorticks_off()
             axis.set_title(process, fontsize=10)
             axis.grid(alpha=0.25)
-        row[0].set_ylabel(target, fontsize=9)
+        axes_row[0].set_ylabel(target, fontsize=9)
     for axis in axes[-1]:
         axis.set_xlabel("NFE", fontsize=9)
     handles, labels = axes[0, 0].get_legend_handles_labels()

@@ -7,13 +7,13 @@
 
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scoresde.data import npz
 from scoresde.data.picture import save_picture
 from scoresde.devices import batch_for_devices, local_copy, padded, spread
 from scoresde.draws import fields, sampler_of, to_modes
@@ -43,9 +43,10 @@ def decode_to(trained: Trained, *, source: str | None, out: pathlib.Path) -> np.
     """Decode the latents of an NPZ file into OUT/samples.npz and OUT/grid.png. Rows that were not encoded stay failed."""
     if source is None:
         raise ConfigError("--task decode: expected --input FILE.npz with an array `latents`, as --task encode writes it")
-    latents = _read(source, "latents", trained.dataset.shape)
-    if latents.dtype.kind != "f" or not np.isfinite(latents).any():
-        raise DataError(f"{source}: expected finite floating-point latents, got {latents.dtype}; encode again")
+    latents, shape = _read(source, "latents"), trained.dataset.shape
+    if latents.shape[1:] != shape or latents.dtype.kind != "f" or not np.isfinite(latents).any():
+        expected = f"finite floating-point latents [N, {', '.join(map(str, shape))}]"
+        raise DataError(f"{source}: expected {expected}, got {latents.dtype} {list(latents.shape)}; encode again")
     out.mkdir(parents=True, exist_ok=True)
     score, sampler = local_copy(trained.score), sampler_of(trained)
     drawn = _in_batches(trained, lambda x: fields(score.sde, decode(score.sde, score, x, sampler=sampler)), latents.astype(np.float32))
@@ -83,29 +84,18 @@ def interpolate_to(
 
 
 def _records(trained: Trained, source: str | None, split: str, num: int) -> np.ndarray:
-    """Records of the run's data set, or the array `samples` of a file of the same shape and kind."""
+    """Records of the run's data set, or the array `samples` of a file, of the same kind."""
     if source is None:
         chosen = {"train": trained.dataset.train, "test": trained.dataset.test}[split]
         return chosen.rows(np.arange(min(num, len(chosen))))[0]
-    values, levels = _read(source, "samples", trained.dataset.shape)[:num], trained.dataset.levels
-    if levels and (values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= levels):
-        raise DataError(f"{source}: expected integers from 0 to {levels - 1}, got {values.dtype} from {values.min()} to {values.max()}")
-    if not levels and not (values.dtype.kind == "f" and np.isfinite(values).all()):
-        raise DataError(f"{source}: expected finite floating-point values, got {values.dtype}")
-    return values
+    dataset = trained.dataset
+    return npz.records(_read(source, "samples"), f"{source}: samples", dataset.shape, dataset.levels)[:num]
 
 
-def _read(source: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        with np.load(source, allow_pickle=False) as file:
-            array = file[name]
-    except KeyError:
-        raise DataError(f"{source}: expected an array {name!r} in it, found {', '.join(file.files) or 'none'}") from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{source}: expected an NPZ file with an array {name!r}: {error}") from None
-    if array.shape[1:] != shape or not len(array):
-        raise DataError(f"{source}: expected {name} of shape [N, {', '.join(map(str, shape))}], got {list(array.shape)}")
-    return array
+def _read(source: str, name: str) -> np.ndarray:
+    file = pathlib.Path(source).expanduser()
+    with npz.opened(file) as archive:
+        return npz.member(archive, name, file)
 
 
 def _states(trained: Trained, records: np.ndarray) -> np.ndarray:

@@ -256,9 +256,11 @@ def evaluate(trained: Trained, *, num: int, out: pathlib.Path, folder: pathlib.P
 
     To be called on every process: they share the work, and the first one writes. `folder` is the run folder.
     """
+    main_process = jax.process_index() == 0
+    if main_process:
+        out.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
     result = data_likelihood(trained, split="test", num=num, nats=True, folder=folder)
-    if jax.process_index() == 0:
-        out.mkdir(parents=True, exist_ok=True)
+    if main_process:
         write(result.report, out / "evaluation.json")
     if not result.ok.all():
         raise NumericError(

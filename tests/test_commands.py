@@ -167,6 +167,7 @@ def test_a_solver_that_fails_is_exit_5_with_its_seeds(mixture, tmp_path):
         (["--num", "0"], "--num"),
         (["--num", "three"], "--num"),
         (["--seeds", "5-3"], "--seeds"),
+        (["--seeds", "5-"], "--seeds"),
         (["--seeds", "1,1"], "--seeds"),
         (["--seeds", "0-99999999999"], "--seeds"),
         (["--seeds", "x"], "--seeds"),

@@ -9,6 +9,7 @@ import pytest
 from any_process import each_process
 from inventory import FLOWS, LANGEVIN, NOISY, SDES, TWINS
 from oracles import LEVEL, energy_p_value, mixture
+from orders import ends, graded, law_error, smooth_flow
 from test_sample import watch_calls
 
 from scoresde.errors import ConfigError
@@ -36,17 +37,13 @@ from scoresde.sample import (
     UniPC,
     denoised_draw,
     draw,
-    edm,
     karras,
-    multistep,
     optimised_times,
-    predictor_corrector,
-    seeds,
     uniform,
     uniform_log_snr,
 )
-from scoresde.score import AbstractScore, GaussianScore, MixtureScore, tweedie
-from scoresde.sde import VE, VP, AbstractSDE, Karras
+from scoresde.score import AbstractScore
+from scoresde.sde import VE, VP, AbstractSDE
 from scoresde.sde.base import at_least, check_parameters
 
 # One program serves all processes: compiling is most of the time here.
@@ -58,29 +55,11 @@ def with_slow_twins(names) -> list:
     return [pytest.param(name, marks=pytest.mark.slow if name in TWINS else ()) for name in names]
 
 
-@eqx.filter_jit
-def ends(sampler, sde, score, x_T):
-    return jax.vmap(lambda x: sampler(sde, score, x, key=jax.random.key(0)).x)(x_T)
-
-
-def graded(sde, steps: int):
-    """Steps in lambda that grow from the square of a step: the low orders that a multistep method starts with cost nothing."""
-    first, last = sde.log_snr(sde.t_max), sde.log_snr(sde.t_min)
-    t = jax.vmap(sde.time_of_log_snr)(first + (last - first) * jnp.linspace(0.0, 1.0, steps + 1) ** 2)
-    return t.at[0].set(sde.t_max).at[-1].set(sde.t_min)
-
-
 @pytest.fixture(scope="module")
 def smooth():
-    """{process: (score of a smooth mixture, x_T, where the flow takes it)}."""
-    random, found = np.random.default_rng(0), {}
-    parameters = random.normal(size=(3, 5)), 0.2 + 0.3 * random.uniform(size=(3, 5)), [0.5, 0.3, 0.2]
+    """[(process, score, x_T, where the flow takes it)]."""
     with jax.enable_x64(True):
-        for name, sde in each_process(SDES).items():
-            score = MixtureScore(sde, *parameters)
-            x_T = jax.vmap(lambda key: sde.sample_prior((5,), key=key))(jax.random.split(jax.random.key(1), 8))
-            found[name] = sde, score, x_T, ends(ProbabilityFlow(dfx.Dopri8(), Adaptive(1e-13)), sde, score, x_T)
-    return found
+        return [(sde, *smooth_flow(sde, examples=8)) for sde in each_process(SDES).values()]
 
 
 @pytest.mark.parametrize("name", with_slow_twins(FLOWS))
@@ -88,7 +67,7 @@ def test_order_of_the_flow(name, smooth, x64):
     """On every process, from the same x_T, against a solve at tolerance 1e-13."""
     build, order, _ = FLOWS[name]
     steps = (320, 640) if order < 4 else (1280, 2560)  # a high order shows late
-    for sde, score, x_T, exact in smooth.values():
+    for sde, score, x_T, exact in smooth:
         coarse, fine = (
             jnp.sqrt(jnp.mean((ends(build(n, graded), sde, score, x_T) - exact) ** 2)) for n in steps
         )
@@ -96,31 +75,8 @@ def test_order_of_the_flow(name, smooth, x64):
         assert np.log2(coarse / fine) == pytest.approx(order, abs=0.2)
 
 
-def basis_noise(monkeypatch):
-    """Give every normal of a sampler a coordinate of its own: x of size n then holds its response to each of them."""
-    for module in (multistep, seeds, edm, predictor_corrector):
-        monkeypatch.setattr(module, "noise", lambda key, i, x: jax.nn.one_hot(i + 1, x.shape[0], dtype=x.dtype))
-
-
-@eqx.filter_jit
-def law_end(sampler, sde, score, x_T):
-    """Apart from `ends`, for it is traced with other noise."""
-    return sampler(sde, score, x_T, key=jax.random.key(0)).x
-
-
-def law_error(sampler, sde, calls: int) -> float:
-    """Relative error of the variance at t_min for data N(0, 0.3), without sampling: the score is linear, so the squares of
-    the responses add up to the variance. x_T is exact."""
-    score = GaussianScore(sde, np.zeros(2 * calls + 2), np.full(2 * calls + 2, 0.3))
-    start, end = (float(sde.alpha(t) ** 2 * 0.3 + sde.sigma(t) ** 2) for t in (sde.t_max, sde.t_min))
-    x_T = jnp.zeros(2 * calls + 2).at[0].set(np.sqrt(start))
-    x = law_end(sampler, sde, score, x_T)
-    return float(jnp.sum(x**2)) / end - 1
-
-
 @pytest.mark.parametrize("name", with_slow_twins(NOISY))
-def test_order_of_the_variance(name, x64, monkeypatch):
-    basis_noise(monkeypatch)
+def test_order_of_the_variance(name, x64):
     build, order, calls = NOISY[name]
     for sde in each_process(SDES).values():
         coarse, fine = (law_error(build(n, uniform_log_snr), sde, n * calls) for n in (160, 320))
@@ -129,18 +85,16 @@ def test_order_of_the_variance(name, x64, monkeypatch):
 
 
 @pytest.mark.parametrize("step", [0.05, 0.2])
-def test_langevin_dynamics_has_the_known_bias(step, x64, monkeypatch):
+def test_langevin_dynamics_has_the_known_bias(step, x64):
     """Unadjusted Langevin on N(0, v): the stationary variance is v / (1 - gamma / (2 v)) for x + gamma s + sqrt(2 gamma) z."""
-    basis_noise(monkeypatch)
     sde = VE(sigma_min=1.0, sigma_max=1.001)  # one noise level
     excess = law_error(LangevinDynamics(1, repeats=300, step_size=step), sde, 300)
     gamma, variance = step / 2 * 1.0, 1.3
     assert excess == pytest.approx(1 / (1 - gamma / (2 * variance)) - 1, rel=1e-2)
 
 
-def test_correctors_keep_the_law(x64, monkeypatch):
+def test_correctors_keep_the_law(x64):
     """With small steps a corrector leaves p_t as it is, and mends what a coarse predictor spoils."""
-    basis_noise(monkeypatch)
     sde, n = VP(), 20
     plain, mended = (
         law_error(PredictorCorrector(n, uniform_log_snr, Ancestral(), corrector), sde, n * 41)
@@ -194,104 +148,6 @@ def test_the_adaptive_sde_solver_follows_the_density():
     assert energy_p_value(drawn.x, exact_draws(score, jnp.float32(sde.t_min), keys[1])) > LEVEL
     alone = draw(sampler, sde, score, (5,), keys=keys[0][:1])
     np.testing.assert_allclose(alone.x[0], drawn.x[0], atol=5e-2)
-
-
-# Relations between families
-
-
-def same(a, b):
-    keys = jax.random.split(jax.random.key(1), 16)
-    for sde in each_process(SDES).values():
-        x, y = (draw(sampler, sde, mixture(sde), (5,), keys=keys).x for sampler in (a, b))
-        # Rounding of 1e-15 of x at t_max, seen through a score of 1 / sigma(t_min)^2.
-        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "other",
-    [DPMSolverPP(9, order=1), EulerEDM(9, uniform_log_snr), DEIS(9, order=1), IPNDM(9, order=1)],
-    ids=lambda sampler: type(sampler).__name__,
-)
-def test_first_orders_are_ddim(other, x64):
-    same(DDIM(9), other)
-
-
-@pytest.mark.parametrize(
-    "other", [SDEDPMSolverPP(9, order=1), PredictorCorrector(9, uniform_log_snr, Ancestral())], ids=["SDE-DPM++", "ancestral"]
-)
-def test_stochastic_first_orders_are_ddim_with_eta_1(other, x64):
-    same(DDIM(9, eta=1.0), other)
-
-
-def test_without_noise_the_stochastic_families_are_the_flow(x64):
-    same(SASolver(9, tau=1.0, tau_low=1e9, tau_high=1e10), SASolver(9, tau=0.0))
-    same(HeunEDM(9, churn=1.0, s_min=1e9, s_max=1e10), HeunEDM(9))
-
-
-def test_heun_is_algorithm_1(x64):
-    """Karras et al. 2022, algorithm 1, written out in NumPy: 18 steps, of which the last goes to sigma = 0."""
-    sde = Karras()
-    score = mixture(sde)
-    denoise = jax.jit(lambda x, t: tweedie(sde, score, x, t))
-    levels = [*np.asarray(karras(sde, 17)), 0.0]
-    x_T = np.asarray(sde.sample_prior((5,), key=jax.random.key(3)))
-    x = x_T
-    for t, after in zip(levels, levels[1:]):
-        slope = (x - denoise(x, t)) / t
-        following = x + (after - t) * slope
-        if after:
-            following = x + (after - t) * (slope + (following - denoise(following, after)) / after) / 2
-        x = following
-    drawn = HeunEDM(17)(sde, score, jnp.asarray(x_T), key=jax.random.key(0))
-    assert drawn.nfe + 1 == 35
-    np.testing.assert_allclose(denoise(drawn.x, sde.t_min), x, rtol=1e-7, atol=1e-9)
-
-
-def test_discrete_vp_steps_are_ddpms(x64):
-    """Reverse diffusion and ancestral sampling with DDPM's beta_i, as Song et al. 2021 print them for VP."""
-    sde, x, s, z = VP(), jnp.array([0.3, -1.0]), jnp.array([0.7, 0.2]), jnp.array([1.1, -0.4])
-    levels = predictor_corrector.grid_levels(sde, uniform, 1000, jnp.float64)
-    step = predictor_corrector.Transition(levels[400], levels[401])
-    beta = 1 - (levels.alpha[400] / levels.alpha[401]) ** 2
-    np.testing.assert_allclose(
-        predictor_corrector.ReverseDiffusion()(step, x, s, z), 2 * x - jnp.sqrt(1 - beta) * x + beta * s + jnp.sqrt(beta) * z, rtol=1e-9
-    )
-    np.testing.assert_allclose(
-        Ancestral("transition")(step, x, s, z), (x + beta * s) / jnp.sqrt(1 - beta) + jnp.sqrt(beta) * z, rtol=1e-9
-    )
-
-
-# Langevin steps and batches
-
-
-def test_image_norms_keep_images_apart_and_batch_norms_do_not():
-    sde, keys = VP(), jax.random.split(jax.random.key(5), 8)
-
-    def first(norm, count):
-        sampler = PredictorCorrector(20, uniform_log_snr, Ancestral(), Langevin(0.1, norm=norm))
-        return draw(sampler, sde, mixture(sde), (5,), keys=keys[:count]).x[0]
-
-    np.testing.assert_allclose(first("image", 2), first("image", 8), atol=1e-4)
-    assert abs(first("batch", 2) - first("batch", 8)).max() > 1e-3
-
-
-def test_batch_norms_are_means_over_the_batch():
-    """e = 2 a (snr mean|z| / mean|s|)^2 (Song et al. 2021, algorithms 4 and 5)."""
-    corrector = Langevin(0.16, norm="batch")
-    sde = VE()
-    levels = predictor_corrector.grid_levels(sde, uniform, 10, jnp.float32)
-    step = predictor_corrector.Transition(levels[3], levels[4])
-    s, z = jax.random.normal(jax.random.key(0), (2, 6, 5))
-    sizes = jax.vmap(lambda s, z: corrector.step_size(step, s, z), axis_name="batch")(s, z)
-    ratio = np.linalg.norm(z, axis=1).mean() / np.linalg.norm(s, axis=1).mean()
-    np.testing.assert_allclose(sizes, 2 * (0.16 * ratio) ** 2, rtol=1e-5)
-
-
-def test_batch_norms_outside_a_batch_are_refused():
-    sde = VP()
-    sampler = PredictorCorrector(2, corrector=Langevin(norm="batch"))
-    with pytest.raises(ConfigError, match="needs a batch"):
-        sampler(sde, mixture(sde), jnp.ones(5), key=jax.random.key(0))
 
 
 # Grids

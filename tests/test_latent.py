@@ -123,6 +123,8 @@ def test_interpolate_writes_a_row_a_pair(digits, tmp_path):
     assert call("sample", *command, "--out", tmp_path).code == 0
     arrays = np.load(tmp_path / "samples.npz")
     assert arrays["samples"].shape == (2, 3, 8, 8, 1) and arrays["weights"].tolist() == [0.0, 0.5, 1.0]
+    records = load_trained(digits).dataset.test.rows(np.arange(4))[0].astype(int).reshape(2, 2, 8, 8, 1)
+    assert abs(arrays["samples"][:, [0, 2]] - records).max() <= 1  # of 17 levels: 0 to 1 and 2 to 3
     with Image.open(tmp_path / "grid.png") as picture:
         assert picture.width > picture.height  # three columns, two rows
 
@@ -142,7 +144,9 @@ def test_records_may_come_from_a_file(plane, tmp_path):
         ({"samples": np.zeros((2, 2), np.float32)}, ["--task", "decode", "--input", "FILE"], 3, "'latents'"),
         ({"latents": np.zeros((2, 3), np.float32)}, ["--task", "decode", "--input", "FILE"], 3, "[2, 3]"),
         ({"latents": np.full((2, 2), np.nan)}, ["--task", "decode", "--input", "FILE"], 3, "finite"),
-        ({"samples": np.zeros((2, 2), np.int32)}, ["--task", "encode", "--input", "FILE"], 3, "floating-point"),
+        ({"latents": np.zeros((0, 2), np.float32)}, ["--task", "decode", "--input", "FILE"], 3, "[0, 2]"),
+        ({"samples": np.full((2, 2), np.nan)}, ["--task", "encode", "--input", "FILE"], 3, "finite"),
+        ({"samples": np.float32(1)}, ["--task", "encode", "--input", "FILE"], 3, "[N, 2]"),
         ({"samples": np.zeros((3, 2), np.float32)}, ["--task", "interpolate", "--input", "FILE"], 2, "even"),
         ({}, ["--task", "interpolate", "--points", "1"], 2, "--points"),
         ({}, ["--task", "encode", "--sampler", "ddim"], 2, "--sampler"),
@@ -157,6 +161,13 @@ def test_wrong_tasks_are_one_line(plane, tmp_path, arrays, flags, code, words):
     flags = [str(tmp_path / "file.npz") if flag == "FILE" else flag for flag in flags]
     refused = call("sample", "--workdir", plane, *flags, "--out", tmp_path / "out")
     assert refused.code == code and words in refused.err and len(refused.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("write, words", [(lambda path: path.write_bytes(b""), "cut short"), (lambda path: np.save(path, np.zeros((2, 2))), "NPY")])
+def test_a_file_of_another_kind_is_one_line(plane, tmp_path, write, words):
+    write(tmp_path / "file.npy")
+    refused = call("sample", "--workdir", plane, "--task", "encode", "--input", tmp_path / "file.npy", "--out", tmp_path / "out")
+    assert refused.code == 3 and words in refused.err and len(refused.err.strip().splitlines()) == 1
 
 
 # Samplers by name

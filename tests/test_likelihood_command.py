@@ -33,14 +33,19 @@ ROUTES = [("flow", "truncated_normal"), ("elbo", "uniform"), ("elbo", "none"), (
 
 @pytest.mark.parametrize("method, dequantization", ROUTES)
 def test_every_route_to_bits_per_dim(method, dequantization, digits, tmp_path):
-    flags = ["--samples", 8] if method != "flow" else []
+    flags, draws = (["--samples", 8] if method != "flow" else []), 1
+    if (method, dequantization) == ("elbo", "uniform"):
+        flags, draws = [*flags, "--dequantizations", 2], 2
     flags += ["--method", method, "--dequantization", dequantization, "--config.likelihood.vlb_steps=50"]
     arrays, report, text = likelihood(digits, tmp_path / "x", *flags)
-    assert report["method"] == method and report["dequantization"] == dequantization and report["ok"] == 3
+    assert report["method"] == method and report["dequantization"] == dequantization and report["ok"] == 3 * draws
     assert f"method {method}" in text and f"dequantization {dequantization}" in text
-    expected = -(arrays["log_prob"] - arrays["log_q"])[:, 0].astype(float) / (64 * np.log(2))
+    expected = -(arrays["log_prob"] - arrays["log_q"]).mean(axis=1, dtype=float) / (64 * np.log(2))
     np.testing.assert_allclose(arrays["bits_per_dim"], expected, rtol=1e-5)
-    assert np.isfinite(expected).all() and arrays["standard_error"].shape == (3, 1)
+    assert np.isfinite(expected).all() and arrays["standard_error"].shape == (3, draws)
+    assert np.all(arrays["log_prob"][:, 1:] != arrays["log_prob"][:, :1])  # each dequantization draws anew
+    if method != "flow":
+        assert np.all(arrays["nfe"] == 10)  # 8 for the diffusion, 2 for the decoder
     if dequantization == "uniform":
         np.testing.assert_allclose(-arrays["log_q"], report["log_jacobian"], rtol=1e-6)
     elif dequantization == "none":
@@ -97,6 +102,7 @@ def test_the_report_is_enough_to_repeat_the_number(mixture, tmp_path):
         (["--method", "flwo"], 2, "did you mean flow?"),
         (["--estimator", "hutch"], 2, "hutchpp"),
         (["--estimator", "hutchpp", "--probes", 2], 2, "at least 3"),
+        (["--estimator", "hutchpp", "--probes", 0], 2, "exact"),
         (["--dequantization", "none"], 2, "no decoder"),
         (["--method", "elbo", "--dequantization", "truncated_normal"], 2, "t_min"),
         (["--method", "elbo", "--dequantization", "none", "--dequantizations", 2], 2, "nothing to draw"),

@@ -300,7 +300,8 @@ def test_grids_fall_from_end_to_end(sde, grid):
 def test_grids_are_equal_steps_in_their_variable(sde, x64):
     lambdas = jax.vmap(sde.log_snr)(GRIDS["uniform_log_snr"](sde, 20))
     roots = jnp.exp(-jax.vmap(sde.log_snr)(GRIDS["karras"](sde, 20)) / 2) ** (1 / 7)
-    for values in (GRIDS["uniform"](sde, 20), lambdas, roots):
+    square_roots, logs = jnp.sqrt(GRIDS["quadratic"](sde, 20)), jax.vmap(sde.log_sigma)(GRIDS["geometric"](sde, 20))
+    for values in (GRIDS["uniform"](sde, 20), square_roots, logs, lambdas, roots):
         # The inverse of lambda is good to 1e-11, and dlambda/dt reaches 1e5 at t = 1e-5.
         np.testing.assert_allclose(np.diff(values), (values[-1] - values[0]) / 20, rtol=1e-6)
 

@@ -38,8 +38,8 @@ def read(
         raise ConfigError(f"functions: expected shape (points, channels) or (H, W, channels), got {shape}; declare one")
     file = Path(path).expanduser()
     what = f"{file}: {keys[0]}"
-    with npz.open_archive(file, "functions:") as archive:
-        values = npz.array(archive, keys[0], file, "name one with data.arrays=('NAME',)")
+    with npz.opened(file) as archive:
+        values = npz.member(archive, keys[0], file, "name one with data.arrays=('NAME',)")
     values = coarsened(npz.records(_with_channels(values, what, shape), what, None, 0), what, shape[:-1])
     if len(values) < 2:
         raise DataError(f"{what}: expected at least 2 records, to train and to test on, got {len(values)}; add records")

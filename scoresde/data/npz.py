@@ -18,6 +18,7 @@ from scoresde.data.dataset import ArraySource
 from scoresde.errors import ConfigError, DataError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+_REMEDY = f"name them with keys=({', '.join(KEYS)}), where one array may stand for train and test"
 
 
 def read(path: str, keys: tuple[str, ...], shape: tuple[int, ...], levels: int) -> tuple[ArraySource, ArraySource]:
@@ -38,9 +39,9 @@ def read(path: str, keys: tuple[str, ...], shape: tuple[int, ...], levels: int) 
     names, given = (tuple(keys) or KEYS), bool(keys)
     file = Path(path).expanduser()
     sources = []
-    with open_archive(file) as archive:
+    with opened(file) as archive:
         for x_name, y_name in (names[:2], names[2:]):
-            values = records(array(archive, x_name, file), f"{file}: {x_name}", shape, levels)
+            values = records(member(archive, x_name, file, _REMEDY), f"{file}: {x_name}", shape, levels)
             if levels > 2 and values.max() <= 1:
                 warnings.warn(
                     f"{file}: {x_name} holds only 0 and 1, but levels={levels}; if the images were scaled to [0, 1] "
@@ -53,14 +54,12 @@ def read(path: str, keys: tuple[str, ...], shape: tuple[int, ...], levels: int) 
     return sources[0], sources[1]
 
 
-def records(values: np.ndarray, what: str, shape: tuple[int, ...] | None, levels: int) -> np.ndarray:
-    """The array `what`, checked against the declaration (a shape of None is any) and in its smallest type: uint8, uint16
-    or float32.
+def records(values: np.ndarray, what: str, shape: tuple[int, ...], levels: int) -> np.ndarray:
+    """The array `what`, checked against the declaration and in its smallest type: uint8, uint16 or float32.
 
     Raises:
         DataError: wrong shape, wrong kind of number, out of 0..L-1, or not finite; with the first bad record.
     """
-    shape = values.shape[1:] if shape is None else shape
     if values.shape[1:] + (1,) == shape and len(shape) == 3:
         values = values[..., None]
     if values.shape[1:] != shape or len(values) == 0:
@@ -104,12 +103,16 @@ def _first(bad: np.ndarray) -> int:
     return int(np.argmax(bad.reshape(len(bad), -1).any(axis=1)))
 
 
-def open_archive(file: Path, prefix: str = "npz:") -> np.lib.npyio.NpzFile:
-    """The archive, not yet read. Raises DataError if it is none."""
+def opened(file: Path) -> np.lib.npyio.NpzFile:
+    """The archive of an NPZ file.
+
+    Raises:
+        DataError: there is none, or it is damaged or of another kind.
+    """
     if not file.is_file():
         raise DataError(
             f"{file}: expected an NPZ file, found {'a folder' if file.is_dir() else 'nothing'} there; "
-            f"check the path after '{prefix}'"
+            "check the path"
         )
     try:
         archive = np.load(file, allow_pickle=False)
@@ -122,18 +125,18 @@ def open_archive(file: Path, prefix: str = "npz:") -> np.lib.npyio.NpzFile:
     return archive
 
 
-NAMING = f"name them with keys=({', '.join(KEYS)}), where one array may stand for train and test"
+def member(archive: np.lib.npyio.NpzFile, name: str, file: Path, remedy: str = "") -> np.ndarray:
+    """The array of that name.
 
-
-def array(archive: np.lib.npyio.NpzFile, name: str, file: Path, naming: str = NAMING) -> np.ndarray:
-    """One array of numbers or text. Raises DataError with the remedy `naming` if there is none, or it is damaged."""
+    Raises:
+        DataError: there is none (`remedy` says what to do then), or it cannot be read.
+    """
     if name not in archive:
         raise DataError(
-            f"{file}: expected an array '{name}', the file has {', '.join(sorted(archive)) or 'none'}; "
-            f"{naming}"
+            f"{file}: expected an array '{name}', the file has {', '.join(sorted(archive)) or 'none'}" + (remedy and f"; {remedy}")
         )
     try:
-        found = archive[name]
+        array = archive[name]
     except ValueError as error:
         raise DataError(
             f"{file}: '{name}' is an object array, expected numbers: it holds a pickle, which can run code "
@@ -141,13 +144,13 @@ def array(archive: np.lib.npyio.NpzFile, name: str, file: Path, naming: str = NA
         ) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise DataError(f"{file}: '{name}' cannot be read ({error}); the file is damaged, copy it again") from error
-    if not isinstance(found, np.ndarray):  # NumPy hands over the bytes of a member that is not in its format
+    if not isinstance(array, np.ndarray):  # NumPy hands over the bytes of a member that is not in its format
         raise DataError(f"{file}: '{name}' is not a NumPy array; write the file with numpy.savez")
-    return found
+    return array
 
 
 def _labels(archive: np.lib.npyio.NpzFile, name: str, file: Path) -> np.ndarray:
-    labels = array(archive, name, file)
+    labels = member(archive, name, file, _REMEDY)
     if labels.dtype.kind not in "iu":
         raise DataError(f"{file}: expected integer labels in '{name}', got {labels.dtype}; save class numbers from 0")
     return labels.reshape(len(labels)) if labels.shape[1:] == (1,) else labels

@@ -63,6 +63,8 @@ def _check(flags: dict, trained: Trained) -> None:
     method = trained.config.likelihood.method
     if idle := [name for name in flags if method not in _METHODS[name]]:
         raise ConfigError(*(f"--{name}: --method {method} has no such thing; leave it out" for name in idle))
+    if "estimator" in flags and not trained.config.likelihood.probes:
+        raise ConfigError("--estimator: with likelihood.probes = 0 the trace is exact; give --probes as well")
     if flags.keys() & {"dequantization", "dequantizations"} and not trained.dataset.levels:
         raise DataError(f"--dequantization, --dequantizations: {trained.dataset.name} is continuous (data.levels = 0); leave it out")
 

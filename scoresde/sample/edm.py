@@ -11,7 +11,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from equinox import AbstractClassVar, AbstractVar
+from equinox import AbstractClassVar
 
 from scoresde.sample.base import AbstractSampler, finished, noise
 from scoresde.sample.grid import karras
@@ -34,12 +34,13 @@ class AbstractEDM(AbstractSampler):
     t_max, above which the score is not trained.
     """
 
-    steps: AbstractVar[int]
-    grid: AbstractVar[Callable]
-    churn: AbstractVar[float]
-    s_min: AbstractVar[float]
-    s_max: AbstractVar[float]
-    s_noise: AbstractVar[float]
+    steps: int = eqx.field(static=True)
+    grid: Callable = karras
+    churn: float = eqx.field(static=True, default=0.0)
+    s_min: float = eqx.field(static=True, default=0.0)
+    s_max: float = eqx.field(static=True, default=math.inf)
+    s_noise: float = eqx.field(static=True, default=1.0)
+
     calls: AbstractClassVar[int]  # of the score, per step
 
     def __check_init__(self):
@@ -96,13 +97,6 @@ class AbstractEDM(AbstractSampler):
 class EulerEDM(AbstractEDM):
     """Algorithm 2 without its second-order correction; without churn it is DDIM with eta = 0. One call a step."""
 
-    steps: int = eqx.field(static=True)
-    grid: Callable = karras
-    churn: float = eqx.field(static=True, default=0.0)
-    s_min: float = eqx.field(static=True, default=0.0)
-    s_max: float = eqx.field(static=True, default=math.inf)
-    s_noise: float = eqx.field(static=True, default=1.0)
-
     calls: ClassVar[int] = 1
 
     def advance(self, slope, y, start, rho, there, arrived):
@@ -115,13 +109,6 @@ class HeunEDM(AbstractEDM):
     The paper's settings (its table 5): no churn and 17 steps on CIFAR-10; churn 40, s_min 0.05, s_max 50, s_noise 1.003 and
     255 steps on ImageNet-64.
     """
-
-    steps: int = eqx.field(static=True)
-    grid: Callable = karras
-    churn: float = eqx.field(static=True, default=0.0)
-    s_min: float = eqx.field(static=True, default=0.0)
-    s_max: float = eqx.field(static=True, default=math.inf)
-    s_noise: float = eqx.field(static=True, default=1.0)
 
     calls: ClassVar[int] = 2
 

@@ -94,19 +94,21 @@ def parse_seeds(text: str) -> np.ndarray:
     Raises:
       ConfigError: anything else.
     """
-    seeds = []
     try:
-        for part in text.split(","):
-            first, _, last = part.partition("-")
-            some = range(int(first), int(last or first) + 1)
-            if not some or some[-1] >= 2**32 or len(some) > _MOST_SEEDS:
-                raise ValueError
-            seeds += some
+        seeds = np.concatenate([_seed_range(part) for part in text.split(",")])
+        if len(np.unique(seeds)) < len(seeds):
+            raise ValueError
     except ValueError:
-        seeds = []
-    if not seeds or len(set(seeds)) != len(seeds):
         raise ConfigError(
             "--seeds: expected whole numbers below 2^32 such as 0-63 or 0,5,8-11, each once, at most "
             f"{_MOST_SEEDS:,} in a range, got {text!r}"
-        )
-    return np.array(seeds, np.uint32)
+        ) from None
+    return seeds
+
+
+def _seed_range(text: str) -> np.ndarray:
+    first, dash, last = text.partition("-")
+    seeds = range(int(first), int(last if dash else first) + 1)
+    if not seeds or seeds[-1] >= 2**32 or len(seeds) > _MOST_SEEDS:
+        raise ValueError
+    return np.arange(seeds.start, seeds.stop).astype(np.uint32)
