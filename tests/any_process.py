@@ -21,10 +21,14 @@ class AnyProcess(AbstractSDE):
     def sigma(self, u):
         return self._of("sigma", u)
 
+    def reference_log_snr(self, u):
+        return self._of("reference_log_snr", u)
+
     def _of(self, name, u):
         u = jnp.asarray(u, jnp.result_type(u, float))
         branches = [lambda u, p=p: getattr(p, name)(p.t_min + u * (p.t_max - p.t_min)) for p in self.processes]
-        return jax.lax.switch(self.index, branches, u)
+        shape = jnp.broadcast_shapes(*(jax.eval_shape(branch, u).shape for branch in branches))
+        return jax.lax.switch(self.index, [lambda u, b=b: jnp.broadcast_to(b(u), shape) for b in branches], u)
 
 
 def each_process(processes: dict) -> dict:

@@ -198,14 +198,16 @@ class ModesScore(AbstractScore):
         return -x / (self.sde.alpha(t) ** 2 * jnp.array([0.5, 0.1]) + self.sde.sigma(t) ** 2)
 
 
-@pytest.mark.parametrize("sampler", [DEIS(4, uniform), IPNDM(4, uniform), HeunEDM(4, uniform, churn=1.0)])
-def test_noise_extrapolation_and_churn_refuse_a_log_snr_per_mode(sampler):
-    with pytest.raises(ConfigError, match="one log-SNR"):
+@pytest.mark.parametrize(
+    "sampler", [DEIS(4, uniform), IPNDM(4, uniform), HeunEDM(4, uniform), EulerEDM(4, uniform), LangevinDynamics(4, uniform)]
+)
+def test_what_divides_by_alpha_refuses_one_per_mode(sampler):
+    with pytest.raises(ConfigError, match="one alpha"):
         sampler(PerMode(), ModesScore(PerMode()), jnp.ones(2), key=jax.random.key(0))
 
 
 @pytest.mark.parametrize(
-    "sampler", [DDIM(60, uniform, 1.0), DPMSolverPP(60, uniform, 3), UniPC(60, uniform), SASolver(60, uniform), HeunEDM(60, uniform)]
+    "sampler", [DDIM(60, uniform, 1.0), DPMSolverPP(60, uniform, 3), UniPC(60, uniform), SASolver(60, uniform)]
 )
 def test_data_prediction_takes_a_log_snr_per_mode(sampler):
     """Modes are independent: each must end where it would if the other had its rate too, with the same noise."""
@@ -220,9 +222,13 @@ def test_data_prediction_takes_a_log_snr_per_mode(sampler):
 
 
 @pytest.mark.parametrize("grid", [uniform_log_snr, karras])
-def test_grids_in_log_snr_refuse_a_log_snr_per_mode(grid):
-    with pytest.raises(ConfigError, match="grid in t"):
-        grid(PerMode(), 5)
+def test_grids_in_log_snr_go_by_the_first_mode(grid, x64):
+    np.testing.assert_allclose(grid(PerMode((5.0, 20.0)), 5), grid(PerMode((5.0, 7.0)), 5), rtol=1e-9)
+
+
+def test_a_grid_in_sigma_refuses_one_per_mode():
+    with pytest.raises(ConfigError, match="uniform or log_snr"):
+        geometric(PerMode(), 5)
 
 
 WRONG = [

@@ -22,6 +22,7 @@ from scoresde.sample import (
     Langevin,
     LangevinDynamics,
     PredictorCorrector,
+    ReverseDiffusion,
     SASolver,
     SDEDPMSolverPP,
     UniPC,
@@ -33,7 +34,7 @@ from scoresde.sample import (
 )
 from scoresde.sample.base import noise
 from scoresde.sample.levels import grid_levels
-from scoresde.score import GaussianScore, tweedie
+from scoresde.score import AbstractScore, GaussianScore, tweedie
 from scoresde.sde import VE, VP, Karras
 
 # Relations between families
@@ -90,14 +91,19 @@ def test_heun_is_algorithm_1(x64):
 def test_discrete_vp_steps_are_ddpms(x64):
     """Reverse diffusion and ancestral sampling with DDPM's beta_i, as Song et al. 2021 print them for VP."""
     sde, x, s, z = VP(), jnp.array([0.3, -1.0]), jnp.array([0.7, 0.2]), jnp.array([1.1, -0.4])
+
+    class Constant(AbstractScore):
+        def __call__(self, x, t):
+            return s
+
     levels = grid_levels(sde, uniform, 1000, jnp.float64)
     step = predictor_corrector.Transition(levels[400], levels[401])
     beta = 1 - (levels.alpha[400] / levels.alpha[401]) ** 2
     np.testing.assert_allclose(
-        predictor_corrector.ReverseDiffusion()(step, x, s, z), 2 * x - jnp.sqrt(1 - beta) * x + beta * s + jnp.sqrt(beta) * z, rtol=1e-9
+        ReverseDiffusion()(sde, Constant(), step, x, z), 2 * x - jnp.sqrt(1 - beta) * x + beta * s + jnp.sqrt(beta) * z, rtol=1e-9
     )
     np.testing.assert_allclose(
-        Ancestral("transition")(step, x, s, z), (x + beta * s) / jnp.sqrt(1 - beta) + jnp.sqrt(beta) * z, rtol=1e-9
+        Ancestral("transition")(sde, Constant(), step, x, z), (x + beta * s) / jnp.sqrt(1 - beta) + jnp.sqrt(beta) * z, rtol=1e-9
     )
     size = AnnealedLangevin(0.16).step_size(step, s, z)
     np.testing.assert_allclose(size, 2 * (1 - beta) * (0.16 * levels.sigma[400]) ** 2, rtol=1e-9)

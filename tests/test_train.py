@@ -15,7 +15,15 @@ from oracles import mixture
 from scoresde.data import load
 from scoresde.errors import ConfigError, NumericError
 from scoresde.nets import MLP, Network
-from scoresde.score import AbstractScore, DataSpectrum, EDMPreconditioning, GaussianScore, MixtureScore, NetworkScore, tweedie
+from scoresde.score import (
+    AbstractScore,
+    DataSpectrum,
+    EDMPreconditioning,
+    GaussianScore,
+    MixtureScore,
+    NetworkScore,
+    tweedie,
+)
 from scoresde.sde import VP, Karras
 from scoresde.train import (
     Cadence,

@@ -54,12 +54,14 @@ def read(path: str, keys: tuple[str, ...], shape: tuple[int, ...], levels: int) 
     return sources[0], sources[1]
 
 
-def records(values: np.ndarray, what: str, shape: tuple[int, ...], levels: int) -> np.ndarray:
-    """The array `what`, checked against the declaration and in its smallest type: uint8, uint16 or float32.
+def records(values: np.ndarray, what: str, shape: tuple[int, ...] | None, levels: int) -> np.ndarray:
+    """The array `what`, checked against the declaration (a shape of None is any) and in its smallest type: uint8, uint16
+    or float32.
 
     Raises:
         DataError: wrong shape, wrong kind of number, out of 0..L-1, or not finite; with the first bad record.
     """
+    shape = values.shape[1:] if shape is None else shape
     if values.shape[1:] + (1,) == shape and len(shape) == 3:
         values = values[..., None]
     if values.shape[1:] != shape or len(values) == 0:

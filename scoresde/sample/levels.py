@@ -41,9 +41,10 @@ class Levels(eqx.Module):
 
     def __init__(self, sde: AbstractSDE, t: Grid):
         self.t = t
-        self.log_alpha = jax.vmap(sde.log_alpha)(t)
-        self.sigma = jax.vmap(sde.sigma)(t)
-        self.half_log_snr = jax.vmap(sde.log_snr)(t) / 2
+        # Of one shape: behind the axis of points, one number would not broadcast against one per mode.
+        self.log_alpha, self.sigma, self.half_log_snr = jax.vmap(
+            lambda t: jnp.broadcast_arrays(sde.log_alpha(t), sde.sigma(t), sde.log_snr(t) / 2)
+        )(t)
 
     def __getitem__(self, index) -> "Levels":
         return jax.tree.map(lambda part: part[index], self)
@@ -102,13 +103,14 @@ def quadrature(low: Float[Array, "..."], high: Float[Array, "..."]) -> tuple[Flo
 
 
 def lagrange(nodes: list[Float[Array, "..."]], points: Float[Array, "... q"]) -> list[Float[Array, "... q"]]:
-    """The Lagrange polynomials of `nodes` at `points`: L_j is 1 at node j and 0 at the others."""
+    """The Lagrange polynomials of `nodes` at `points`: L_j is 1 at node j and 0 at the others. Finite where nodes coincide, as
+    they do in a mode whose log-SNR stands still."""
     polynomials = []
     for j, own in enumerate(nodes):
         value = jnp.ones_like(points)
         for k, other in enumerate(nodes):
             if k != j:
-                value *= (points - other[..., None]) / (own - other)[..., None]
+                value *= (points - other[..., None]) / jnp.where(own == other, 1, own - other)[..., None]
         polynomials.append(value)
     return polynomials
 

@@ -75,8 +75,8 @@ class AbstractSDE(eqx.Module):
         return 2 * (self.log_alpha(t) - self.log_sigma(t))
 
     def reference_log_snr(self, t: Time) -> Scalar:
-        """The one log-SNR that grids, laws of t and noise labels go by: lambda(t), or that of a reference mode."""
-        return self.log_snr(t)
+        """The one log-SNR that grids, laws of t and noise labels go by: lambda(t), or that of the first mode."""
+        return jnp.ravel(self.log_snr(t))[0]
 
     def time_of_log_snr(self, log_snr: Time) -> Scalar:
         """The t in [t_min, t_max] whose reference log-SNR is log_snr; values outside the range give the nearer end.

@@ -232,7 +232,7 @@ class Haar(AbstractSeparable):
         return along(_square_waves(c.shape[axis]).T, c, axis)
 
 
-def resample(c: State, source: AbstractBasis, target: AbstractBasis) -> State:
+def resample(c: State, source: AbstractBasis, target: AbstractBasis) -> Float[Array, "*y"]:
     """Coefficients of the same function on another grid of one basis: modes it does not have are dropped, new ones are 0.
 
     Raises:

@@ -31,12 +31,9 @@ _OFFSET = 0.008
 
 
 class AbstractSpectral(AbstractSDE):
-    """A process with one coefficient per mode. Its reference log-SNR is that of the first mode, the mean of the field."""
+    """A process with one coefficient per mode. The first mode, which it goes by, is the mean of the field."""
 
     basis: AbstractVar[AbstractBasis]  # of the subclass: `eqx.field()`, as the class itself has the pixels
-
-    def reference_log_snr(self, t: Time) -> Scalar:
-        return jnp.ravel(self.log_snr(t))[0]
 
     def at(self, grid) -> "AbstractSpectral":
         """The same process on another grid (its shape; for a `Kernel` basis, its points)."""
