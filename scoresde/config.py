@@ -13,6 +13,7 @@ import pathlib
 import sys
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from scoresde.build import flatten
 from scoresde.errors import ConfigError
@@ -63,14 +64,17 @@ def _sde() -> ConfigDict:
 
 def _data() -> ConfigDict:
     c = ConfigDict()
-    c.source = "digits"  # digits, npz:PATH, tfds:NAME, gaussian_mixture, two_moons, checkerboard
+    c.source = "digits"  # digits, npz:PATH, tfds:NAME, gaussian_mixture, two_moons, checkerboard; functions:PATH,
+    # gaussian_process, gp_mixture, quadratic
+    c.image_size = placeholder(object)  # a number or a tuple
     c.image_size = 32  # height and width, or (height, width); (points,) of curves; 0: vectors of `channels` components
     c.channels = 3
     c.levels = 256  # grey levels; 0: continuous values
     c.centered = True  # model range [-1, 1]; False: [0, 1]
     c.uniform_dequantization = False  # train on v + u, u ~ U[0, 1), rather than on the centres of the bins
     c.random_flip = False  # mirror images left-right with probability 1/2
-    c.arrays = ()  # npz: names of the arrays (train, labels, test, labels); () takes x_train, y_train, x_test, y_test
+    # npz: names of the arrays (train, labels, test, labels), () takes x_train, y_train, x_test, y_test; functions: name of one
+    c.arrays = ()
     c.data_dir = ""  # tfds: where the prepared sets are; "" takes TFDS_DATA_DIR
     return c
 
