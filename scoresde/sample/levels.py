@@ -41,9 +41,10 @@ class Levels(eqx.Module):
 
     def __init__(self, sde: AbstractSDE, t: Grid):
         self.t = t
-        self.log_alpha = jax.vmap(sde.log_alpha)(t)
-        self.sigma = jax.vmap(sde.sigma)(t)
-        self.half_log_snr = jax.vmap(sde.log_snr)(t) / 2
+        of_modes = jax.vmap(sde.log_snr)(t)  # [points, *modes] where alpha or sigma alone may be [points]
+        self.log_alpha = _like(jax.vmap(sde.log_alpha)(t), of_modes)
+        self.sigma = _like(jax.vmap(sde.sigma)(t), of_modes)
+        self.half_log_snr = of_modes / 2
 
     def __getitem__(self, index) -> "Levels":
         return jax.tree.map(lambda part: part[index], self)
@@ -56,6 +57,11 @@ class Levels(eqx.Module):
     def h(self) -> Float[Array, "steps *coef"]:
         """Step sizes in l, positive."""
         return self.half_log_snr[1:] - self.half_log_snr[:-1]
+
+
+def _like(part: Array, full: Array) -> Array:
+    """[points] to [points, *modes], so that levels multiply each other."""
+    return jnp.broadcast_to(part.reshape(part.shape + (1,) * (full.ndim - part.ndim)), full.shape)
 
 
 def grid_levels(sde: AbstractSDE, grid: Callable, steps: int, dtype) -> Levels:
