@@ -1,6 +1,5 @@
 """Samples of a trained score, as the commands draw them: seeds -> samples, in batches of one shape over the devices."""
 
-import dataclasses
 import functools
 import pathlib
 import zlib
@@ -52,7 +51,8 @@ def fields(sde: AbstractSDE, drawn: Draw) -> Draw:
     """What was drawn, from the coordinates of the process to fields."""
     leading = drawn.ok.shape
     flat = drawn.x.reshape(-1, *drawn.x.shape[len(leading) :])
-    return dataclasses.replace(drawn, x=jax.vmap(sde.basis.from_modes)(flat).reshape(drawn.x.shape))
+    # Not by replace: a Draw of many is none to a type checker, which looks at what is made anew.
+    return eqx.tree_at(lambda d: d.x, drawn, jax.vmap(sde.basis.from_modes)(flat).reshape(drawn.x.shape))
 
 
 @eqx.filter_jit
