@@ -24,12 +24,14 @@ from scoresde.guide import (
     deblur,
     inpaint,
     low_pass,
+    mode_covariance,
     mode_variances,
     replace,
     restore,
     super_resolution,
 )
-from scoresde.guide.posterior import check_coordinates
+from scoresde.guide.joint import LARGEST
+from scoresde.guide.posterior import check_coordinates, isotropic
 from scoresde.processes import PROCESSES
 from scoresde.records import in_batches, records_of, told, write
 from scoresde.sample import Draw
@@ -42,6 +44,7 @@ OPERATORS = ("blur", "downsample", "inpaint", START)
 _STRENGTHS = {"blur": 1.0, "downsample": 2.0, "inpaint": 0.5}
 NOISE = 0.05  # of an observation that is not told its own
 _KNOWN = 1000  # training records whose variances are taken
+_RECORDS_PER_VALUE = 8  # at least so many for a covariance
 _ROOT = 3  # of the keys: noise of the observations, draws, and the mask
 _SHOWN = 12  # records in OUT/grid.png
 
@@ -53,13 +56,14 @@ def restore_to(
     strength: float | None,
     noise: float | None,
     baseline: bool,
+    joint: bool,
     source: str | None,
     split: str,
     num: int,
     out: pathlib.Path,
 ) -> np.ndarray:
     """Degrade records, restore them into OUT/samples.npz and OUT/grid.png, print PSNRs. Returns which the solver managed."""
-    _check(trained, operator, strength, noise, baseline)
+    _check(trained, operator, strength, noise, baseline, joint)
     originals = records_of(trained, source, split, num)
     out.mkdir(parents=True, exist_ok=True)
     trained = trained._replace(score=local_copy(trained.score))
@@ -68,7 +72,7 @@ def restore_to(
         name, degraded, found = _from_start(trained, x0)
     else:
         observation = observation_of(trained.score.sde, x0.shape[1:-1], operator, strength, NOISE if noise is None else noise)
-        name, degraded, found = _from_observation(trained, observation, x0, baseline)
+        name, degraded, found = _from_observation(trained, observation, x0, baseline, joint)
         name = f"{operator} with noise {observation.sigma_y:g} {name}"
     return _report(trained, name, originals, x0, degraded, found, out)
 
@@ -101,7 +105,7 @@ def _mask(grid: tuple[int, ...], hidden: float) -> np.ndarray:
     return np.random.default_rng(_ROOT).permutation(np.arange(count) >= round(hidden * count)).reshape(grid)
 
 
-def _check(trained: Trained, operator: str, strength, noise, baseline) -> None:
+def _check(trained: Trained, operator: str, strength, noise, baseline: bool, joint: bool) -> None:
     process = trained.config.sde.name
     starts = PROCESSES[process].starts
     if starts and operator != START:
@@ -113,23 +117,38 @@ def _check(trained: Trained, operator: str, strength, noise, baseline) -> None:
         problems = [] if starts else [
             f"--operator: sde.name = '{process}' starts from noise, and would restore nothing; expected blur, downsample or inpaint"
         ]  # fmt: skip
-        given = {"--strength": strength is not None, "--observation-noise": noise is not None, "--baseline": baseline}
+        given = {"--strength": strength is not None, "--observation-noise": noise is not None, "--baseline": baseline, "--joint": joint}
         problems += [f"{flag}: --operator start has no such thing; leave it out" for flag, there in given.items() if there]
         if problems:
             raise ConfigError(*problems)
 
 
-def _from_observation(trained: Trained, observation: Observation, x0: np.ndarray, baseline: bool) -> tuple[str, np.ndarray, dict[str, Draw]]:
+def _from_observation(
+    trained: Trained, observation: Observation, x0: np.ndarray, baseline: bool, joint: bool
+) -> tuple[str, np.ndarray, dict[str, Draw]]:
     score, sampler, index = trained.score, sampler_of(trained), np.arange(len(x0), dtype=np.uint32)
-    known = trained.dataset.train.rows(np.arange(min(_KNOWN, len(trained.dataset.train))))[0]
-    variances = mode_variances(observation.basis, jnp.asarray(trained.dataset.encode(known, 0.5), jnp.float32))
+    of_data = _spread(trained, observation, joint)
     y = np.asarray(jax.jit(jax.vmap(lambda x, key: observation.observe(x, key=key)))(x0, _keys(0, index)))
-    guides = {"restored": lambda y, keys: restore(sampler, score.sde, score, observation, variances, y, keys=keys)}
+    guides = {"restored": lambda y, keys: restore(sampler, score.sde, score, observation, of_data, y, keys=keys)}
     if baseline:
         guides["baseline"] = lambda y, keys: replace(sampler, score.sde, score, observation, y, keys=keys)
     found = {name: _drawn(trained, guide, y, index) for name, guide in guides.items()}
     where = f"(in {type(observation.basis).__name__} modes)"
     return where, np.asarray(jax.jit(jax.vmap(observation.picture))(y)), found
+
+
+def _spread(trained: Trained, observation: Observation, joint: bool):
+    """Variances of the modes of training records, or their covariance, for which more records are needed."""
+    if joint and not isotropic(trained.score.sde):
+        raise ConfigError(
+            f"--joint: expected a process with one coefficient for all points, such as vp, got {trained.config.sde.name}; leave it out"
+        )
+    train, size = trained.dataset.train, int(np.prod(trained.dataset.shape))
+    if joint and size > LARGEST:
+        raise ConfigError(f"--joint: expected records of up to {LARGEST} values, got {size}; leave it out")
+    wanted = max(_KNOWN, _RECORDS_PER_VALUE * size) if joint else _KNOWN
+    known = jnp.asarray(trained.dataset.encode(train.rows(np.arange(min(wanted, len(train))))[0], 0.5), jnp.float32)
+    return (mode_covariance if joint else mode_variances)(observation.basis, known)
 
 
 def _from_start(trained: Trained, x0: np.ndarray) -> tuple[str, np.ndarray, dict[str, Draw]]:

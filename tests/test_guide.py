@@ -7,12 +7,15 @@ import pytest
 
 from scoresde.errors import ConfigError
 from scoresde.guide import (
+    JointPosterior,
+    ModeCovariance,
     Observation,
     Posterior,
     Replacement,
     deblur,
     inpaint,
     low_pass,
+    mode_covariance,
     mode_variances,
     replace,
     restore,
@@ -174,25 +177,61 @@ def test_the_baseline_is_worse(x64):
     assert theirs.var(0)[seen].max() < 1e-12
 
 
-def test_imputation_of_a_gaussian_process_is_not_exact(x64):
-    """Points of a smooth curve depend on each other, which one variance per point does not know. The hidden points follow
-    through the score all the same: most of what can be known, not all. Without hidden neighbours nothing is lost."""
+def curve(noise: float = 0.1):
+    """A rough curve with every second point hidden: its score, what is seen, and the exact posterior of all points."""
     points = np.arange(N) / N
-    covariance = np.exp(-abs(points[:, None] - points) / 0.5)
-    sde, hidden = VP(t_min=1e-4), np.arange(N) % 2 == 1
-    score = GaussianScore(sde, np.zeros((N, 1)), covariance)
-    observation = inpaint(~hidden, sigma_y=0.1)
-    num = 1024
+    covariance, hidden = np.exp(-2 * abs(points[:, None] - points)), np.arange(N) % 2 == 1
+    sde = VP(t_min=1e-4)
+    observation = inpaint(~hidden, sigma_y=noise)
     y = observation.observe(jnp.sin(6 * points)[:, None], key=jax.random.key(0))
-    drawn = restore(
-        SDEDPMSolverPP(128), sde, score, observation, 1.0, jnp.broadcast_to(y, (num, N, 1)), keys=jax.random.split(jax.random.key(1), num)
-    )
-    gain = covariance[:, ~hidden] @ np.linalg.inv(covariance[np.ix_(~hidden, ~hidden)] + 0.01 * np.eye(N - hidden.sum()))
-    exact = gain @ np.asarray(y)[~hidden, 0]
+    gain = covariance[:, ~hidden] @ np.linalg.inv(covariance[np.ix_(~hidden, ~hidden)] + noise**2 * np.eye(N // 2))
+    posterior = gain @ np.asarray(y)[~hidden, 0], covariance - gain @ covariance[~hidden]
+    return sde, GaussianScore(sde, np.zeros((N, 1)), covariance), covariance, observation, y, posterior, hidden
+
+
+def test_points_that_depend_on_each_other_are_not_exact(x64):
+    """One variance per point does not know of the neighbours. The hidden points follow through the score all the same: more than
+    half of what can be known about them, not all."""
+    sde, score, _, observation, y, (exact, _), hidden = curve()
+    num = 1024
+    keys = jax.random.split(jax.random.key(1), num)
+    drawn = restore(SDEDPMSolverPP(128), sde, score, observation, 1.0, jnp.broadcast_to(y, (num, N, 1)), keys=keys)
     error = np.asarray(drawn.x).mean(0)[:, 0] - exact
-    assert np.sqrt(np.mean(error[~hidden] ** 2)) < 0.1
-    share = np.linalg.norm(error[hidden]) / np.linalg.norm(exact[hidden])
-    assert 0.02 < share < 0.5
+    assert np.sqrt(np.mean(error[~hidden] ** 2)) < 0.02
+    assert 0.2 < np.linalg.norm(error[hidden]) / np.linalg.norm(exact[hidden]) < 0.5
+
+
+def test_the_joint_posterior_of_a_curve_is_exact(x64):
+    """E[x_0 | x_t, y] of the Gaussian on all points, by conditioning on (x_t, y) at once; and the law of draws."""
+    sde, score, covariance, observation, y, (exact, of_posterior), hidden = curve()
+    guided = JointPosterior(sde, score, observation.given(y), ModeCovariance(covariance))
+    x, eye = np.linspace(-1, 1, N), np.eye(N)
+    for t in (sde.t_min, 0.1, 0.5, sde.t_max):
+        alpha, sigma = float(sde.alpha(t)), float(sde.sigma(t))
+        to_both = np.concatenate([alpha * eye, eye[~hidden]])
+        noise = np.concatenate([np.full(N, sigma**2), np.full(N // 2, 0.01)])
+        both = np.concatenate([x, np.asarray(y)[~hidden, 0]])
+        expected = covariance @ to_both.T @ np.linalg.solve(to_both @ covariance @ to_both.T + np.diag(noise), both)
+        np.testing.assert_allclose(guided.denoise(sde, jnp.asarray(x)[:, None], t)[:, 0], expected, atol=1e-7)
+    num = 2048
+    keys = jax.random.split(jax.random.key(1), num)
+    many = jnp.broadcast_to(y, (num, N, 1))
+    x = np.asarray(restore(SDEDPMSolverPP(64), sde, score, observation, ModeCovariance(covariance), many, keys=keys).x)[..., 0]
+    assert np.all(abs(x.mean(0) - exact) < 5 * np.sqrt(np.diag(of_posterior) / num))
+    np.testing.assert_allclose(np.cov(x.T), of_posterior, atol=0.03)
+
+
+def test_a_diagonal_covariance_is_a_variance_per_mode(x64):
+    case = Case("VP")
+    joint = JointPosterior(case.sde, case.score, case.observation.given(case.y), ModeCovariance(np.diag(VARIANCES[:, 0])))
+    x = case.state(case.at(0.3, 0.7))
+    np.testing.assert_allclose(joint(x, 0.3), case.guided(x, 0.3), rtol=1e-9)
+
+
+def test_a_measured_covariance():
+    x = np.random.default_rng(0).multivariate_normal(np.zeros(N), np.exp(-abs(np.subtract.outer(range(N), range(N)))), 4000)
+    found = mode_covariance(Pixel((N,)), jnp.asarray(x, jnp.float32)[..., None])
+    np.testing.assert_allclose((found.axes * found.variances) @ found.axes.T, np.cov(x.T), atol=1e-5)
 
 
 # Operators
@@ -258,6 +297,10 @@ KERNEL = Kernel(np.arange(N) / N, exponential(0.2))
         (lambda: Posterior(VP(), Case("VP").score, deblur((N,), 1.0), 1.0), "observation.given(y)"),
         (lambda: Case("Blur", inpaint(np.ones(N))), "Blur has one coefficient per mode of DCT(8,)"),
         (lambda: Case("Heat", super_resolution((N,), 2)), "got Haar(8,)"),
+        (lambda: ModeCovariance(np.ones((2, 3))), "matrix [D, D]"),
+        (lambda: ModeCovariance(np.array([[1.0, 2.0], [2.0, 1.0]])), "negative eigenvalue"),
+        (lambda: ModeCovariance(np.array([[1.0, 0.5], [0.0, 1.0]])), "symmetric"),
+        (lambda: mode_covariance(DOMAIN, jnp.ones((1, N, 1))), "at least 2"),
         (lambda: mode_variances(DOMAIN, jnp.ones((1, N, 1))), "at least 2"),
     ],
 )
@@ -272,6 +315,10 @@ def test_mistakes_of_a_guide_are_told():
     for variances in (-1.0, np.nan):
         with pytest.raises(ConfigError, match="variances"):
             Posterior(case.sde, case.score, case.observation.given(case.y), variances)
+    heat = Case("Heat")
+    for guide, words in ((heat, "one alpha and one sigma"), (case, "covariance of 8 values, got 2")):
+        with pytest.raises(ConfigError, match=words):
+            JointPosterior(guide.sde, guide.score, guide.observation.given(guide.y), ModeCovariance(np.eye(2)))
     with pytest.raises(ConfigError, match="shape of y"):
         Replacement(case.sde, case.score, case.observation.given(case.y), jnp.zeros((N, 2)))
     with pytest.raises(ConfigError, match="one coefficient per mode"):

@@ -103,7 +103,7 @@ def deblur(shape, blur: float, *, sigma_y: float = 0.0) -> Observation:
     return Observation(basis, jnp.exp(-0.5 * basis.eigenvalues * blur**2), sigma_y)
 
 
-def low_pass(shape, factor: int, *, sigma_y: float = 0.0) -> Observation:
+def low_pass(shape, factor: int | float, *, sigma_y: float = 0.0) -> Observation:
     """The first n / factor cosines of each axis: super-resolution for processes whose basis is the DCT.
 
     Raises:
@@ -113,7 +113,7 @@ def low_pass(shape, factor: int, *, sigma_y: float = 0.0) -> Observation:
     return Observation(basis, _coarse("low_pass", basis.shape, factor), sigma_y)
 
 
-def super_resolution(shape, factor: int, *, sigma_y: float = 0.0) -> Observation:
+def super_resolution(shape, factor: int | float, *, sigma_y: float = 0.0) -> Observation:
     """The means of blocks of `factor` points along each axis.
 
     Args:
@@ -144,7 +144,7 @@ def inpaint(mask, *, sigma_y: float = 0.0) -> Observation:
     return Observation(Pixel(mask.shape), jnp.asarray(mask[..., None], float), sigma_y)
 
 
-def _coarse(name: str, shape: tuple[int, ...], factor: int) -> Float[Array, "*modes"]:
+def _coarse(name: str, shape: tuple[int, ...], factor: int | float) -> Float[Array, "*modes"]:
     whole = isinstance(factor, (int, np.integer)) and not isinstance(factor, bool) and factor >= 1
     if not whole or any(n % factor for n in shape):
         raise ConfigError(f"{name}: expected a whole factor that divides every size of the grid {shape}, got {factor!r}")

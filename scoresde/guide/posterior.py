@@ -152,13 +152,17 @@ def check_coordinates(name: str, sde: AbstractSDE, basis: AbstractBasis) -> None
     Raises:
       ConfigError: as said.
     """
-    isotropic = isinstance(sde.basis, Pixel) and not jnp.ndim(sde.log_alpha(sde.t_max)) and not jnp.ndim(sde.sigma(sde.t_max))
-    if not (isotropic or _same(sde.basis, basis) and _same_points(sde.basis, basis)):
+    if not (isotropic(sde) or _same(sde.basis, basis) and _same_points(sde.basis, basis)):
         own = f"{type(sde.basis).__name__}{sde.basis.shape}"
         raise ConfigError(
             f"{name}: {type(sde).__name__} has one coefficient per mode of {own}; expected an observation in that basis, got "
             f"{type(basis).__name__}{basis.shape}; take such an operator, or a process like VP, which takes every basis"
         )
+
+
+def isotropic(sde: AbstractSDE) -> bool:
+    """Whether one alpha and one sigma hold for all points, and so for the modes of every orthonormal basis."""
+    return isinstance(sde.basis, Pixel) and not jnp.ndim(sde.log_alpha(sde.t_max)) and not jnp.ndim(sde.sigma(sde.t_max))
 
 
 def checked_variances(variances) -> Coef:

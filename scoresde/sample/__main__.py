@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--operator", choices=OPERATORS, help="restore: what degrades a record; default: blur, or start where a run starts from data")
     parser.add_argument("--strength", type=float, help="restore: deviation of the blur in points, factor, or share hidden; default: 1, 2, 0.5")
     parser.add_argument("--observation-noise", type=float, help="restore: deviation of the noise at a point; default: 0.05")
+    parser.add_argument("--joint", action="store_true", default=None, help="restore: by the covariance of all values, not a variance per mode")
     parser.add_argument("--baseline", action="store_true", default=None, help="restore: by replacement as well")
     parser.add_argument("--sampler", help="default: sampling.sampler of the run; restore: see docs/commands.md, which lists them")
     parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")
@@ -72,7 +73,7 @@ _TAKEN_BY = {
     "num": ("generate", "encode", "interpolate", "restore"), "seeds": ("generate",), "sampler": ("generate", "restore"),
     "grid": ("generate",), "input": ("encode", "decode", "interpolate", "restore"), "split": ("encode", "interpolate", "restore"),
     "points": ("interpolate",), "operator": ("restore",), "strength": ("restore",), "observation_noise": ("restore",),
-    "baseline": ("restore",),
+    "joint": ("restore",), "baseline": ("restore",),
 }  # fmt: skip
 
 
@@ -108,8 +109,9 @@ def _perform(found, trained: Trained, out: pathlib.Path) -> tuple[list[int], int
         ok = interpolate_to(trained, **records, points=found.points, out=out)
     else:
         operator = found.operator or (START if PROCESSES[trained.config.sde.name].starts else OPERATORS[0])
-        degradation = dict(operator=operator, strength=found.strength, noise=found.observation_noise, baseline=bool(found.baseline))
-        ok = restore_to(trained, **records, **degradation, out=out)
+        degradation = dict(operator=operator, strength=found.strength, noise=found.observation_noise)
+        ways = dict(baseline=bool(found.baseline), joint=bool(found.joint))
+        ok = restore_to(trained, **records, **degradation, **ways, out=out)
     return np.flatnonzero(~ok.reshape(-1)).tolist(), ok.size, "rows"
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from scoresde.guide.joint import JointPosterior, ModeCovariance
 from scoresde.guide.observation import Observation
 from scoresde.guide.posterior import AbstractGuided, Posterior, Replacement, check_coordinates, checked_variances
 from scoresde.sample.base import BATCH, AbstractSampler, Draw
@@ -20,20 +21,24 @@ def restore(
     sde: AbstractSDE,
     score: AbstractScore,
     observation: Observation,
-    variances: Coef,
+    spread: Coef | float | ModeCovariance,
     y: Float[Array, "N *x"],
     *,
     keys: Keys,
 ) -> Draw:
-    """One draw of x_0 given y by `Posterior` for each y [N, *modes, channels] and key, denoised at t_min, in the coordinates
-    of the process. Draw k depends on y_k and key k alone.
+    """One draw of x_0 given y for each y [N, *modes, channels] and key, denoised at t_min, in the coordinates of the process: by
+    `Posterior`, or by `JointPosterior` if `spread` is a `ModeCovariance`. Draw k depends on y_k and key k alone.
+
+    Args:
+      spread: of the data in the basis of the observation: variances c_k^2, or their covariance.
 
     Raises:
-      ConfigError: as `Posterior`.
+      ConfigError: as `Posterior` and `JointPosterior`.
     """
-    check_coordinates("Posterior", sde, observation.basis)
-    variances = checked_variances(variances)
-    return _guided(_posterior, sampler, sde, score, observation, variances, y, keys)
+    check_coordinates("restore", sde, observation.basis)
+    if isinstance(spread, ModeCovariance):
+        return _guided(_joint, sampler, sde, score, observation, spread, y, keys)
+    return _guided(_posterior, sampler, sde, score, observation, checked_variances(spread), y, keys)
 
 
 def replace(
@@ -52,11 +57,11 @@ def continued(sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, 
 
 @eqx.filter_jit
 def _guided(
-    guide: Callable[..., AbstractGuided], sampler, sde, score, observation, variances, y: Float[Array, "N *x"], keys: Keys
+    guide: Callable[..., AbstractGuided], sampler, sde, score, observation, spread, y: Float[Array, "N *x"], keys: Keys
 ) -> Draw:
     def one(y: State, key: Key) -> Draw:
         prior_key, guide_key, path_key = jax.random.split(key, 3)
-        guided = guide(sde, score, observation.given(y), variances, guide_key)
+        guided = guide(sde, score, observation.given(y), spread, guide_key)
         return _denoised(sampler, sde, guided, sde.sample_prior(y.shape, key=prior_key), path_key)
 
     return jax.vmap(one, axis_name=BATCH)(y, keys)
@@ -65,6 +70,11 @@ def _guided(
 def _posterior(sde, score, observation, variances, key) -> Posterior:
     del key  # only the baseline draws
     return Posterior(sde, score, observation, variances)
+
+
+def _joint(sde, score, observation, covariance, key) -> JointPosterior:
+    del key
+    return JointPosterior(sde, score, observation, covariance)
 
 
 def _replacement(sde, score, observation, variances, key) -> Replacement:
