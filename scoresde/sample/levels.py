@@ -50,7 +50,7 @@ class Levels(eqx.Module):
         return jax.tree.map(lambda part: part[index], self)
 
     @property
-    def alpha(self) -> Float[Array, "points *coef"]:
+    def alpha(self) -> Float[Array, "..."]:  # one row has no axis of points
         return jnp.exp(self.log_alpha)
 
     @property
