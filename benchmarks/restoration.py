@@ -3,7 +3,8 @@
 PSNR = 10 log10(range^2 / mean squared error), over all pixels of the first test records, in model coordinates. A draw of
 x_0 given y has twice the squared error of the posterior mean, 3 dB less, if the law is right: so the mean of several draws
 is looked at as well. The linear methods are posterior means of Gaussians fitted to the training records: with one variance
-per mode, all that `Posterior` knows besides its score; and with the full covariance, the best that a linear method can do.
+per mode, all that `Posterior` knows besides its score; and with the full covariance, the best that a linear method can do, which
+`JointPosterior` knows as well.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import numpy as np
 from record import record
 
 from scoresde.data.picture import image_grid
-from scoresde.guide import deblur, inpaint, mode_variances, replace, restore, super_resolution
+from scoresde.guide import deblur, inpaint, mode_covariance, mode_variances, replace, restore, super_resolution
 from scoresde.sample import DPMSolverPP, SDEDPMSolverPP
 from scoresde.trained import load_trained
 
@@ -63,24 +64,27 @@ def main() -> None:
     for name, observation in operators(trained.shape[:-1]).items():
         keys = jax.random.split(jax.random.key(0), (found.draws + 1, _RECORDS))
         y = jax.vmap(lambda x, key: observation.observe(x, key=key))(x0, keys[-1])
-        variances = mode_variances(observation.basis, known)
         degraded = jax.vmap(observation.picture)(y)
         figures = {
             "degraded": psnr(degraded),
             "linear, a variance per mode": psnr(linear(observation, np.asarray(known), np.asarray(y), False)),
             "linear, full covariance": psnr(linear(observation, np.asarray(known), np.asarray(y), True)),
         }
-        shown = []
+        spreads = {"Posterior": mode_variances(observation.basis, known), "JointPosterior": mode_covariance(observation.basis, known)}
+        shown = [degraded]
         for label, sampler in _SAMPLERS.items():
-            draws = 1 if shown else found.draws
-            by_posterior = [restore(sampler, score.sde, score, observation, variances, y, keys=k).x for k in keys[:draws]]
+            first = len(shown) == 1
+            draws = found.draws if first else 1
+            for guide, spread in spreads.items():
+                drawn = [restore(sampler, score.sde, score, observation, spread, y, keys=k).x for k in keys[:draws]]
+                figures[f"{guide}, {label}"] = psnr(drawn[0])
+                if draws > 1:
+                    figures[f"{guide}, {label}, mean of {draws}"] = psnr(sum(drawn) / draws)
+                shown += [drawn[0]] if first else []
             by_replacement = replace(sampler, score.sde, score, observation, y, keys=keys[0]).x
-            figures[f"Posterior, {label}"] = psnr(by_posterior[0])
-            if draws > 1:
-                figures[f"Posterior, {label}, mean of {draws}"] = psnr(sum(by_posterior) / draws)
             figures[f"Replacement, {label}"] = psnr(by_replacement)
-            shown = shown or [degraded, by_posterior[0], by_replacement]
-        rows += [part[:_SHOWN] for part in shown]
+            shown += [by_replacement] if first else []
+        rows += [part[:_SHOWN] for part in shown if "no noise" not in name]
         table[name] = figures
         print(name, *(f"  {value:6.2f}  {label}" for label, value in figures.items()), sep="\n", flush=True)
     image_grid(np.asarray(dataset.images(jnp.concatenate(rows))), _SHOWN).save(found.picture)
