@@ -22,8 +22,8 @@ LADDER = [
     {"validation"},
     {"config"},
     {"trained"},
-    {"draws"},
-    {"latents", "likelihoods"},
+    {"draws", "records"},
+    {"latents", "restorations", "likelihoods"},
     {"door", "__main__"},
 ]
 # Where two rooms share a rung, this is all they may take from each other.

@@ -10,27 +10,36 @@ from scoresde.door import Parser, run
 from scoresde.draws import draw_to
 from scoresde.errors import ConfigError, NumericError
 from scoresde.latents import decode_to, encode_to, interpolate_to
+from scoresde.processes import PROCESSES
+from scoresde.restorations import OPERATORS, START, restore_to
 from scoresde.sample.store import parse_seeds
 from scoresde.trained import Trained, load_trained
 
 _MOST = 10**9
-_TASKS = ("generate", "encode", "decode", "interpolate")
+# Of --task restore: a stochastic sampler forgets what it drew before it saw more of the record.
+_RESTORER = "sde_dpmpp"
+_TASKS = ("generate", "encode", "decode", "interpolate", "restore")
 
 
 def main(arguments: list[str]) -> None:
     parser = Parser(
         "sample",
         "Draw samples of a trained run: OUT/samples.npz (samples, seeds, ok) and OUT/grid.png. Or encode records into\n"
-        "latents by the probability flow, decode latents, interpolate between records.",
+        "latents by the probability flow, decode latents, interpolate between records. Or restore degraded records.",
     )
     parser.add_argument("--workdir", required=True, help="the run folder")
     parser.add_argument("--task", choices=_TASKS, default="generate", help="what to do; default: generate")
     parser.add_argument("--num", type=int, help="how many: seeds 0 to NUM-1, or the first NUM records; default: 64")
     parser.add_argument("--seeds", help="generate: the seeds, such as 0-63 or 0,5,8-11; image k depends on its seed alone")
-    parser.add_argument("--input", help="decode: NPZ with `latents`; encode, interpolate: NPZ with `samples` to use as records")
-    parser.add_argument("--split", choices=("train", "test"), help="encode, interpolate: whose records; default: test")
+    parser.add_argument("--input", help="decode: NPZ with `latents`; encode, interpolate, restore: NPZ with `samples` to use as records")
+    parser.add_argument("--split", choices=("train", "test"), help="encode, interpolate, restore: whose records; default: test")
     parser.add_argument("--points", type=int, help="interpolate: images from one record of a pair to the other; default: 8")
-    parser.add_argument("--sampler", help="default: sampling.sampler of the run; docs/commands.md lists them")
+    parser.add_argument("--operator", choices=OPERATORS, help="restore: what degrades a record; default: blur, or start where a run starts from data")
+    parser.add_argument("--strength", type=float, help="restore: deviation of the blur in points, factor, or share hidden; default: 1, 2, 0.5")
+    parser.add_argument("--observation-noise", type=float, help="restore: deviation of the noise at a point; default: 0.05")
+    parser.add_argument("--joint", action="store_true", default=None, help="restore: by the covariance of all values, not a variance per mode")
+    parser.add_argument("--baseline", action="store_true", default=None, help="restore: by replacement as well")
+    parser.add_argument("--sampler", help="default: sampling.sampler of the run; restore: see docs/commands.md, which lists them")
     parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")
     parser.add_argument("--grid", help="generate: another grid than that of training, such as 256 or 64,64; for networks fno and ufno")
     parser.add_argument("--label", type=int, help="the class, for a run with labels; default: the null class")
@@ -42,7 +51,7 @@ def main(arguments: list[str]) -> None:
     if found.steps is not None and found.steps < 1:
         raise ConfigError(f"--steps: expected at least 1, got {found.steps}; leave it out for the sampler's own number")
     overrides = found.overrides + ([] if found.steps is None else [f"sampling.steps={found.steps}"])
-    sampler = found.sampler if found.task == "generate" else "probability_flow"
+    sampler = {"generate": found.sampler, "restore": found.sampler or _RESTORER}.get(found.task, "probability_flow")
     trained = load_trained(found.workdir, ema=found.ema, sampler=sampler, overrides=overrides)
     if found.grid is not None:
         trained = trained.at(_grid(found.grid))
@@ -61,15 +70,17 @@ def main(arguments: list[str]) -> None:
 
 # Which tasks take a flag that not all of them take.
 _TAKEN_BY = {
-    "num": ("generate", "encode", "interpolate"), "seeds": ("generate",), "sampler": ("generate",), "grid": ("generate",),
-    "input": ("encode", "decode", "interpolate"), "split": ("encode", "interpolate"), "points": ("interpolate",),
+    "num": ("generate", "encode", "interpolate", "restore"), "seeds": ("generate",), "sampler": ("generate", "restore"),
+    "grid": ("generate",), "input": ("encode", "decode", "interpolate", "restore"), "split": ("encode", "interpolate", "restore"),
+    "points": ("interpolate",), "operator": ("restore",), "strength": ("restore",), "observation_noise": ("restore",),
+    "joint": ("restore",), "baseline": ("restore",),
 }  # fmt: skip
 
 
 def _check(found) -> None:
     """A flag that would do nothing is a mistake; the others get their defaults."""
     given = [name for name in _TAKEN_BY if getattr(found, name) is not None]
-    problems = [f"--{name}: --task {found.task} has no such thing; leave it out" for name in given if found.task not in _TAKEN_BY[name]]
+    problems = [f"--{name.replace('_', '-')}: --task {found.task} has no such thing; leave it out" for name in given if found.task not in _TAKEN_BY[name]]
     for name, other in (("num", "seeds"), ("split", "input")):
         if name in given and other in given:
             problems.append(f"--{name}: --{other} says it already; leave one out")
@@ -94,8 +105,13 @@ def _perform(found, trained: Trained, out: pathlib.Path) -> tuple[list[int], int
         ok = encode_to(trained, **records, out=out)
     elif found.task == "decode":
         ok = decode_to(trained, source=found.input, out=out)
-    else:
+    elif found.task == "interpolate":
         ok = interpolate_to(trained, **records, points=found.points, out=out)
+    else:
+        operator = found.operator or (START if PROCESSES[trained.config.sde.name].starts else OPERATORS[0])
+        degradation = dict(operator=operator, strength=found.strength, noise=found.observation_noise)
+        ways = dict(baseline=bool(found.baseline), joint=bool(found.joint))
+        ok = restore_to(trained, **records, **degradation, **ways, out=out)
     return np.flatnonzero(~ok.reshape(-1)).tolist(), ok.size, "rows"
 
 

@@ -1,0 +1,195 @@
+r"""Scores given an observation: what a sampler follows to draw x_0 given y rather than x_0.
+
+`Posterior` takes x_0 given x_t for a Gaussian with the mean D = E[x_0 | x_t] of the score and, in mode k of the basis of the
+observation, the variance that it would have if the data were Gaussian with variance c_k^2 there:
+
+    r_k^2 = c_k^2 sigma_k^2 / (alpha_k^2 c_k^2 + sigma_k^2)
+    E[x_0 | x_t, y] = D_k + r_k^2 h_k / (h_k^2 r_k^2 + sigma_y^2) (y_k - h_k D_k),   sigma_y per coefficient
+    grad log p(x_t | y) = (alpha_k E[x_0 | x_t, y] - x_t) / sigma_k^2,               Tweedie's formula for p(x_0 | y)
+
+For Gaussian data that are independent in this basis all three are exact, whatever the process. The Gaussian is that of
+Song et al. 2023 ("Pi-GDM", section 3.2), the work mode by mode that of Kawar et al. 2022 ("DDRM"). Pi-GDM moves D by its
+Jacobian times what is left over, D + (dD/dx)^T ...: that spreads an observation to modes that were not seen, and costs a
+backward pass of the network. Here a mode learns from its own observation alone, others follow through the network at the
+next step, and there is no derivative. DDRM has no c_k^2 and one sigma; r_k^2 = sigma^2 / alpha^2 is its limit of flat data.
+
+`Replacement` is the older way (Song et al. 2021, section 5; Lim et al. 2023 for the low modes of a field), a baseline: modes
+that were seen are overwritten by the observation with noise of level t, which the other modes never pay for.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from scoresde.errors import ConfigError
+from scoresde.guide.observation import Observation, divided
+from scoresde.score.base import AbstractScore, score_from_x0
+from scoresde.sde import AbstractBasis, AbstractSDE, Kernel, Pixel
+from scoresde.types import Coef, State, Time
+
+
+class AbstractGuided(AbstractScore):
+    """A score given an observation, in the coordinates of the process; what is done to a mode is done in the observation's."""
+
+    sde: eqx.AbstractVar[AbstractSDE]
+    score: eqx.AbstractVar[AbstractScore]
+    observation: eqx.AbstractVar[Observation]
+
+    def __call__(self, x: State, t: Time) -> State:
+        return score_from_x0(self.sde, x, t, self.denoise(self.sde, x, t))
+
+    def _own(self) -> bool:
+        """Whether observation and process have the same coordinates."""
+        return _same(self.sde.basis, self.observation.basis)
+
+    def _to_modes(self, x: State) -> State:
+        return x if self._own() else self.observation.basis.to_modes(x)
+
+    def _from_modes(self, c: State) -> State:
+        return c if self._own() else self.observation.basis.from_modes(c)
+
+    def _sigma(self, t: Time) -> Coef:
+        """sigma in the coordinates of the observation: white noise has deviation `white` in every orthonormal basis."""
+        sigma = self.sde.sigma(t)
+        return sigma if self._own() else sigma * self.observation.basis.white
+
+    def __check_init__(self):
+        name, basis = type(self).__name__, self.observation.basis
+        if self.observation.y is None:
+            raise ConfigError(f"{name}: expected an observation with its y; give it by observation.given(y)")
+        check_coordinates(name, self.sde, basis)
+
+
+class Posterior(AbstractGuided):
+    """grad log p(x_t | y), by the formulas above. Any sampler takes it; the observation enters through `denoise`.
+
+    Args:
+      sde: the process.
+      score: of the data.
+      observation: with its y.
+      variances: c_k^2 of the data in the basis of the observation, broadcasting to [*modes, channels]: `mode_variances` of
+        some data, or the one number (sigma_data * basis.white)**2.
+
+    Raises:
+      ConfigError: variances negative or not finite; no y; a process with coefficients per mode in another basis.
+    """
+
+    sde: AbstractSDE
+    score: AbstractScore
+    observation: Observation
+    variances: Coef
+
+    def __init__(self, sde: AbstractSDE, score: AbstractScore, observation: Observation, variances):
+        self.sde, self.score, self.observation = sde, score, observation
+        self.variances = checked_variances(variances)
+
+    def denoise(self, sde: AbstractSDE, x: State, t: Time) -> State:
+        """E[x_0 | x_t = x, y]."""
+        h, y = self.observation.h, self.observation.y
+        mean = self._to_modes(self.score.denoise(sde, x, t))
+        return self._from_modes(mean + self.gain(t) * (y - h * mean))
+
+    def gain(self, t: Time) -> Coef:
+        """r^2 h / (h^2 r^2 + sigma_y^2); 0 where the mode is not seen, or known without."""
+        h, sigma2 = self.observation.h, self._sigma(t) ** 2
+        remainder = self.variances * (sigma2 / (self.sde.alpha(t) ** 2 * self.variances + sigma2))
+        total = h**2 * remainder + self.observation.deviation**2
+        return jnp.where(total > 0, remainder * h / jnp.where(total > 0, total, 1), 0)
+
+
+class Replacement(AbstractGuided):
+    """A baseline: what was seen is put in place of x_t, with noise of level t, before the score is called.
+
+        x_t <- alpha y / h + sigma z,   D <- y / h   where h > least
+
+    Args:
+      sde, score, observation: as of `Posterior`.
+      z: standard normal [*modes, channels], drawn once per example.
+      least: modes with a smaller h count as not seen. The noise of y / h is sigma_y / h, and is not accounted for.
+
+    Raises:
+      ConfigError: z of another shape than y; and as `Posterior`.
+    """
+
+    sde: AbstractSDE
+    score: AbstractScore
+    observation: Observation
+    z: Float[Array, "*x"]
+    least: float = eqx.field(static=True, default=0.1)
+
+    def denoise(self, sde: AbstractSDE, x: State, t: Time) -> State:
+        seen, known = self.observation.h > self.least, divided(self.observation.y, self.observation.h, self.least)
+        noisy = self.sde.alpha(t) * known + self._sigma(t) * self.z
+        replaced = self._from_modes(jnp.where(seen, noisy, self._to_modes(x)).astype(x.dtype))
+        mean = self._to_modes(self.score.denoise(sde, replaced, t))
+        return self._from_modes(jnp.where(seen, known, mean))
+
+    def __check_init__(self):
+        if jnp.shape(self.z) != jnp.shape(self.observation.y):
+            raise ConfigError(f"Replacement: expected z of the shape of y, {jnp.shape(self.observation.y)}, got {jnp.shape(self.z)}")
+
+
+def mode_variances(basis: AbstractBasis, x: Float[Array, "N *x"]) -> Float[Array, "*x"]:
+    """The variance of each coefficient of N fields [N, *grid, channels], about their mean.
+
+    Raises:
+      ConfigError: fewer than two fields, or on another grid.
+    """
+    if len(x) < 2:
+        raise ConfigError(f"mode_variances: expected at least 2 fields, got {len(x)}")
+    return jnp.var(to_modes(basis, x), axis=0)
+
+
+def to_modes(basis: AbstractBasis, x: Float[Array, "N *x"]) -> Float[Array, "N *x"]:
+    """The coefficients of many fields."""
+    return eqx.filter_vmap(basis.to_modes)(jnp.asarray(x))
+
+
+def check_coordinates(name: str, sde: AbstractSDE, basis: AbstractBasis) -> None:
+    """Refuse a process whose coefficients differ by mode, in a basis that is not its own.
+
+    Raises:
+      ConfigError: as said.
+    """
+    if not (isotropic(sde) or _same(sde.basis, basis) and _same_points(sde.basis, basis)):
+        own = f"{type(sde.basis).__name__}{sde.basis.shape}"
+        raise ConfigError(
+            f"{name}: {type(sde).__name__} has one coefficient per mode of {own}; expected an observation in that basis, got "
+            f"{type(basis).__name__}{basis.shape}; take such an operator, or a process like VP, which takes every basis"
+        )
+
+
+def isotropic(sde: AbstractSDE) -> bool:
+    """Whether one alpha and one sigma hold for all points, and so for the modes of every orthonormal basis."""
+    return isinstance(sde.basis, Pixel) and not jnp.ndim(sde.log_alpha(sde.t_max)) and not jnp.ndim(sde.sigma(sde.t_max))
+
+
+def checked_variances(variances) -> Coef:
+    """As an array.
+
+    Raises:
+      ConfigError: a variance that is negative or not finite.
+    """
+    variances = jnp.asarray(variances, float)
+    if not _traced(variances) and not bool(jnp.all((variances >= 0) & jnp.isfinite(variances))):
+        raise ConfigError("variances: expected finite numbers of at least 0, one per mode or one for all, got some that are not")
+    return variances
+
+
+def _same(one: AbstractBasis, other: AbstractBasis) -> bool:
+    """Whether two bases give the same coefficients; lengths scale eigenvalues alone. Of kernels see `_same_points` as well."""
+    if type(one) is not type(other) or one.shape != other.shape:
+        return False
+    return not isinstance(one, Kernel) or (one.kernel, one.jitter) == (other.kernel, other.jitter)
+
+
+def _same_points(one: AbstractBasis, other: AbstractBasis) -> bool:
+    """Where they can be looked at: when a guided score is made, not while it is compiled."""
+    if not isinstance(one, Kernel) or _traced(one.points) or _traced(other.points):
+        return True
+    return bool(jnp.all(one.points == other.points))
+
+
+def _traced(array) -> bool:
+    return isinstance(array, jax.core.Tracer)

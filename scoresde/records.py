@@ -1,0 +1,63 @@
+"""Records in, arrays out: what the tasks of `python -m scoresde.sample` other than `generate` share."""
+
+import os
+import pathlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from scoresde.data import npz
+from scoresde.devices import batch_for_devices, padded, spread
+from scoresde.progress import Progress
+from scoresde.sample import Draw
+from scoresde.trained import Trained
+
+PICTURE = 64  # images shown in OUT/grid.png
+
+
+def records_of(trained: Trained, source: str | None, split: str, num: int) -> np.ndarray:
+    """Records of the run's data set, or the array `samples` of a file, of the same kind."""
+    dataset = trained.dataset
+    if source is None:
+        chosen = {"train": dataset.train, "test": dataset.test}[split]
+        return chosen.rows(np.arange(min(num, len(chosen))))[0]
+    return npz.records(read_array(source, "samples"), f"{source}: samples", dataset.shape, dataset.levels)[:num]
+
+
+def read_array(source: str, name: str) -> np.ndarray:
+    file = pathlib.Path(source).expanduser()
+    with npz.opened(file) as archive:
+        return npz.member(archive, name, file)
+
+
+def data_values(trained: Trained, drawn: Draw) -> np.ndarray:
+    return np.asarray(trained.dataset.decode(np.nan_to_num(drawn.x)))
+
+
+def in_batches(trained: Trained, function: Callable, rows: PyTree, each: int = 1) -> Draw:
+    """`function` of the rows, arrays with a common first axis, in batches of one shape on the devices of this process; each
+    row stands for `each` solves."""
+    num = len(jax.tree.leaves(rows)[0])
+    size = batch_for_devices(max(1, trained.config.sampling.batch_size // each), num)
+    progress, parts = Progress(0, num, items=1, unit="record"), []
+    for first in range(0, num, size):
+        last = min(first + size, num)
+        drawn = function(spread(jax.tree.map(lambda a: padded(a[first:last], size), rows)))
+        parts.append(jax.tree.map(lambda a: np.asarray(a)[: last - first], drawn))
+        progress.show(last, f"ok {int(parts[-1].ok.sum())} of {parts[-1].ok.size}")
+    progress.close()
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def told(drawn: Draw) -> str:
+    nfe = f"{drawn.nfe.mean():.1f} (largest {drawn.nfe.max()})" if drawn.nfe.min() >= 0 else "unknown"
+    return f"NFE {nfe}, solver ok for {int(drawn.ok.sum())} of {drawn.ok.size}"
+
+
+def write(path: pathlib.Path, **arrays) -> pathlib.Path:
+    scratch = path.with_suffix(".tmp.npz")
+    np.savez(scratch, **arrays)
+    os.replace(scratch, path)  # a kill in the middle leaves an older file as it was
+    return path
