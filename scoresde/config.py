@@ -38,8 +38,7 @@ def default() -> ConfigDict:
 
 def _sde() -> ConfigDict:
     c = ConfigDict()
-    c.name = "vp"  # vp, subvp, ve, cosine, karras; in function space coloured_vp, coloured_ve, coloured_cosine, heat, blur,
-    # inverse_heat, pixelate, fade
+    c.name = "vp"  # vp, subvp, ve, cosine, karras; in function space coloured_vp, coloured_ve, coloured_cosine, heat, blur, inverse_heat, pixelate, fade
     c.beta_min = 0.1  # vp, subvp
     c.beta_max = 20.0
     c.sigma_min = 0.01  # ve, karras
@@ -63,18 +62,15 @@ def _sde() -> ConfigDict:
 
 
 def _data() -> ConfigDict:
-    c = ConfigDict()
-    c.source = "digits"  # digits, npz:PATH, tfds:NAME, gaussian_mixture, two_moons, checkerboard; functions:PATH,
-    # gaussian_process, gp_mixture, quadratic
-    c.image_size = placeholder(object)  # a number or a tuple
+    c = ConfigDict({"image_size": placeholder(object)})  # a number or a tuple
+    c.source = "digits"  # digits, npz:PATH, tfds:NAME, gaussian_mixture, two_moons, checkerboard, functions:PATH, gaussian_process, gp_mixture, quadratic
     c.image_size = 32  # height and width, or (height, width); (points,) of curves; 0: vectors of `channels` components
     c.channels = 3
     c.levels = 256  # grey levels; 0: continuous values
     c.centered = True  # model range [-1, 1]; False: [0, 1]
     c.uniform_dequantization = False  # train on v + u, u ~ U[0, 1), rather than on the centres of the bins
     c.random_flip = False  # mirror images left-right with probability 1/2
-    # npz: names of the arrays (train, labels, test, labels), () takes x_train, y_train, x_test, y_test; functions: name of one
-    c.arrays = ()
+    c.arrays = ()  # npz: names of the arrays (train, labels, test, labels), () takes x_train, y_train, x_test, y_test; functions: name of one
     c.data_dir = ""  # tfds: where the prepared sets are; "" takes TFDS_DATA_DIR
     return c
 
