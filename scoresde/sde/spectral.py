@@ -173,8 +173,10 @@ class Blur(AbstractSpectral):
 
     def log_alpha(self, t: Time) -> Coef:
         tau = 0.5 * (self.blur_max * jnp.sin(0.5 * math.pi * as_time(t)) ** 2) ** 2
-        # (1 - d) e^{-u} + d = 1 + (1 - d) (e^{-u} - 1): next to t = 0 its logarithm keeps its digits.
-        return self.process.log_alpha(t) + jnp.log1p((1 - self.min_scale) * jnp.expm1(-self.basis.eigenvalues * tau))
+        u, d = self.basis.eigenvalues * tau, self.min_scale
+        # Of (1 - d) e^{-u} + d, next to 1 and next to d: each form keeps its digits there.
+        near, far = jnp.log1p((1 - d) * jnp.expm1(-u)), jnp.logaddexp(math.log1p(-d) - u, math.log(d))
+        return self.process.log_alpha(t) + jnp.where(u < 0.5, near, far)
 
     def sigma(self, t: Time) -> Scalar:
         return self.process.sigma(t) * self.basis.white

@@ -1,0 +1,19 @@
+"""Blurring diffusion on CIFAR-10 (Hoogeboom and Salimans 2023): sigma_B,max = 20 pixels, d_min = 0.001, log-SNR from 10 to -10.
+
+python -m scoresde.train --config configs/cifar10_blur.py --config.data.source=npz:cifar10.npz
+Meant for accelerators; not trained yet. The U-Net is the DDPM++ of the other CIFAR-10 experiments, not the paper's.
+"""
+
+from scoresde.config import default
+
+
+def get_config():
+    c = default()
+    c.data.source, c.data.random_flip = "tfds:cifar10", True
+    c.sde.name, c.sde.length, c.sde.blur_max, c.sde.min_scale = "blur", 0.0, 20.0, 1e-3
+    c.sde.log_snr_min, c.sde.log_snr_max, c.sde.t_min = -10.0, 10.0, 0.0
+    c.model.preconditioning = "eps"
+    c.training.weighting, c.training.time_law = "noise_field", "low_discrepancy"
+    c.sampling.sampler, c.sampling.steps = "predictor_corrector", 1000
+    c.sampling.predictor, c.sampling.corrector = "ancestral", "none"
+    return c
