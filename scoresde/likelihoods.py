@@ -11,6 +11,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +29,7 @@ from scoresde.likelihood.chain import vlb_of_keys
 from scoresde.likelihood.flow import log_likelihood_of_keys
 from scoresde.likelihood.report import SIGNS, DataLikelihood, meaning, versions, without_nan, write
 from scoresde.progress import Progress
+from scoresde.sde import AbstractSDE
 from scoresde.train.checkpoint import manifest
 from scoresde.train.dequantizer import dequantizer_network, fit_dequantizer, load_network, save_network
 from scoresde.trained import Trained
@@ -69,7 +71,8 @@ def data_likelihood(trained: Trained, *, split: str, num: int, nats: bool, folde
             x, log_q, keys = points(spread(values), keys)
             found = solve(score, x, keys) | {"log_q": log_q}
             # Densities of coefficients become densities of the field at its points.
-            found["log_prob"] = found["log_prob"] + score.sde.basis.pixel_logdet(dataset.shape)
+            pixels = score.sde.basis.pixel_logdet(dataset.shape)
+            found |= {"log_prob": found["log_prob"] + pixels, "log_reference": _log_reference(score.sde, x) + pixels}
             for name, part in found.items():
                 rows[name][index, k] = np.asarray(part)[: len(index)]
             done += len(index)
@@ -82,8 +85,14 @@ def data_likelihood(trained: Trained, *, split: str, num: int, nats: bool, folde
 
 
 _ROWS = {
-    "log_prob": np.float32, "log_q": np.float32, "standard_error": np.float32, "nfe": np.int32, "ok": np.bool_,
+    "log_prob": np.float32, "log_q": np.float32, "log_reference": np.float32, "standard_error": np.float32, "nfe": np.int32, "ok": np.bool_,
 }  # fmt: skip
+
+
+@eqx.filter_jit
+def _log_reference(sde: AbstractSDE, x):
+    """log N(x; 0, the covariance of the prior), which a density of functions may be taken relative to."""
+    return jax.vmap(lambda x: AbstractSDE.log_prior(sde, x))(x)
 
 
 def bins_of(dataset: Dataset) -> likelihood.Bins:
@@ -239,11 +248,15 @@ def _summary(trained: Trained, split: str, rows: dict, crc: str) -> DataLikeliho
         "config": to_json(trained.config), "versions": versions(), "command": " ".join(sys.argv),
         "devices": f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}",
     }  # fmt: skip
+    if not integers and np.ndim(trained.score.sde.log_snr(trained.score.sde.t_max)):
+        relative = (rows["log_prob"] - rows["log_reference"]).mean(axis=1, where=rows["ok"])
+        report["nats_relative_to_prior"], report["nats_relative_to_prior_error"] = likelihood.mean_and_error(relative[good])
     bits = None
     if integers:
         bound = (rows["log_prob"] - rows["log_q"]).mean(axis=1, where=rows["ok"])
         bits = np.asarray(likelihood.bits_per_dim(jnp.asarray(bound), 0.0, dimensions))
         report["bits_per_dim"], report["bits_per_dim_error"] = likelihood.mean_and_error(bits[good])
+    rows.pop("log_reference")
     return DataLikelihood(np.arange(len(good)), **rows, bits_per_dim=bits, report=without_nan(report))
 
 

@@ -21,10 +21,12 @@ BASES = ("dct", "fourier", "haar", "kernel")
 
 
 class Entry(NamedTuple):
-    """A process by name. `starts`: its prior is degraded data, which it must be given."""
+    """A process by name. `spectral`: it has modes, with `modal_alpha` also in alpha. `starts`: its prior is degraded data, which
+    it must be given."""
 
     build: Callable[[ConfigDict, tuple[int, ...]], sde.AbstractSDE]
     spectral: bool = False
+    modal_alpha: bool = False
     starts: bool = False
 
 
@@ -65,13 +67,13 @@ PROCESSES = {
     "coloured_vp": Entry(_coloured(_vp), spectral=True),
     "coloured_ve": Entry(_coloured(_ve), spectral=True),
     "coloured_cosine": Entry(_coloured(_cosine), spectral=True),
-    "heat": Entry(_heat, spectral=True),
-    "blur": Entry(lambda c, grid: sde.Blur(build_basis(c, grid), _cosine(c), c.blur_max, c.min_scale), spectral=True),
+    "heat": Entry(_heat, spectral=True, modal_alpha=True),
+    "blur": Entry(lambda c, grid: sde.Blur(build_basis(c, grid), _cosine(c), c.blur_max, c.min_scale), spectral=True, modal_alpha=True),
     "inverse_heat": Entry(
-        lambda c, grid: sde.Cold(build_basis(c, grid), None, c.noise, c.blur_min, c.blur_max), spectral=True, starts=True
+        lambda c, grid: sde.Cold(build_basis(c, grid), None, c.noise, c.blur_min, c.blur_max), spectral=True, modal_alpha=True, starts=True
     ),
-    "pixelate": Entry(lambda c, grid: sde.Pixelate(grid, sigma=c.noise), spectral=True, starts=True),
-    "fade": Entry(lambda c, grid: sde.Fade(grid, sigma=c.noise), spectral=True, starts=True),
+    "pixelate": Entry(lambda c, grid: sde.Pixelate(grid, sigma=c.noise), spectral=True, modal_alpha=True, starts=True),
+    "fade": Entry(lambda c, grid: sde.Fade(grid, sigma=c.noise), spectral=True, modal_alpha=True, starts=True),
 }
 
 
@@ -87,9 +89,19 @@ def build_basis(c: ConfigDict, grid: tuple[int, ...]) -> sde.AbstractBasis:
     if c.basis == "kernel":
         if len(grid) > 1:
             raise ConfigError(f"sde.basis = 'kernel': expected curves, got a grid {grid}; take dct")
-        points = (np.arange(grid[0]) + 0.5) * lengths[0] / grid[0]
-        return sde.Kernel(points, KERNELS[c.kernel](c.length_scale, c.variance), c.jitter)
+        return sde.Kernel(_centres(grid[0], lengths[0]), KERNELS[c.kernel](c.length_scale, c.variance), c.jitter)
     return {"dct": sde.DCT, "fourier": sde.Fourier, "haar": sde.Haar}[c.basis](grid, lengths)
+
+
+def _centres(points: int, length: float) -> np.ndarray:
+    return (np.arange(points) + 0.5) * length / points
+
+
+def on_grid(process: sde.AbstractSpectral, config: ConfigDict, grid: tuple[int, ...]) -> sde.AbstractSpectral:
+    """The process of a run on another grid of the same domain."""
+    if config.sde.basis != "kernel":
+        return process.at(grid)
+    return process.at(_centres(grid[0], config.sde.length or float(config.data.image_size[0])))
 
 
 def build_sde(config: ConfigDict, grid: tuple[int, ...]) -> sde.AbstractSDE:

@@ -39,11 +39,13 @@ CORRECTORS = {
 
 
 class Entry(NamedTuple):
-    """A sampler by name: steps and grid are what `sampling.steps` = 0 and `sampling.grid` = "" stand for."""
+    """A sampler by name: steps and grid are what `sampling.steps` = 0 and `sampling.grid` = "" stand for. `one_alpha`: it refuses
+    processes whose alpha differs by mode."""
 
     build: Callable[[ConfigDict, int, Callable], sample.AbstractSampler]
     steps: int  # 0: the solver chooses its steps
     grid: str = "log_snr"
+    one_alpha: bool = False
 
 
 def _flow(c, steps, grid):
@@ -75,16 +77,16 @@ SAMPLERS = {
     "gotta_go_fast": Entry(lambda c, n, grid: sample.GottaGoFast(c.sde_tolerance, c.absolute_tolerance), 0),
     "probability_flow": Entry(_flow, 0),
     "predictor_corrector": Entry(_predictor_corrector, 1000, "uniform"),
-    "langevin_dynamics": Entry(lambda c, n, grid: sample.LangevinDynamics(n, grid, c.corrections, c.step_size), 1000),
-    "euler_edm": Entry(lambda c, n, grid: sample.EulerEDM(n, grid, **_churn(c)), 50, "karras"),
-    "heun_edm": Entry(lambda c, n, grid: sample.HeunEDM(n, grid, **_churn(c)), 17, "karras"),
+    "langevin_dynamics": Entry(lambda c, n, grid: sample.LangevinDynamics(n, grid, c.corrections, c.step_size), 1000, one_alpha=True),
+    "euler_edm": Entry(lambda c, n, grid: sample.EulerEDM(n, grid, **_churn(c)), 50, "karras", one_alpha=True),
+    "heun_edm": Entry(lambda c, n, grid: sample.HeunEDM(n, grid, **_churn(c)), 17, "karras", one_alpha=True),
     "ddim": Entry(lambda c, n, grid: sample.DDIM(n, grid, c.eta), 50),
     "dpmpp_2s": Entry(lambda c, n, grid: sample.DPMSolverPPSinglestep(n, grid), 10),
     "dpmpp": Entry(lambda c, n, grid: sample.DPMSolverPP(n, grid, _order(c, 2)), 20),
     "sde_dpmpp": Entry(lambda c, n, grid: sample.SDEDPMSolverPP(n, grid, _order(c, 2)), 50),
     "unipc": Entry(lambda c, n, grid: sample.UniPC(n, grid, _order(c, 3), c.variant), 15),
-    "deis": Entry(lambda c, n, grid: sample.DEIS(n, grid, _order(c, 3), c.variable), 15),
-    "ipndm": Entry(lambda c, n, grid: sample.IPNDM(n, grid, _order(c, 4)), 15, "karras"),
+    "deis": Entry(lambda c, n, grid: sample.DEIS(n, grid, _order(c, 3), c.variable), 15, one_alpha=True),
+    "ipndm": Entry(lambda c, n, grid: sample.IPNDM(n, grid, _order(c, 4)), 15, "karras", one_alpha=True),
     "sa_solver": Entry(lambda c, n, grid: sample.SASolver(n, grid, _order(c, 3), c.tau, c.tau_low, c.tau_high), 30),
     "seeds": Entry(lambda c, n, grid: sample.SEEDS(n, grid), 50),
 }

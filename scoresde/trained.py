@@ -1,5 +1,6 @@
 """A trained score from its run folder: `config.json` and the newest good checkpoint. No Python file is executed."""
 
+import dataclasses
 import json
 import pathlib
 import sys
@@ -12,6 +13,7 @@ from scoresde.build import build_dataset, build_optimizer, build_score, with_sta
 from scoresde.config import differences, from_json, override, to_json
 from scoresde.data import Dataset
 from scoresde.errors import CheckpointError, ConfigError
+from scoresde.processes import PROCESSES, on_grid
 from scoresde.score import NetworkScore
 from scoresde.train import averaged_score
 from scoresde.train.checkpoint import Checkpoints
@@ -43,7 +45,10 @@ class Trained(NamedTuple):
             )
         if len(grid) != len(self.shape) - 1 or min(grid) < 1:
             raise ConfigError(f"--grid: expected {len(self.shape) - 1} sizes above 0, such as {self.shape[:-1]}, got {grid}")
-        return self._replace(score=self.score.at(grid), shape=(*grid, self.shape[-1]))
+        if not PROCESSES[self.config.sde.name].spectral:
+            return self._replace(shape=(*grid, self.shape[-1]))  # white noise, at the points of whatever grid
+        score = dataclasses.replace(self.score, sde=on_grid(self.score.sde, self.config, grid))
+        return self._replace(score=score, shape=(*grid, self.shape[-1]))
 
 
 def load_trained(

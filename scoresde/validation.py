@@ -147,11 +147,24 @@ def _validate_sampling(config: ConfigDict) -> list[str]:
     if c.grid == samplers.OPTIMISED and not 0 < samplers.steps_of(config) <= sample.CANDIDATES:
         steps = samplers.steps_of(config)
         return [f"sampling.grid = 'optimised': expected sampling.steps from 1 to {sample.CANDIDATES}, got {steps}"]
+    if config.sde.name in PROCESSES and (problem := _wrong_for_modes(config)):
+        return [problem]
     try:  # the sampler itself knows what it takes
         samplers.build_sampler(config)
     except ConfigError as error:
         return [f"sampling: {problem}" for problem in error.problems]
     return []
+
+
+def _wrong_for_modes(config: ConfigDict) -> str:
+    """What the process, one of modes, does not go with."""
+    name, c = config.sde.name, config.sampling
+    entry = PROCESSES[name]
+    if entry.modal_alpha and samplers.SAMPLERS[c.sampler].one_alpha:
+        return f"sampling.sampler = '{c.sampler}': expected a process with one alpha, and that of {name} differs by mode; use ddim, dpmpp or unipc"
+    if entry.spectral and c.grid in ("geometric", samplers.OPTIMISED):
+        return f"sampling.grid = '{c.grid}': expected a process with one log-SNR, got {name}; use log_snr or uniform"
+    return ""
 
 
 def _validate_likelihood(config: ConfigDict) -> list[str]:

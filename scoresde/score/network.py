@@ -176,10 +176,6 @@ class NetworkScore(AbstractScore):
     def denoise(self, sde: AbstractSDE, x: State, t: Time) -> State:
         return self.preconditioning.denoise(self._in_modes, self.sde, x, t)
 
-    def at(self, grid) -> "NetworkScore":
-        """The score of the same functions on another grid, for a network without a resolution of its own."""
-        return eqx.tree_at(lambda score: score.sde, self, self.sde.at(grid))
-
     def _in_modes(self, x: State, c_noise: Scalar) -> State:
         label = None if self.label is None else self.label[None]
         field = self.sde.basis.from_modes(x)

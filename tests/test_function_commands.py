@@ -1,0 +1,119 @@
+"""The commands on functions: train on curves, draw at another resolution, take likelihoods, start from degraded data."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from commands import ROOT, call
+
+from scoresde.likelihood import gaussian_kl
+from scoresde.sde import DCT, PowerLaw
+
+TINY = (
+    "--config.training.steps=6", "--config.training.batch_size=16", "--config.training.log_every=2", "--config.training.checkpoint_every=6",
+    "--config.training.sample_every=6", "--config.optim.decay_steps=0", "--config.sampling.steps=6", "--config.sampling.num=4",
+    "--config.evaluate.num=0",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def curves(tmp_path_factory):
+    """A run on quadratic curves of 16 points."""
+    folder = tmp_path_factory.mktemp("curves")
+    small = ("--config.data.image_size=16,", "--config.model.width=8", "--config.model.depth=1", "--config.model.modes=6")
+    done = call("train", "--config", ROOT / "configs" / "quadratic_heat.py", "--workdir", folder, *TINY, *small)
+    assert done.code == 0, done.err
+    assert (folder / "samples" / "000006.png").is_file()
+    return folder
+
+
+def test_draw_at_another_resolution(curves, tmp_path):
+    for grid, points in (((), 16), (("--grid", "40"), 40)):
+        out = tmp_path / str(points)
+        done = call("sample", "--workdir", curves, "--num", "5", "--out", out, *grid)
+        assert done.code == 0, done.err
+        drawn = np.load(out / "samples.npz")["samples"]
+        assert drawn.shape == (5, points, 1) and np.isfinite(drawn).all() and (out / "grid.png").is_file()
+
+
+def test_another_grid_does_not_continue_the_draws_of_the_first(curves, tmp_path):
+    assert call("sample", "--workdir", curves, "--num", "3", "--out", tmp_path).code == 0
+    assert call("sample", "--workdir", curves, "--num", "3", "--out", tmp_path, "--grid", "32").code == 0
+    assert np.load(tmp_path / "samples.npz")["samples"].shape == (3, 32, 1)
+
+
+@pytest.mark.parametrize(
+    "flags, expected",
+    [(["--grid", "0"], "sizes above 0"), (["--grid", "8,8"], "expected 1 sizes"), (["--grid", "x"], "sizes such as"), (["--grid", "8", "--task", "encode"], "no such thing")],
+)
+def test_a_bad_grid_is_one_line(curves, flags, expected):
+    refused = call("sample", "--workdir", curves, *flags)
+    assert refused.code == 2 and expected in refused.err and refused.err.count("\n") == 1
+
+
+def test_likelihood_of_curves(curves, tmp_path):
+    """Of the values at the points; and relative to the prior, whose own KL to itself is 0."""
+    done = call("likelihood", "--workdir", curves, "--num", "3", "--nats", "--out", tmp_path / "report", "--config.likelihood.tolerance=1e-3")
+    assert done.code == 0, done.err
+    assert "relative to the prior" in done.out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["pixel_logdet"] == pytest.approx(-8 * np.log(16))
+    basis = DCT(16, (10.0,))
+    q = PowerLaw.normalised(basis, 1.5, 1.0)(basis)
+    assert float(gaussian_kl(q, q)) == 0
+    assert np.isfinite(report["nats_relative_to_prior"]) and report["nats_relative_to_prior"] != report["nats"]
+
+
+def test_encode_and_decode_curves(curves, tmp_path):
+    assert call("sample", "--workdir", curves, "--task", "encode", "--num", "2", "--out", tmp_path, "--config.sampling.tolerance=1e-4").code == 0
+    done = call("sample", "--workdir", curves, "--task", "decode", "--input", tmp_path / "latents.npz", "--out", tmp_path, "--config.sampling.tolerance=1e-4")
+    assert done.code == 0, done.err
+    assert np.load(tmp_path / "samples.npz")["samples"].shape == (2, 16, 1)
+
+
+@pytest.mark.parametrize("process", ["coloured_vp", "vp"])
+def test_noise_of_a_kernel_and_white_noise_on_another_grid(process, tmp_path):
+    small = ("--config.data.image_size=12,", "--config.model.width=8", "--config.model.depth=1", "--config.model.modes=4")
+    of_process = (f"--config.sde.name={process}", "--config.sde.basis=kernel", "--config.sde.length=1", "--config.model.data_index=0")
+    done = call("train", "--config", ROOT / "configs" / "quadratic_heat.py", "--workdir", tmp_path, *TINY, *small, *of_process)
+    assert done.code == 0, done.err
+    assert call("sample", "--workdir", tmp_path, "--num", "2", "--grid", "30", "--out", tmp_path / "finer").code == 0
+    assert np.load(tmp_path / "finer" / "samples.npz")["samples"].shape == (2, 30, 1)
+
+
+@pytest.mark.parametrize("name", ["blur", "inverse_heat"])
+def test_images_in_modes(name, tmp_path):
+    """The digits under processes of modes: train, draw, bits/dim."""
+    of_model = ("--config.model.name=mlp", "--config.model.width=16", "--config.model.depth=1")
+    process = (f"--config.sde.name={name}", "--config.sde.blur_min=0.3", "--config.sampling.sampler=ddim")
+    done = call("train", "--config", ROOT / "configs" / "digits_blur.py", "--workdir", tmp_path, *TINY, *of_model, *process)
+    assert done.code == 0, done.err
+    assert call("sample", "--workdir", tmp_path, "--num", "2").code == 0
+    if name == "blur":
+        done = call("likelihood", "--workdir", tmp_path, "--num", "2", "--config.likelihood.tolerance=1e-2")
+        assert done.code == 0 and "bits/dim" in done.out, done.err
+    refused = call("sample", "--workdir", tmp_path, "--grid", "16,16")
+    assert refused.code == 2 and "has the grid it was trained on" in refused.err
+
+
+WRONG = [
+    ("quadratic_heat", "--config.sde.index=-0.6", "not trace class"),
+    ("quadratic_heat", "--config.model.preconditioning=eps", "predicts x_0"),
+    ("quadratic_heat", "--config.model.name=unet", "says curves"),
+    ("quadratic_heat", "--config.model.modes=65", "at most 64"),
+    ("quadratic_heat", "--config.sde.name=heta", "did you mean heat"),
+    ("quadratic_heat", "--config.likelihood.method=vlb", "one log-SNR"),
+    ("quadratic_heat", "--config.sampling.sampler=deis", "one alpha"),
+    ("quadratic_heat", "--config.data.image_size=0", "vectors have no neighbours"),
+    ("digits_blur", "--config.likelihood.dequantization=truncated_normal", "needs pixels"),
+    ("digits_blur", "--config.sde.basis=kernel", "expected curves"),
+    ("digits_blur", "--config.sde.blur_max=-1", "blur_max >= 0"),
+]
+
+
+@pytest.mark.parametrize("config, flag, expected", WRONG)
+def test_a_bad_field_is_one_line(config, flag, expected, tmp_path):
+    refused = call("train", "--config", ROOT / "configs" / f"{config}.py", "--workdir", tmp_path, flag)
+    assert refused.code == 2 and expected in refused.err, refused.err
+    assert not list(tmp_path.iterdir()) and jax.device_count() > 0
