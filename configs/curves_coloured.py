@@ -1,6 +1,6 @@
 """Curves of a day, such as half-hourly electricity demand, under coloured noise (Lim et al. 2023, "DDO"; Kerrigan et al. 2023).
 
-python -m scoresde.train --config configs/curves_coloured.py --config.data.source=functions:FILE.npz --config.data.arrays=NAME,
+python -m scoresde.train --config configs/curves_coloured.py --config.data.source=functions:FILE.npz --config.data.arrays=NAME
 FILE holds an array NAME [N, 48]. A mixture of two Gaussian processes needs no file:
 python -m scoresde.train --config configs/curves_coloured.py --config.data.source=gp_mixture --config.data.arrays=() --config.data.image_size=64,
 """

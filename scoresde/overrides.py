@@ -6,6 +6,7 @@ file for an empty configuration, and reject 1e5 for a whole number.
 
 import ast
 import difflib
+import re
 
 from ml_collections import ConfigDict
 
@@ -35,6 +36,8 @@ def apply(config: ConfigDict, path: str, text: str) -> str | None:
 def _parse(text: str, old, path: str):
     if isinstance(old, str):
         return text
+    if isinstance(old, tuple) and all(isinstance(element, str) for element in old) and re.fullmatch(r"[\w.-]+(,[\w.-]+)*,?", text):
+        return tuple(filter(None, text.split(",")))  # names without quotes
     value = {"true": True, "false": False}.get(text.lower())
     if value is None:
         value = float(text) if text.strip("+-").lower() in ("nan", "inf") else ast.literal_eval(text)

@@ -195,6 +195,8 @@ def _validate_sde(config: ConfigDict) -> list[str]:
         process = build_sde(config, image_shape(config)[:-1])
     except ConfigError as error:
         return [f"sde: {problem}" for problem in error.problems]
+    if config.model.data_index and not PROCESSES[config.sde.name].spectral:
+        return [f"model.data_index = {config.model.data_index}: expected 0 for sde.name = '{config.sde.name}', which has no modes"]
     try:
         build_preconditioning(config).check(process)
     except ConfigError as error:

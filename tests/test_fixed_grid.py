@@ -37,6 +37,7 @@ from scoresde.sample import (
     UniPC,
     denoised_draw,
     draw,
+    geometric,
     karras,
     optimised_times,
     uniform,

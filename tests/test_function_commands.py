@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from commands import ROOT, call
 
+from scoresde.config import default, override
 from scoresde.likelihood import gaussian_kl
 from scoresde.sde import DCT, PowerLaw
 
@@ -72,7 +73,7 @@ def test_encode_and_decode_curves(curves, tmp_path):
     assert np.load(tmp_path / "samples.npz")["samples"].shape == (2, 16, 1)
 
 
-@pytest.mark.parametrize("process", ["coloured_vp", "vp"])
+@pytest.mark.parametrize("process", ["coloured_vp", pytest.param("vp", marks=pytest.mark.slow)])
 def test_noise_of_a_kernel_and_white_noise_on_another_grid(process, tmp_path):
     small = ("--config.data.image_size=12,", "--config.model.width=8", "--config.model.depth=1", "--config.model.modes=4")
     of_process = (f"--config.sde.name={process}", "--config.sde.basis=kernel", "--config.sde.length=1", "--config.model.data_index=0")
@@ -82,7 +83,7 @@ def test_noise_of_a_kernel_and_white_noise_on_another_grid(process, tmp_path):
     assert np.load(tmp_path / "finer" / "samples.npz")["samples"].shape == (2, 30, 1)
 
 
-@pytest.mark.parametrize("name", ["blur", "inverse_heat"])
+@pytest.mark.parametrize("name", [pytest.param("blur", marks=pytest.mark.slow), "inverse_heat"])
 def test_images_in_modes(name, tmp_path):
     """The digits under processes of modes: train, draw, bits/dim."""
     of_model = ("--config.model.name=mlp", "--config.model.width=16", "--config.model.depth=1")
@@ -103,6 +104,8 @@ WRONG = [
     ("quadratic_heat", "--config.model.name=unet", "says curves"),
     ("quadratic_heat", "--config.model.modes=65", "at most 64"),
     ("quadratic_heat", "--config.sde.name=heta", "did you mean heat"),
+    ("quadratic_heat", "--config.sde.name=cosine", "model.data_index = 2.0: expected 0"),
+    ("curves_coloured", "--config.data.source=functions:nowhere.npz", "nowhere.npz"),
     ("quadratic_heat", "--config.likelihood.method=vlb", "one log-SNR"),
     ("quadratic_heat", "--config.sampling.sampler=deis", "one alpha"),
     ("quadratic_heat", "--config.data.image_size=0", "vectors have no neighbours"),
@@ -112,8 +115,15 @@ WRONG = [
 ]
 
 
+@pytest.mark.parametrize("text, names", [("a", ("a",)), ("a,b-1", ("a", "b-1")), ("('a', 'b')", ("a", "b")), ("()", ())])
+def test_names_need_no_quotes(text, names):
+    config = default()
+    override(config, [f"data.arrays={text}"])
+    assert config.data.arrays == names
+
+
 @pytest.mark.parametrize("config, flag, expected", WRONG)
 def test_a_bad_field_is_one_line(config, flag, expected, tmp_path):
     refused = call("train", "--config", ROOT / "configs" / f"{config}.py", "--workdir", tmp_path, flag)
-    assert refused.code == 2 and expected in refused.err, refused.err
+    assert refused.code == (3 if "nowhere" in expected else 2) and expected in refused.err, refused.err
     assert not list(tmp_path.iterdir()) and jax.device_count() > 0

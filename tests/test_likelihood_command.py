@@ -54,6 +54,7 @@ def test_every_route_to_bits_per_dim(method, dequantization, digits, tmp_path):
         assert np.all(-arrays["log_q"] < report["log_jacobian"])
 
 
+@pytest.mark.slow
 def test_a_variational_dequantization_is_trained_once(digits, tmp_path):
     """And kept in the run folder: the second command gives the same numbers; a damaged file is said to be one."""
     flags = ["--dequantization", "variational", "--method", "elbo", "--samples", 4]

@@ -20,7 +20,7 @@ def plane(tmp_path_factory):
     return mixture_run(tmp_path_factory)
 
 
-@pytest.mark.parametrize("operator", ["blur", "downsample", "inpaint"])
+@pytest.mark.parametrize("operator", ["blur", *(pytest.param(name, marks=pytest.mark.slow) for name in ("downsample", "inpaint"))])
 def test_the_command_writes_what_it_saw_and_made(digits, tmp_path, operator):
     flags = ["--operator", operator, "--observation-noise", 0, "--sampler", "ddim", "--steps", 4, "--num", 3, "--baseline"]
     flags += ["--joint"] if operator == "downsample" else []
@@ -40,6 +40,7 @@ def test_the_command_writes_what_it_saw_and_made(digits, tmp_path, operator):
         assert picture.height > picture.width  # four rows, three columns
 
 
+@pytest.mark.slow
 def test_the_command_restores_a_file_whatever_the_batch(digits, tmp_path):
     np.savez(tmp_path / "mine.npz", samples=load_trained(digits).dataset.test.rows(np.arange(5, 8))[0])
     restored = []
@@ -51,6 +52,7 @@ def test_the_command_restores_a_file_whatever_the_batch(digits, tmp_path):
     assert abs(restored[0].astype(int) - restored[1]).max() <= 1  # a value next to an edge of its bin
 
 
+@pytest.mark.slow
 def test_a_process_that_starts_from_data_degrades_by_itself(tmp_path):
     names = ["--config.sde.name=inverse_heat", "--config.sde.length=0.0", "--config.sde.blur_max=4.0", "--config.training.weighting=noise_field"]
     assert call("train", *DIGITS, *names, "--workdir", tmp_path, "--config.training.steps=2").code == 0

@@ -40,6 +40,10 @@ from scoresde.sde import VE, VP, Karras
 # Relations between families
 
 
+def slow(sampler):
+    return pytest.param(sampler, marks=pytest.mark.slow)
+
+
 def same(a, b):
     keys = jax.random.split(jax.random.key(1), 16)
     for sde in each_process(SDES).values():
@@ -50,7 +54,7 @@ def same(a, b):
 
 @pytest.mark.parametrize(
     "other",
-    [DPMSolverPP(9, order=1), EulerEDM(9, uniform_log_snr), DEIS(9, order=1), IPNDM(9, order=1)],
+    [DPMSolverPP(9, order=1), EulerEDM(9, uniform_log_snr), slow(DEIS(9, order=1)), slow(IPNDM(9, order=1))],
     ids=lambda sampler: type(sampler).__name__,
 )
 def test_first_orders_are_ddim(other, x64):
@@ -58,12 +62,13 @@ def test_first_orders_are_ddim(other, x64):
 
 
 @pytest.mark.parametrize(
-    "other", [SDEDPMSolverPP(9, order=1), PredictorCorrector(9, uniform_log_snr, Ancestral())], ids=["SDE-DPM++", "ancestral"]
+    "other", [SDEDPMSolverPP(9, order=1), slow(PredictorCorrector(9, uniform_log_snr, Ancestral()))], ids=["SDE-DPM++", "ancestral"]
 )
 def test_stochastic_first_orders_are_ddim_with_eta_1(other, x64):
     same(DDIM(9, eta=1.0), other)
 
 
+@pytest.mark.slow
 def test_without_noise_the_stochastic_families_are_the_flow(x64):
     same(SASolver(9, tau=1.0, tau_low=1e9, tau_high=1e10), SASolver(9, tau=0.0))
     same(HeunEDM(9, churn=1.0, s_min=1e9, s_max=1e10), HeunEDM(9))

@@ -71,6 +71,12 @@ from scoresde.sde import (
     resample,
 )
 
+
+def slow_if(names, *slow: str) -> list:
+    """Names as parameters; the slow ones are relatives of the others and left to `pytest -m slow`."""
+    return [pytest.param(name, marks=pytest.mark.slow if name in slow else ()) for name in names]
+
+
 PROCESSES = list(processes())
 every_process = pytest.mark.parametrize("name", PROCESSES)
 BASES = {
@@ -286,7 +292,7 @@ def euler_maruyama(sde, variances, start, steps: int):
     return jnp.sum(x**2, axis=-1, keepdims=True)
 
 
-@pytest.mark.parametrize("steps", A3)
+@pytest.mark.parametrize("steps", [pytest.param(25, marks=pytest.mark.slow), 50, pytest.param(100, marks=pytest.mark.slow)])
 def test_sampler_errors_on_functions_are_the_known_ones(steps, x64, monkeypatch):
     sde, v, q = matern_data(512)
     found = (
@@ -371,7 +377,7 @@ def targets():
     return found
 
 
-@pytest.mark.parametrize("label", DETERMINISTIC)
+@pytest.mark.parametrize("label", slow_if(DETERMINISTIC, "DPM++ 2S", "DPM++ 3M", "UniPC-1", "SA-Solver, tau 0"))
 def test_the_flow_reaches_the_law_in_every_mode(label, x64):
     """From the exact p_T, without sampling; the error halves at least when the steps double twice."""
     for name, (sde, v, start, exact) in targets().items():
@@ -379,7 +385,7 @@ def test_the_flow_reaches_the_law_in_every_mode(label, x64):
         assert fine < max(0.5 * coarse, 1e-7) and fine < 0.06, name
 
 
-@pytest.mark.parametrize("label", STOCHASTIC)
+@pytest.mark.parametrize("label", slow_if(STOCHASTIC, "ancestral", "SA-Solver"))
 def test_noise_reaches_the_law_in_every_mode(label, x64, monkeypatch):
     build, normals = STOCHASTIC[label]
     for name, (sde, v, start, exact) in targets().items():
@@ -433,7 +439,7 @@ def test_the_denoiser_of_a_function_on_two_grids(noise, difference, x64):
 # Likelihood (A5, A6)
 
 
-@pytest.mark.parametrize("name", [name for name in PROCESSES if name not in ("InverseHeat", "Pixelate")])
+@pytest.mark.parametrize("name", slow_if(PROCESSES[:-2], "ColouredVE", "Coloured by a kernel", "Blur"))  # the last two start from data
 def test_the_flow_gives_the_density_of_the_coefficients(name, x64):
     """The prior stands for p_T: their difference is taken from the answer, as in the tests of other processes."""
     sde = processes()[name]
@@ -453,7 +459,7 @@ def test_likelihood_of_a_gaussian_process(x64):
     np.testing.assert_allclose(solved.log_prob, exact, atol=1e-3)  # 8.8e-4 of it are t_min = 1e-5
 
 
-@pytest.mark.parametrize("name", ["ColouredVP", "ColouredVE", "Heat", "Blur"])
+@pytest.mark.parametrize("name", slow_if(["ColouredVP", "ColouredVE", "Heat", "Blur"], "ColouredVP", "Blur"))
 def test_the_bound_is_exact_in_every_mode(name, x64, monkeypatch):
     """E[-ELBO] = entropy of x_e / alpha_e + KL(p_T || prior), mode by mode, for the exact score (A6), less what denoising x_e
     gains: 1/2 E[|x_0 - x_e/alpha_e|^2 - |x_0 - D|^2] alpha^2/sigma^2. The bound is quadratic in x_0 and z: +-1 deviations give
