@@ -1,6 +1,7 @@
 """Trained models of functions against fresh draws of the truth: python benchmarks/functions.py NAME=WORKDIR ...
 
-For runs of `gp_mixture`, `quadratic` and `gaussian_process`, whose laws are known on every grid. Draws 1000 functions with the run's
+For runs of `gp_mixture`, `quadratic` and `gaussian_process`, whose laws are known on every grid; of measured functions the test
+records are compared, beside the training records. Draws 1000 functions with the run's
 own sampler on the grid of training and on two and four times as many points, and writes results/functions.json and
 docs/functions.png (one row a run, a column a grid; the truth on the left).
 
@@ -18,7 +19,7 @@ from scoresde.data import functions
 from scoresde.devices import local_copy
 from scoresde.draws import draw, sampler_of
 from scoresde.errors import ConfigError
-from scoresde.evaluate.functions import mmd2, power, transfer_curve
+from scoresde.evaluate.functions import median_bandwidth, mmd2, permutation_test, power, transfer_curve
 from scoresde.trained import load_trained
 
 matplotlib.use("Agg")
@@ -43,12 +44,26 @@ def compared(x: np.ndarray, truth: np.ndarray) -> dict:
     return {"mmd2": mmd2(x, truth), **{f"power_{m}": [t.rate, t.standard_error] for m, t in tests.items()}}
 
 
+def measured(trained) -> dict:
+    """MMD^2 to the test records, of samples and of the training records, and the p-values of as many of each against them."""
+    test, train = (part.values for part in (trained.dataset.test, trained.dataset.train))
+    pools, found = {"model": drawn(trained), "training records": train}, {}
+    for name, x in pools.items():
+        p = permutation_test(x[-len(test) :], test).p_value
+        found[name] = {"mmd2": mmd2(x, test, median_bandwidth(train, test)), "p_value": p}
+    return {"source": trained.config.data.source.partition(":")[0], "test records": len(test), **found}
+
+
 def main(arguments: list[str]) -> None:
     runs = dict(argument.split("=", 1) for argument in arguments)
     table, rows = {}, []
     for name, workdir in runs.items():
         trained = load_trained(workdir)
         trained = trained._replace(score=local_copy(trained.score))
+        if trained.config.data.source.startswith("functions:"):
+            table[name] = measured(trained)
+            print(name, table[name], flush=True)
+            continue
         source, (points, channels) = trained.config.data.source, trained.shape
         grids = [points, 2 * points, 4 * points]
         truth, again = ({n: functions.draw(source, NUM, (n, channels), seed) for n in grids} for seed in SEEDS)

@@ -29,7 +29,7 @@ from scoresde.train import LowDiscrepancy, denoising_score_matching
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests"))
 from spectral_oracles import ancestral, gaussian, linear_end, noisy_end, variance_at  # noqa: E402
 
-N, DRAWS = 64, 4096
+N, DRAWS = 64, 2**16
 PIXELS = DCT(N, (float(N),))
 
 

@@ -36,11 +36,12 @@ from scoresde.score import (
     NetworkScore,
     ScorePreconditioning,
 )
-from scoresde.sde import VE, VP, Cosine, Karras, SubVP
+from scoresde.sde import DCT, VE, VP, Blur, ColouredVE, ColouredVP, Cosine, Heat, InverseHeat, Karras, PowerLaw, SubVP
 
 __version__ = "0.1.0"
 __all__ = [
     "VP", "SubVP", "VE", "Cosine", "Karras",
+    "ColouredVP", "ColouredVE", "Heat", "Blur", "InverseHeat", "DCT", "PowerLaw",
     "GaussianScore", "MixtureScore", "NetworkScore",
     "EDMPreconditioning", "EpsPreconditioning", "ScorePreconditioning",
     "ReverseSDE", "ProbabilityFlow", "FixedGrid", "Adaptive",
