@@ -1,1 +1,1 @@
-"""Numbers and pictures of a trained score: bits/dim, the grid of samples, and metrics of functions."""
+"""Numbers and pictures of a trained score: bits/dim and a grid of samples; metrics of laws of functions in `functions`."""
