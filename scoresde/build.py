@@ -51,7 +51,7 @@ def build_dataset(config: ConfigDict) -> data.Dataset:
 
 def build_preconditioning(config: ConfigDict) -> score.AbstractPreconditioning:
     preconditionings = {
-        "edm": lambda: score.EDMPreconditioning(config.model.sigma_data, data_covariance(config)),
+        "edm": lambda: score.EDMPreconditioning(config.model.sigma_data, data_covariance(config, image_shape(config)[:-1])),
         "eps": score.EpsPreconditioning,
         "score": score.ScorePreconditioning,
     }
@@ -103,7 +103,7 @@ def build_objective(config: ConfigDict) -> train.Objective:
     weightings = {
         "sigma2": train.SigmaSquared,
         "likelihood": train.Likelihood,
-        "edm": lambda: train.EDMWeighting(score.DataSpectrum(config.model.sigma_data, data_covariance(config))),
+        "edm": lambda: train.EDMWeighting(score.DataSpectrum(config.model.sigma_data, data_covariance(config, image_shape(config)[:-1]))),
         "noise_field": train.NoiseField,
     }
     laws = {

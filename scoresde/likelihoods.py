@@ -23,13 +23,14 @@ from scoresde.config import to_json
 from scoresde.data import Dataset
 from scoresde.devices import batch_for_devices, local_copy, padded, spread
 from scoresde.draws import to_modes
-from scoresde.errors import DataError, NumericError
+from scoresde.errors import ConfigError, DataError, NumericError
 from scoresde.likelihood.bounds import elbo_of_keys
 from scoresde.likelihood.chain import vlb_of_keys
 from scoresde.likelihood.flow import log_likelihood_of_keys
 from scoresde.likelihood.report import SIGNS, DataLikelihood, meaning, versions, without_nan, write
+from scoresde.processes import DEGRADED, PROCESSES
 from scoresde.progress import Progress
-from scoresde.sde import AbstractSDE
+from scoresde.sde import AbstractSDE, Coloured, Heat
 from scoresde.train.checkpoint import manifest
 from scoresde.train.dequantizer import dequantizer_network, fit_dequantizer, load_network, save_network
 from scoresde.trained import Trained
@@ -55,6 +56,8 @@ def data_likelihood(trained: Trained, *, split: str, num: int, nats: bool, folde
             f"{dataset.name}: bits/dim needs integer data in a declared range, and data.levels = 0 (continuous values); "
             "pass --nats for log p in nats"
         )
+    if PROCESSES[config.sde.name].starts and options.method == "flow":
+        raise ConfigError(f"likelihood.method = 'flow': {DEGRADED.format(config.sde.name)}; use --method elbo")
     total = len(source) if num < 0 else min(num, len(source))
     draws = options.dequantizations if dataset.levels else 1
     rows = {name: np.zeros((total, draws), kind) for name, kind in _ROWS.items()}
@@ -248,7 +251,7 @@ def _summary(trained: Trained, split: str, rows: dict, crc: str) -> DataLikeliho
         "config": to_json(trained.config), "versions": versions(), "command": " ".join(sys.argv),
         "devices": f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}",
     }  # fmt: skip
-    if not integers and np.ndim(trained.score.sde.log_snr(trained.score.sde.t_max)):
+    if not integers and isinstance(trained.score.sde, Coloured | Heat):  # the prior is a Gaussian measure on functions
         relative = (rows["log_prob"] - rows["log_reference"]).mean(axis=1, where=rows["ok"])
         report["nats_relative_to_prior"], report["nats_relative_to_prior_error"] = likelihood.mean_and_error(relative[good])
     bits = None

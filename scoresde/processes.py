@@ -17,6 +17,8 @@ KERNELS = {
     "matern32": lambda length, variance: sde.matern(1.5, length, variance),
     "matern52": lambda length, variance: sde.matern(2.5, length, variance),
 }
+# Why a probability flow says nothing of data.
+DEGRADED = "the density of {0} at t_min is that of degraded data"
 BASES = ("dct", "fourier", "haar", "kernel")
 
 
@@ -113,10 +115,13 @@ def build_sde(config: ConfigDict, grid: tuple[int, ...]) -> sde.AbstractSDE:
     return PROCESSES[config.sde.name].build(config.sde, grid)
 
 
-def data_covariance(config: ConfigDict) -> sde.AbstractCovariance | None:
-    """How `model.sigma_data` is shared among the modes; None: evenly."""
-    c = config.model
-    return sde.PowerLaw(c.data_index, c.data_screening) if c.data_index else None
+def data_covariance(config: ConfigDict, grid: tuple[int, ...]) -> sde.AbstractCovariance | None:
+    """How the square of `model.sigma_data` is shared among the modes, by shares of the grid of training; None: evenly. In a kernel
+    basis as the noise is."""
+    c, spectral = config.model, PROCESSES[config.sde.name].spectral
+    if spectral and config.sde.basis == "kernel":
+        return sde.Gram()
+    return sde.PowerLaw.normalised(build_sde(config, grid).basis, c.data_index, c.data_screening) if c.data_index else None
 
 
 def started(process: sde.AbstractSDE, config: ConfigDict, fields: Callable[[], np.ndarray]) -> sde.AbstractSDE:

@@ -45,7 +45,13 @@ class Trained(NamedTuple):
             )
         if len(grid) != len(self.shape) - 1 or min(grid) < 1:
             raise ConfigError(f"--grid: expected {len(self.shape) - 1} sizes above 0, such as {self.shape[:-1]}, got {grid}")
-        if not PROCESSES[self.config.sde.name].spectral:
+        model, process = self.config.model, PROCESSES[self.config.sde.name]
+        if process.spectral and model.preconditioning == "edm" and not model.data_index and self.config.sde.basis != "kernel":
+            raise ConfigError(
+                "--grid: model.data_index = 0 shares the variance of data among the points of the grid of training, and means another law on "
+                "another grid; train with model.data_index above half the dimensions"
+            )
+        if not process.spectral:
             return self._replace(shape=(*grid, self.shape[-1]))  # white noise, at the points of whatever grid
         score = dataclasses.replace(self.score, sde=on_grid(self.score.sde, self.config, grid))
         return self._replace(score=score, shape=(*grid, self.shape[-1]))

@@ -9,7 +9,7 @@ from scoresde import sample, samplers
 from scoresde.build import build_preconditioning, build_trace, flatten, image_shape
 from scoresde.errors import ConfigError
 from scoresde.nets import check_image_size
-from scoresde.processes import BASES, KERNELS, PROCESSES, build_sde
+from scoresde.processes import BASES, DEGRADED, KERNELS, PROCESSES, build_sde
 
 _CHOICES = {
     "sde.name": tuple(PROCESSES),
@@ -162,6 +162,8 @@ def _wrong_for_modes(config: ConfigDict) -> str:
     entry = PROCESSES[name]
     if entry.modal_alpha and samplers.SAMPLERS[c.sampler].one_alpha:
         return f"sampling.sampler = '{c.sampler}': expected a process with one alpha, and that of {name} differs by mode; use ddim, dpmpp or unipc"
+    if entry.spectral and (c.sampler in ("euler_edm", "heun_edm") and c.churn or c.sampler == "deis" and c.variable == "t"):
+        return f"sampling.sampler = '{c.sampler}': churn and variable t need one log-SNR, and {name} has one per mode; use churn = 0 and log_rho"
     if entry.spectral and c.grid in ("geometric", samplers.OPTIMISED):
         return f"sampling.grid = '{c.grid}': expected a process with one log-SNR, got {name}; use log_snr or uniform"
     return ""
@@ -175,6 +177,8 @@ def _validate_likelihood(config: ConfigDict) -> list[str]:
             f"likelihood.dequantization = '{dequantization}': needs pixels for the coordinates of the process, and sde.name = "
             f"'{config.sde.name}' has modes; use uniform or variational"
         ]
+    if spectral and PROCESSES[config.sde.name].starts and method == "flow" and config.evaluate.num:
+        return [f"likelihood.method = 'flow': {DEGRADED.format(config.sde.name)}; use elbo, or evaluate.num = 0"]
     if spectral and method == "vlb":
         return [f"likelihood.method = 'vlb': expected a process with one log-SNR, got {config.sde.name}; use flow or elbo"]
     if dequantization == "none" and method == "flow":
@@ -197,6 +201,8 @@ def _validate_sde(config: ConfigDict) -> list[str]:
         return [f"sde: {problem}" for problem in error.problems]
     if config.model.data_index and not PROCESSES[config.sde.name].spectral:
         return [f"model.data_index = {config.model.data_index}: expected 0 for sde.name = '{config.sde.name}', which has no modes"]
+    if config.model.data_index and config.sde.basis == "kernel":
+        return [f"model.data_index = {config.model.data_index}: expected 0 for sde.basis = 'kernel', where data are taken to vary as the noise"]
     try:
         build_preconditioning(config).check(process)
     except ConfigError as error:

@@ -87,13 +87,20 @@ def test_noise_of_a_kernel_and_white_noise_on_another_grid(process, tmp_path):
 def test_images_in_modes(name, tmp_path):
     """The digits under processes of modes: train, draw, bits/dim."""
     of_model = ("--config.model.name=mlp", "--config.model.width=16", "--config.model.depth=1")
-    process = (f"--config.sde.name={name}", "--config.sde.blur_min=0.3", "--config.sampling.sampler=ddim")
+    process = (f"--config.sde.name={name}", "--config.sde.blur_min=0.3", "--config.sampling.sampler=ddim", "--config.likelihood.samples=8")
     done = call("train", "--config", ROOT / "configs" / "digits_blur.py", "--workdir", tmp_path, *TINY, *of_model, *process)
     assert done.code == 0, done.err
     assert call("sample", "--workdir", tmp_path, "--num", "2").code == 0
     if name == "blur":
         done = call("likelihood", "--workdir", tmp_path, "--num", "2", "--config.likelihood.tolerance=1e-2")
         assert done.code == 0 and "bits/dim" in done.out, done.err
+    else:
+        refused = call("likelihood", "--workdir", tmp_path, "--num", "2")
+        assert refused.code == 2 and "degraded data" in refused.err
+        done = call("likelihood", "--workdir", tmp_path, "--num", "2", "--method", "elbo")
+        assert done.code == 0 and "bits/dim" in done.out, done.err
+        refused = call("sample", "--workdir", tmp_path, "--task", "encode")
+        assert refused.code == 2 and "--operator start" in refused.err
     refused = call("sample", "--workdir", tmp_path, "--grid", "16,16")
     assert refused.code == 2 and "has the grid it was trained on" in refused.err
 
@@ -104,6 +111,8 @@ WRONG = [
     ("quadratic_heat", "--config.model.name=unet", "says curves"),
     ("quadratic_heat", "--config.model.modes=65", "at most 64"),
     ("quadratic_heat", "--config.sde.name=heta", "did you mean heat"),
+    ("quadratic_heat", "--config.sde.basis=kernel", "no eigenvalues"),
+    ("digits_blur", "--config.sde.name=inverse_heat", "degraded data"),
     ("quadratic_heat", "--config.sde.name=cosine", "model.data_index = 2.0: expected 0"),
     ("curves_coloured", "--config.data.source=functions:nowhere.npz", "nowhere.npz"),
     ("quadratic_heat", "--config.likelihood.method=vlb", "one log-SNR"),

@@ -42,10 +42,12 @@ from scoresde.sample import (
     UniPC,
     denoised_draw,
     draw,
+    geometric,
     sample,
     uniform,
     uniform_log_snr,
 )
+from scoresde.score import EDMPreconditioning, EpsPreconditioning, GaussianScore, NetworkScore, ScorePreconditioning
 from scoresde.sde import (
     DCT,
     VP,
@@ -59,6 +61,7 @@ from scoresde.sde import (
     Haar,
     Heat,
     InverseHeat,
+    Karras,
     Kernel,
     Mask,
     Pixel,
@@ -70,6 +73,7 @@ from scoresde.sde import (
     rbf,
     resample,
 )
+from scoresde.train import EDMWeighting, NoiseField
 
 
 def slow_if(names, *slow: str) -> list:
@@ -436,6 +440,65 @@ def test_the_denoiser_of_a_function_on_two_grids(noise, difference, x64):
         assert relative == pytest.approx(difference, abs=0.1)
 
 
+# Networks
+
+
+def in_modes(sde, preconditioning):
+    """A score whose network is the same smooth function on every grid: a cosine of the field, and of the label."""
+    return NetworkScore(sde, lambda x, c, label, key=None: jnp.sin(2 * x + c[:, None, None]), preconditioning)
+
+
+@pytest.mark.parametrize("preconditioning", ["EDM", "eps", "score"])
+def test_denoiser_and_score_of_a_network_agree(preconditioning, x64):
+    """D = (x + sigma^2 s) / alpha in every mode, where alpha is not next to 0."""
+    for sde in (ColouredVP(DCT(12), MATERN), Blur(DCT(12, (12.0,)), blur_max=1.0), Coloured(Kernel(np.linspace(0, 1, 12), exponential(0.2)), Gram())):
+        of = {"EDM": EDMPreconditioning(0.7), "eps": EpsPreconditioning(), "score": ScorePreconditioning()}[preconditioning]
+        of.check(sde)
+        score, x, t = in_modes(sde, of), jax.random.normal(jax.random.key(0), (12, 3)), jnp.asarray(0.3)
+        np.testing.assert_allclose(score.denoise(sde, x, t), (x + sde.sigma(t) ** 2 * score(x, t)) / sde.alpha(t), rtol=1e-9, atol=1e-12)
+
+
+def test_a_network_denoises_a_function_alike_on_two_grids(x64):
+    """Trace-class noise and shares of the data that are fixed on one grid: the same denoiser on 64 and 256 points. Even shares, of all
+    modes that there are, change with the grid."""
+    coarse = ColouredVP(DCT(64), MATERN)
+    x = jnp.zeros((64, 1)).at[:12, 0].set(jax.random.normal(jax.random.key(0), (12,)) / (1 + jnp.arange(12)) ** 2)
+    fixed, even = PowerLaw.normalised(coarse.basis, 2.0, 10.0), None
+    for covariance, alike in ((fixed, True), (even, False)):
+        found = []
+        for sde in (coarse, coarse.at(256)):
+            score = in_modes(sde, EDMPreconditioning(1.0, covariance))
+            found.append(score.denoise(sde, resample(x, coarse.basis, sde.basis), jnp.asarray(0.4))[:12])
+        relative = float(jnp.linalg.norm(found[1] - found[0]) / jnp.linalg.norm(found[0]))
+        assert (relative < 2e-3) == alike, relative
+
+
+def test_losses_per_mode(x64):
+    """NoiseField is the L2 error of the noise as a field; EDMWeighting that of what the network learns."""
+    sde, t = ColouredVP(DCT(8), MATERN), jnp.asarray(0.4)
+    of = EDMPreconditioning(0.7, PowerLaw.normalised(sde.basis, 1.0, 2.0))
+    score, x0 = in_modes(sde, of), jax.random.normal(jax.random.key(0), (8, 2)) * 0.2
+    x_t, z = sde.perturb(x0, t, key=jax.random.key(1))
+    field = sde.basis.from_modes
+    missed = field(sde.sigma(t) * z) + field(sde.sigma(t) ** 2 * score(x_t, t))
+    expected = jnp.mean(missed**2) / sde.basis.field_variance(sde.sigma(t) ** 2)
+    np.testing.assert_allclose(jnp.mean(NoiseField().error(score, sde, x0, x_t, z, t, None)), expected, rtol=1e-9)
+    off = field(score.denoise(sde, x_t, t) - x0) / of.spectrum.remainder(sde, t)
+    np.testing.assert_allclose(jnp.mean(EDMWeighting(of.spectrum).error(score, sde, x0, x_t, z, t, None)), jnp.mean(off**2), rtol=1e-9)
+
+
+def test_blur_without_blur_is_the_process_inside(x64):
+    """In its reference log-SNR, and in the density of a field at its points."""
+    sde = Blur(DCT(8, (8.0,)), blur_max=0.0)
+    inside = sde.process
+    assert float(sde.reference_log_snr(0.3)) == float(inside.log_snr(0.3))
+    v = np.full((8, 1), 0.4)
+    x = jax.random.normal(jax.random.key(0), (8, 1))
+    in_pixels = GaussianScore(inside, np.zeros((8, 1)), v.ravel()).log_prob(x, 0.2)
+    modal = gaussian(sde, v / 8).log_prob(sde.basis.to_modes(x), 0.2) + sde.basis.pixel_logdet((8, 1))
+    np.testing.assert_allclose(modal, in_pixels, rtol=1e-12)
+
+
 # Likelihood (A5, A6)
 
 
@@ -573,6 +636,11 @@ WRONG = [
     (lambda: Heat(DCT((8, 8)), index=0.0), "not trace class"),
     (lambda: Heat(DCT(8), screening=0.0), "screening = 0.0"),
     (lambda: Heat(DCT(8), t_max=1.0), "t_max < 1"),
+    (lambda: Heat(DCT(256), index=12.0), "positive variance in every mode"),
+    (lambda: Blur(DCT(8), Karras()), "t_max <= 1"),
+    (lambda: ScorePreconditioning().check(Fade(4)), "stands still"),
+    (lambda: EpsPreconditioning().check(Heat(DCT(64, (64.0,)))), "predicts x_0"),
+    (lambda: geometric(Fade(4), 3), "stands still"),
     (lambda: PowerLaw(1.5, gain=0.0), "gain = 0.0"),
     (lambda: Kernel(np.linspace(0, 1, 100), rbf(0.5)), "too smooth for so fine a grid; take jitter"),
     (lambda: Kernel(np.zeros((2, 2, 2)), rbf(0.5)), r"points \[n\]"),

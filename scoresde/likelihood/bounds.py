@@ -162,7 +162,7 @@ def elbo_per_mode(
 ) -> Float[Array, "N *x"]:
     """The terms of -`elbo` under the Gaussian decoder, in nats, for every coordinate of x_0: their sum is the bound.
 
-    Prior N(0, sigma(t_max)^2), diffusion by `samples` draws in equal strata, reconstruction by 1/8 as many. What a sum up to a
+    Prior N(0, sigma(t_max)^2) (a prior of data, as of `Cold`, has no terms for single modes, and `elbo` takes it instead), diffusion by `samples` draws in equal strata, reconstruction by 1/8 as many. What a sum up to a
     fixed mode leaves out is the same on every grid, whereas the whole grows with the grid.
     """
 

@@ -10,7 +10,7 @@ from scoresde.door import Parser, run
 from scoresde.draws import draw_to
 from scoresde.errors import ConfigError, NumericError
 from scoresde.latents import decode_to, encode_to, interpolate_to
-from scoresde.processes import PROCESSES
+from scoresde.processes import DEGRADED, PROCESSES
 from scoresde.restorations import OPERATORS, START, restore_to
 from scoresde.sample.store import parse_seeds
 from scoresde.trained import Trained, load_trained
@@ -100,6 +100,8 @@ def _perform(found, trained: Trained, out: pathlib.Path) -> tuple[list[int], int
     if found.task == "generate":
         seeds = parse_seeds(f"0-{found.num - 1}" if found.seeds is None else found.seeds)
         return draw_to(trained, seeds, out), len(seeds), "seeds"
+    if found.task in ("encode", "decode", "interpolate") and PROCESSES[trained.config.sde.name].starts:
+        raise ConfigError(f"--task {found.task}: {DEGRADED.format(trained.config.sde.name)}; use --task restore --operator start")
     records = dict(source=found.input, split=found.split, num=found.num)
     if found.task == "encode":
         ok = encode_to(trained, **records, out=out)

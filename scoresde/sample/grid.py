@@ -10,7 +10,7 @@
 | `Times`            | nothing: given times        | for instance `optimised_times`               |
 
 They hold for every process: the ones in noise level find their times by the inverse of a monotone function. Where there is
-one log-SNR per mode they go by the reference log-SNR of the process; `geometric` refuses such a process. Neighbouring times
+one log-SNR per mode they go by the reference log-SNR of the process; `geometric` needs one sigma that grows. Neighbouring times
 must differ in float32. A sampler takes any such function.
 """
 
@@ -44,7 +44,10 @@ def quadratic(sde: AbstractSDE, steps: int) -> Grid:
 
 def geometric(sde: AbstractSDE, steps: int) -> Grid:
     """Equal ratios of sigma(t) (Song and Ermon 2019). Where sigma saturates, as for VP, the first steps are long in t."""
-    logs = jnp.linspace(*_ends(sde, sde.log_sigma), steps + 1)
+    first, last = _ends(sde, sde.log_sigma)
+    if not isinstance(first, jax.core.Tracer) and not float(first) > float(last):
+        raise ConfigError(f"geometric: expected a sigma that grows, and that of {type(sde).__name__} stands still; take uniform or log_snr")
+    logs = jnp.linspace(first, last, steps + 1)
     return _with_ends(sde, jax.vmap(lambda log: time_where(sde, lambda t: sde.log_sigma(t) > log, logs.dtype))(logs))
 
 

@@ -84,7 +84,7 @@ class AbstractCorrector(eqx.Module):
     """A Langevin step x + e s + sqrt(2e) z at (x, t), which leaves p_t as it is when e is small.
 
     With one coefficient per mode e is one number times the covariance of the noise, C_k = sigma_k^2 / mean of sigma^2: then
-    C s and C^{1/2} z are functions, and high modes move as far as low ones (Lim et al. 2023).
+    C s and C^{1/2} z are functions (Lim et al. 2023), and where alpha is one number high modes move as far as low ones.
     a = r^2 in the step sizes is DDPM's 1 - beta_i for VP and 1 for VE (Song et al. 2021, algorithms 4 and 5), taken of the
     grid at hand; score_sde looks it up among the 1000 levels of training, which is wrong for another number of steps.
     """

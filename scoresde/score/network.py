@@ -61,7 +61,8 @@ class DataSpectrum(eqx.Module):
 
     Args:
       sigma_data: deviation of the data at a point.
-      covariance: how it is shared among the modes; None: evenly, as for white noise.
+      covariance: the shares of the modes in its square, which sum to 1 on the grid of training and are the same on every other:
+        `PowerLaw.normalised(basis, ...)`. None: even shares of all modes, which change with the grid.
     """
 
     sigma_data: float = 0.5
@@ -71,8 +72,7 @@ class DataSpectrum(eqx.Module):
         basis = sde.basis
         if self.covariance is None:
             return jnp.asarray((self.sigma_data * basis.white) ** 2, float)
-        shares = self.covariance(basis)
-        return self.sigma_data**2 * shares / basis.field_variance(shares)
+        return self.sigma_data**2 * self.covariance(basis)
 
     def remainder(self, sde: AbstractSDE, t: Time) -> Scalar:
         """c_out: the deviation, at a point of the field, of x_0 given x_t, were the data Gaussian with these variances."""
@@ -104,6 +104,9 @@ class EDMPreconditioning(AbstractPreconditioning):
         variance, output = self._parts(network, sde, x, t)
         c2 = self.spectrum.variances(sde)
         return sde.alpha(t) * c2 / variance * x + self.spectrum.remainder(sde, t) * output
+
+    def check(self, sde: AbstractSDE) -> None:
+        self.spectrum.variances(sde)  # raises where the basis has no such modes
 
     def _parts(self, network, sde, x, t) -> tuple[Coef, State]:
         variance = sde.alpha(t) ** 2 * self.spectrum.variances(sde) + sde.sigma(t) ** 2
@@ -146,6 +149,11 @@ class EpsPreconditioning(AbstractNoisePreconditioning):
 
 class ScorePreconditioning(AbstractNoisePreconditioning):
     """The network predicts minus the noise and is told log sigma (Song et al. 2021, VE with scale_by_sigma)."""
+
+    def check(self, sde: AbstractSDE) -> None:
+        super().check(sde)
+        if not float(_rms(sde, sde.t_max)) > float(_rms(sde, sde.t_min)):
+            raise ConfigError(f"ScorePreconditioning: sigma of {type(sde).__name__} stands still and cannot tell t; take EDMPreconditioning")
 
     def noise(self, network, sde, x, t):
         rms = _rms(sde, t)

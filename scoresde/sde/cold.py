@@ -3,9 +3,9 @@
 | process         | basis | rates                                 | source                                   |
 |-----------------|-------|---------------------------------------|------------------------------------------|
 | `InverseHeat`   | DCT   | eigenvalues lambda_k: a Gaussian blur | Rissanen et al. 2023 ("IHDM")            |
-| `Pixelate`      | Haar  | 4^level: squares take their means     | Bansal et al. 2023, section 4.4          |
+| `Pixelate`      | Haar  | 4^level: squares take their means     | Bansal et al. 2023          |
 | `Fade`          | Pixel | 1: all points together                | Bansal et al. 2023                       |
-| `Mask`          | Pixel | a mask: a hole                        | Bansal et al. 2023, section 4.3          |
+| `Mask`          | Pixel | a mask: a hole                        | Bansal et al. 2023          |
 """
 
 import dataclasses
@@ -133,7 +133,7 @@ def Fade(shape, *, sigma: float = 0.01) -> Cold:
 
 def Mask(mask, *, sigma: float = 0.01) -> Cold:
     """Points where mask > 0 fade, in proportion to it: 1 is inpainting; a bump that widens is a hole that grows
-    (Bansal et al. 2023, section 4.3).
+    (Bansal et al. 2023).
 
     Args:
       mask: [*grid], values from 0 to 1.
@@ -143,7 +143,7 @@ def Mask(mask, *, sigma: float = 0.01) -> Cold:
 
 
 def Pixelate(shape, *, sigma: float = 0.01) -> Cold:
-    """Squares of 2, 4, 8, ... points take their means one after the other (Bansal et al. 2023, section 4.4)."""
+    """Squares of 2, 4, 8, ... points take their means one after the other (Bansal et al. 2023)."""
     sizes = _sizes(shape)
     basis = Haar(sizes, tuple(float(n) for n in sizes))
     return Cold(basis, None, sigma, 0.5, 2.0 * max(sizes))

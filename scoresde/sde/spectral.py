@@ -76,7 +76,7 @@ class Coloured(AbstractSpectral):
         return self.process.log_snr(t)
 
     def __check_init__(self):
-        _check_variances("Coloured", self.covariance, self.basis)
+        _check_variances("Coloured", self.covariance(self.basis))
         _check_trace_class("Coloured", self.covariance, self.basis, "take VP or VE without colour, or")
 
 
@@ -141,6 +141,7 @@ class Heat(AbstractSpectral):
             t_max=(self.t_max, self.t_max < 1, "t_max < 1, where the integral of beta is infinite"),
         )
         _check_trace_class("Heat", self.stationary, self.basis, "raise index, or")
+        _check_variances("Heat", self.sigma(self.t_min) ** 2)
 
 
 class Blur(AbstractSpectral):
@@ -181,10 +182,15 @@ class Blur(AbstractSpectral):
     def sigma(self, t: Time) -> Scalar:
         return self.process.sigma(t) * self.basis.white
 
+    def reference_log_snr(self, t: Time) -> Scalar:
+        """Of the process inside, as for pixels: that of the mean of the field is larger by log n, a constant."""
+        return self.process.log_snr(t)
+
     def __check_init__(self):
         self.basis.eigenvalues  # raises where there are none
         check_parameters(
             "Blur",
+            process=(self.process.t_max, self.process.t_max <= 1, "a process with t_max <= 1, where the blur is largest"),
             blur_max=(self.blur_max, self.blur_max >= 0, "blur_max >= 0"),
             min_scale=(self.min_scale, 0 < self.min_scale < 1, "a number between 0 and 1, such as 0.001"),
         )
@@ -198,10 +204,9 @@ def _check_trace_class(name: str, covariance: AbstractCovariance, basis: Abstrac
         )
 
 
-def _check_variances(name: str, covariance: AbstractCovariance, basis: AbstractBasis) -> None:
-    q = covariance(basis)
+def _check_variances(name: str, q: Coef) -> None:
     if not isinstance(q, jax.core.Tracer) and not bool(jnp.all((q > 0) & jnp.isfinite(q))):
         raise ConfigError(
             f"{name}: expected a positive variance in every mode, got {float(jnp.min(q)):.2g} at the least: the score of a mode "
-            "without noise does not exist; take a jitter, or fewer points"
+            "without noise does not exist; take a jitter, fewer points or a smaller index"
         )

@@ -67,6 +67,7 @@ def fit_dequantizer(
         place_key, noise_key = jax.random.split(key)
         dequantization = VariationalDequantization(dataclasses.replace(network, params=params))
         x, log_q = dequantization.draw(sde, bins, v, key=place_key)
+        x = sde.basis.to_modes(x)  # its log-determinant is a constant
         model = labelled(eqx.combine(arrays, rest), label)
         return log_q + sde.prior_kl(x, key=noise_key) + diffusion_draw(sde, model, x, rank, key=noise_key)
 
