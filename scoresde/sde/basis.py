@@ -233,8 +233,7 @@ class Haar(AbstractSeparable):
 
 
 def resample(c: State, source: AbstractBasis, target: AbstractBasis) -> Float[Array, "*y"]:
-    """Coefficients of the same function on another grid of one basis: modes it does not have are dropped, new ones are 0. The
-    last mode of an even `Fourier` grid is the exception.
+    """Coefficients of the same function on another grid: modes it does not have are dropped, new ones are 0 (but see `Fourier`).
 
     Raises:
       ConfigError: two bases of different kinds, or c not of the source.
