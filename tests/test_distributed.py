@@ -92,6 +92,7 @@ def test_two_processes_give_the_losses_of_one_and_end(one_device, tmp_path):
     np.testing.assert_allclose(alone["nats"], report["nats"], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_sigterm_to_one_of_two_saves_one_step_on_both(tmp_path):
     processes = _start_two(tmp_path, "--config.training.steps=4000")
     wait_until(lambda: len(metrics(tmp_path)) >= 3, processes[0])
@@ -104,6 +105,7 @@ def test_sigterm_to_one_of_two_saves_one_step_on_both(tmp_path):
     assert load_trained(tmp_path).step == step
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_takes_the_other_with_it(tmp_path):
     processes = _start_two(tmp_path, "--config.training.steps=4000")
     wait_until(lambda: len(metrics(tmp_path)) >= 3, processes[0])

@@ -54,7 +54,7 @@ def same(a, b):
 
 @pytest.mark.parametrize(
     "other",
-    [DPMSolverPP(9, order=1), EulerEDM(9, uniform_log_snr), slow(DEIS(9, order=1)), slow(IPNDM(9, order=1))],
+    [slow(DPMSolverPP(9, order=1)), EulerEDM(9, uniform_log_snr), slow(DEIS(9, order=1)), slow(IPNDM(9, order=1))],
     ids=lambda sampler: type(sampler).__name__,
 )
 def test_first_orders_are_ddim(other, x64):
@@ -62,7 +62,7 @@ def test_first_orders_are_ddim(other, x64):
 
 
 @pytest.mark.parametrize(
-    "other", [SDEDPMSolverPP(9, order=1), slow(PredictorCorrector(9, uniform_log_snr, Ancestral()))], ids=["SDE-DPM++", "ancestral"]
+    "other", [slow(SDEDPMSolverPP(9, order=1)), slow(PredictorCorrector(9, uniform_log_snr, Ancestral()))], ids=["SDE-DPM++", "ancestral"]
 )
 def test_stochastic_first_orders_are_ddim_with_eta_1(other, x64):
     same(DDIM(9, eta=1.0), other)
