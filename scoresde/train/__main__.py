@@ -26,8 +26,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--workdir", help="the run folder; default: runs/NAME_OF_CONFIG")
     add_distributed(parser)
     found = parser.parse(arguments)
+    connect(found.distributed)  # before anything is computed; a process checks its parameters by computing
     config = load_config(found.config, found.overrides)
-    connect(found.distributed)
     check_batch(config.training.batch_size, config.training.accumulation)
     train(config, pathlib.Path(found.workdir or pathlib.Path("runs") / pathlib.Path(found.config).stem))
 
