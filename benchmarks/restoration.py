@@ -31,6 +31,7 @@ def operators(grid: tuple[int, ...]) -> dict:
     return {
         f"deblur, 1 pixel, noise {_NOISE}": deblur(grid, 1.0, sigma_y=_NOISE),
         f"super-resolution x2, noise {_NOISE}": super_resolution(grid, 2, sigma_y=_NOISE),
+        f"super-resolution x4, noise {_NOISE}": super_resolution(grid, 4, sigma_y=_NOISE),
         f"inpaint, half hidden, noise {_NOISE}": inpaint(seen, sigma_y=_NOISE),
         "inpaint, half hidden, no noise": inpaint(seen),
     }

@@ -8,9 +8,11 @@ so that sum_k c_k^2 is the mean of u^2, and c_k of a smooth function does not de
 series: functions on [0, 1] need not be periodic, and a jump at the ends would hide the slope of the spectrum.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
+import scipy.fft
 
 from scoresde.errors import ConfigError, DataError
 from scoresde.evaluate.arrays import functions, pair
@@ -42,17 +44,15 @@ class Moments(NamedTuple):
 def cosine_coefficients(x) -> np.ndarray:
     """c_k of [N, *grid, channels], of the same shape."""
     x = functions(x, "x", 1)
-    for axis in range(1, x.ndim - 1):
-        x = _along(x, _cosines(x.shape[axis]).T / x.shape[axis], axis)
-    return x
+    axes = range(1, x.ndim - 1)
+    return scipy.fft.dctn(x, axes=axes, norm="ortho") / np.sqrt(math.prod(x.shape[1:-1]))
 
 
 def from_cosine_coefficients(c) -> np.ndarray:
     """The inverse of `cosine_coefficients`."""
     c = functions(c, "c", 1)
-    for axis in range(1, c.ndim - 1):
-        c = _along(c, _cosines(c.shape[axis]), axis)
-    return c
+    axes = range(1, c.ndim - 1)
+    return scipy.fft.idctn(c, axes=axes, norm="ortho") * np.sqrt(math.prod(c.shape[1:-1]))
 
 
 def project(x, grid: tuple[int, ...]) -> np.ndarray:
@@ -148,13 +148,3 @@ def autocorrelation_error(x, y) -> float:
     x, y = pair(x, y)
     errors = [(autocorrelation(x, axis) - autocorrelation(y, axis)) ** 2 for axis in range(x.ndim - 2)]
     return float(np.mean([np.mean(error) for error in errors]))
-
-
-def _cosines(points: int) -> np.ndarray:
-    """phi_k(x_i): [i, k]."""
-    k = np.arange(points)
-    return np.where(k == 0, 1.0, np.sqrt(2) * np.cos(np.pi * np.outer((k + 0.5) / points, k)))
-
-
-def _along(x: np.ndarray, matrix: np.ndarray, axis: int) -> np.ndarray:
-    return np.moveaxis(np.tensordot(x, matrix, (axis, 1)), -1, axis)

@@ -63,14 +63,6 @@ class Observation(eqx.Module):
         """y as a field: the blurred one, the means of its blocks, or the points seen and 0 elsewhere."""
         return self.basis.from_modes(y)
 
-    def adjoint(self, y: State) -> State:
-        """The field of h y."""
-        return self.basis.from_modes(self.h * y)
-
-    def pseudo_inverse(self, y: State, least: float = 0.0) -> State:
-        """The field of y / h, of the modes with h > least; the others are 0."""
-        return self.basis.from_modes(divided(y, self.h, least))
-
     def __check_init__(self):
         check_parameters("Observation", sigma_y=(self.sigma_y, self.sigma_y >= 0, "a deviation, at least 0"))
         grid = self.basis.shape
@@ -84,12 +76,6 @@ class Observation(eqx.Module):
             )
         if self.y is not None:
             self.basis.check(jnp.shape(self.y))
-
-
-def divided(y: State, h: Float[Array, "*modes"], least: float = 0.0) -> State:
-    """y / h where h > least, else 0."""
-    seen = h > least
-    return jnp.where(seen, y / jnp.where(seen, h, 1), 0)
 
 
 def deblur(shape, blur: float, *, sigma_y: float = 0.0) -> Observation:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from scoresde.errors import ConfigError
-from scoresde.guide.observation import Observation, divided
+from scoresde.guide.observation import Observation
 from scoresde.score.base import AbstractScore, score_from_x0
 from scoresde.sde import AbstractBasis, AbstractSDE, Kernel, Pixel
 from scoresde.types import Coef, State, Time
@@ -119,7 +119,9 @@ class Replacement(AbstractGuided):
     least: float = eqx.field(static=True, default=0.1)
 
     def denoise(self, sde: AbstractSDE, x: State, t: Time) -> State:
-        seen, known = self.observation.h > self.least, divided(self.observation.y, self.observation.h, self.least)
+        h = self.observation.h
+        seen = h > self.least
+        known = jnp.where(seen, self.observation.y / jnp.where(seen, h, 1), 0)
         noisy = self.sde.alpha(t) * known + self._sigma(t) * self.z
         replaced = self._from_modes(jnp.where(seen, noisy, self._to_modes(x)).astype(x.dtype))
         mean = self._to_modes(self.score.denoise(sde, replaced, t))
