@@ -297,7 +297,8 @@ def test_npz_by_other_names_and_kinds(tmp_path):
     np.savez(tmp_path / "a.npz", pictures=IMAGES.astype(np.int64) * 300, f=IMAGES.astype(np.float64))
     wide = open_npz(tmp_path / "a.npz", levels=65536, keys=("pictures", "", "pictures", ""))
     assert wide.train.values.dtype == np.uint16
-    floats = open_npz(tmp_path / "a.npz", levels=0, keys=("f", "", "f", ""))
+    with pytest.warns(UserWarning, match="up to 79"):
+        floats = open_npz(tmp_path / "a.npz", levels=0, keys=("f", "", "f", ""))
     assert floats.train.values.dtype == np.float32
     assert floats.fingerprint != wide.fingerprint
 
@@ -319,7 +320,7 @@ REFUSALS = {
     "shape": ({"x_train": IMAGES, "x_test": IMAGES}, {"shape": (8, 8, 1)}, r"\[N, 8, 8, 1\].*got \[5, 4, 4, 1\]"),
     "rank": ({"x_train": IMAGES[0], "x_test": IMAGES}, {}, r"\[N, 4, 4, 1\].*got \[4, 4, 1\]"),
     "empty": ({"x_train": IMAGES[:0], "x_test": IMAGES}, {}, r"N >= 1, got \[0, 4, 4, 1\]"),
-    "floats": ({"x_train": bad_float(1), "x_test": IMAGES}, {}, "float32; use levels=0.*integers 0..255"),
+    "floats": ({"x_train": bad_float(1), "x_test": IMAGES}, {}, "float32 values 0..1; use levels=0.*integers 0..255"),
     "too large": ({"x_train": IMAGES, "x_test": IMAGES}, {"levels": 17}, "0..16.*got 0..79, the first in record 1;"),
     "negative": ({"x_train": IMAGES, "x_test": IMAGES.astype(int) - 1}, {}, "got -1..78, the first in record 0;"),
     "NaN": ({"x_train": bad_float(np.nan), "x_test": IMAGES}, {"levels": 0}, "1 of 5 records, the first in record 3"),

@@ -7,7 +7,7 @@ labels.csv beside them has lines such as `train/17,3`. Shards `NAME-00000-of-000
 They are written with array_record, which comes with grain:
 
     from array_record.python.array_record_module import ArrayRecordWriter
-    writer = ArrayRecordWriter("train.array_record", "group_size:1")   # 1: read in any order
+    writer = ArrayRecordWriter("train.array_record", "group_size:1")   # larger groups are read whole for one record
     for path in paths:
         writer.write(path.read_bytes())
     writer.close()
@@ -29,7 +29,7 @@ class Shards:
     """The records of one or several array_record files.
 
     Raises:
-        DataError: there are none, or they are damaged or were written in groups.
+        DataError: there are none, or they are damaged.
     """
 
     given = None
@@ -85,4 +85,4 @@ def _opened(path: Path):
         return ArrayRecordDataSource([str(path)])
     except (RuntimeError, ValueError, OSError) as error:
         reason = (str(error).splitlines() or ["damaged"])[0]
-        raise DataError(f"{path}: no array_record file that can be read in any order ({reason}); write it with group_size:1") from error
+        raise DataError(f"{path}: no array_record file, or a damaged one ({reason}); copy it again, or write it anew") from error
