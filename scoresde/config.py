@@ -75,7 +75,7 @@ def _data() -> ConfigDict:
     c.labels = ""  # folder, zip, array_record: CSV of file,label; "" takes labels.csv, or else the subfolders
     c.max_bad = -1  # folder, zip, array_record, hf: damaged images left out before it is an error; -1: a thousandth, but 10 to 100
     c.max_pixels = 80_000_000  # the same: an image with more is refused
-    c.memory = 2.0  # the same: GiB of decoded images kept in memory; a larger set is decoded as it is read
+    c.memory = 2.0  # the same and tfds: GiB of decoded images kept in memory; a larger set is decoded as it is read
     return c
 
 

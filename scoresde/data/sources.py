@@ -133,7 +133,7 @@ def _npz(request: Request) -> Content:
 
 
 def _tfds(request: Request) -> Content:
-    train, test, identity = prepared.read(request.argument, request.data_dir, request.shape, request.levels)
+    train, test, identity = prepared.read(request.argument, request.data_dir, request.shape, request.levels, request.images.memory)
     return Content(train, test, request.levels, identity)
 
 
