@@ -7,9 +7,9 @@ import warnings
 
 import numpy as np
 import pytest
+from commands import ROOT, call
 from PIL import Image
 
-from commands import ROOT, call
 from scoresde.config import default, override
 from scoresde.data import ImageOptions, load
 from scoresde.errors import ConfigError, DataError

@@ -99,6 +99,10 @@ class ImageSource:
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.pictures.take(self.numbers[indices]), self.labels[indices]
 
+    def name_of(self, index: int) -> str:
+        """The file of a record."""
+        return self.pictures.files.names[self.numbers[index]]
+
 
 def open_collection(
     files: Files, shape: tuple[int, ...], options: ImageOptions

@@ -89,22 +89,45 @@ def decode(data: bytes, rule: Rule, name: str) -> tuple[np.ndarray, Header]:
     Raises:
         BadImage: it cannot be decoded. DataError: it has too many pixels.
     """
+    with _opened(data, name) as image:
+        check_pixels(image.size, rule, name)
+        about = _header(image)
+        with _one_at_a_time if image.width * image.height > _LARGE else contextlib.nullcontext():
+            return np.asarray(_fitted(image, rule, about)).reshape(rule.shape), about
+
+
+def header(data: bytes, name: str) -> Header:
+    """What an image is, without decoding it.
+
+    Raises:
+        BadImage: it is none. DataError: it has far too many pixels.
+    """
+    with _opened(data, name) as image:
+        return _header(image)
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, name: str):
+    """The image, with what decoders raise over damaged bytes made one kind of error."""
     if not data:
         raise BadImage("empty file")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            check_pixels(image.size, rule, name)
-            header = Header(image.format or "", image.mode, *_oriented_size(image))
-            with _one_at_a_time if image.width * image.height > _LARGE else contextlib.nullcontext():
-                return np.asarray(_fitted(image, rule, header)).reshape(rule.shape), header
+            yield image
     except Image.DecompressionBombError as error:
         raise DataError(f"{name}: {' '.join(str(error).split())}; {_REMEDY}") from None
     except Image.UnidentifiedImageError:
         raise BadImage("no PNG, JPEG or WebP file") from None
-    except (DataError, MemoryError):
+    except (DataError, BadImage, MemoryError):
         raise
-    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ... over damaged bytes
+    except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, ...
         raise BadImage(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _header(image: Image.Image) -> Header:
+    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # the orientation; these lie on their side
+    width, height = (image.height, image.width) if turned else image.size
+    return Header(image.format or "", image.mode, width, height)
 
 
 _REMEDY = "remove it, or raise data.max_pixels if there is memory for it"
@@ -114,11 +137,6 @@ def check_pixels(size: tuple[int, int], rule: Rule, name: str) -> None:
     width, height = size
     if width * height > rule.max_pixels:
         raise DataError(f"{name}: {width} x {height} pixels, expected at most {rule.max_pixels:,}; {_REMEDY}")
-
-
-def _oriented_size(image: Image.Image) -> tuple[int, int]:
-    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # the tag of the orientation; these lie on their side
-    return (image.height, image.width) if turned else image.size
 
 
 def _fitted(image: Image.Image, rule: Rule, header: Header) -> Image.Image:

@@ -19,7 +19,7 @@ from scoresde.errors import ConfigError, DataError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 _LARGE = 20  # standardised data hardly reach it
-_REMEDY = f"name them with keys=({', '.join(KEYS)}), where one array may stand for train and test"
+REMEDY = f"name them with keys=({', '.join(KEYS)}), where one array may stand for train and test"
 
 
 def read(path: str, keys: tuple[str, ...], shape: tuple[int, ...], levels: int) -> tuple[ArraySource, ArraySource]:
@@ -42,7 +42,7 @@ def read(path: str, keys: tuple[str, ...], shape: tuple[int, ...], levels: int) 
     sources = []
     with opened(file) as archive:
         for x_name, y_name in (names[:2], names[2:]):
-            values = records(member(archive, x_name, file, _REMEDY), f"{file}: {x_name}", shape, levels)
+            values = records(member(archive, x_name, file, REMEDY), f"{file}: {x_name}", shape, levels)
             if levels > 2 and values.max() <= 1:
                 warnings.warn(
                     f"{file}: {x_name} holds only 0 and 1, but levels={levels}; if the images were scaled to [0, 1] "
@@ -177,7 +177,7 @@ def member(archive: np.lib.npyio.NpzFile, name: str, file: Path, remedy: str = "
 
 
 def _labels(archive: np.lib.npyio.NpzFile, name: str, file: Path, count: int) -> np.ndarray:
-    labels = member(archive, name, file, _REMEDY)
+    labels = member(archive, name, file, REMEDY)
     if labels.dtype.kind not in "iu":
         raise DataError(f"{file}: expected integer labels in '{name}', got {labels.dtype}; save class numbers from 0")
     labels = labels.reshape(len(labels)) if labels.shape[1:] == (1,) else labels

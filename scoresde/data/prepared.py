@@ -97,6 +97,32 @@ def read(
     Raises:
         DataError: not prepared, prepared in another format, or not as declared.
     """
+    builder = builder_of(name, data_dir)
+    info = builder.info
+    classes = (getattr(info.features["label"], "num_classes", 0) or 0) if "label" in info.features else 0
+    splits = ("train", "test" if "test" in info.splits else "validation")
+    missing = [split for split in splits if split not in info.splits]
+    if missing:
+        raise DataError(
+            f"tfds:{name}: expected the splits train and test (or validation), got "
+            f"{', '.join(info.splits)}; store the set as NPZ (npz:PATH)"
+        )
+    counts = "+".join(str(info.splits[split].num_examples) for split in splits)
+    train, test = (
+        PreparedSource(
+            builder.as_data_source(split, file_format="array_record"), classes, shape, levels, f"tfds:{name}, {split}", _order(builder, split), memory
+        )
+        for split in splits
+    )
+    return train, test, f"tfds:{info.full_name}:{counts}{':by id' if 'id' in info.features else ''}"
+
+
+def builder_of(name: str, data_dir: str | None):
+    """The description of the prepared set `name`, which has images in array_record files.
+
+    Raises:
+        DataError: not prepared, prepared in another format, or not of images.
+    """
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR).expanduser()
     folder = find(name, root)
     import tensorflow_datasets as tfds  # after the search, which needs none of it
@@ -119,22 +145,7 @@ def read(
             f"{folder}: expected a feature 'image', got {', '.join(sorted(info.features))}; only sets of "
             "images are read this way, store others as NPZ (npz:PATH)"
         )
-    classes = (getattr(info.features["label"], "num_classes", 0) or 0) if "label" in info.features else 0
-    splits = ("train", "test" if "test" in info.splits else "validation")
-    missing = [split for split in splits if split not in info.splits]
-    if missing:
-        raise DataError(
-            f"{folder}: expected the splits train and test (or validation), got "
-            f"{', '.join(info.splits)}; store the set as NPZ (npz:PATH)"
-        )
-    counts = "+".join(str(info.splits[split].num_examples) for split in splits)
-    train, test = (
-        PreparedSource(
-            builder.as_data_source(split, file_format="array_record"), classes, shape, levels, f"tfds:{name}, {split}", _order(builder, split), memory
-        )
-        for split in splits
-    )
-    return train, test, f"tfds:{info.full_name}:{counts}{':by id' if 'id' in info.features else ''}"
+    return builder
 
 
 def _order(builder, split: str) -> np.ndarray:

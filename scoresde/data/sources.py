@@ -92,13 +92,7 @@ def load(
         ConfigError: no such source, or an argument it does not take.
         DataError: the data are missing, damaged, or not of this shape and these levels.
     """
-    name, colon, argument = source.partition(":")
-    if name not in SOURCES:
-        nearest = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0)
-        raise ConfigError(f"no data source '{name}'; did you mean '{nearest[0]}'? There are: {', '.join(SOURCES)}")
-    if bool(argument) != (name in TAKES_ARGUMENT):
-        expected = f"{name}:{TAKES_ARGUMENT[name]}" if name in TAKES_ARGUMENT else name
-        raise ConfigError(f"data source '{source}': expected '{expected}'")
+    name, argument = named(source)
     if keys and name not in ("npz", "functions"):
         raise ConfigError(f"keys={tuple(keys)} name arrays of an NPZ file, not of '{source}'; leave them out")
     shape = tuple(int(n) for n in shape)
@@ -111,6 +105,22 @@ def load(
         )
     train, test, _, identity, *rest = content
     return Dataset(source, train, test, content.levels, centered, identity, *rest)
+
+
+def named(source: str) -> tuple[str, str]:
+    """The name of a source, and what follows its colon.
+
+    Raises:
+        ConfigError: no such source, or an argument it does not take.
+    """
+    name, _, argument = source.partition(":")
+    if name not in SOURCES:
+        nearest = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0)
+        raise ConfigError(f"no data source '{name}'; did you mean '{nearest[0]}'? There are: {', '.join(SOURCES)}")
+    if bool(argument) != (name in TAKES_ARGUMENT):
+        expected = f"{name}:{TAKES_ARGUMENT[name]}" if name in TAKES_ARGUMENT else name
+        raise ConfigError(f"data source '{source}': expected '{expected}'")
+    return name, argument
 
 
 def digits(*, centered: bool = True) -> Dataset:

@@ -106,18 +106,21 @@ def survey(files: Files, rule: Rule, max_bad: int, keep: np.ndarray | None = Non
     return found, taken
 
 
-def in_threads(count: int, work: Callable[[int], object], what: str) -> Iterator:
-    """work(0), ..., work(count - 1) in order, computed in threads, with progress on the screen if it takes long."""
+def in_threads(count: int, work: Callable[[int], object], what: str, records: int | None = None) -> Iterator:
+    """work(0), ..., work(count - 1) in order, computed in threads; if it takes long, with progress in so many records in all."""
     began, shown = time.monotonic(), None
-    chunks = [range(first, min(first + _CHUNK, count)) for first in range(0, count, _CHUNK)]
+    records = count if records is None else records
+    size = max(1, _CHUNK * count // max(records, 1))  # of a task
+    chunks = [range(first, min(first + size, count)) for first in range(0, count, size)]
     pool = ThreadPoolExecutor(threads())
     try:
         for chunk, results in zip(chunks, pool.map(lambda chunk: [work(i) for i in chunk], chunks), strict=True):
             yield from results
-            if shown is None and time.monotonic() - began > _PATIENCE:
-                shown = Progress(chunk.stop, count, items=1, unit="image")
-            elif shown is not None:
-                shown.show(chunk.stop, what)
+            waited = time.monotonic() - began
+            if shown is None and waited > _PATIENCE:
+                shown = Progress(records * chunk.stop // count, records, items=1, unit="record")
+            elif shown is not None and waited > 2 * _PATIENCE:
+                shown.show(records * chunk.stop // count, what)
     finally:
         pool.shutdown(cancel_futures=True)
         if shown is not None:
