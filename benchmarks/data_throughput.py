@@ -2,7 +2,8 @@
 
 python benchmarks/data_throughput.py --npz cifar10.npz
 About fifteen minutes on two cores, most of it compilation of the CIFAR-10 network. Folders of 32 x 32 PNG and of 256 x 256 JPEG are
-written from CIFAR-10 into a temporary folder. Rates are the best of several repeats, since the machine may be shared.
+written from CIFAR-10 into a temporary folder. Rates are the best of several repeats, since the machine may be shared; processor time
+per image, of all threads together, hardly depends on who shares it.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import pathlib
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -31,23 +34,36 @@ PNGS, JPEGS = 4000, 1500
 RATIO = 3.0
 
 
-def stream_rate(dataset: Dataset, batches: int = BATCHES) -> float:
-    """Images/s of batches of 128, read as training does; the first batches, while threads start, are not counted."""
-    best = 0.0
-    for repeat in range(REPEATS):
-        stream = dataset.stream(repeat, BATCH)
-        for _ in range(5):
-            next(stream)
-        began = time.perf_counter()
-        for _ in itertools.islice(stream, batches):
-            pass
-        best = max(best, BATCH * batches / (time.perf_counter() - began))
-        stream.close()
-    return best
+class Rate(NamedTuple):
+    """Images a second, and processor milliseconds an image: the least of several repeats each."""
+
+    images_per_second: float
+    cpu_ms: float
 
 
-def step_rate(config_name: str, overrides: list[str], steps: int) -> float:
-    """Images/s of the training step alone, on one batch that is there already."""
+def measured(work: Callable[[], object], images: int) -> Rate:
+    """The rate of `work`, which handles so many images."""
+    walls, cpus = [], []
+    for _ in range(REPEATS):
+        wall, cpu = time.perf_counter(), time.process_time()
+        work()
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    return Rate(images / min(walls), 1000 * min(cpus) / images)
+
+
+def stream_rate(dataset: Dataset, batches: int = BATCHES) -> Rate:
+    """Of batches of 128, read as training does, once the threads have started."""
+    stream = dataset.stream(0, BATCH)
+    for _ in range(5):
+        next(stream)
+    rate = measured(lambda: list(map(len, itertools.islice(stream, batches))), BATCH * batches)
+    stream.close()
+    return rate
+
+
+def step_rate(config_name: str, overrides: list[str], steps: int) -> Rate:
+    """Of the training step alone, on one batch that is there already."""
     config = load_config(str(CONFIGS / config_name), overrides)
     dataset, score, batch_size = build_dataset(config), build_score(config), config.training.batch_size
     optimizer, mesh = build_optimizer(config), data_mesh()
@@ -58,14 +74,14 @@ def step_rate(config_name: str, overrides: list[str], steps: int) -> float:
     batch = {name: jax.device_put(array, split) for name, array in next(dataset.stream(0, batch_size)).items()}
     state, metrics = step(state, batch)
     jax.block_until_ready(metrics)
-    best = 0.0
-    for _ in range(REPEATS):
-        began = time.perf_counter()
+
+    def work():
+        nonlocal state
         for _ in range(steps):
             state, metrics = step(state, batch)
         jax.block_until_ready((state, metrics))
-        best = max(best, batch_size * steps / (time.perf_counter() - began))
-    return best
+
+    return measured(work, batch_size * steps)
 
 
 def write_images(x: np.ndarray, folder: pathlib.Path) -> None:
@@ -98,18 +114,23 @@ def main() -> None:
             for kind, memory, batches in (("memory", 2.0, 1000), ("streamed", 0.0, BATCHES)):
                 rates[f"{name}, {kind}"] = stream_rate(load(source, images=ImageOptions(memory=memory), **declared), batches)
     consumed = {"digits": step_rate("digits_vp.py", [], 20), "cifar10": step_rate("cifar10_ddpmpp_vp.py", [f"data.source={arrays}", "training.batch_size=8"], 2)}
-    ratios = {name: rate / consumed["digits" if name.startswith("digits") else "cifar10"] for name, rate in rates.items()}
+    of = {name: consumed["digits" if name.startswith("digits") else "cifar10"] for name in rates}
+    ratios = {name: rate.images_per_second / of[name].images_per_second for name, rate in rates.items()}
+    cpu_ratios = {name: of[name].cpu_ms / rate.cpu_ms for name, rate in rates.items()}
     for name, rate in rates.items():
-        print(f"{name:36} {rate:12,.0f} images/s  {ratios[name]:10,.1f} x")
-    print({name: round(rate, 2) for name, rate in consumed.items()}, "images/s are consumed")
+        print(f"{name:36} {rate.images_per_second:12,.0f} images/s {rate.cpu_ms:9.3f} ms {ratios[name]:10,.1f} x {cpu_ratios[name]:10,.1f} x")
+    print("consumed:", consumed)
     record(
         "data_throughput",
         {
             "batch_size": BATCH,
-            "images_per_second": {name: round(rate) for name, rate in rates.items()},
-            "consumed": {name: round(rate, 2) for name, rate in consumed.items()},
-            "consumed_with": "training steps of configs/digits_vp.py (batch 64) and configs/cifar10_ddpmpp_vp.py (batch 8)",
+            "images_per_second": {name: round(rate.images_per_second) for name, rate in rates.items()},
+            "cpu_ms_per_image": {name: round(rate.cpu_ms, 4) for name, rate in rates.items()},
+            "consumed_images_per_second": {name: round(rate.images_per_second, 2) for name, rate in consumed.items()},
+            "consumed_cpu_ms_per_image": {name: round(rate.cpu_ms, 2) for name, rate in consumed.items()},
+            "consumed_by": "training steps of configs/digits_vp.py (batch 64) and configs/cifar10_ddpmpp_vp.py (batch 8)",
             "ratios": {name: round(ratio, 1) for name, ratio in ratios.items()},
+            "ratios_of_cpu_time": {name: round(ratio, 1) for name, ratio in cpu_ratios.items()},
             "least_ratio": round(min(ratios.values()), 1),
         },
     )

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from commands import ROOT, call
+from commands import ROOT, call, same_bits, stored
 from PIL import Image
 
 from scoresde.config import default, override
@@ -188,6 +188,34 @@ def test_volumes_need_another_network():
     config = default()
     with pytest.raises(ConfigError, match="says volumes; use model.name = 'mlp'"):
         override(config, ["data.image_size=(2,8,8)", "model.name=unet"])
+
+
+def test_a_folder_with_broken_files_trains_and_resumes_in_another_mode(tmp_path):
+    """JPEGs of many sizes and three broken files: one command. Stopped after two steps, the run goes on from the disk instead of
+    memory, and ends with the same bits."""
+    random = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for k in range(40):
+        noise = random.integers(0, 256, (*random.integers(5, 60, 2), 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / "in" / f"{k}.JPG", "JPEG")
+    content = (tmp_path / "in" / "7.JPG").read_bytes()
+    for name, broken in (("cut.jpg", content[: len(content) // 2]), ("empty.jpeg", b""), ("words.png", b"words")):
+        (tmp_path / "in" / name).write_bytes(broken)
+    fields = ["--config.data.image_size=4", "--config.data.channels=3", "--config.data.levels=256", f"--config.data.source=folder:{tmp_path / 'in'}"]
+
+    def train(folder, *more):
+        result = call("train", *TINY, *fields, "--workdir", tmp_path / folder, *more)
+        assert result.code == 0, result.err
+        return result
+
+    told = train("whole", "--config.training.steps=4").err
+    assert "40 of 43 images" in told and all(f"left out {name}" in told for name in ("cut.jpg", "empty.jpeg", "words.png"))
+    train("parts", "--config.training.steps=2")
+    train("parts", "--config.training.steps=4", "--config.data.memory=0")
+    assert same_bits(stored(tmp_path / "whole", 4), stored(tmp_path / "parts", 4))
+    (tmp_path / "in" / "7.JPG").unlink()
+    refused = call("train", *TINY, *fields, "--workdir", tmp_path / "parts", "--config.training.steps=6")
+    assert refused.code == 4 and "data were images:" in refused.err
 
 
 def test_fewer_images_than_a_batch_before_anything_is_compiled(tmp_path):

@@ -138,6 +138,17 @@ def test_a_file_that_breaks_during_training_stops_the_run(tmp_path):
         batches(data, steps=20)
 
 
+def test_names_that_are_no_text(tmp_path):
+    """Linux allows any bytes in a name."""
+    write(tmp_path, {f"{k}.png": png(k) for k in range(3)})
+    for name in (b"\xff\xfe.png", "\u00e9 \U0001f600.png".encode()):
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
+            file.write(png(9))
+    data = open_images(f"folder:{tmp_path}")
+    assert len(data.train) + len(data.test) == 5
+    same(data, open_images(f"folder:{tmp_path}", memory=0.0))
+
+
 def test_linked_folders_and_hidden_files(tmp_path):
     write(tmp_path / "far", {f"{k}.png": png(k) for k in range(4)})
     root = write(tmp_path / "root", {f"near/{k}.png": png(9 + k) for k in range(4)})

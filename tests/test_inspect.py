@@ -3,6 +3,9 @@
 import io
 import itertools
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -100,6 +103,18 @@ def test_a_folder(tmp_path):
     for k in range(3):
         (tmp_path / "in" / f"{k}.webp").write_bytes(picture(k, (10, 14), "L", "WEBP"))
     assert inspected("folder:in")[0]["shape"] == [10, 14, 3]  # one size: kept. WebP knows no grey
+
+
+def test_names_that_are_no_text_can_be_shown(tmp_path):
+    (tmp_path / "in").mkdir()
+    for k in range(3):
+        (tmp_path / "in" / f"{k}.png").write_bytes(picture(k, (8, 8)))
+    with open(os.path.join(os.fsencode(tmp_path), b"in/\xff.png"), "wb") as file:
+        file.write(b"damaged")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8:strict"}
+    line = [sys.executable, "-m", "scoresde.data", "inspect", "folder:in"]
+    result = subprocess.run(line, env=environment, capture_output=True, timeout=120)
+    assert result.returncode == 0 and rb"\udcff.png: no PNG" in result.stdout, result.stderr
 
 
 def test_shapes_and_levels_are_found_out():

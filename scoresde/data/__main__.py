@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
     lines = suggestions(report, config)
     (out / "inspection.json").write_text(json.dumps(report | {"configuration": lines}, indent=1) + "\n", encoding="utf-8")
     drawn = save_picture(dataset, dataset.encode(dataset.train.rows(sample(dataset.train, SHOWN))[0]), out / "grid.png")
-    print(text(report, lines))
+    print(text(report, lines).encode("utf-8", "backslashreplace").decode())  # names of files may be any bytes
     print(f"wrote {out / 'inspection.json'}" + (f" and {out / 'grid.png'}" if drawn else ""))
 
 

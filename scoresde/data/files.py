@@ -16,6 +16,8 @@ from typing import Protocol, runtime_checkable
 from scoresde.data.images import EXTENSIONS, BadImage
 from scoresde.errors import DataError
 
+_LARGEST_TABLE = 2**28  # bytes: ten million lines
+
 
 @runtime_checkable
 class Files(Protocol):
@@ -155,7 +157,11 @@ class Zip:
             raise BadImage(f"cannot be unpacked: {error}") from error
 
     def table(self, name: str) -> bytes | None:
-        return self._zip.read(self._others[name]) if name in self._others else None
+        if name not in self._others:
+            return None
+        if (size := self._others[name].file_size) > _LARGEST_TABLE:
+            raise DataError(f"{self.what}: {name} would have {size:,} bytes, expected at most {_LARGEST_TABLE:,}; make the zip anew")
+        return self._zip.read(self._others[name])
 
     def size(self, index: int) -> int:
         return self._members[index].file_size

@@ -114,7 +114,7 @@ def _opened(data: bytes, name: str):
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             yield image
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # the warning where warnings are errors
         raise DataError(f"{name}: {' '.join(str(error).split())}; {_REMEDY}") from None
     except Image.UnidentifiedImageError:
         raise BadImage("no PNG, JPEG or WebP file") from None
