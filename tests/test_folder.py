@@ -99,6 +99,8 @@ def test_the_survey_is_remembered_until_a_file_changes(tmp_path, monkeypatch):
     folder = write(tmp_path, FLAT)
     first = open_images(f"folder:{folder}", memory=0.0).fingerprint
     looked = []
+    write(folder, {"bad.png": b""})
+    first = open_images(f"folder:{folder}", memory=0.0).fingerprint
     monkeypatch.setattr(survey, "read", lambda files, i, rule: looked.append(i) or pytest.fail("decoded again"))
     assert open_images(f"folder:{folder}", memory=0.0).fingerprint == first and not looked
     monkeypatch.undo()

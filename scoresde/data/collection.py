@@ -123,8 +123,7 @@ def open_collection(
     table = find_table(files.table, files.names, options.labels, files.what) if files.given is None else None
     tree = arrange(files.names, files.what, table, files.given)
     in_memory = len(files.names) * int(np.prod(shape)) <= options.memory * 2**30
-    store = np.empty((len(files.names), *shape), np.uint8) if in_memory else None
-    found, decoded = survey(files, rule, options.max_bad, store)
+    found, store = survey(files, rule, options.max_bad, keep=in_memory)
     bad = {name for name, _ in found.bad}
     good = np.array([name not in bad for name in files.names])
     parts = [numbers[good[numbers]] for numbers in (tree.train, tree.test)]
@@ -134,7 +133,7 @@ def open_collection(
     print(f"note: {files.what}: {found.summary()}", file=sys.stderr)
     if tree.left_out:
         print(f"note: {files.what}: {tree.left_out} images are in neither part ({tree.parts}); left out", file=sys.stderr)
-    pictures = Pictures(files, rule, bad, in_memory, store if decoded else None)
+    pictures = Pictures(files, rule, bad, in_memory, store)
     train, test = (ImageSource(pictures, numbers, tree.labels[numbers], len(tree.classes)) for numbers in parts)
     # Which part and class each readable image is of; not its number, which changes when a damaged one is removed.
     is_test = np.isin(np.arange(len(good)), tree.test)

@@ -83,27 +83,29 @@ def most_bad(count: int, max_bad: int) -> int:
     return max_bad if max_bad >= 0 else min(MOST_BAD, max(FEWEST_BAD, int(BAD_SHARE * count)))
 
 
-def survey(files: Files, rule: Rule, max_bad: int, keep: np.ndarray | None = None) -> tuple[Survey, bool]:
-    """The survey of all images, and whether they were decoded for it: else it was looked up, of the same files.
+def survey(files: Files, rule: Rule, max_bad: int, keep: bool = False) -> tuple[Survey, np.ndarray | None]:
+    """The survey of all images; it is looked up if there is one of the same files, else taken, and remembered.
 
     Args:
         max_bad: see `most_bad`.
-        keep: [N, H, W, C], filled with the values if they are decoded.
+        keep: return the values too, uint8 [N, H, W, C], if they are decoded for it.
 
     Raises:
         DataError: too many damaged files, or one that is too large.
     """
     key = hashlib.sha256(f"{VERSION} {PIL.__version__} {rule} {rule.max_pixels} {files.identity}".encode()).hexdigest()
     found = _kept(key)
-    if taken := found is None or found.count != len(files.names):
-        found = _taken(files, rule, max_bad, keep)
+    store = None
+    if found is None or found.count != len(files.names):
+        store = np.empty((len(files.names), *rule.shape), np.uint8) if keep else None
+        found = _taken(files, rule, max_bad, store)
         _keep(key, found)
     _refuse_bad(files.what, found.bad, len(files.names), max_bad)
     for name, reason in found.bad[:_SHOWN]:
         print(f"note: {files.what}: left out {name}: {reason}", file=sys.stderr)
     if len(found.bad) > _SHOWN:
         print(f"note: {files.what}: left out {len(found.bad)} damaged images in all", file=sys.stderr)
-    return found, taken
+    return found, store
 
 
 def in_threads(count: int, work: Callable[[int], object], what: str, records: int | None = None) -> Iterator:
@@ -127,14 +129,14 @@ def in_threads(count: int, work: Callable[[int], object], what: str, records: in
             shown.close()
 
 
-def _taken(files: Files, rule: Rule, max_bad: int, keep: np.ndarray | None) -> Survey:
+def _taken(files: Files, rule: Rule, max_bad: int, store: np.ndarray | None) -> Survey:
     def look(index: int) -> tuple[Header, int] | str:
         try:
             values, header, crc = read(files, index, rule)
         except BadImage as error:
             return str(error)
-        if keep is not None:
-            keep[index] = values
+        if store is not None:
+            store[index] = values
         return header, crc
 
     bad, headers, checksum = [], [], hashlib.sha256()
@@ -173,9 +175,9 @@ def _place(key: str) -> Path:
 
 def _kept(key: str) -> Survey | None:
     try:
-        found = Survey(**json.loads(_place(key).read_text(encoding="utf-8")))
-        return dataclasses.replace(found, bad=[(name, reason) for name, reason in found.bad])
-    except (OSError, ValueError, TypeError):  # none, or damaged: it is taken again
+        fields = json.loads(_place(key).read_text(encoding="utf-8"))
+        return Survey(**fields | {"bad": [(name, reason) for name, reason in fields["bad"]]})
+    except (OSError, ValueError, TypeError, KeyError):  # none, or damaged: it is taken again
         return None
 
 
