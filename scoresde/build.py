@@ -31,7 +31,7 @@ def flatten(config: ConfigDict | dict) -> dict:
 
 
 def image_shape(config: ConfigDict) -> tuple[int, ...]:
-    """[H, W, C] of an image or field, [points, C] of a curve, [D] of a vector."""
+    """[H, W, C] of an image or field, [D, H, W, C] of a volume, [points, C] of a curve, [D] of a vector."""
     size = config.data.image_size
     grid = size if isinstance(size, tuple) else (size, size) if size else ()
     return (*grid, config.data.channels)
@@ -46,6 +46,7 @@ def build_dataset(config: ConfigDict) -> data.Dataset:
         centered=c.centered,
         keys=tuple(c.arrays),
         data_dir=c.data_dir or None,
+        images=data.ImageOptions(c.labels, c.max_bad, c.max_pixels, c.memory),
     )
 
 

@@ -63,8 +63,8 @@ def _sde() -> ConfigDict:
 
 def _data() -> ConfigDict:
     c = ConfigDict({"image_size": placeholder(object)})  # a number or a tuple
-    c.source = "digits"  # digits, npz:PATH, tfds:NAME, gaussian_mixture, two_moons, checkerboard, functions:PATH, gaussian_process, gp_mixture, quadratic
-    c.image_size = 32  # height and width, or (height, width); (points,) of curves; 0: vectors of `channels` components
+    c.source = "digits"  # digits, folder:PATH, zip:PATH, array_record:PATH, hf:NAME, npz:PATH, tfds:NAME, gaussian_mixture, two_moons, checkerboard, functions:PATH, gaussian_process, gp_mixture, quadratic
+    c.image_size = 32  # height and width, or (height, width); (points,) of curves; (depth, height, width) of volumes; 0: vectors of `channels` components
     c.channels = 3
     c.levels = 256  # grey levels; 0: continuous values
     c.centered = True  # model range [-1, 1]; False: [0, 1]
@@ -72,6 +72,10 @@ def _data() -> ConfigDict:
     c.random_flip = False  # mirror images left-right with probability 1/2
     c.arrays = ()  # npz: names of the arrays (train, labels, test, labels), () takes x_train, y_train, x_test, y_test; functions: name of one
     c.data_dir = ""  # tfds: where the prepared sets are; "" takes TFDS_DATA_DIR
+    c.labels = ""  # folder, zip, array_record: CSV of file,label; "" takes labels.csv, or else the subfolders
+    c.max_bad = -1  # folder, zip, array_record, hf: damaged images left out before it is an error; -1: a thousandth, but 10 to 100
+    c.max_pixels = 80_000_000  # the same: an image with more is refused
+    c.memory = 2.0  # the same and tfds: GiB of decoded images kept in memory; a larger set is decoded as it is read
     return c
 
 
@@ -193,6 +197,7 @@ def _evaluate() -> ConfigDict:
 FREE_FIELDS = (
     "optim.learning_rate", "optim.grad_clip", "training.steps", "training.log_every", "training.checkpoint_every", "training.sample_every",
     "sampling.", "likelihood.", "evaluate.", "data.data_dir",
+    "data.max_bad", "data.max_pixels", "data.memory",
 )  # fmt: skip
 
 def load_config(path: str, overrides: list[str]) -> ConfigDict:

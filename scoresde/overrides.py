@@ -42,7 +42,7 @@ def _parse(text: str, old, path: str):
     if value is None:
         value = float(text) if text.strip("+-").lower() in ("nan", "inf") else ast.literal_eval(text)
     if path == "data.image_size":
-        return tuple(_cast(element, 0) for element in value) if isinstance(value, tuple) and len(value) in (1, 2) else _cast(value, 0)
+        return tuple(_cast(element, 0) for element in value) if isinstance(value, tuple) and len(value) in (1, 2, 3) else _cast(value, 0)
     if isinstance(old, tuple):
         elements = value if isinstance(value, (tuple, list)) else (value,)
         return tuple(_cast(element, old[0]) if old else _cast(element, "") for element in elements)

@@ -22,7 +22,7 @@ from scoresde.train.step import init_state
 # Networks that are the same function on every grid.
 RESOLUTION_FREE = ("fno", "ufno")
 # What may be overridden: the rest belongs to what was trained.
-_OPEN = ("sampling.", "likelihood.", "evaluate.", "data.source", "data.data_dir")
+_OPEN = ("sampling.", "likelihood.", "evaluate.", "data.source", "data.data_dir", "data.labels", "data.max_bad", "data.max_pixels", "data.memory")
 
 
 class Trained(NamedTuple):
@@ -64,7 +64,7 @@ def load_trained(
 
     Args:
       sampler: the name of another sampler than the run's; it brings its own steps, grid and order.
-      overrides: `SECTION.FIELD=value` texts for sampling, likelihood, evaluate, `data.source` and `data.data_dir`.
+      overrides: `SECTION.FIELD=value` texts for sampling, likelihood, evaluate, and for where and how the data are read.
 
     Raises:
       ConfigError: no run there, or bad overrides. CheckpointError: no good checkpoint. DataError: see `load`.

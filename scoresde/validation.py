@@ -41,7 +41,7 @@ _CHOICES = {
 
 # Smallest value allowed, and whether it is allowed itself.
 _AT_LEAST = {
-    "seed": 0, "data.image_size": 0, "data.channels": 1, "data.levels": 0,
+    "seed": 0, "data.image_size": 0, "data.channels": 1, "data.levels": 0, "data.max_bad": -1, "data.max_pixels": 1, "data.memory": 0,
     "model.dropout": 0, "model.num_classes": 0, "model.channels": 1, "model.multipliers": 1, "model.blocks": 1,
     "model.attention": 1, "model.width": 2, "model.depth": 1, "model.modes": 1, "sde.length": 0, "sde.jitter": 0, "model.data_index": 0,
     "training.steps": 1, "training.batch_size": 1, "training.accumulation": 1, "training.ema": 0,
@@ -98,7 +98,7 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
     size, c = "data.image_size", config
     if sound(size, "model.name", "model.multipliers") and c.model.name == "unet":
         if len(shape) != 3:
-            kind, other = ("vectors", "mlp") if len(shape) == 1 else ("curves", "fno")
+            kind, other = {1: ("vectors", "mlp"), 2: ("curves", "fno"), 4: ("volumes", "mlp")}[len(shape)]
             problems.append(f"model.name = 'unet': expected images, but {size} = {c.data.image_size} says {kind}; use model.name = '{other}'")
         else:
             problems += [f"{size}: {text}" for text in check_image_size(shape[:2], len(c.model.multipliers))]

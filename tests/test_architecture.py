@@ -40,6 +40,8 @@ THIRD_PARTIES = {
     "tensorflow": {"data"},
     "grain": {"data"},
     "exponax": {"data"},
+    "datasets": {"data"},
+    "array_record": {"data"},
 }
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

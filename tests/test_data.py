@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scoresde.data import SOURCES, ArraySource, Dataset, digits, load, mixture
+from scoresde.data import SOURCES, ArraySource, Dataset, ImageOptions, digits, load, mixture
 from scoresde.data.stream import indices, permutation
 from scoresde.errors import ConfigError, DataError
 
@@ -297,7 +297,8 @@ def test_npz_by_other_names_and_kinds(tmp_path):
     np.savez(tmp_path / "a.npz", pictures=IMAGES.astype(np.int64) * 300, f=IMAGES.astype(np.float64))
     wide = open_npz(tmp_path / "a.npz", levels=65536, keys=("pictures", "", "pictures", ""))
     assert wide.train.values.dtype == np.uint16
-    floats = open_npz(tmp_path / "a.npz", levels=0, keys=("f", "", "f", ""))
+    with pytest.warns(UserWarning, match="up to 79"):
+        floats = open_npz(tmp_path / "a.npz", levels=0, keys=("f", "", "f", ""))
     assert floats.train.values.dtype == np.float32
     assert floats.fingerprint != wide.fingerprint
 
@@ -319,7 +320,7 @@ REFUSALS = {
     "shape": ({"x_train": IMAGES, "x_test": IMAGES}, {"shape": (8, 8, 1)}, r"\[N, 8, 8, 1\].*got \[5, 4, 4, 1\]"),
     "rank": ({"x_train": IMAGES[0], "x_test": IMAGES}, {}, r"\[N, 4, 4, 1\].*got \[4, 4, 1\]"),
     "empty": ({"x_train": IMAGES[:0], "x_test": IMAGES}, {}, r"N >= 1, got \[0, 4, 4, 1\]"),
-    "floats": ({"x_train": bad_float(1), "x_test": IMAGES}, {}, "float32; use levels=0.*integers 0..255"),
+    "floats": ({"x_train": bad_float(1), "x_test": IMAGES}, {}, "float32 values 0..1; use levels=0.*integers 0..255"),
     "too large": ({"x_train": IMAGES, "x_test": IMAGES}, {"levels": 17}, "0..16.*got 0..79, the first in record 1;"),
     "negative": ({"x_train": IMAGES, "x_test": IMAGES.astype(int) - 1}, {}, "got -1..78, the first in record 0;"),
     "NaN": ({"x_train": bad_float(np.nan), "x_test": IMAGES}, {"levels": 0}, "1 of 5 records, the first in record 3"),
@@ -415,7 +416,7 @@ TFDS_IMAGES = np.random.default_rng(0).integers(0, 256, (26, 4, 4, 3), dtype=np.
 
 @pytest.fixture(scope="module")
 def tfds_folder(tmp_path_factory):
-    """A set prepared in array_record without TensorFlow: 20 + 6 images, label = 7 n mod 3."""
+    """A set prepared in array_record without TensorFlow: 20 + 6 images, label = 7 n mod 3. Another has names besides."""
     import tensorflow_datasets as tfds
 
     class ToyImages(tfds.core.GeneratorBasedBuilder):
@@ -434,7 +435,18 @@ def tfds_folder(tmp_path_factory):
             for n in numbers:
                 yield n, {"image": TFDS_IMAGES[n], "label": 7 * n % 3}
 
+    class NamedImages(ToyImages):
+        name = "named_images"
+
+        def _info(self):
+            features = {**super()._info().features, "id": tfds.features.Text()}
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _generate_examples(self, numbers):
+            yield from ((n, example | {"id": f"image_{n:02}"}) for n, example in super()._generate_examples(numbers))
+
     folder = tmp_path_factory.mktemp("tfds")
+    NamedImages(data_dir=folder, file_format="array_record").download_and_prepare()
     ToyImages(data_dir=folder, file_format="array_record").download_and_prepare()
     return folder
 
@@ -455,6 +467,20 @@ def test_prepared_set_is_read_without_tensorflow(tfds_folder, monkeypatch):
     assert ("tensorflow" in sys.modules) == before
     monkeypatch.setenv("TFDS_DATA_DIR", str(tfds_folder))
     assert open_tfds("toy_images:1.0.0", "", data_dir=None).fingerprint == data.fingerprint
+
+
+def test_prepared_records_with_names_come_in_their_order(tfds_folder):
+    """Then the set gives the same batches as the arrays it was made from, read at once or as they are needed."""
+    arrays = ArraySource(TFDS_IMAGES[:20], 7 * np.arange(20) % 3)
+    expected = take(Dataset("x", arrays, arrays, 256, True, "x").stream(5, 8), 6)
+    for memory, threads in ((2.0, 0), (0.0, 4)):
+        data = open_tfds("named_images", tfds_folder, images=ImageOptions(memory=memory))
+        assert data.train.threads == threads
+        for found, batch in zip(take(data.stream(5, 8), 6), expected, strict=True):
+            np.testing.assert_array_equal(found["value"], batch["value"])
+            np.testing.assert_array_equal(found["label"], batch["label"])
+    shuffled = open_tfds("toy_images", tfds_folder).train.rows(np.arange(20))[0]
+    assert (shuffled != TFDS_IMAGES[:20]).any(), "else this test cannot fail"
 
 
 def test_prepared_set_must_be_as_declared(tfds_folder):
@@ -514,4 +540,5 @@ def test_damaged_prepared_set(tfds_folder, tmp_path, file, change, message):
 def test_every_source_is_covered_here():
     here = {"digits", "npz", "tfds", "gaussian_mixture", "two_moons", "checkerboard"}
     there = {"functions", "gaussian_process", "gp_mixture", "quadratic"}  # tests/test_functions.py
-    assert set(SOURCES) == here | there
+    images = {"folder", "zip", "array_record", "hf"}  # tests/test_folder.py, tests/test_collections.py
+    assert set(SOURCES) == here | there | images

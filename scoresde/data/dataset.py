@@ -120,6 +120,7 @@ class Dataset:
         fingerprint: identifies the content, so that a resumed run can tell whether its data changed.
         offset, scale: numbers, or one per channel: the original values of continuous data are offset + scale x.
         span: of continuous data: the values +-span are shown white and black; 0: the ends of the model's range.
+        found: of image files: what they were before they were brought to one shape, a `scoresde.data.collection.Found`.
 
     Raises:
         ConfigError: `levels` is neither 0 nor 2 to 65536.
@@ -135,6 +136,7 @@ class Dataset:
     offset: Any = 0.0
     scale: Any = 1.0
     span: float = 0.0
+    found: Any = None
 
     def __post_init__(self):
         if self.levels != 0 and not 2 <= self.levels <= MAX_LEVELS:

@@ -18,7 +18,8 @@ from scoresde.data.dataset import ArraySource
 from scoresde.errors import ConfigError, DataError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
-_REMEDY = f"name them with keys=({', '.join(KEYS)}), where one array may stand for train and test"
+_LARGE = 20  # standardised data hardly reach it
+REMEDY = f"name them with keys=({', '.join(KEYS)}), where one array may stand for train and test"
 
 
 def read(path: str, keys: tuple[str, ...], shape: tuple[int, ...], levels: int) -> tuple[ArraySource, ArraySource]:
@@ -41,16 +42,22 @@ def read(path: str, keys: tuple[str, ...], shape: tuple[int, ...], levels: int) 
     sources = []
     with opened(file) as archive:
         for x_name, y_name in (names[:2], names[2:]):
-            values = records(member(archive, x_name, file, _REMEDY), f"{file}: {x_name}", shape, levels)
+            values = records(member(archive, x_name, file, REMEDY), f"{file}: {x_name}", shape, levels)
             if levels > 2 and values.max() <= 1:
                 warnings.warn(
                     f"{file}: {x_name} holds only 0 and 1, but levels={levels}; if the images were scaled to [0, 1] "
                     "before they became integers, the grey levels are lost; if they are black and white, set levels=2",
                     stacklevel=2,
                 )
+            if not levels and len(shape) > 1 and np.abs(values).max() > _LARGE:
+                warnings.warn(
+                    f"{file}: {x_name} holds values up to {np.abs(values).max():.4g}, and levels=0 leaves them as they are; processes expect "
+                    "data of about unit size: declare levels for grey levels, or standardise the array",
+                    stacklevel=2,
+                )
             # A label array is optional under its usual name, but one that was asked for must be there.
             wanted = y_name and (given or y_name in archive)
-            sources.append(ArraySource(values, _labels(archive, y_name, file) if wanted else None))
+            sources.append(ArraySource(values, _labels(archive, y_name, file, len(values)) if wanted else None))
     return sources[0], sources[1]
 
 
@@ -73,8 +80,8 @@ def records(values: np.ndarray, what: str, shape: tuple[int, ...] | None, levels
         return _continuous(values, what)
     if values.dtype.kind not in "iub":
         raise DataError(
-            f"{what}: expected integers 0..{levels - 1} (levels={levels}), got {values.dtype}; "
-            f"use levels=0 for continuous values, or give integers 0..{levels - 1}"
+            f"{what}: expected integers 0..{levels - 1} (levels={levels}), got {values.dtype}{_range(values)}; "
+            f"use levels=0 for continuous values, or give integers 0..{levels - 1}{_scaling(values, levels)}"
         )
     if values.min() < 0 or values.max() >= levels:
         bad = _first((values < 0) | (values >= levels))
@@ -83,6 +90,24 @@ def records(values: np.ndarray, what: str, shape: tuple[int, ...] | None, levels
             f"the first in record {bad}; set levels to the number of grey levels, or mend it"
         )
     return values.astype(np.uint8 if levels <= 256 else np.uint16, copy=False)
+
+
+def _range(values: np.ndarray) -> str:
+    return f" values {values.min():.4g}..{values.max():.4g}" if values.dtype.kind == "f" else ""
+
+
+def _scaling(values: np.ndarray, levels: int) -> str:
+    """How images that were scaled before become integers again."""
+    if values.dtype.kind != "f" or not np.isfinite(low := values.min()) or not np.isfinite(high := values.max()):
+        return ""
+    kind = "uint8" if levels <= 256 else "uint16"
+    if low >= 0 and 1 < high < levels and (values == np.round(values)).all():
+        return f": x.astype(np.{kind})"
+    if low >= 0 and high <= 1:
+        return f": np.round({levels - 1} * x).astype(np.{kind})"
+    if low >= -1 and high <= 1:
+        return f": np.round({(levels - 1) / 2:g} * (x + 1)).astype(np.{kind})"
+    return ""
 
 
 def _continuous(values: np.ndarray, what: str) -> np.ndarray:
@@ -151,8 +176,14 @@ def member(archive: np.lib.npyio.NpzFile, name: str, file: Path, remedy: str = "
     return array
 
 
-def _labels(archive: np.lib.npyio.NpzFile, name: str, file: Path) -> np.ndarray:
-    labels = member(archive, name, file, _REMEDY)
+def _labels(archive: np.lib.npyio.NpzFile, name: str, file: Path, count: int) -> np.ndarray:
+    labels = member(archive, name, file, REMEDY)
     if labels.dtype.kind not in "iu":
         raise DataError(f"{file}: expected integer labels in '{name}', got {labels.dtype}; save class numbers from 0")
-    return labels.reshape(len(labels)) if labels.shape[1:] == (1,) else labels
+    labels = labels.reshape(len(labels)) if labels.shape[1:] == (1,) else labels
+    if labels.shape != (count,) or labels.min() < 0:
+        raise DataError(
+            f"{file}: expected {count} labels counted from 0 in '{name}', one per record, got shape {labels.shape} with least value "
+            f"{labels.min(initial=0)}; give class numbers, not one-hot rows, or no labels"
+        )
+    return labels

@@ -5,10 +5,13 @@ record can be read by its number. Nothing is ever downloaded here: a set which i
 to prepare it, since a download can take hours, needs a network, and for images needs TensorFlow.
 
 Records have a feature `image` of fixed shape [H, W, C] and may have a class label `label`. The test records are the
-split `test`, or `validation` where there is none.
+split `test`, or `validation` where there is none. Preparing shuffles; records with a feature `id`, such as CIFAR-10's, are taken
+in its order, which is that of the original files: then two preparations, and the same images as NPZ, give the same batches.
+A set that fits into `memory` GiB is read once, when the first record is needed.
 """
 
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -32,26 +35,39 @@ class PreparedSource:
         shape: of one image, as declared.
         levels: grey levels L as declared.
         what: how messages call it.
+        order: the number in `split` of each record.
+        memory: GiB; a set that fits is kept.
 
     Raises:
         DataError: one of the first 256 images is not as declared.
     """
 
-    threads = READ_THREADS
-
-    def __init__(self, split, classes: int, shape: tuple[int, ...], levels: int, what: str):
+    def __init__(self, split, classes: int, shape: tuple[int, ...], levels: int, what: str, order: np.ndarray, memory: float):
         self.split, self.classes, self.shape, self.levels, self.what = split, classes, tuple(shape), levels, what
-        if len(split) == 0:
+        self.order, self._kept, self._lock = order, None, threading.Lock()
+        if len(order) == 0:
             raise DataError(f"{what}: expected at least one record, got none; prepare the set again")
-        self.rows(np.arange(min(CHECKED, len(split))))
+        first, _ = self._read(np.arange(min(CHECKED, len(order))))
+        self.in_memory = len(order) * first[0].nbytes <= memory * 2**30
+        self.threads = 0 if self.in_memory else READ_THREADS
 
     def __len__(self) -> int:
-        return len(self.split)
+        return len(self.order)
 
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Images [n, H, W, C] and labels [n]; a DataError where one is not as declared, or not readable."""
+        if not self.in_memory:
+            return self._read(indices)
+        with self._lock:
+            if self._kept is None:
+                parts = [self._read(np.arange(len(self))[first : first + CHECKED]) for first in range(0, len(self), CHECKED)]
+                self._kept = tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+        values, labels = self._kept
+        return values[indices], labels[indices]
+
+    def _read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         try:
-            found = self.split.__getitems__([int(i) for i in indices])
+            found = self.split.__getitems__([int(i) for i in self.order[indices]])
         except (OSError, RuntimeError, ValueError, IndexError) as error:
             raise DataError(f"{self.what}: cannot be read ({_first_line(error)}); prepare the set again") from error
         if any(record["image"] is None for record in found):  # what a file that was cut short gives
@@ -68,7 +84,7 @@ class PreparedSource:
 
 
 def read(
-    name: str, data_dir: str | None, shape: tuple[int, ...], levels: int
+    name: str, data_dir: str | None, shape: tuple[int, ...], levels: int, memory: float
 ) -> tuple[PreparedSource, PreparedSource, str]:
     """Train and test records of the prepared set `name`, and what identifies them.
 
@@ -76,9 +92,36 @@ def read(
         name: NAME, NAME/CONFIG, each with or without :VERSION.
         data_dir: where sets are prepared; None: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
         shape, levels: as declared.
+        memory: GiB; a set that fits is kept.
 
     Raises:
         DataError: not prepared, prepared in another format, or not as declared.
+    """
+    builder = builder_of(name, data_dir)
+    info = builder.info
+    classes = (getattr(info.features["label"], "num_classes", 0) or 0) if "label" in info.features else 0
+    splits = ("train", "test" if "test" in info.splits else "validation")
+    missing = [split for split in splits if split not in info.splits]
+    if missing:
+        raise DataError(
+            f"tfds:{name}: expected the splits train and test (or validation), got "
+            f"{', '.join(info.splits)}; store the set as NPZ (npz:PATH)"
+        )
+    counts = "+".join(str(info.splits[split].num_examples) for split in splits)
+    train, test = (
+        PreparedSource(
+            builder.as_data_source(split, file_format="array_record"), classes, shape, levels, f"tfds:{name}, {split}", _order(builder, split), memory
+        )
+        for split in splits
+    )
+    return train, test, f"tfds:{info.full_name}:{counts}{':by id' if 'id' in info.features else ''}"
+
+
+def builder_of(name: str, data_dir: str | None):
+    """The description of the prepared set `name`, which has images in array_record files.
+
+    Raises:
+        DataError: not prepared, prepared in another format, or not of images.
     """
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR).expanduser()
     folder = find(name, root)
@@ -102,21 +145,25 @@ def read(
             f"{folder}: expected a feature 'image', got {', '.join(sorted(info.features))}; only sets of "
             "images are read this way, store others as NPZ (npz:PATH)"
         )
-    classes = (getattr(info.features["label"], "num_classes", 0) or 0) if "label" in info.features else 0
-    splits = ("train", "test" if "test" in info.splits else "validation")
-    missing = [split for split in splits if split not in info.splits]
-    if missing:
-        raise DataError(
-            f"{folder}: expected the splits train and test (or validation), got "
-            f"{', '.join(info.splits)}; store the set as NPZ (npz:PATH)"
-        )
-    counts = "+".join(str(info.splits[split].num_examples) for split in splits)
-    opened = [builder.as_data_source(split, file_format="array_record") for split in splits]
-    train, test = (
-        PreparedSource(records_of, classes, shape, levels, f"tfds:{name}, {split}")
-        for records_of, split in zip(opened, splits, strict=True)
-    )
-    return train, test, f"tfds:{info.full_name}:{counts}"
+    return builder
+
+
+def _order(builder, split: str) -> np.ndarray:
+    """Numbers of the records in the order of their `id`; as they lie in the files where there is none."""
+    import tensorflow_datasets as tfds
+
+    count = builder.info.splits[split].num_examples
+    if "id" not in builder.info.features:
+        return np.arange(count)
+    undecoded = {"image": tfds.decode.SkipDecoding()}
+    try:
+        records_of = builder.as_data_source(split, file_format="array_record", decoders=undecoded)
+        ids = [record["id"] for first in range(0, count, CHECKED) for record in records_of.__getitems__(list(range(first, min(first + CHECKED, count))))]
+    except Exception as error:  # of a damaged file, in many classes
+        raise DataError(f"tfds:{builder.info.full_name}, {split}: cannot be read ({_first_line(error)}); prepare the set again") from error
+    if None in ids:
+        raise DataError(f"tfds:{builder.info.full_name}, {split}: records are missing from its files; prepare the set again")
+    return np.argsort(np.array(ids), kind="stable")
 
 
 def find(name: str, root: Path) -> Path:

@@ -1,6 +1,8 @@
 """The sources of data by name, and `load`, which reads one and checks it against what was declared.
 
     digits            8 x 8 images of handwritten digits, 17 grey levels; shipped
+    folder:PATH, zip:PATH, array_record:PATH, hf:NAME
+                      image files of any size and kind, see `scoresde.data.collection`
     npz:PATH          arrays of the user's, see `scoresde.data.npz`
     tfds:NAME         a set prepared by TensorFlow Datasets, see `scoresde.data.prepared`
     gaussian_mixture, two_moons, checkerboard
@@ -27,7 +29,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scoresde.data import functions, measured, npz, prepared, toys
+from scoresde.data.collection import Found, ImageOptions, open_collection
 from scoresde.data.dataset import ArraySource, Dataset, Source, fingerprint
+from scoresde.data.files import Files, Folder, Zip
+from scoresde.data.hub import Hub
+from scoresde.data.images import LEVELS
+from scoresde.data.shards import Shards
 from scoresde.errors import ConfigError, DataError
 
 DIGITS_SHAPE, DIGITS_LEVELS, DIGITS_TRAIN = (8, 8, 1), 17, 1500
@@ -43,6 +50,7 @@ class Request:
     levels: int
     keys: tuple[str, ...]
     data_dir: str | None
+    images: ImageOptions = ImageOptions()
 
 
 class Content(NamedTuple):
@@ -55,6 +63,7 @@ class Content(NamedTuple):
     offset: Any = 0.0  # as in Dataset
     scale: Any = 1.0
     span: float = 0.0
+    found: Found | None = None
 
 
 def load(
@@ -65,41 +74,53 @@ def load(
     centered: bool,
     keys: tuple[str, ...] = (),
     data_dir: str | None = None,
+    images: ImageOptions = ImageOptions(),
 ) -> Dataset:
     """The data set named `source`, which must be as declared.
 
     Args:
-        source: a name of `SOURCES`; `npz`, `tfds` and `functions` take an argument after a colon.
+        source: a name of `SOURCES`; those of `TAKES_ARGUMENT` take an argument after a colon.
         shape: of one record: [H, W, C] of an image or field, [points, channels] of a curve, [2] of a point.
         levels: grey levels L of integer records; 0: continuous values.
         centered: the model's range is [-1, 1) if True, [0, 1) if False.
         keys: of npz: the names of the arrays x_train, y_train, x_test, y_test, if they have others; of functions: of the
             one array.
         data_dir: of tfds: the folder of prepared sets; None: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
+        images: of collections of image files: labels, and what is done about damaged and large ones.
 
     Raises:
         ConfigError: no such source, or an argument it does not take.
         DataError: the data are missing, damaged, or not of this shape and these levels.
     """
-    name, colon, argument = source.partition(":")
-    if name not in SOURCES:
-        nearest = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0)
-        raise ConfigError(f"no data source '{name}'; did you mean '{nearest[0]}'? There are: {', '.join(SOURCES)}")
-    if bool(argument) != (name in TAKES_ARGUMENT):
-        expected = f"{name}:{TAKES_ARGUMENT[name]}" if name in TAKES_ARGUMENT else name
-        raise ConfigError(f"data source '{source}': expected '{expected}'")
+    name, argument = named(source)
     if keys and name not in ("npz", "functions"):
         raise ConfigError(f"keys={tuple(keys)} name arrays of an NPZ file, not of '{source}'; leave them out")
     shape = tuple(int(n) for n in shape)
-    content = SOURCES[name](Request(argument, shape, levels, tuple(keys), data_dir or None))
+    content = SOURCES[name](Request(argument, shape, levels, tuple(keys), data_dir or None, images))
     found = (tuple(content.train.shape), content.levels)
     if found != (shape, levels):
         raise DataError(
             f"{source}: declared shape {shape} and levels {levels}, but the data have shape {found[0]} and levels "
             f"{found[1]}; declare those"
         )
-    train, test, _, identity, offset, scale, span = content
-    return Dataset(source, train, test, content.levels, centered, identity, offset, scale, span)
+    train, test, _, identity, *rest = content
+    return Dataset(source, train, test, content.levels, centered, identity, *rest)
+
+
+def named(source: str) -> tuple[str, str]:
+    """The name of a source, and what follows its colon.
+
+    Raises:
+        ConfigError: no such source, or an argument it does not take.
+    """
+    name, _, argument = source.partition(":")
+    if name not in SOURCES:
+        nearest = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0)
+        raise ConfigError(f"no data source '{name}'; did you mean '{nearest[0]}'? There are: {', '.join(SOURCES)}")
+    if bool(argument) != (name in TAKES_ARGUMENT):
+        expected = f"{name}:{TAKES_ARGUMENT[name]}" if name in TAKES_ARGUMENT else name
+        raise ConfigError(f"data source '{source}': expected '{expected}'")
+    return name, argument
 
 
 def digits(*, centered: bool = True) -> Dataset:
@@ -122,8 +143,13 @@ def _npz(request: Request) -> Content:
 
 
 def _tfds(request: Request) -> Content:
-    train, test, identity = prepared.read(request.argument, request.data_dir, request.shape, request.levels)
+    train, test, identity = prepared.read(request.argument, request.data_dir, request.shape, request.levels, request.images.memory)
     return Content(train, test, request.levels, identity)
+
+
+def _collection(opened: Callable[[str], Files], request: Request) -> Content:
+    train, test, identity, found = open_collection(opened(request.argument), request.shape, request.images)
+    return Content(train, test, LEVELS, identity, found=found)
 
 
 def _toy(draw: Callable, _: Request) -> Content:
@@ -143,8 +169,10 @@ def _generated(name: str, request: Request) -> Content:
     return Content(train, test, 0, identity, span=SPAN)
 
 
+COLLECTIONS: dict[str, Callable[[str], Files]] = {"folder": Folder, "zip": Zip, "array_record": Shards, "hf": Hub}
 SOURCES: dict[str, Callable[[Request], Content]] = {
     "digits": _digits,
+    **{name: functools.partial(_collection, opened) for name, opened in COLLECTIONS.items()},
     "npz": _npz,
     "tfds": _tfds,
     "gaussian_mixture": functools.partial(_toy, toys.gaussian_mixture),
@@ -153,4 +181,4 @@ SOURCES: dict[str, Callable[[Request], Content]] = {
     "functions": _functions,
     **{name: functools.partial(_generated, name) for name in functions.FAMILIES},
 }
-TAKES_ARGUMENT = {"npz": "PATH", "tfds": "NAME", "functions": "PATH"}
+TAKES_ARGUMENT = {"folder": "PATH", "zip": "PATH", "array_record": "PATH", "hf": "NAME", "npz": "PATH", "tfds": "NAME", "functions": "PATH"}

@@ -1,0 +1,87 @@
+"""What a source holds, looked up where nobody declared it: the shape of a record and its grey levels.
+
+Training asks for both to be declared, so that a mistake is met at once. `inspect` finds them out. Image files of one size keep it;
+of several sizes the suggestion is a square, the largest power of 2 that at least half of the shorter sides reach, up to 256.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from scoresde.data import npz, prepared, toys
+from scoresde.data.files import Files
+from scoresde.data.images import LEVELS, BadImage, Header, header
+from scoresde.data.sources import COLLECTIONS, DIGITS_LEVELS, DIGITS_SHAPE, Request, named
+from scoresde.data.survey import in_threads
+from scoresde.errors import ConfigError
+
+LARGEST = 256
+_GREY = ("1", "L", "I")  # and LA, I;16
+
+
+def declared(source: str, keys: tuple[str, ...], data_dir: str | None) -> tuple[tuple[int, ...], int]:
+    """(shape, levels) of the records of `source`.
+
+    Raises:
+        ConfigError: no such source, or one that takes any grid: declare one. DataError: it cannot be read.
+    """
+    name, argument = named(source)
+    request = Request(argument, (), 0, tuple(keys), data_dir)
+    if name in COLLECTIONS:
+        return _of_images(COLLECTIONS[name](argument))
+    if name in _FINDERS:
+        return _FINDERS[name](request)
+    raise ConfigError(f"{source}: has no shape of its own; declare one with --config.data.image_size, --config.data.channels and --config.data.levels")
+
+
+def _of_images(files: Files) -> tuple[tuple[int, ...], int]:
+    def look(index: int) -> Header | None:
+        try:
+            return header(files.read(index), files.names[index])
+        except BadImage:  # named when all are decoded
+            return None
+
+    found = [about for about in in_threads(len(files.names), look, f"look at {files.what}") if about]
+    if not found:
+        raise ConfigError(f"{files.what}: no image has a size that can be read; declare one with --config.data.image_size")
+    heights, widths = (np.array([getattr(about, side) for about in found]) for side in ("height", "width"))
+    channels = 1 if all(about.mode.startswith(_GREY) for about in found) else 3
+    if (heights == heights[0]).all() and (widths == widths[0]).all() and max(heights[0], widths[0]) <= LARGEST:
+        return (int(heights[0]), int(widths[0]), channels), LEVELS
+    middle = int(np.median(np.minimum(heights, widths)))
+    side = min(LARGEST, 1 << (middle.bit_length() - 1))
+    return (side, side, channels), LEVELS
+
+
+def _of_npz(request: Request) -> tuple[tuple[int, ...], int]:
+    file = Path(request.argument).expanduser()
+    with npz.opened(file) as archive:
+        values = npz.member(archive, (request.keys or npz.KEYS)[0], file, npz.REMEDY)
+    shape = (*values.shape[1:], 1) if values.ndim == 3 else values.shape[1:]
+    if values.dtype.kind not in "iub" or values.size == 0:
+        return shape, 0
+    return shape, LEVELS if values.max() < LEVELS else int(max(values.max() + 1, 65536))
+
+
+def _of_prepared(request: Request) -> tuple[tuple[int, ...], int]:
+    image = prepared.builder_of(request.argument, request.data_dir).info.features["image"]
+    return tuple(image.shape), LEVELS
+
+
+def _of_functions(request: Request) -> tuple[tuple[int, ...], int]:
+    file = Path(request.argument).expanduser()
+    if len(request.keys) != 1:
+        raise ConfigError("functions: expected the name of one array; set data.arrays=('NAME',)")
+    with npz.opened(file) as archive:
+        shape = npz.member(archive, request.keys[0], file).shape[1:]
+    return (*shape, 1) if len(shape) == 1 else shape, 0
+
+
+_FINDERS: dict[str, Callable[[Request], tuple[tuple[int, ...], int]]] = {
+    "digits": lambda _: (DIGITS_SHAPE, DIGITS_LEVELS),
+    "npz": _of_npz,
+    "tfds": _of_prepared,
+    "functions": _of_functions,
+    **{draw.__name__: lambda _: ((2,), 0) for draw in (toys.gaussian_mixture, toys.two_moons, toys.checkerboard)},
+}

@@ -1,0 +1,186 @@
+"""Where encoded images lie: a folder, or a zip of one. Both are a sorted list of relative names whose bytes can be read.
+
+Names are written with `/`. Hidden files, `__MACOSX` and what has another extension than those of images are passed over.
+Nothing is ever unpacked; even so a zip with names that point outside (`../`, absolute, links) is refused as a whole, since
+it was made to do harm.
+"""
+
+import hashlib
+import os
+import stat
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import Protocol, runtime_checkable
+
+from scoresde.data.images import EXTENSIONS, BadImage
+from scoresde.errors import DataError
+
+_LARGEST_TABLE = 2**28  # bytes: ten million lines
+
+
+@runtime_checkable
+class Files(Protocol):
+    """Encoded images in a fixed order.
+
+    `what` is how messages call the whole; `names` [N] are relative and sorted; `identity` differs if anything may have changed;
+    `given` are labels [N] and their class names where the files themselves say them.
+    """
+
+    what: str
+    names: list[str]
+    identity: str
+    given: tuple[list[int], tuple[str, ...]] | None
+
+    def read(self, index: int) -> bytes:
+        """The bytes of one image; BadImage where they cannot be had."""
+        ...
+
+    def table(self, name: str) -> bytes | None:
+        """The bytes of another file of the collection, such as labels.csv; None if there is none."""
+        ...
+
+    def size(self, index: int) -> int:
+        """Bytes of one image, 0 if not known without reading it."""
+        ...
+
+
+def is_image(name: str) -> bool:
+    path = PurePosixPath(name)
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return not hidden and path.suffix.lower() in EXTENSIONS
+
+
+def no_images(what: str, others: int) -> DataError:
+    found = f"{others} other files" if others else "no files"
+    return DataError(f"{what}: expected images ({', '.join(EXTENSIONS)}), found {found}; check the path")
+
+
+class Folder:
+    """The images below a folder. Linked folders are followed, each real folder once.
+
+    Raises:
+        DataError: there is no such folder, or no image in it.
+    """
+
+    given = None
+
+    def __init__(self, path: str):
+        self.root = Path(path).expanduser()
+        self.what = str(self.root)
+        if not self.root.is_dir():
+            kind = "a file" if self.root.is_file() else "nothing"
+            hint = "use zip:PATH" if self.root.suffix.lower() == ".zip" else "check the path"
+            raise DataError(f"{self.what}: expected a folder of images, found {kind} there; {hint}")
+        found, others = _walk(self.root)
+        if not found:
+            raise no_images(self.what, others)
+        self.names, self._sizes, times = (list(column) for column in zip(*sorted(found), strict=True))
+        self.identity = digest(zip(self.names, self._sizes, times, strict=True))
+
+    def read(self, index: int) -> bytes:
+        try:
+            return (self.root / self.names[index]).read_bytes()
+        except OSError as error:
+            raise BadImage(f"cannot be read: {error.strerror or error}") from error
+
+    def table(self, name: str) -> bytes | None:
+        path = self.root / name
+        return path.read_bytes() if path.is_file() else None
+
+    def size(self, index: int) -> int:
+        return self._sizes[index]
+
+
+def _walk(root: Path) -> tuple[list[tuple[str, int, int]], int]:
+    """(name, bytes, time of change) of the images below `root`, and how many other files there are."""
+    found, others, seen = [], 0, set()
+    for place, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link to a folder above it would never end
+            folders.clear()
+            continue
+        seen.add(real)
+        for file in files:
+            path = os.path.join(place, file)
+            name = Path(path).relative_to(root).as_posix()
+            if is_image(name):
+                try:
+                    about = os.stat(path)
+                    found.append((name, about.st_size, about.st_mtime_ns))
+                except OSError:  # a link to nothing: reading it will say so
+                    found.append((name, 0, 0))
+            else:
+                others += not file.startswith(".")
+    return found, others
+
+
+class Zip:
+    """The images in a zip file, read in place.
+
+    Raises:
+        DataError: there is no such file, it is damaged, encrypted or made to do harm, or it holds no image.
+    """
+
+    given = None
+
+    def __init__(self, path: str):
+        file = Path(path).expanduser()
+        self.what = str(file)
+        if not file.is_file():
+            kind = "a folder" if file.is_dir() else "nothing"
+            hint = "use folder:PATH" if file.is_dir() else "check the path"
+            raise DataError(f"{self.what}: expected a zip file of images, found {kind} there; {hint}")
+        try:
+            self._zip = zipfile.ZipFile(file)
+        except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+            raise DataError(f"{self.what} is not a zip file, or was cut short; copy it again, or make it anew") from error
+        except OSError as error:
+            raise DataError(f"{self.what} cannot be read: {error.strerror or error}") from error
+        members = [info for info in self._zip.infolist() if not info.is_dir()]
+        for info in self._zip.infolist():
+            _check_member(info, self.what)
+        self._others = {info.filename: info for info in members if not is_image(info.filename)}
+        found = sorted((info for info in members if is_image(info.filename)), key=lambda info: info.filename)
+        if not found:
+            raise no_images(self.what, len(self._others))
+        self._members, self.names = found, [info.filename for info in found]
+        if len(set(self.names)) < len(self.names):
+            twice = next(a for a, b in zip(self.names, self.names[1:]) if a == b)
+            raise DataError(f"{self.what}: expected different names, found '{twice}' twice; make the zip anew")
+        self.identity = digest((info.filename, info.file_size, info.CRC) for info in found)
+
+    def read(self, index: int) -> bytes:
+        try:
+            return self._zip.read(self._members[index])
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+            raise BadImage(f"cannot be unpacked: {error}") from error
+
+    def table(self, name: str) -> bytes | None:
+        if name not in self._others:
+            return None
+        if (size := self._others[name].file_size) > _LARGEST_TABLE:
+            raise DataError(f"{self.what}: {name} would have {size:,} bytes, expected at most {_LARGEST_TABLE:,}; make the zip anew")
+        return self._zip.read(self._others[name])
+
+    def size(self, index: int) -> int:
+        return self._members[index].file_size
+
+
+def _check_member(info: zipfile.ZipInfo, what: str) -> None:
+    # orig_filename: ZipInfo cuts names at a zero byte and turns the separators of Windows.
+    name = info.orig_filename
+    parts = name.replace("\\", "/").split("/")
+    if ".." in parts or name.startswith(("/", "\\")) or name[1:2] == ":" or "\0" in name:
+        raise DataError(f"{what}: the member {name!r} points outside the zip; refused, make the zip anew from a folder you trust")
+    if stat.S_ISLNK(info.external_attr >> 16):
+        raise DataError(f"{what}: the member {name!r} is a link; refused, put the files themselves into the zip")
+    if info.flag_bits & 1:
+        raise DataError(f"{what}: encrypted; unpack it and use folder:PATH")
+
+
+def digest(lines) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(repr(line).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

@@ -1,0 +1,85 @@
+"""Encoded images of a set from the Hugging Face Hub, or of one stored with `save_to_disk`: `hf:NAME`.
+
+NAME is `OWNER/SET`, `OWNER/SET:CONFIG`, either with `@REVISION` behind it, or a folder. The images are its one feature of type
+Image, the labels its one ClassLabel, if there is one. They are left encoded and go through the same rule as files. Only this
+source downloads, and only data: the library `datasets` runs no code of a set from version 4 on.
+"""
+
+import re
+from pathlib import Path
+
+from scoresde.data.images import BadImage
+from scoresde.errors import DataError
+
+INSTALL = "pip install 'scoresde[hf]'"
+
+
+class Hub:
+    """The images of all splits of a set, named SPLIT/NUMBER.
+
+    Raises:
+        DataError: `datasets` is not installed, the set cannot be had, or it has not one feature of images.
+    """
+
+    def __init__(self, name: str):
+        try:
+            import datasets
+        except ImportError:
+            raise DataError(f"hf:{name} needs the library datasets of Hugging Face; install it with `{INSTALL}`, or use folder:PATH") from None
+        self.what = f"hf:{name}"
+        splits = _loaded(datasets, name, self.what)
+        features = next(iter(splits.values())).features
+        images = [key for key, feature in features.items() if isinstance(feature, datasets.Image)]
+        if len(images) != 1:
+            raise DataError(f"{self.what}: expected one feature of images, got {images or 'none'} among {', '.join(features)}; use folder:PATH")
+        labels = [key for key, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+        self._image = images[0]
+        self._splits = {
+            key: part.select_columns(images + labels[:1]).cast_column(images[0], datasets.Image(decode=False))
+            for key, part in sorted(splits.items())
+        }
+        self._places = [(key, number) for key, part in self._splits.items() for number in range(len(part))]
+        self.names = [f"{key}/{number}" for key, number in self._places]
+        if not self.names:
+            raise DataError(f"{self.what}: expected images, got an empty set")
+        self.identity = " ".join(f"{key}:{part._fingerprint}" for key, part in splits.items())
+        classes = tuple(features[labels[0]].names) if len(labels) == 1 else ()
+        numbers = [n for part in self._splits.values() for n in part[labels[0]]] if classes else [0] * len(self.names)
+        if min(numbers) < 0:  # how sets write that a label is not published
+            numbers, classes = [0] * len(numbers), ()
+        self.given = (numbers, classes)
+
+    def read(self, index: int) -> bytes:
+        split, number = self._places[index]
+        image = self._splits[split][number][self._image]
+        if image is None:
+            raise BadImage("no image in this row")
+        if image["bytes"] is not None:
+            return image["bytes"]
+        try:
+            return Path(image["path"]).read_bytes()
+        except OSError as error:
+            raise BadImage(f"cannot be read: {error.strerror or error}") from error
+
+    def table(self, name: str) -> None:
+        return None
+
+    def size(self, index: int) -> int:
+        return 0
+
+
+def _loaded(datasets, name: str, what: str) -> dict:
+    """The splits by name."""
+    folder = Path(name).expanduser()
+    try:
+        if folder.is_dir():
+            found = datasets.load_from_disk(str(folder))
+            return dict(found) if isinstance(found, dict) else {"train": found}
+        owner, config, revision = re.fullmatch(r"([^:@]+)(?::([^@]+))?(?:@(.+))?", name).groups()
+        return dict(datasets.load_dataset(owner, config, revision=revision))
+    except Exception as error:  # whatever the hub, the network, Arrow or a name that is none raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(
+            f"{what} cannot be had ({reason}); check the name and the network, or download it where there is one and give the folder of its "
+            "save_to_disk, or use folder:PATH"
+        ) from error

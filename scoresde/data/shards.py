@@ -1,0 +1,88 @@
+"""Encoded images in array_record files: each record is the bytes of one PNG, JPEG or WebP file.
+
+PATH is one file, or a folder of them. A file counts as a folder of numbered images, so that parts and labels come from names as
+everywhere: `train.array_record` and `test.array_record` are parts, `cats.array_record` and `dogs.array_record` classes, and a
+labels.csv beside them has lines such as `train/17,3`. Shards `NAME-00000-of-00010.array_record` are one folder.
+
+They are written with array_record, which comes with grain:
+
+    from array_record.python.array_record_module import ArrayRecordWriter
+    writer = ArrayRecordWriter("train.array_record", "group_size:1")   # larger groups are read whole for one record
+    for path in paths:
+        writer.write(path.read_bytes())
+    writer.close()
+"""
+
+import re
+from itertools import groupby
+from pathlib import Path
+
+from scoresde.data.files import digest, no_images
+from scoresde.data.images import BadImage
+from scoresde.errors import DataError
+
+ENDING = ".array_record"
+_SHARD = re.compile(r"-\d+-of-\d+$")
+
+
+class Shards:
+    """The records of one or several array_record files.
+
+    Raises:
+        DataError: there are none, or they are damaged.
+    """
+
+    given = None
+
+    def __init__(self, path: str):
+        root = Path(path).expanduser()
+        self.what = str(root)
+        paths = [root] if root.is_file() else sorted(root.glob(f"*{ENDING}*"))
+        if not paths:
+            kind = "no such file in the folder" if root.is_dir() else "nothing"
+            raise DataError(f"{self.what}: expected a file NAME{ENDING}, or a folder of such, found {kind}; check the path")
+        self._folder = root if root.is_dir() else root.parent
+        self._readers, self._places, self.names = [], [], []
+        for name, shards in groupby(paths, key=_name):
+            first = 0
+            for shard in shards:
+                reader = _opened(shard)
+                self._places += [(len(self._readers), number) for number in range(len(reader))]
+                self.names += [f"{name}/{first + number}" for number in range(len(reader))]
+                self._readers.append(reader)
+                first += len(reader)
+        if not self.names:
+            raise no_images(self.what, 0)
+        about = [path.stat() for path in paths]
+        self.identity = digest((path.name, s.st_size, s.st_mtime_ns) for path, s in zip(paths, about, strict=True))
+
+    def read(self, index: int) -> bytes:
+        reader, number = self._places[index]
+        try:
+            data = self._readers[reader][number]
+        except (RuntimeError, ValueError, IndexError, OSError) as error:
+            raise BadImage(f"cannot be read: {(str(error).splitlines() or ['damaged'])[0]}") from error
+        if data is None:  # what a file that was cut short gives
+            raise BadImage("the record is missing from its file")
+        return data
+
+    def table(self, name: str) -> bytes | None:
+        path = self._folder / name
+        return path.read_bytes() if path.is_file() else None
+
+    def size(self, index: int) -> int:
+        return 0
+
+
+def _name(path: Path) -> str:
+    return _SHARD.sub("", path.name.partition(ENDING)[0])
+
+
+def _opened(path: Path):
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    try:
+        return ArrayRecordDataSource([str(path)])
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = (str(error).splitlines() or ["damaged"])[0]
+        raise DataError(f"{path}: no array_record file, or a damaged one ({reason}); copy it again, or write it anew") from error

@@ -1,0 +1,192 @@
+"""Looking at every image once: which are damaged, what they were, and a checksum of the whole.
+
+Only decoding to the end shows that a file was cut short, and a run should not meet it after a week. So all are decoded in
+threads before training (Pillow lets the interpreter lock go). Damaged ones are named and left out; with too many of them the
+run stops. What was found is kept in the user's cache folder under the names, sizes and times of change of all files: the
+next start only lists them.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import PIL
+
+from scoresde.data.files import Files
+from scoresde.data.images import BadImage, Header, Rule, decode
+from scoresde.errors import DataError
+from scoresde.progress import Progress
+
+VERSION = 1  # of what is kept
+FEWEST_BAD, BAD_SHARE, MOST_BAD = 10, 0.001, 100
+_SHOWN = 10  # damaged files that are named one by one
+_CHUNK = 64  # images a task
+_PATIENCE = 2.0  # seconds before progress is shown
+
+
+@dataclasses.dataclass
+class Survey:
+    """What the images of a collection are.
+
+    `bad` are (name, reason) of those left out; `checksum` is over names and bytes of the others; `kinds` counts
+    "FORMAT MODE"; `sizes` [5] are least and greatest width, least and greatest height, and the median of the shorter side;
+    `enlarged` counts images smaller than the target, `unlike` those not of its size.
+    """
+
+    count: int
+    bad: list[tuple[str, str]]
+    checksum: str
+    kinds: dict[str, int]
+    sizes: list[int]
+    enlarged: int
+    unlike: int
+
+    def summary(self) -> str:
+        """One line: how many, of what kind and size."""
+        w0, w1, h0, h1, _ = self.sizes
+        size = f"{w0} x {h0}" if (w0, h0) == (w1, h1) else f"{w0} x {h0} to {w1} x {h1}"
+        kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(self.kinds.items(), key=lambda item: -item[1]))
+        resized = f"; {self.unlike} are resized, {self.enlarged} of them enlarged" if self.unlike else ""
+        return f"{self.count - len(self.bad)} of {self.count} images, {size} pixels ({kinds}){resized}"
+
+
+def threads() -> int:
+    """How many threads decode: one a processor, at least 2 and at most 16."""
+    return min(16, max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2))
+
+
+def read(files: Files, index: int, rule: Rule) -> tuple[np.ndarray, Header, int]:
+    """Values, header and CRC-32 of the bytes of one image.
+
+    Raises:
+        BadImage: damaged. DataError: refused for its size.
+    """
+    name, most = f"{files.what}: {files.names[index]}", 8 * rule.max_pixels  # 16 bits of 4 channels, not compressed
+    if (size := files.size(index)) > most:
+        raise DataError(f"{name}: {size:,} bytes, expected at most {most:,}; remove it, or raise data.max_pixels")
+    data = files.read(index)
+    values, header = decode(data, rule, name)
+    return values, header, zlib.crc32(data)
+
+
+def most_bad(count: int, max_bad: int) -> int:
+    """How many damaged files are left out before it is an error: `max_bad`, or if that is -1 a thousandth, but 10 to 100."""
+    return max_bad if max_bad >= 0 else min(MOST_BAD, max(FEWEST_BAD, int(BAD_SHARE * count)))
+
+
+def survey(files: Files, rule: Rule, max_bad: int, keep: bool = False) -> tuple[Survey, np.ndarray | None]:
+    """The survey of all images; it is looked up if there is one of the same files, else taken, and remembered.
+
+    Args:
+        max_bad: see `most_bad`.
+        keep: return the values too, uint8 [N, H, W, C], if they are decoded for it.
+
+    Raises:
+        DataError: too many damaged files, or one that is too large.
+    """
+    key = hashlib.sha256(f"{VERSION} {PIL.__version__} {rule} {rule.max_pixels} {files.identity}".encode()).hexdigest()
+    found = _kept(key)
+    store = None
+    if found is None or found.count != len(files.names):
+        store = np.empty((len(files.names), *rule.shape), np.uint8) if keep else None
+        found = _taken(files, rule, max_bad, store)
+        _keep(key, found)
+    _refuse_bad(files.what, found.bad, len(files.names), max_bad)
+    for name, reason in found.bad[:_SHOWN]:
+        print(f"note: {files.what}: left out {name}: {reason}", file=sys.stderr)
+    if len(found.bad) > _SHOWN:
+        print(f"note: {files.what}: left out {len(found.bad)} damaged images in all", file=sys.stderr)
+    return found, store
+
+
+def in_threads(count: int, work: Callable[[int], object], what: str, records: int | None = None) -> Iterator:
+    """work(0), ..., work(count - 1) in order, computed in threads; if it takes long, with progress in so many records in all."""
+    began, shown = time.monotonic(), None
+    records = count if records is None else records
+    size = max(1, _CHUNK * count // max(records, 1))  # of a task
+    chunks = [range(first, min(first + size, count)) for first in range(0, count, size)]
+    pool = ThreadPoolExecutor(threads())
+    try:
+        for chunk, results in zip(chunks, pool.map(lambda chunk: [work(i) for i in chunk], chunks), strict=True):
+            yield from results
+            waited = time.monotonic() - began
+            if shown is None and waited > _PATIENCE:
+                shown = Progress(records * chunk.stop // count, records, items=1, unit="record")
+            elif shown is not None and waited > 2 * _PATIENCE:
+                shown.show(records * chunk.stop // count, what)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        if shown is not None:
+            shown.close()
+
+
+def _taken(files: Files, rule: Rule, max_bad: int, store: np.ndarray | None) -> Survey:
+    def look(index: int) -> tuple[Header, int] | str:
+        try:
+            values, header, crc = read(files, index, rule)
+        except BadImage as error:
+            return str(error)
+        if store is not None:
+            store[index] = values
+        return header, crc
+
+    bad, headers, checksum = [], [], hashlib.sha256()
+    for name, found in zip(files.names, in_threads(len(files.names), look, f"look at {files.what}"), strict=True):
+        if isinstance(found, str):
+            bad.append((name, found))
+            _refuse_bad(files.what, bad, len(files.names), max_bad)
+        else:
+            headers.append(found[0])
+            checksum.update(f"{name}\n{found[1]:08x}\n".encode("utf-8", "surrogateescape"))
+    return Survey(len(files.names), bad, checksum.hexdigest()[:16], *_described(headers, rule))
+
+
+def _described(headers: Iterable[Header], rule: Rule) -> tuple[dict[str, int], list[int], int, int]:
+    kinds = dict(Counter(f"{header.format} {header.mode}" for header in headers))
+    w, h = (np.array([getattr(header, side) for header in headers] or [0]) for side in ("width", "height"))
+    sizes = [int(n) for n in (w.min(), w.max(), h.min(), h.max(), np.median(np.minimum(w, h)))]
+    enlarged = int(((w < rule.width) | (h < rule.height)).sum()) if headers else 0
+    unlike = int(((w != rule.width) | (h != rule.height)).sum()) if headers else 0
+    return kinds, sizes, enlarged, unlike
+
+
+def _refuse_bad(what: str, bad: list, count: int, max_bad: int) -> None:
+    if len(bad) > (most := most_bad(count, max_bad)):
+        first = "; ".join(f"{name}: {reason}" for name, reason in bad[:3])
+        raise DataError(
+            f"{what}: more than {most} of {count} images cannot be read ({first}; ...); mend or remove them, "
+            "`python -m scoresde.data inspect` lists all, or raise data.max_bad"
+        )
+
+
+def _place(key: str) -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "scoresde" / "surveys" / f"{key}.json"
+
+
+def _kept(key: str) -> Survey | None:
+    try:
+        fields = json.loads(_place(key).read_text(encoding="utf-8"))
+        return Survey(**fields | {"bad": [(name, reason) for name, reason in fields["bad"]]})
+    except (OSError, ValueError, TypeError, KeyError):  # none, or damaged: it is taken again
+        return None
+
+
+def _keep(key: str, found: Survey) -> None:
+    place = _place(key)
+    part = place.with_suffix(f".{os.getpid()}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(dataclasses.asdict(found)), encoding="utf-8")
+        part.replace(place)  # at once: another process may be reading
+    except (OSError, UnicodeEncodeError):  # a home that cannot be written to costs time at the next start, no more
+        part.unlink(missing_ok=True)
