@@ -268,6 +268,11 @@ def test_evaluate_writes_a_report_and_a_picture(mixture, tmp_path):
     report = json.loads((tmp_path / "e" / "evaluation.json").read_text())
     assert report["num"] == 8 and np.isfinite(report["nats"]) and report["step"] == 40 and report["ema"] == "0.6"
     assert f"{report['nats']:.4f}" in result.out
+    (line,) = (tmp_path / "e" / "records.jsonl").read_text().splitlines()
+    assert {"metric": "nats", "value": report["nats"], "num_real": 8, "split": "test"}.items() <= json.loads(line).items()
+    for metric, code, word in (("bpd", 3, "ask for nats"), ("functions", 3, "no functions"), ("fid", 2, "--network")):
+        refused = call("evaluate", "--workdir", mixture, "--metrics", metric, "--out", tmp_path / "e")
+        assert refused.code == code and word in refused.err and len(refused.err.splitlines()) == 1
     with Image.open(tmp_path / "e" / "grid.png") as picture:
         assert picture.size[0] > 100
 

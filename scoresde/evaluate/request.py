@@ -79,10 +79,10 @@ def validate(request: Request) -> None:
             f"{request.of_features[0]}: needs a feature space: --network FILE (the 2015 Inception, see docs/evaluation.md), "
             "--network pixels, or --features FILE"
         )
-    if not (request.workdir or request.features or request.samples and request.reference):
-        problems.append("expected --workdir DIR, or --samples FILE and --reference FILE, or --features FILE")
     if request.of_run and not request.workdir:
-        problems.append(f"{request.of_run[0]}: is a number of a run; give --workdir")
+        problems.append(f"{request.of_run[0]}: is a number of a run; give --workdir DIR")
+    elif not (request.workdir or request.features or request.samples and request.reference):
+        problems.append("expected --workdir DIR, or --samples FILE and --reference FILE, or --features FILE")
     for name, others in _IDLE.items():
         if getattr(request, name) is not None:
             problems += [f"--{name}: does nothing beside --{other}; leave one out" for other in others if getattr(request, other) is not None]
