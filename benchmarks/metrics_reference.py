@@ -3,8 +3,8 @@
 python benchmarks/metrics_reference.py FOLDER
 
 FOLDER/inputs.npz holds the path of the Inception weights (`weights`), `images` uint8 [N, H, W, 3], and `features` as
-{real,fake}_NAME of sets to compare; FOLDER/reference.npz gets torch-fidelity's features of the images, and
-FOLDER/reference.json its FID, KID, precision and recall of each pair. Nothing of scoresde is used here: weights go into
+{real,fake}_NAME of sets to compare; FOLDER/reference.npz gets torch-fidelity's features of the images,
+FOLDER/reference.json its FID, KID, precision and recall of each pair, and FOLDER/port.npz its state dict. Nothing of scoresde is used here: weights go into
 torch-fidelity's module in the order in which it declares its convolutions.
 """
 
@@ -12,7 +12,6 @@ import importlib.metadata
 import json
 import pathlib
 import sys
-import tempfile
 import time
 from unittest import mock
 
@@ -50,10 +49,10 @@ def extractor(weights: str):
 
 
 def compared(real: np.ndarray, fake: np.ndarray) -> dict:
+    """Of two sets of one size, so that one KID subset is all of both."""
     real, fake = torch.from_numpy(real), torch.from_numpy(fake)
     statistics = [fid_features_to_statistics(f) for f in (fake, real)]
-    size = min(1000, len(real), len(fake))
-    subsets = dict(kid_subsets=100, kid_subset_size=size, rng_seed=2020, verbose=False)
+    subsets = dict(kid_subsets=1, kid_subset_size=len(real), rng_seed=2020, verbose=False)
     kid = kid_features_to_metric(fake, real, kid_kernel="poly", kid_kernel_poly_degree=3, kid_kernel_poly_gamma=None, kid_kernel_poly_coef0=1, **subsets)
     prc = prc_features_to_metric(fake, real, prc_neighborhood=3, prc_batch_size=10000, save_cpu_ram=True, verbose=False)
     score = isc_features_to_metric(fake, splits=10, shuffle=False)
@@ -70,9 +69,9 @@ def main(folder: pathlib.Path) -> None:
         start = time.monotonic()
         features = np.concatenate([module(part)[0].numpy() for part in images.split(16)])
         seconds = time.monotonic() - start
-        with tempfile.TemporaryDirectory() as place:  # the same weights as a state dict, for the loader of such files
-            torch.save(module.state_dict(), pathlib.Path(place) / "port.pth")
-            (folder / "port.pth").write_bytes((pathlib.Path(place) / "port.pth").read_bytes())
+        torch.save(module.state_dict(), folder / "port.pth")  # the same weights as the published port has them
+        state = torch.load(folder / "port.pth", weights_only=True)
+        np.savez(folder / "port.npz", **{name: tensor.numpy() for name, tensor in state.items()})
     pairs = sorted(name.removeprefix("real_") for name in inputs if name.startswith("real_"))
     found = {name: compared(inputs[f"real_{name}"], inputs[f"fake_{name}"]) for name in pairs}
     np.savez(folder / "reference.npz", features=features)

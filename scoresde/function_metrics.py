@@ -10,14 +10,14 @@ import numpy as np
 
 from scoresde import images
 from scoresde.data import functions
-from scoresde.errors import DataError, NumericError
+from scoresde.errors import ConfigError, DataError, NumericError
 from scoresde.evaluate.functions import mmd2, permutation_test, power, sliced_wasserstein, spectrum_error
 from scoresde.evaluate.measure import Measured
 from scoresde.processes import PROCESSES
 from scoresde.sample.store import parse_seeds
 from scoresde.trained import Trained
 
-NUM = 1000
+NUM, _MOST = 1000, 5000  # functions; the tests hold a matrix of all pairs
 TRUTH = 1  # seed of the truth
 _SIZES = (10, 100)  # functions in a test
 
@@ -26,12 +26,14 @@ def function_metrics(trained: Trained, num: int | None, seeds: str | None, out: 
     """(what records say of it, the numbers).
 
     Raises:
-        DataError: records are no functions. NumericError: the solver failed.
+        ConfigError: too many samples. DataError: records are no functions. NumericError: the solver failed.
     """
     dataset = trained.dataset
     if dataset.levels or len(dataset.shape) < 2 or PROCESSES[trained.config.sde.name].starts:
         raise DataError(f"functions: {dataset.name} holds no functions on a grid that a run draws from noise; ask for fd with --network pixels")
     text = seeds or f"0-{(num or NUM) - 1}"
+    if len(parse_seeds(text)) > _MOST:
+        raise ConfigError(f"functions: takes at most {_MOST} samples, got {len(parse_seeds(text))}; give a smaller --num")
     drawn = images.drawn(trained, parse_seeds(text), out / "samples")
     if drawn.failed:
         raise NumericError(f"functions: the solver failed for {drawn.failed} samples; raise --steps, or loosen sampling.tolerance")

@@ -212,10 +212,11 @@ def test_features_are_computed_once_and_damage_is_seen(tmp_path):
     assert sum(calls) == 50
     extract(Counted((2, 2, 1)), some._replace(identity="others"), tmp_path)
     assert sum(calls) == 100, "other images are not taken for these"
-    for note in tmp_path.glob("*/progress.json"):
-        note.write_text("{")
-    with pytest.raises(DataError, match="damaged"):
-        extract(Counted((2, 2, 1)), some, tmp_path)
+    for name, content in (("features.npy", b"cut"), ("progress.json", b"{")):
+        for file in tmp_path.glob(f"*/{name}"):
+            file.write_bytes(content)
+        with pytest.raises(DataError, match=f"{name} is damaged; delete"):
+            extract(Counted((2, 2, 1)), some, tmp_path)
 
 
 def test_only_fifty_thousand_fakes_make_a_fid():

@@ -140,20 +140,24 @@ def extract(features: Features, images: Images, folder: pathlib.Path) -> Float[n
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     place = pathlib.Path(folder) / f"{features.name}-{key}"
     file, note = place / "features.npy", place / "progress.json"
-    done = _done(note, identity)
-    if done < images.num:
+    done, shape = _done(note, identity), (images.num, features.dimensions + features.classes)
+    if not done:
         place.mkdir(parents=True, exist_ok=True)
-        shape = (images.num, features.dimensions + features.classes)
-        rows = np.lib.format.open_memmap(file, mode="r+" if done else "w+", dtype=np.float32, shape=shape)
-        _fill(features, images, rows, done, lambda count: _say(note, {"done": count, "identity": identity}))
+        np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
     try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
+        rows = np.lib.format.open_memmap(file, mode="r+")
+        if rows.shape != shape or rows.dtype != np.float32:
+            raise ValueError
     except (OSError, ValueError):
         raise DataError(f"{file} is damaged; delete {place} to compute the features anew") from None
+    _fill(features, images, rows, done, lambda count: _say(note, {"done": count, "identity": identity}))
+    return np.load(file, mmap_mode="r", allow_pickle=False)
 
 
 def _fill(features: Features, images: Images, rows: np.memmap, done: int, note: Callable[[int], None]) -> None:
     """Rows from `done` on, a batch at a time; they count once `note` says so: a killed run repeats at most one batch."""
+    if done == images.num:
+        return
     progress, size = Progress(done, images.num, items=1, unit="feature"), _batch()
     if done:
         progress.say(f"continuing after {done} features")

@@ -66,8 +66,8 @@ def frechet_with_error(fake: Moments, real: Moments, features: Float[np.ndarray,
 
         psi(y) = 2 (m1 - m2).y + y.y - y.T y - E[.],        standard error = std(psi)/sqrt(N).
 
-    This is spread over draws of fakes, not the bias, which is some tr(C) D/N for N fakes and is the reason why FID at different N
-    cannot be compared. No more than D features do not determine C1: then the error is None.
+    This is spread over draws of fakes, not the bias, which for N fakes of the right law is some tr(C) D/(4 N) (that for equal
+    variances) and is the reason why FID at different N cannot be compared. No more than D features do not determine C1: then the error is None.
 
     Args:
         features: those of `fake`, [N, D].

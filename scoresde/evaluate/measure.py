@@ -1,7 +1,7 @@
 """Features of fakes and of reals -> named numbers.
 
-Names: with Inception features and 50,000 fakes `fid`, with any other number N of them `fid@N`: the distance is biased by about
-tr(C) D/N, so that numbers at different N are different quantities, and only one of them is FID. Other feature spaces name
+Names: with Inception features and 50,000 fakes `fid`, with any other number N of them `fid@N`: the distance is too large by some
+tr(C) D/(4 N), so that numbers at different N are different quantities, and only one of them is FID. Other feature spaces name
 themselves: `fd_pixels`, `kid_pixels`, `precision_pixels`.
 """
 
