@@ -51,5 +51,4 @@ def _state_dict(file: pathlib.Path) -> dict[str, np.ndarray]:
         state = torch.load(file, map_location="cpu", weights_only=True)
         return {name: tensor.numpy() for name, tensor in state.items() if hasattr(tensor, "numpy")}
     except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{file}: expected a state dict of tensors, which this is not ({first[:120]}); it is not unpickled") from None
+        raise DataError(f"{file}: expected a state dict of tensors, which this is not ({type(error).__name__}); nothing was unpickled") from None

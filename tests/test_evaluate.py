@@ -313,7 +313,7 @@ def test_a_pytorch_file_needs_torch_and_is_never_unpickled(tmp_path):
     except ImportError:
         expected = (ConfigError, "needs torch")
     else:
-        expected = (DataError, "not unpickled")
+        expected = (DataError, "nothing was unpickled")
     with pytest.raises(expected[0], match=expected[1]):
         feature_network(str(tmp_path / "w.pth"), (8, 8, 3))
     for shape in ((8, 8, 4), (2,), (64, 1)):
