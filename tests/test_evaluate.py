@@ -164,7 +164,9 @@ def test_features_of_another_network_are_taken_as_they_are(files, tmp_path):
         (["--metrics", "is", "--samples", "a.npz", "--reference", "b.npz", "--network", "pixels"], 2, "logits"),
         (["--metrics", "kid", "--samples", "a.npz", "--reference", "mu.npz", "--network", "pixels"], 2, "features of the reference"),
         (["--metrics", "fd", "--samples", "a.npz", "--network", "pixels"], 2, "--reference"),
-        (["--metrics", "bpd", "--samples", "a.npz", "--reference", "b.npz"], 2, "--workdir"),
+        (["--metrics", "fd,bpd", "--features", "f.npz"], 2, "--workdir"),
+        (["--workdir", "a.npz", "--network", "pixels"], 2, "add --metrics"),
+        (["--metrics", "fd", "--features", "f.npz", "--ema", "0.9"], 2, "belong to a run"),
         (["--metrics", "fd,colour", "--features", "f.npz"], 2, "colour"),
         (["--metrics", "fd", "--features", "f.npz", "--num", "8"], 2, "does nothing beside --features"),
         (["--metrics", "fd", "--samples", "a.npz", "--reference", "wide.npz", "--network", "pixels"], 3, "one shape"),
@@ -304,6 +306,30 @@ def test_a_convolution_folds_its_batch_normalisation_and_the_mean_leaves_out_pad
     pooled = np.asarray(inception.AveragePool()(jnp.asarray(x)))
     np.testing.assert_allclose(pooled[0, 0, 0], x[0, :2, :2].mean(axis=(0, 1)), atol=1e-6)
     np.testing.assert_allclose(pooled[0, 2, 3], x[0, 1:4, 2:5].mean(axis=(0, 1)), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_whole_network_in_a_command(tmp_path, monkeypatch):
+    """Random weights of the right scale. One channel counts as three equal ones; unequal ones are other features."""
+    monkeypatch.setattr("scoresde.evaluate.features._BATCH_CPU", 4)
+    random, arrays = np.random.default_rng(0), graph_arrays()
+    for name in [name for name in arrays if name.endswith("weight")]:
+        shape = arrays[name].shape
+        arrays[name] = random.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[1:])))
+        arrays[name.replace("weight", "beta")] = np.zeros(shape[0], np.float32)
+    np.savez(tmp_path / "w.npz", **arrays)
+    grey, other = random.integers(0, 256, (2, 7, 8, 8, 1)).astype(np.uint8)
+    np.savez(tmp_path / "x.npz", grey=grey, three=np.repeat(grey, 3, axis=-1), red=np.pad(grey, ((0, 0),) * 3 + ((0, 2),)), other=other)
+    np.savez(tmp_path / "y.npz", grey=other, three=np.repeat(other, 3, axis=-1))
+    values = []
+    for fake, real in (("grey", "grey"), ("three", "three"), ("red", "three")):
+        sides = ["--samples", f"{tmp_path / 'x.npz'}:{fake}", "--reference", f"{tmp_path / 'y.npz'}:{real}", "--network", tmp_path / "w.npz"]
+        done = call("evaluate", *sides, "--metrics", "fid,kid,prdc", "--out", tmp_path / fake, "--stats", tmp_path)
+        assert done.code == 0 and "is not FID" in done.out, done.err
+        found = records(tmp_path / fake)
+        assert found["fid@7"]["channels"] == ("one, three times" if fake == "grey" else "three") and "kid" in found and "precision" in found
+        values.append(found["fid@7"]["value"])
+    assert values[0] == pytest.approx(values[1], rel=1e-4) and abs(values[2] / values[1] - 1) > 0.01
 
 
 def test_a_pytorch_file_needs_torch_and_is_never_unpickled(tmp_path):

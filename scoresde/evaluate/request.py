@@ -86,6 +86,11 @@ def validate(request: Request) -> None:
     for name, others in _IDLE.items():
         if getattr(request, name) is not None:
             problems += [f"--{name}: does nothing beside --{other}; leave one out" for other in others if getattr(request, other) is not None]
+    if not request.of_features:
+        named = [name for name in ("network", "samples", "reference", "features", "split", "repeats") if getattr(request, name) is not None]
+        problems += [f"--{name}: no metric that takes it is asked for; add --metrics fid, or leave it out" for name in named]
+    if not request.workdir and (request.ema is not None or request.overrides):
+        problems.append("--ema, --config: belong to a run; give --workdir DIR, or leave them out")
     for name in ("num", "repeats", "steps"):
         if (value := getattr(request, name)) is not None and value < 1:
             problems.append(f"--{name}: expected at least 1, got {value}; leave it out for the default")
