@@ -19,7 +19,6 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import time
 
 import numpy as np
 from record import record
@@ -75,10 +74,7 @@ def main(arguments: list[str]) -> None:
     with np.load(found.images, allow_pickle=False) as archive:
         images = archive["x_test"][: found.num]
     network = feature_network(found.weights, images.shape[1:])
-    network(images[:1])  # compiled
-    start = time.monotonic()
     features = network(images)
-    speed = len(images) / (time.monotonic() - start)
     compared = pairs(features, found.features)
     sides = {f"{side}_{name}": x for name, pair in compared.items() for side, x in zip(("real", "fake"), pair, strict=True)}
     with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +96,6 @@ def main(arguments: list[str]) -> None:
         "images": len(images), "weights_sha256": hashlib.sha256(pathlib.Path(found.weights).read_bytes()).hexdigest(),
         "features": {"largest_difference": worst, "largest": float(theirs.max()), "port_file": float(from_port), "bound": BOUNDS["features"]},
         "metrics": table, "bound": BOUNDS["metrics"], "reference": about["versions"],
-        "images_per_second": {"scoresde": speed, "torch-fidelity": about["images_per_second"], "threads": about["threads"]},
     })  # fmt: skip
     if worst > BOUNDS["features"] or largest > BOUNDS["metrics"]:
         sys.exit("beyond the bounds")
