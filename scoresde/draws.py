@@ -68,23 +68,28 @@ def draw_picture(trained: Trained, path: pathlib.Path) -> None:
     save_picture(trained.dataset, drawn.x, path)
 
 
-def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]:
-    """Draw one sample per seed into `out`. Returns the seeds whose solver failed; their rows hold the record of 0."""
-    config, dataset = trained.config, trained.dataset
-    trained = trained._replace(score=local_copy(trained.score))
-    size = batch_for_devices(config.sampling.batch_size, len(seeds))
-    label = None if trained.score.label is None else int(trained.score.label)
-    identity = {
+def identity(trained: Trained, seeds: np.ndarray) -> dict:
+    """JSON that tells the samples of these seeds from all others."""
+    config = trained.config
+    return {
         "seeds": f"{len(seeds)} with CRC-32 {zlib.crc32(seeds.tobytes())}",
         "sampling": {k: v for k, v in config.sampling.items() if k not in _MATTER_NOT or _coupled(config) and k == "batch_size"},
         "step": trained.step,
         "ema": trained.ema,
         "parameters": functools.reduce(lambda crc, a: zlib.crc32(a.tobytes(), crc), _leaves(trained.score), 0),
-        "label": label,
+        "label": None if trained.score.label is None else int(trained.score.label),
         "shape": list(trained.shape),
+        "arrays": "samples, ok, nfe",
     }
+
+
+def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]:
+    """Draw one sample per seed into `out`. Returns the seeds whose solver failed; their rows hold the record of 0."""
+    config, dataset = trained.config, trained.dataset
+    trained = trained._replace(score=local_copy(trained.score))
+    size = batch_for_devices(config.sampling.batch_size, len(seeds))
     dtype = np.asarray(dataset.decode(np.zeros(1, np.float32))).dtype
-    store = SampleStore(out, identity, num=len(seeds), shape=trained.shape, dtype=dtype)
+    store = SampleStore(out, identity(trained, seeds), num=len(seeds), shape=trained.shape, dtype=dtype)
     progress = Progress(store.done, len(seeds), items=1, unit="sample")
     if store.done:
         progress.say(f"continuing after {store.done} samples")
@@ -93,7 +98,7 @@ def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]
     first = store.done
     while store.done < len(seeds):
         drawn = draw(trained, sampler, seeds[store.done : store.done + size], size)
-        store.append(np.asarray(dataset.decode(np.where(drawn.ok.reshape(-1, *[1] * (drawn.x.ndim - 1)), drawn.x, 0))), drawn.ok)
+        store.append(np.asarray(dataset.decode(np.where(drawn.ok.reshape(-1, *[1] * (drawn.x.ndim - 1)), drawn.x, 0))), drawn.ok, drawn.nfe)
         calls, most = calls + int(drawn.nfe.sum()), max(most, int(drawn.nfe.max()))
         progress.show(store.done, f"NFE {drawn.nfe.mean():.1f}" if drawn.nfe.min() >= 0 else "")
     speed = progress.rate(len(seeds))

@@ -268,7 +268,12 @@ def _estimator(options) -> str:
 
 
 def evaluate(trained: Trained, *, num: int, out: pathlib.Path, folder: pathlib.Path) -> str:
-    """Likelihood of the first `num` test records (-1: all) into OUT/evaluation.json; returns it as text.
+    """As `evaluated`, the result as text."""
+    return evaluated(trained, num=num, out=out, folder=folder).text()
+
+
+def evaluated(trained: Trained, *, num: int, out: pathlib.Path, folder: pathlib.Path) -> DataLikelihood:
+    """Likelihood of the first `num` test records (-1: all), also into OUT/evaluation.json.
 
     To be called on every process: they share the work, and the first one writes. `folder` is the run folder.
     """
@@ -283,4 +288,4 @@ def evaluate(trained: Trained, *, num: int, out: pathlib.Path, folder: pathlib.P
             f"{result.text()}\nthe solver failed for {int((~result.ok).sum())} of {result.ok.size} solves, which are not in "
             "the mean; loosen likelihood.tolerance"
         )
-    return result.text()
+    return result

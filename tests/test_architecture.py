@@ -17,13 +17,15 @@ LADDER = [
     {"sample", "likelihood", "guide"},
     {"train", "evaluate", "data"},
     {"scoresde"},  # the public nouns
-    {"processes", "samplers"},
+    {"processes", "samplers", "feature_networks"},
     {"build"},
     {"validation"},
     {"config"},
     {"trained"},
     {"draws", "records"},
-    {"latents", "restorations", "likelihoods"},
+    {"images", "latents", "restorations", "likelihoods"},
+    {"function_metrics"},
+    {"evaluations"},
     {"door", "__main__"},
 ]
 # Where two rooms share a rung, this is all they may take from each other.

@@ -121,7 +121,7 @@ def test_a_killed_command_continues_where_it_stopped(mixture, tmp_path):
 def test_seeds_of_equal_number_ends_and_sum_are_told_apart(tmp_path):
     """0, 1, 5, 6 and 0, 2, 4, 6."""
     trained = {"shape": (2,), "dtype": np.float32, "num": 4}
-    SampleStore(tmp_path, {"seeds": "a"}, **trained).append(np.ones((1, 2)), np.ones(1, bool))
+    SampleStore(tmp_path, {"seeds": "a"}, **trained).append(np.ones((1, 2)), np.ones(1, bool), np.ones(1, int))
     assert SampleStore(tmp_path, {"seeds": "a"}, **trained).done == 1
     with pytest.raises(ConfigError, match="1 samples of another run"):
         SampleStore(tmp_path, {"seeds": "b"}, **trained)
@@ -268,6 +268,11 @@ def test_evaluate_writes_a_report_and_a_picture(mixture, tmp_path):
     report = json.loads((tmp_path / "e" / "evaluation.json").read_text())
     assert report["num"] == 8 and np.isfinite(report["nats"]) and report["step"] == 40 and report["ema"] == "0.6"
     assert f"{report['nats']:.4f}" in result.out
+    (line,) = (tmp_path / "e" / "records.jsonl").read_text().splitlines()
+    assert {"metric": "nats", "value": report["nats"], "num_real": 8, "split": "test"}.items() <= json.loads(line).items()
+    for metric, code, word in (("bpd", 3, "ask for nats"), ("functions", 3, "no functions"), ("fid", 2, "--network")):
+        refused = call("evaluate", "--workdir", mixture, "--metrics", metric, "--out", tmp_path / "e")
+        assert refused.code == code and word in refused.err and len(refused.err.splitlines()) == 1
     with Image.open(tmp_path / "e" / "grid.png") as picture:
         assert picture.size[0] > 100
 

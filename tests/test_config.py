@@ -222,7 +222,7 @@ def test_json_of_other_fields_is_refused():
         ("train", ["--config", "--config.SECTION.FIELD", "--workdir", "--distributed"]),
         ("sample", ["--workdir", "--num", "--seeds", "--sampler", "--steps", "--label", "--ema", "--out", "--keep-going"]),
         ("likelihood", ["--workdir", "--split", "--num", "--probes", "--dequantizations", "--tolerance", "--nats", "--out"]),
-        ("evaluate", ["--workdir", "--num", "--ema", "--out"]),
+        ("evaluate", ["--workdir", "--metrics", "--num", "--network", "--repeat", "--ema", "--out"]),
     ],
 )
 def test_help_lists_what_a_command_takes(command, flags):

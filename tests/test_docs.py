@@ -21,7 +21,7 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("name", ["extending.md", "function-space.md", "mathematics.md", "restoration.md"])
+@pytest.mark.parametrize("name", ["evaluation.md", "extending.md", "function-space.md", "mathematics.md", "restoration.md"])
 def test_the_python_of_a_document_runs(name):
     """In order and in one namespace, by exec: its asserts are the test."""
     code = "\n".join(blocks((ROOT / "docs" / name).read_text(), "python"))

@@ -8,6 +8,8 @@ import pytest
 from commands import ROOT, call
 
 from scoresde.config import default, override
+from scoresde.data import functions
+from scoresde.evaluate.functions import mmd2, permutation_test
 from scoresde.likelihood import gaussian_kl
 from scoresde.sde import DCT, PowerLaw
 
@@ -136,3 +138,15 @@ def test_a_bad_field_is_one_line(config, flag, expected, tmp_path):
     refused = call("train", "--config", ROOT / "configs" / f"{config}.py", "--workdir", tmp_path, flag)
     assert refused.code == (3 if "nowhere" in expected else 2) and expected in refused.err, refused.err
     assert not list(tmp_path.iterdir()) and jax.device_count() > 0
+
+
+def test_metrics_of_functions_are_records(curves, tmp_path):
+    """Those that `scoresde.evaluate.functions` gives for the samples that were drawn and the truth of seed 1."""
+    done = call("evaluate", "--workdir", curves, "--metrics", "functions", "--num", "20", "--out", tmp_path)
+    assert done.code == 0, done.err
+    found = {line["metric"]: line for line in map(json.loads, (tmp_path / "records.jsonl").read_text().splitlines())}
+    assert list(found) == ["mmd2", "mmd_p_value", "sliced_wasserstein", "spectrum_error", "test_power_10"]
+    x = np.load(next(tmp_path.glob("samples/*/samples.npz")))["samples"]
+    truth = functions.draw("quadratic", 20, (16, 1), 1)
+    assert found["mmd2"]["value"] == pytest.approx(mmd2(x, truth)) and found["mmd2"]["num_fake"] == 20
+    assert found["mmd_p_value"]["value"] == permutation_test(x, truth).p_value

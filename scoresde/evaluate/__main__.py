@@ -1,28 +1,109 @@
-"""`python -m scoresde.evaluate`: bits/dim and a picture of samples of a trained run."""
+"""`python -m scoresde.evaluate`: numbers of a trained run, or of two sets of images, and the same numbers again."""
 
+import argparse
+import dataclasses
 import pathlib
+import shutil
 
 from scoresde.door import Parser, run
 from scoresde.draws import draw_picture
-from scoresde.errors import ConfigError
-from scoresde.likelihoods import evaluate
-from scoresde.trained import load_trained
+from scoresde.errors import ConfigError, NumericError
+from scoresde.evaluate import record
+from scoresde.evaluate.request import METRICS, Request, default_stats, validate
+from scoresde.evaluations import FILE, evaluate, load
+from scoresde.trained import Trained
+
+_REPETITION = "repeat"  # folder beside the records, while a number is repeated
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "evaluate",
+        "Numbers of a trained run, or of two sets of images: one line of OUT/records.jsonl each, with all it takes to repeat it.\n"
+        "Without --metrics: test bits/dim (nats for continuous data) and a picture. A killed command continues.",
+    )
+    parser.add_argument("--workdir", help="the run folder")
+    parser.add_argument("--metrics", help=f"several of {','.join(METRICS)}")
+    parser.add_argument("--num", type=int, help="samples to draw, default 50000; bpd, nats: the first NUM test examples, default all")
+    parser.add_argument("--seeds", help="the seeds of the samples instead, such as 0-49999")
+    parser.add_argument("--repeats", type=int, help="sets of samples of NUM each, whose spread is the standard error; default: 1")
+    parser.add_argument("--network", help="file of the 2015 Inception (.npz or .pth), or pixels")
+    parser.add_argument("--split", choices=("train", "test"), help="of the run's data, to compare with; default: train")
+    parser.add_argument("--samples", help="images FILE.npz[:ARRAY] to evaluate, instead of drawing")
+    parser.add_argument("--reference", help="images FILE.npz[:ARRAY] to compare with, or FILE.npz with mu and sigma; default: the run's data")
+    parser.add_argument("--features", help="NPZ with features `fake` and `real` [N, D], and perhaps `fake_logits`, of another network")
+    parser.add_argument("--sampler", help="default: sampling.sampler of the run")
+    parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")
+    parser.add_argument("--ema", type=float, help="decay of the averaged parameters; default: the first of training.ema")
+    parser.add_argument("--out", help="folder; default: WORKDIR/evaluation, or evaluation")
+    parser.add_argument("--stats", help="folder for the features of references; default: ~/.cache/scoresde")
+    parser.add_argument("--keep-going", "--keep_going", action="store_true", help="leave out samples whose solver failed")
+    parser.add_argument("--repeat", metavar="FILE[:LINE]", help="repeat the number in a line of records.jsonl, the last if none is named, and compare")
+    return parser
 
 
 def main(arguments: list[str]) -> None:
-    parser = Parser("evaluate", "Test bits/dim (nats for continuous data) and samples: OUT/evaluation.json and OUT/grid.png.")
-    parser.add_argument("--workdir", required=True, help="the run folder")
-    parser.add_argument("--num", type=int, default=-1, help="the first NUM test examples; default: all")
-    parser.add_argument("--ema", type=float, help="decay of the averaged parameters; default: the first of training.ema")
-    parser.add_argument("--out", help="folder; default: WORKDIR/evaluation")
-    found = parser.parse(arguments)
-    if found.num < -1 or found.num == 0:
+    found = _parser().parse(arguments)
+    if found.repeat is not None:
+        at = arguments.index("--repeat") if "--repeat" in arguments else None
+        rest = arguments[:at] + arguments[at + 2 :] if at is not None else [text for text in arguments if not text.startswith("--repeat=")]
+        _repeat(found.repeat, rest)
+        return
+    request, trained, plain = _asked(found)
+    evaluate(request, trained)
+    wrote = str(request.out / FILE)
+    if plain:
+        draw_picture(trained, request.out / "grid.png")
+        wrote = f"{request.out / 'evaluation.json'}, {wrote} and {request.out / 'grid.png'}"
+    print(f"wrote {wrote}")
+
+
+def _asked(found: argparse.Namespace) -> tuple[Request, Trained | None, bool]:
+    """The request, its run, and whether no metric was named."""
+    if found.num is not None and (found.num < -1 or found.num == 0):
         raise ConfigError(f"--num: expected at least 1, or -1 for all, got {found.num}")
-    out = pathlib.Path(found.out or pathlib.Path(found.workdir) / "evaluation")
-    trained = load_trained(found.workdir, ema=found.ema, overrides=found.overrides)
-    print(evaluate(trained, num=found.num, out=out, folder=pathlib.Path(found.workdir)))
-    draw_picture(trained, out / "grid.png")
-    print(f"wrote {out / 'evaluation.json'} and {out / 'grid.png'}")
+    plain = found.metrics is None
+    out = pathlib.Path(found.out or pathlib.Path(found.workdir or ".") / "evaluation")
+    flags = {field.name: getattr(found, field.name) for field in dataclasses.fields(Request)}
+    flags |= {
+        "metrics": ("nats",) if plain else tuple(found.metrics.split(",")), "num": None if found.num == -1 else found.num, "out": out,
+        "stats": pathlib.Path(found.stats).expanduser() if found.stats else default_stats(), "overrides": tuple(found.overrides),
+    }  # fmt: skip
+    request = Request(**flags)
+    validate(request)  # before a checkpoint is read
+    trained = load(request)
+    if plain and trained.dataset.levels:
+        request = dataclasses.replace(request, metrics=("bpd",))
+    return request, trained, plain
+
+
+def _repeat(text: str, others: list[str]) -> None:
+    """Do again what a record says, from the start and in a folder of its own. `others` are flags for what has moved since.
+
+    Raises:
+        NumericError: the number is another one.
+    """
+    name, colon, number = text.rpartition(":")
+    file, line = (pathlib.Path(name), int(number)) if colon and number.isdigit() else (pathlib.Path(text), None)
+    records = record.read(file)
+    if line is None:
+        line = max(records)
+    if line not in records:
+        raise ConfigError(f"--repeat: {file} has no record in line {line}; there are {', '.join(map(str, records))}")
+    old, folder = records[line], file.parent / _REPETITION
+    again = [*old["arguments"], "--metrics", old["asked"], "--out", str(folder), *others]
+    request, trained, _ = _asked(_parser().parse(again))
+    found = {new["metric"]: new for new in evaluate(request, trained, expected=old)}
+    shutil.rmtree(request.out)  # it served to continue after a kill; kept, it would make the next repetition a copy
+    if old["metric"] not in found:
+        raise NumericError(f"{old['metric']}: the repetition gave {', '.join(found)} instead")
+    new = found[old["metric"]]["value"]
+    print(
+        f"{old['metric']}: recorded {old['value']:.9g}, repeated {new:.9g}, difference {new - old['value']:.3g} "
+        f"(tolerance {record.RELATIVE:g} of it + {record.ABSOLUTE:g})"
+    )
+    if not record.agrees(old["value"], new):
+        raise NumericError(f"{old['metric']}: the repeated number is not the recorded one; compare versions, device and commit of line {line}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Many samples, one per seed, in bounded memory: drawn in batches, written as they come, continued where they stopped.
 
-    OUT/samples.npz     samples [N, *shape], seeds [N], ok [N]
-    OUT/.partial/       samples.npy, ok.npy and progress.json of a run that has not finished
+    OUT/samples.npz     samples [N, *shape], seeds [N], ok [N], nfe [N] (calls of the score; -1: unknown)
+    OUT/.partial/       samples.npy, ok.npy, nfe.npy and progress.json of a run that has not finished
 """
 
 import json
@@ -37,13 +37,14 @@ class SampleStore:
         self._partial.mkdir(parents=True, exist_ok=True)
         self._samples = self._map("samples", mode, (num, *shape), dtype)
         self._ok = self._map("ok", mode, (num,), np.bool_)
+        self._nfe = self._map("nfe", mode, (num,), np.int32)
 
-    def append(self, samples: np.ndarray, ok: np.ndarray) -> None:
+    def append(self, samples: np.ndarray, ok: np.ndarray, nfe: np.ndarray) -> None:
         """Write the next rows. They count once `progress.json` says so: a killed run repeats at most one batch."""
         rows = slice(self.done, self.done + len(samples))
-        self._samples[rows], self._ok[rows] = samples, ok
-        self._samples.flush()
-        self._ok.flush()
+        self._samples[rows], self._ok[rows], self._nfe[rows] = samples, ok, nfe
+        for part in (self._samples, self._ok, self._nfe):
+            part.flush()
         self.done = rows.stop
         scratch = self._partial / "progress.tmp"
         scratch.write_text(json.dumps({"done": self.done, "identity": self._identity}))
@@ -58,9 +59,9 @@ class SampleStore:
         path, scratch = self.folder / "samples.npz", self.folder / ".samples.tmp"
         ok = np.array(self._ok)
         np.save(self._partial / "seeds.npy", seeds)
-        del self._samples, self._ok
+        del self._samples, self._ok, self._nfe
         with zipfile.ZipFile(scratch, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            for name in ("samples.npy", "seeds.npy", "ok.npy"):
+            for name in ("samples.npy", "seeds.npy", "ok.npy", "nfe.npy"):
                 archive.write(self._partial / name, name)
         os.replace(scratch, path)
         (self._partial / "progress.json").unlink()  # first, so that a kill in the middle leaves nothing to continue

@@ -1,0 +1,78 @@
+"""One number, one line of JSON, with all that it takes to judge it and to repeat it: OUT/records.jsonl.
+
+Keys of every line: metric, value, standard_error, values (one per repeat), num_fake, num_real, split, step, sampler, nfe, time,
+network, network_sha256, resize, channels, ema, seeds, data, samples, reference, config_hash, versions, commit, device, details;
+`asked` and `arguments` are what the command was given. What does not apply is null.
+"""
+
+import json
+import math
+import os
+import pathlib
+import subprocess
+
+from scoresde.errors import DataError
+
+# A repeated number may differ from the recorded one by this share of it, and this much. On the same machine and versions
+# it is equal to the last bits; on another kind of device samples differ by rounding, which adaptive steps amplify.
+RELATIVE, ABSOLUTE = 1e-3, 1e-6
+
+
+def append(path: pathlib.Path, record: dict) -> None:
+    """Add one line, in one write: a kill leaves the whole line or none, and lines of two processes do not mix."""
+    line = json.dumps({k: _finite(v) for k, v in record.items()}, allow_nan=False) + "\n"
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else "\n" + line  # the end of a line that was cut short
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, line.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(path: pathlib.Path) -> dict[int, dict]:
+    """{line, from 1: record} of all lines that are whole.
+
+    Raises:
+        DataError: no file there, or none of its lines is a record.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: expected a file of records, found nothing there; check the path")
+    records = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(found, dict) and {"metric", "value", "asked", "arguments"} <= found.keys():
+            records[number] = found
+    if not records:
+        raise DataError(f"{path}: expected lines with metric, value, asked and arguments, found none")
+    return records
+
+
+def agrees(old: float, new: float) -> bool:
+    """Whether a repeated number is the recorded one, within the tolerance stated above."""
+    return abs(new - old) <= RELATIVE * abs(old) + ABSOLUTE
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this package runs from, with "+changes" where files differ from it; None: no checkout."""
+    root = pathlib.Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        answers = [
+            subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answers[0] + ("+changes" if answers[1] else "")
+
+
+def _finite(value):
+    return None if isinstance(value, float) and not math.isfinite(value) else value
