@@ -1,0 +1,183 @@
+"""Curves and histograms as SVG: axes with round ticks, a logarithmic axis where values span decades, a legend.
+
+Written here rather than drawn by a plotting package: the page needs two kinds of picture, and a run should need no
+such package. The numbers become places and paths here; templates/chart.svg holds the drawing.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+WIDTH, HEIGHT = 620, 300  # of the drawing, in its own units
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 14, 14, 46
+# Okabe and Ito's colours, told apart also by those who see few.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
+_POINTS = 400  # of a line that are drawn; more are averaged
+_IN_A_ROW, _ROW, _LONGEST = 3, 20, 26  # of the legend: entries, its height, characters of a name
+_BINS = 24  # of a histogram at most
+_DECADES = 1.3  # from this span on an axis of positive values is logarithmic
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve. `marks`: a dot at each point, for few points. `dashed`: a level to compare with."""
+
+    name: str
+    x: Float[np.ndarray, " N"]
+    y: Float[np.ndarray, " N"]
+    marks: bool = False
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A histogram of values."""
+
+    name: str
+    values: Float[np.ndarray, " N"]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What is drawn; points that are not finite are left out.
+
+    Args:
+      title, x_label, y_label: texts.
+      lines: curves.  bars: histograms over common bins, as shares of their values.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...] = ()
+    bars: tuple[Bars, ...] = ()
+
+    def layout(self) -> dict | None:
+        """Places for the template; None where there is nothing to draw."""
+        return _histogram(self) if self.bars else _curves(self)
+
+
+def _curves(chart: Chart) -> dict | None:
+    lines = [(line, *_finite(line)) for line in chart.lines]
+    lines = [(line, x, y) for line, x, y in lines if len(x)]
+    if not lines:
+        return None
+    ys = np.concatenate([y for _, _, y in lines])
+    log = bool(ys.min() > 0 and math.log10(ys.max() / ys.min()) > _DECADES)
+    x_axis = Axis.of(np.concatenate([x for _, x, _ in lines]), _LEFT, WIDTH - _RIGHT, margin=0.0)
+    y_axis = Axis.of(ys, HEIGHT - _BOTTOM, _TOP, log=log)
+    drawn = []
+    for k, (line, x, y) in enumerate(lines):
+        few_x, mean, low, high = _averaged(x, y)
+        places = list(zip(x_axis.place(few_x), y_axis.place(mean)))
+        band = [*zip(x_axis.place(few_x), y_axis.place(high)), *reversed(list(zip(x_axis.place(few_x), y_axis.place(low))))]
+        drawn.append({
+            "name": line.name, "colour": COLOURS[k % len(COLOURS)], "path": _path(places), "dashed": line.dashed,
+            "band": _path(band) if len(x) > len(few_x) else "", "marks": places if line.marks or len(x) == 1 else [],
+        })  # fmt: skip
+    return _frame(chart, x_axis, y_axis, drawn) | {"rects": []}
+
+
+def _histogram(chart: Chart) -> dict | None:
+    sets = [(bars, bars.values[np.isfinite(bars.values)]) for bars in chart.bars]
+    sets = [(bars, values) for bars, values in sets if len(values)]
+    if not sets:
+        return None
+    everything = np.concatenate([values for _, values in sets])
+    edges = np.histogram_bin_edges(everything, bins=min(_BINS, max(4, int(math.sqrt(len(everything)) * 1.5))))
+    shares = [np.histogram(values, edges)[0] / len(values) for _, values in sets]
+    x_axis = Axis.of(edges, _LEFT, WIDTH - _RIGHT, margin=0.0)
+    y_axis = Axis.of(np.array([0.0, max(share.max() for share in shares) * 1.08]), HEIGHT - _BOTTOM, _TOP, margin=0.0)
+    x, ground, rects, names = x_axis.place(edges), HEIGHT - _BOTTOM, [], []
+    for k, ((bars, _), share) in enumerate(zip(sets, shares)):
+        colour = COLOURS[k % len(COLOURS)]
+        names.append({"name": bars.name, "colour": colour, "path": "", "dashed": False, "band": "", "marks": []})
+        for left, right, top in zip(x, x[1:], y_axis.place(share)):
+            if top < ground:
+                rects.append({"x": left + 0.5, "y": top, "width": max(right - left - 1, 0.5), "height": ground - top, "colour": colour})
+    return _frame(chart, x_axis, y_axis, names) | {"rects": rects}
+
+
+def _frame(chart: Chart, x_axis: "Axis", y_axis: "Axis", lines: list[dict]) -> dict:
+    """All but the bars; the legend below, where there is more than one line, in rows of three."""
+    entry = (WIDTH - _LEFT - _RIGHT) / min(max(len(lines), 1), _IN_A_ROW)
+    for k, line in enumerate(lines):
+        line["key"] = (round(_LEFT + k % _IN_A_ROW * entry, 1), HEIGHT + 8 + k // _IN_A_ROW * _ROW)
+        line["short"] = line["name"] if len(line["name"]) <= _LONGEST else line["name"][: _LONGEST - 1] + "\u2026"
+    rows = -(-len(lines) // _IN_A_ROW) if len(lines) > 1 else 0
+    return {
+        "lines": lines, "legend": rows > 0, "full_height": HEIGHT + rows * _ROW,
+        "title": chart.title, "x_label": chart.x_label, "y_label": chart.y_label + (" (log)" if y_axis.log else ""),
+        "x_ticks": x_axis.ticks(), "y_ticks": y_axis.ticks(), "width": WIDTH, "height": HEIGHT,
+        "left": _LEFT, "right": WIDTH - _RIGHT, "top": _TOP, "bottom": HEIGHT - _BOTTOM,
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From values to places: `low` lies at `start`, `high` at `stop`."""
+
+    low: float
+    high: float
+    start: float
+    stop: float
+    log: bool = False
+
+    @classmethod
+    def of(cls, values: np.ndarray, start: float, stop: float, *, log: bool = False, margin: float = 0.06) -> "Axis":
+        values = np.log10(values) if log else values
+        low, high = float(values.min()), float(values.max())
+        if not high > low:
+            low, high = low - (abs(low) * 0.1 or 0.5), high + (abs(high) * 0.1 or 0.5)
+        return cls(low - margin * (high - low), high + margin * (high - low), start, stop, log)
+
+    def place(self, values: np.ndarray) -> np.ndarray:
+        values = np.log10(values) if self.log else values
+        return np.round(self.start + (values - self.low) / (self.high - self.low) * (self.stop - self.start), 2)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """(place, text) of round values."""
+        values = _round_powers(self.low, self.high) if self.log else _round_values(self.low, self.high)
+        return [(float(place), _text(value)) for place, value in zip(self.place(np.array(values, float)), values)]
+
+
+def _round_values(low: float, high: float, most: int = 6) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten."""
+    raw = (high - low) / most
+    power = 10 ** math.floor(math.log10(raw))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _round_powers(low: float, high: float) -> list[float]:
+    """Powers of ten between 10^low and 10^high, with 2 and 5 times them where there are few."""
+    factors = (1,) if high - low > 4 else (1, 2, 5)
+    found = [m * 10.0**k for k in range(math.floor(low), math.ceil(high) + 1) for m in factors]
+    found = [value for value in found if low <= math.log10(value) <= high]
+    return found[:: math.ceil(len(found) / 9)] if found else [10**low, 10**high]
+
+
+def _text(value: float) -> str:
+    if value and not 1e-3 <= abs(value) < 1e5:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:.6g}"
+
+
+def _finite(line: Line) -> tuple[np.ndarray, np.ndarray]:
+    x, y = np.asarray(line.x, float), np.asarray(line.y, float)
+    good = np.isfinite(x) & np.isfinite(y)
+    return x[good], y[good]
+
+
+def _averaged(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
+    """x and y as means over at most 400 groups of neighbours, and the least and greatest y of each."""
+    groups = np.array_split(np.arange(len(x)), min(len(x), _POINTS))
+    return tuple(np.array([f(values[g]) for g in groups]) for f, values in ((np.mean, x), (np.mean, y), (np.min, y), (np.max, y)))
+
+
+def _path(places: list[tuple[float, float]]) -> str:
+    return "M" + " L".join(f"{x:g},{y:g}" for x, y in places)
