@@ -45,6 +45,7 @@ SEARCHED = 10_000  # training records in which the nearest are looked for
 _VALUES = 2**26  # in all of them at most: 256 MiB
 PAIRS = 12  # shown, those closest to the training data first
 _SEEDS, _STEPS, _SHOWN = 6, 28, 8  # trajectories, their steps, and how many points of them are shown
+_POINTS = 256  # seeds where a sample is a point: six of them show nothing
 _CELL = 200  # pixels of a picture in a strip of pictures
 _ROOT = 2  # of the keys, apart from those of sampling and likelihood
 
@@ -72,13 +73,13 @@ class Watch:
         save_picture(self.dataset, drawn.x, path)
         place = self.folder / "watch"
         place.mkdir(parents=True, exist_ok=True)
-        self._save_trajectory(trained, place / "trajectory.png")
         figures, arrays = self._look(trained, drawn)
+        arrays |= self._save_trajectory(trained, place / "trajectory.png")
         values = np.asarray(self.dataset.decode(np.nan_to_num(drawn.x)))
         _write(place / "newest.npz", step=trained.step, seeds=seeds, ok=drawn.ok, samples=values, **arrays)
         return figures
 
-    def _look(self, trained: Trained, drawn: Draw) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    def _look(self, trained: Trained, drawn: Draw) -> tuple[dict[str, float], dict]:
         good = drawn.x[drawn.ok]
         figures, arrays = {}, {f"floor_{name}": value for name, value in self._floor.items()}
         if "sliced_wasserstein" in self.names:
@@ -148,19 +149,24 @@ class Watch:
 
     # Pictures
 
-    def _save_trajectory(self, trained: Trained, path: pathlib.Path) -> None:
+    def _save_trajectory(self, trained: Trained, path: pathlib.Path) -> dict:
+        """A picture, but of curves the values: the report draws those."""
         sde, score = trained.score.sde, trained.score
-        keys = jax.random.split(jax.random.key(_ROOT), batch_for_devices(_SEEDS, _SEEDS))
+        seeds = _SEEDS if len(trained.shape) > 1 else _POINTS
+        keys = jax.random.split(jax.random.key(_ROOT), batch_for_devices(seeds, seeds))
         x_T = jax.vmap(lambda key: sde.sample_prior(trained.shape, key=key))(spread(keys))
         found = trajectory(sde, score, x_T, _STEPS)
         shown = np.linspace(0, _STEPS, _SHOWN).round().astype(int)
-        x0 = found.x0[shown, :_SEEDS]  # [shown, seeds, ...]
-        flat = x0.reshape(-1, *x0.shape[2:])
-        x0 = np.asarray(jax.vmap(sde.basis.from_modes)(flat)).reshape(x0.shape)
+        x0 = found.x0[shown, :seeds]  # [shown, seeds, ...]
+        x0 = np.asarray(jax.vmap(sde.basis.from_modes)(x0.reshape(-1, *x0.shape[2:]))).reshape(x0.shape)
+        levels = np.asarray(jax.vmap(sde.reference_log_snr)(found.t[shown]))
+        if len(trained.shape) == 2 and trained.shape[-1] != 2:
+            return {"trajectory": x0, "trajectory_log_snr": levels}
         if image := _strip(self.dataset, x0):
             image.save(path)
+        return {"trajectory_log_snr": levels}
 
-    def _save_pairs(self, drawn: Draw, found) -> dict[str, np.ndarray]:
+    def _save_pairs(self, drawn: Draw, found) -> dict:
         """The samples closest to the training data, and the records they are close to."""
         order = np.argsort(np.where(drawn.ok, found.distance, np.inf))[: min(PAIRS, int(drawn.ok.sum()))]
         pairs = np.stack([drawn.x[order], self._searched[found.index[order]]])  # [2, pairs, ...]

@@ -23,7 +23,8 @@ LADDER = [
     {"config"},
     {"trained"},
     {"draws", "records"},
-    {"latents", "restorations", "likelihoods"},
+    {"latents", "restorations", "likelihoods", "watch"},
+    {"report", "doctor"},
     {"door", "__main__"},
 ]
 # Where two rooms share a rung, this is all they may take from each other.
@@ -33,13 +34,17 @@ THIRD_PARTIES = {
     "diffrax": {"sample", "likelihood", "samplers.py"},  # samplers names its solvers
     "lineax": {"sample", "likelihood"},
     "flax": {"nets"},
-    "optax": {"train", "build.py"},
+    "optax": {"train", "build.py", "doctor"},
     "orbax": {"train/checkpoint.py"},
-    "ml_collections": {"config.py", "overrides.py", "validation.py", "build.py", "processes.py", "samplers.py", "trained.py", "door.py", "__main__.py"},
+    "ml_collections": {"config.py", "overrides.py", "validation.py", "build.py", "processes.py", "samplers.py", "trained.py", "watch.py", "door.py", "__main__.py"},
     "tensorflow_datasets": {"data"},
     "tensorflow": {"data"},
     "grain": {"data"},
     "exponax": {"data"},
+    "jinja2": {"report"},
+    "wandb": {"train/trackers.py"},
+    "mlflow": {"train/trackers.py"},
+    "trackio": {"train/trackers.py"},
 }
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-WIDTH, HEIGHT = 620, 300  # of the drawing, in its own units
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 14, 14, 46
+LARGE, SMALL = (620, 300), (430, 230)  # width and height of a drawing, in its own units
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 24, 14, 46
 # Okabe and Ito's colours, told apart also by those who see few.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
 _POINTS = 400  # of a line that are drawn; more are averaged
@@ -22,7 +22,8 @@ _DECADES = 1.3  # from this span on an axis of positive values is logarithmic
 
 @dataclass(frozen=True)
 class Line:
-    """A curve. `marks`: a dot at each point, for few points. `dashed`: a level to compare with."""
+    """A curve; one without a name is not in the legend. `marks`: a dot at each point, for few points. `dashed`: a level to
+    compare with."""
 
     name: str
     x: Float[np.ndarray, " N"]
@@ -45,7 +46,9 @@ class Chart:
 
     Args:
       title, x_label, y_label: texts.
-      lines: curves.  bars: histograms over common bins, as shares of their values.
+      lines: curves. bars: histograms over common bins, as shares of their values.
+      size: width and height.
+      start: where the axis of x begins at the latest, such as step 0.
     """
 
     title: str
@@ -53,6 +56,8 @@ class Chart:
     y_label: str
     lines: tuple[Line, ...] = ()
     bars: tuple[Bars, ...] = ()
+    size: tuple[int, int] = LARGE
+    start: float | None = None
 
     def layout(self) -> dict | None:
         """Places for the template; None where there is nothing to draw."""
@@ -66,8 +71,10 @@ def _curves(chart: Chart) -> dict | None:
         return None
     ys = np.concatenate([y for _, _, y in lines])
     log = bool(ys.min() > 0 and math.log10(ys.max() / ys.min()) > _DECADES)
-    x_axis = Axis.of(np.concatenate([x for _, x, _ in lines]), _LEFT, WIDTH - _RIGHT, margin=0.0)
-    y_axis = Axis.of(ys, HEIGHT - _BOTTOM, _TOP, log=log)
+    width, height = chart.size
+    xs = [x for _, x, _ in lines] + ([np.array([chart.start])] if chart.start is not None else [])
+    x_axis = Axis.of(np.concatenate(xs), _LEFT, width - _RIGHT, margin=0.0)
+    y_axis = Axis.of(ys, height - _BOTTOM, _TOP, log=log)
     drawn = []
     for k, (line, x, y) in enumerate(lines):
         few_x, mean, low, high = _averaged(x, y)
@@ -88,9 +95,10 @@ def _histogram(chart: Chart) -> dict | None:
     everything = np.concatenate([values for _, values in sets])
     edges = np.histogram_bin_edges(everything, bins=min(_BINS, max(4, int(math.sqrt(len(everything)) * 1.5))))
     shares = [np.histogram(values, edges)[0] / len(values) for _, values in sets]
-    x_axis = Axis.of(edges, _LEFT, WIDTH - _RIGHT, margin=0.0)
-    y_axis = Axis.of(np.array([0.0, max(share.max() for share in shares) * 1.08]), HEIGHT - _BOTTOM, _TOP, margin=0.0)
-    x, ground, rects, names = x_axis.place(edges), HEIGHT - _BOTTOM, [], []
+    width, height = chart.size
+    x_axis = Axis.of(edges, _LEFT, width - _RIGHT, margin=0.0)
+    y_axis = Axis.of(np.array([0.0, max(share.max() for share in shares) * 1.08]), height - _BOTTOM, _TOP, margin=0.0)
+    x, ground, rects, names = x_axis.place(edges), height - _BOTTOM, [], []
     for k, ((bars, _), share) in enumerate(zip(sets, shares)):
         colour = COLOURS[k % len(COLOURS)]
         names.append({"name": bars.name, "colour": colour, "path": "", "dashed": False, "band": "", "marks": []})
@@ -102,16 +110,17 @@ def _histogram(chart: Chart) -> dict | None:
 
 def _frame(chart: Chart, x_axis: "Axis", y_axis: "Axis", lines: list[dict]) -> dict:
     """All but the bars; the legend below, where there is more than one line, in rows of three."""
-    entry = (WIDTH - _LEFT - _RIGHT) / min(max(len(lines), 1), _IN_A_ROW)
-    for k, line in enumerate(lines):
-        line["key"] = (round(_LEFT + k % _IN_A_ROW * entry, 1), HEIGHT + 8 + k // _IN_A_ROW * _ROW)
+    (width, height), named = chart.size, [line for line in lines if line["name"]]
+    in_a_row = min(max(len(named), 1), _IN_A_ROW if width == LARGE[0] else _IN_A_ROW - 1)
+    for k, line in enumerate(named):
+        line["key"] = (round(_LEFT + k % in_a_row * (width - _LEFT - _RIGHT) / in_a_row, 1), height + 8 + k // in_a_row * _ROW)
         line["short"] = line["name"] if len(line["name"]) <= _LONGEST else line["name"][: _LONGEST - 1] + "\u2026"
-    rows = -(-len(lines) // _IN_A_ROW) if len(lines) > 1 else 0
+    rows = -(-len(named) // in_a_row) if len(named) > 1 else 0
     return {
-        "lines": lines, "legend": rows > 0, "full_height": HEIGHT + rows * _ROW,
+        "lines": lines, "legend": named if rows else [], "full_height": height + rows * _ROW,
         "title": chart.title, "x_label": chart.x_label, "y_label": chart.y_label + (" (log)" if y_axis.log else ""),
-        "x_ticks": x_axis.ticks(), "y_ticks": y_axis.ticks(), "width": WIDTH, "height": HEIGHT,
-        "left": _LEFT, "right": WIDTH - _RIGHT, "top": _TOP, "bottom": HEIGHT - _BOTTOM,
+        "x_ticks": x_axis.ticks(), "y_ticks": y_axis.ticks(), "width": width, "height": height,
+        "left": _LEFT, "right": width - _RIGHT, "top": _TOP, "bottom": height - _BOTTOM,
     }  # fmt: skip
 
 

@@ -13,7 +13,6 @@ import pathlib
 import shlex
 
 import jinja2
-from markupsafe import Markup
 from PIL import Image
 
 from scoresde.report import plots
@@ -21,6 +20,11 @@ from scoresde.report.chart import Chart
 from scoresde.report.facts import Facts, changed_fields, differing_fields, read_facts
 from scoresde.train.ledger import PARTS
 
+# Columns of the metric table: key, heading, whether it is a number. Those without any entry are left out.
+_COLUMNS = (
+    ("split", "split", False), ("num_fake", "samples", True), ("num_real", "records", True), ("step", "step", True),
+    ("sampler", "sampler or method", False), ("nfe", "NFE", True), ("time", "time", False),
+)  # fmt: skip
 _GRIDS = 6  # over time, the first and the last among them
 _PIXELS = 900  # a picture wider or higher is reduced to this in a page
 
@@ -80,20 +84,23 @@ def _metric(row: dict) -> str:
 
 def _content(facts: Facts) -> dict:
     """All that the templates show."""
-    watch = facts.folder / "watch"
+    watch, trajectories = facts.folder / "watch", plots.trajectory_charts(facts)
     return {
         "title": facts.name,
         "facts": facts,
+        "columns": [column for column in _COLUMNS if any(row[column[0]] not in (None, "") for row in facts.metrics)],
         "tiles": _tiles(facts),
         "charts": {
             "training": _drawn(plots.training_charts(facts)),
             "samples": _drawn(plots.sample_charts(facts)),
             "distances": _drawn({"nearest_histogram": plots.distance_chart(facts)}),
             "likelihood": _drawn(plots.likelihood_charts(facts)),
+            "trajectory": _drawn({f"denoising_{k}": chart for k, chart in enumerate(trajectories)}),
             "pairs": _drawn({f"pair_{k}": chart for k, chart in enumerate(plots.pair_charts(facts))}),
         },
         "grids": [(step, path.name, _inline(path)) for step, path in _spread(facts.grids)],
         "trajectory": _inline(watch / "trajectory.png"),
+        "trajectory_titles": [chart.title for chart in trajectories],
         "pairs": _inline(watch / "pairs.png"),
         "watched_step": int(facts.newest["step"]) if "step" in facts.newest else None,
         "figures": [(name, value) for name, value in _last_figures(facts).items()],
@@ -122,7 +129,7 @@ def _tiles(facts: Facts) -> list[tuple[str, str]]:
         tiles.append((f"best {facts.best['metric']}", f"{facts.best['value']:.4g} at step {facts.best['step']:,}"))
     if log.get("steps_per_second"):
         rate = log["steps_per_second"] * facts.config.get("training.batch_size", 1)
-        tiles.append(("examples a second", f"{rate:.3g}"))
+        tiles.append(("examples a second", f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"))
     if "goodput" in facts.ledger:
         tiles.append(("goodput", f"{facts.ledger['goodput']:.0%}"))
     return tiles
@@ -167,11 +174,11 @@ def _spread(grids: list) -> list:
     return [grids[round(k * (len(grids) - 1) / (_GRIDS - 1))] for k in range(_GRIDS)]
 
 
-def _drawn(charts: dict[str, Chart]) -> dict[str, Markup]:
-    """SVG by name, of the charts that have something to show."""
+def _drawn(charts: dict[str, Chart]) -> dict[str, str]:
+    """SVG by name, of the charts that have something to show. Its texts are escaped: the pages take it as it is."""
     template = _environment().get_template("chart.svg")
     layouts = {name: chart.layout() for name, chart in charts.items()}
-    return {name: Markup(template.render(c=layout)) for name, layout in layouts.items() if layout}
+    return {name: template.render(c=layout) for name, layout in layouts.items() if layout}
 
 
 def _inline(path: pathlib.Path) -> str | None:
@@ -194,6 +201,7 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("scoresde.report"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["measured"] = _value
+    environment.filters["entry"] = lambda value: "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
     environment.filters["cell"] = lambda value: " ".join(str(value).split()).replace("|", "\\|")  # of a Markdown table
     return environment
 

@@ -8,7 +8,15 @@ import sys
 
 import jax
 
-from scoresde.build import build_dataset, build_objective, build_optimizer, build_prepare, build_score, learning_rate, with_starts
+from scoresde.build import (
+    build_dataset,
+    build_objective,
+    build_optimizer,
+    build_prepare,
+    build_score,
+    learning_rate,
+    with_starts,
+)
 from scoresde.config import differences, from_json, load_config, to_json
 from scoresde.door import Parser, add_distributed, connect, run
 from scoresde.errors import CheckpointError, ConfigError, DataError

@@ -61,8 +61,14 @@ class Best:
         self._checkpoints.close()
 
 
+def lowest(checkpoints: Checkpoints) -> int | None:
+    """The step of the best one. A run that was killed in the middle of a change may hold two."""
+    found = {step: meta.get("best", {}).get("value", math.inf) for step, meta in checkpoints.metas().items()}
+    return min(found, key=found.get, default=None)
+
+
 def _lowest(checkpoints: Checkpoints, metric: str) -> tuple[float, int] | None:
-    """(value, step) of the best checkpoint there is; one of another metric, or damaged, counts for none."""
+    """(value, step) of the best one by a metric; one of another metric, or damaged, counts for none."""
     records = [(meta["best"]["value"], step) for step, meta in checkpoints.metas().items() if meta.get("best", {}).get("metric") == metric]
     return min(records, default=None)
 
