@@ -65,12 +65,15 @@ class Watch:
         self._objective, self._prepare = build_objective(config), build_prepare(config, dataset)
 
     def __call__(self, trained: Trained, path: pathlib.Path) -> dict[str, float]:
-        """The picture of the samples at `path`, the files of WORKDIR/watch, and the figures. On one process alone."""
+        """The picture of the samples at `path`, the files of WORKDIR/watch, and the figures; with `training.watch` = () the first
+        of these alone. On one process alone."""
         trained = trained._replace(config=self.config, score=local_copy(trained.score))
         num = self.config.sampling.num
         seeds = np.arange(num, dtype=np.uint32)
         drawn = draw(trained, sampler_of(trained), seeds, batch_for_devices(num, num))
         save_picture(self.dataset, drawn.x, path)
+        if not self.names:
+            return {}
         place = self.folder / "watch"
         place.mkdir(parents=True, exist_ok=True)
         figures, arrays = self._look(trained, drawn)

@@ -89,6 +89,7 @@ def looked(tmp_path_factory):
     """A look at a network that says nothing, on Gaussian data of deviation 0.3; with what it looked with."""
     folder = tmp_path_factory.mktemp("looked")
     config = load_config(MIXTURE[0].removeprefix("--config="), [text.removeprefix("--config.") for text in MIXTURE[1:]])
+    config.training.watch = ("sliced_wasserstein", "moments", "nearest", "loss")
     config.training.weighting, config.sampling.num, config.model.sigma_data = "edm", 64, 1.0
     values = np.random.default_rng(0).normal(size=(600, 2), scale=0.3).astype(np.float32)
     data = Dataset("gaussian", ArraySource(values[:300]), ArraySource(values[300:]), levels=0, centered=True, fingerprint="")
@@ -281,6 +282,7 @@ def test_the_rate_of_a_configuration_is_that_of_its_optimizer():
 
 def test_a_run_keeps_its_best_checkpoint_and_the_commands_read_it(tmp_path):
     flags = ["--config.training.steps=30", "--config.training.sample_every=10", "--config.training.keep_best=mean_error"]
+    flags.append("--config.training.watch=moments,loss")
     result = call("train", *MIXTURE, "--workdir", tmp_path, *flags)
     assert result.code == 0 and "goodput" in result.out and "warning" not in result.out, result.err
     lines = {line["step"]: line["watch/mean_error"] for line in metrics(tmp_path) if "watch/mean_error" in line}

@@ -58,7 +58,7 @@ def coefficients() -> tuple[bool, str]:
     beta = 0.1 + np.asarray(times, np.float64) * 19.9
     f, g2 = (np.asarray(jax.vmap(function)(times), np.float64) for function in (sde.f, sde.g2))
     worst = max(np.max(np.abs(f / (-beta / 2) - 1)), np.max(np.abs(g2 / beta - 1)))
-    return worst < 2e-5, f"largest relative error of f and g^2: {worst:.1e} (below 2e-5)"
+    return bool(worst < 2e-5), f"largest relative error of f and g^2: {worst:.1e} (below 2e-5)"
 
 
 def sampler() -> tuple[bool, str]:
@@ -68,7 +68,7 @@ def sampler() -> tuple[bool, str]:
     off_mean = np.abs(x.mean(axis=0) - mean) / (std / math.sqrt(_DRAWS))
     off_std = np.abs(x.std(axis=0) / std - 1) * math.sqrt(2 * _DRAWS)
     worst = max(off_mean.max(), off_std.max())
-    return worst < _ERRORS, f"mean and deviation of {_DRAWS} draws are off by {worst:.2f} standard errors at most (below {_ERRORS})"
+    return bool(worst < _ERRORS), f"mean and deviation of {_DRAWS} draws are off by {worst:.2f} standard errors at most (below {_ERRORS})"
 
 
 def likelihood() -> tuple[bool, str]:

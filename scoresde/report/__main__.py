@@ -6,6 +6,7 @@ import sys
 from scoresde.door import Parser, run
 from scoresde.errors import ConfigError, ScoreSDEError
 from scoresde.report import compare, write_report
+from scoresde.report.facts import read_facts
 from scoresde.trained import load_trained
 from scoresde.watch import Watch
 
@@ -22,7 +23,8 @@ def main(arguments: list[str]) -> None:
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
     for folder in folders:
-        if (folder / "config.json").is_file() and not (folder / "watch" / "newest.npz").is_file():
+        facts = read_facts(folder)
+        if not facts.newest and (facts.config.get("training.watch") != [] or not facts.grids):
             look(folder)
     page = write_report(folders[0], out) if len(folders) == 1 else compare(folders, out or pathlib.Path("comparison.html"))
     print(f"wrote {page}")

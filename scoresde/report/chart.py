@@ -17,6 +17,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4
 _POINTS = 400  # of a line that are drawn; more are averaged
 _IN_A_ROW, _ROW, _LONGEST = 3, 20, 26  # of the legend: entries, its height, characters of a name
 _BINS = 24  # of a histogram at most
+_TICKS = 9  # on a logarithmic axis at most
 _DECADES = 1.3  # from this span on an axis of positive values is logarithmic
 
 
@@ -163,10 +164,12 @@ def _round_values(low: float, high: float, most: int = 6) -> list[float]:
 
 def _round_powers(low: float, high: float) -> list[float]:
     """Powers of ten between 10^low and 10^high, with 2 and 5 times them where there are few."""
-    factors = (1,) if high - low > 4 else (1, 2, 5)
-    found = [m * 10.0**k for k in range(math.floor(low), math.ceil(high) + 1) for m in factors]
-    found = [value for value in found if low <= math.log10(value) <= high]
-    return found[:: math.ceil(len(found) / 9)] if found else [10**low, 10**high]
+    for factors in ((1, 2, 5), (1,)):
+        found = [m * 10.0**k for k in range(math.floor(low), math.ceil(high) + 1) for m in factors]
+        found = [value for value in found if low <= math.log10(value) <= high]
+        if len(found) <= _TICKS:
+            break
+    return found[:: math.ceil(len(found) / _TICKS)] if found else [10**low, 10**high]
 
 
 def _text(value: float) -> str:
