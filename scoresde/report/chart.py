@@ -4,6 +4,7 @@ Written here rather than drawn by a plotting package: the page needs two kinds o
 such package. The numbers become places and paths here; templates/chart.svg holds the drawing.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -66,23 +67,24 @@ class Chart:
 
 
 def _curves(chart: Chart) -> dict | None:
-    lines = [(line, *_finite(line)) for line in chart.lines]
-    lines = [(line, x, y) for line, x, y in lines if len(x)]
+    # A curve keeps its colour where others are missing.
+    lines = [(line, colour, *_finite(line)) for line, colour in zip(chart.lines, itertools.cycle(COLOURS))]
+    lines = [row for row in lines if len(row[2])]
     if not lines:
         return None
-    ys = np.concatenate([y for _, _, y in lines])
+    ys = np.concatenate([y for *_, y in lines])
     log = bool(ys.min() > 0 and math.log10(ys.max() / ys.min()) > _DECADES)
     width, height = chart.size
-    xs = [x for _, x, _ in lines] + ([np.array([chart.start])] if chart.start is not None else [])
+    xs = [x for _, _, x, _ in lines] + ([np.array([chart.start])] if chart.start is not None else [])
     x_axis = Axis.of(np.concatenate(xs), _LEFT, width - _RIGHT, margin=0.0)
     y_axis = Axis.of(ys, height - _BOTTOM, _TOP, log=log)
     drawn = []
-    for k, (line, x, y) in enumerate(lines):
+    for line, colour, x, y in lines:
         few_x, mean, low, high = _averaged(x, y)
         places = list(zip(x_axis.place(few_x), y_axis.place(mean)))
         band = [*zip(x_axis.place(few_x), y_axis.place(high)), *reversed(list(zip(x_axis.place(few_x), y_axis.place(low))))]
         drawn.append({
-            "name": line.name, "colour": COLOURS[k % len(COLOURS)], "path": _path(places), "dashed": line.dashed,
+            "name": line.name, "colour": colour, "path": _path(places), "dashed": line.dashed,
             "band": _path(band) if len(x) > len(few_x) else "", "marks": places if line.marks or len(x) == 1 else [],
         })  # fmt: skip
     return _frame(chart, x_axis, y_axis, drawn) | {"rects": []}
@@ -116,7 +118,7 @@ def _frame(chart: Chart, x_axis: "Axis", y_axis: "Axis", lines: list[dict]) -> d
     for k, line in enumerate(named):
         line["key"] = (round(_LEFT + k % in_a_row * (width - _LEFT - _RIGHT) / in_a_row, 1), height + 8 + k // in_a_row * _ROW)
         line["short"] = line["name"] if len(line["name"]) <= _LONGEST else line["name"][: _LONGEST - 1] + "\u2026"
-    rows = -(-len(named) // in_a_row) if len(named) > 1 else 0
+    rows = -(-len(named) // in_a_row) if len(chart.lines) + len(chart.bars) > 1 else 0
     return {
         "lines": lines, "legend": named if rows else [], "full_height": height + rows * _ROW,
         "title": chart.title, "x_label": chart.x_label, "y_label": chart.y_label + (" (log)" if y_axis.log else ""),
