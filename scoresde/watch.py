@@ -40,7 +40,8 @@ from scoresde.trained import Trained
 from scoresde.validation import with_sampler
 
 LEVELS = 8
-RECORDS = 256  # of each split, for losses and distances
+RECORDS = 256  # of each split, for distances
+LOSSES = 128  # of each split, for losses: 2048 calls of the score in all
 SEARCHED = 10_000  # training records in which the nearest are looked for
 _VALUES = 2**26  # in all of them at most: 256 MiB
 PAIRS = 12  # shown, those closest to the training data first
@@ -141,7 +142,7 @@ class Watch:
         times = jax.vmap(lambda u: self._objective.time_law.quantile(sde, u))((jnp.arange(LEVELS) + 0.5) / LEVELS)
         losses = {}
         for split, source in (("train", self.dataset.train), ("test", self.dataset.test)):
-            num = min(RECORDS, len(source))
+            num = min(LOSSES, len(source))
             rows = tuple(padded(part, batch_for_devices(num, num)) for part in source.rows(np.arange(num)))
             keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(_ROOT), n))(np.arange(len(rows[0])))
             each = _losses(trained.score, self._objective, self._prepare, times, *spread((*rows, keys)))

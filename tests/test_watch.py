@@ -28,7 +28,7 @@ from scoresde.train.checkpoint import Checkpoints
 from scoresde.train.ledger import Ledger
 from scoresde.train.trackers import Trackers, require
 from scoresde.trained import Trained, load_trained
-from scoresde.watch import LEVELS, Watch
+from scoresde.watch import LEVELS, LOSSES, Watch
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -111,8 +111,8 @@ def test_the_losses_are_those_of_the_objective(looked):
         arrays = dict(file)
     np.testing.assert_allclose(arrays["log_snr"], np.sort(2 * np.log(alpha / sigma)), rtol=1e-4, atol=1e-4)
     for split in ("train", "test"):
-        # 512 squares, each with a relative deviation of at most sqrt(2)
-        np.testing.assert_allclose(arrays[f"{split}_loss"], exact[::-1], rtol=4 * np.sqrt(2 / 512))
+        # 2 * 128 squares, each with a relative deviation of at most sqrt(2)
+        np.testing.assert_allclose(arrays[f"{split}_loss"], exact[::-1], rtol=4 * np.sqrt(2 / (2 * LOSSES)))
         np.testing.assert_allclose(figures[f"{split}_loss"], arrays[f"{split}_loss"].mean(), rtol=1e-6)
     assert sum(name.startswith("test_loss@") for name in figures) == LEVELS
 
