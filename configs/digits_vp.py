@@ -17,6 +17,7 @@ def get_config():
     c.training.log_normal_mean, c.training.log_normal_std = -1.0, 1.4
     c.training.steps, c.training.batch_size, c.training.ema = 1300, 64, (0.998,)
     c.training.log_every, c.training.checkpoint_every, c.training.sample_every = 50, 500, 500
+    c.training.watch_sampler = "dpmpp"  # 21 calls a sample while training instead of 251
     c.optim.learning_rate, c.optim.warmup, c.optim.decay_steps = 4e-3, 100, 1300
     c.sampling.steps, c.sampling.grid = 250, "log_snr"
     c.likelihood.tolerance, c.likelihood.batch_size, c.evaluate.num = 1e-4, 297, -1

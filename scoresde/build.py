@@ -117,15 +117,19 @@ def build_objective(config: ConfigDict) -> train.Objective:
     return train.Objective(weightings[c.weighting](), laws[c.time_law](), reduce)
 
 
-def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Adam or AdamW after clipping by the global norm; linear warm-up, then constant or a cosine to a hundredth."""
+def learning_rate(config: ConfigDict) -> optax.Schedule:
+    """Of the number of updates done before: linear warm-up, then constant or a cosine to a hundredth."""
     c = config.optim
     if c.decay_steps:
-        schedule = optax.warmup_cosine_decay_schedule(
+        return optax.warmup_cosine_decay_schedule(
             0.0, c.learning_rate, c.warmup, c.decay_steps, end_value=_LAST_RATE * c.learning_rate
         )
-    else:
-        schedule = optax.warmup_constant_schedule(0.0, c.learning_rate, c.warmup)
+    return optax.warmup_constant_schedule(0.0, c.learning_rate, c.warmup)
+
+
+def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """Adam or AdamW after clipping by the global norm, at `learning_rate`."""
+    c, schedule = config.optim, learning_rate(config)
     moments = dict(b1=c.beta1, b2=c.beta2, eps=c.eps)
     optimizers = {
         "adam": lambda: optax.adam(schedule, **moments),

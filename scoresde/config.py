@@ -117,7 +117,11 @@ def _training() -> ConfigDict:
     c.ema = (0.9999,)  # decays of the averages; the first one is used for pictures and by the commands
     c.log_every = 50
     c.checkpoint_every = 10_000
-    c.sample_every = 50_000
+    c.sample_every = 50_000  # pictures, the figures of `watch`, and the report
+    c.watch = ("sliced_wasserstein", "moments", "nearest", "loss")  # figures of the pictured samples and of fixed records; () none
+    c.watch_sampler = ""  # of these samples, with its own steps and grid; "": as in sampling
+    c.keep_best = ""  # sliced_wasserstein, mean_error, deviation_error, test_loss: keep the checkpoint where it is lowest
+    c.trackers = ()  # wandb, mlflow, trackio: send the figures there as well
     return c
 
 
@@ -196,6 +200,7 @@ def _evaluate() -> ConfigDict:
 # What a resumed run may change: nothing of it enters the state. The first two are the way out of a run that diverges.
 FREE_FIELDS = (
     "optim.learning_rate", "optim.grad_clip", "training.steps", "training.log_every", "training.checkpoint_every", "training.sample_every",
+    "training.watch", "training.keep_best", "training.trackers",
     "sampling.", "likelihood.", "evaluate.", "data.data_dir",
     "data.max_bad", "data.max_pixels", "data.memory",
 )  # fmt: skip

@@ -32,7 +32,7 @@ from scoresde.function_metrics import function_metrics
 from scoresde.likelihood.report import versions
 from scoresde.likelihoods import evaluated, parameters_crc32
 from scoresde.sample.store import parse_seeds
-from scoresde.trained import Trained, load_trained
+from scoresde.trained import LATEST, Trained, load_trained
 
 FILE = "records.jsonl"
 # What must be equal for a number to be a repetition of another.
@@ -56,7 +56,7 @@ def load(request: Request) -> Trained | None:
     if not request.workdir:
         return None
     overrides = [*request.overrides] + ([] if request.steps is None else [f"sampling.steps={request.steps}"])
-    return load_trained(request.workdir, ema=request.ema, sampler=request.sampler, overrides=overrides)
+    return load_trained(request.workdir, ema=request.ema, sampler=request.sampler, overrides=overrides, checkpoint=request.checkpoint or LATEST)
 
 
 def evaluate(request: Request, trained: Trained | None, expected: dict | None = None) -> list[dict]:

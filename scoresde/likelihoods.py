@@ -283,6 +283,7 @@ def evaluated(trained: Trained, *, num: int, out: pathlib.Path, folder: pathlib.
     result = data_likelihood(trained, split="test", num=num, nats=True, folder=folder)
     if main_process:
         write(result.report, out / "evaluation.json")
+        result.save(out / "evaluation.npz")
     if not result.ok.all():
         raise NumericError(
             f"{result.text()}\nthe solver failed for {int((~result.ok).sum())} of {result.ok.size} solves, which are not in "

@@ -16,9 +16,12 @@ from scoresde.errors import CheckpointError, ConfigError
 from scoresde.processes import PROCESSES, on_grid
 from scoresde.score import NetworkScore
 from scoresde.train import averaged_score
+from scoresde.train.best import FOLDER as BEST
+from scoresde.train.best import lowest
 from scoresde.train.checkpoint import Checkpoints
 from scoresde.train.step import init_state
 
+LATEST = "latest"
 # Networks that are the same function on every grid.
 RESOLUTION_FREE = ("fno", "ufno")
 # What may be overridden: the rest belongs to what was trained.
@@ -58,11 +61,17 @@ class Trained(NamedTuple):
 
 
 def load_trained(
-    workdir: str | pathlib.Path, *, ema: float | None = None, sampler: str | None = None, overrides: list[str] = ()
+    workdir: str | pathlib.Path,
+    *,
+    ema: float | None = None,
+    sampler: str | None = None,
+    overrides: list[str] = (),
+    checkpoint: str = LATEST,
 ) -> Trained:
     """The score of a run, with the averaged parameters of decay `ema` (the first one if None).
 
     Args:
+      checkpoint: "latest", the newest good one; "best", that of `training.keep_best`; or a step that was kept.
       sampler: the name of another sampler than the run's; it brings its own steps, grid and order.
       overrides: `SECTION.FIELD=value` texts for sampling, likelihood, evaluate, and for where and how the data are read.
 
@@ -91,16 +100,37 @@ def load_trained(
     optimizer, decays = build_optimizer(config), tuple(config.training.ema)
     target = jax.eval_shape(lambda p: init_state(p, optimizer, decays, jax.random.key(0)), score.network.params)
     target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=_here()), target)
-    checkpoints = Checkpoints(folder / "checkpoints")
-    restored = checkpoints.restore(target, accept=lambda meta: _accept(meta, written, path), set_aside=False)
+    checkpoints, step = _checkpoint(folder, checkpoint)
+    restored = checkpoints.restore(target, accept=lambda meta: _accept(meta, written, path), set_aside=False, step=step)
     if restored is None:
-        raise CheckpointError(f"no checkpoint in {folder / 'checkpoints'}; train first")
+        raise CheckpointError(f"no checkpoint in {checkpoints.folder}; train first")
     state, meta = restored
     if meta["data"]["fingerprint"] != dataset.fingerprint:
         print(f"note: data are {dataset.fingerprint}, the run was trained on {meta['data']['fingerprint']}", file=sys.stderr)
     chosen = ema if ema is not None else decays[0]
     averaged = with_starts(averaged_score(score, state, chosen), config, dataset)
     return Trained(config, dataset, averaged, meta["step"], str(chosen), dataset.shape)
+
+
+def _checkpoint(folder: pathlib.Path, name: str) -> tuple[Checkpoints, int | None]:
+    """Where a checkpoint is, and its step if only that one will do.
+
+    Raises:
+      ConfigError: not a name. CheckpointError: it was not kept.
+    """
+    newest, best = Checkpoints(folder / "checkpoints"), Checkpoints(folder / BEST)
+    if name == LATEST:
+        return newest, None
+    if name == "best":
+        if not best.steps():
+            raise CheckpointError(f"no best checkpoint in {best.folder}; train with training.keep_best, or take --checkpoint {LATEST}")
+        return best, lowest(best)
+    if not name.isdigit():
+        raise ConfigError(f"--checkpoint: expected {LATEST}, best or a step, got {name!r}")
+    for checkpoints in (newest, best):
+        if int(name) in checkpoints.steps():
+            return checkpoints, int(name)
+    raise CheckpointError(f"no checkpoint of step {name} in {folder}; there are {sorted({*newest.steps(), *best.steps()})}")
 
 
 def _accept(meta: dict, written: dict, path: pathlib.Path) -> None:

@@ -10,6 +10,11 @@ from scoresde.build import build_preconditioning, build_trace, flatten, image_sh
 from scoresde.errors import ConfigError
 from scoresde.nets import check_image_size
 from scoresde.processes import BASES, DEGRADED, KERNELS, PROCESSES, build_sde
+from scoresde.train.trackers import TRACKERS
+
+# What `scoresde.watch` can look at, and its figures that may choose a checkpoint: lower must be better.
+WATCHES = ("sliced_wasserstein", "moments", "nearest", "loss")
+BEST = {"sliced_wasserstein": ("sliced_wasserstein",), "moments": ("mean_error", "deviation_error"), "loss": ("test_loss",)}
 
 _CHOICES = {
     "sde.name": tuple(PROCESSES),
@@ -23,6 +28,10 @@ _CHOICES = {
     "model.param_dtype": ("float32", "bfloat16"),
     "training.weighting": ("sigma2", "noise_field", "likelihood", "edm"),
     "training.time_law": ("uniform", "low_discrepancy", "log_snr", "log_normal"),
+    "training.watch": WATCHES,
+    "training.watch_sampler": ("", *samplers.SAMPLERS),
+    "training.keep_best": ("", *(name for names in BEST.values() for name in names)),
+    "training.trackers": tuple(TRACKERS),
     "optim.optimizer": ("adam", "adamw"),
     "sampling.sampler": tuple(samplers.SAMPLERS),
     "sampling.grid": ("", *samplers.GRIDS, samplers.OPTIMISED),
@@ -71,8 +80,8 @@ def validate(config: ConfigDict) -> list[str]:
         values = value if isinstance(value, tuple) else (value,)
         numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
         expected = None
-        if name in _CHOICES and value not in _CHOICES[name]:
-            near = difflib.get_close_matches(str(value), _CHOICES[name], 1, cutoff=0.0)
+        if name in _CHOICES and (wrong := [v for v in values if v not in _CHOICES[name]]):
+            near = difflib.get_close_matches(str(wrong[0]), _CHOICES[name], 1, cutoff=0.0)
             expected = f"one of {', '.join(filter(None, _CHOICES[name]))}; did you mean {near[0]}?"
         elif not all(map(math.isfinite, numbers)):
             expected = "a finite number"
@@ -129,13 +138,26 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
         problems.append(
             f"optim.decay_steps = {c.optim.decay_steps}: expected 0 or more than optim.warmup = {c.optim.warmup}"
         )
+    if sound("training.watch", "training.keep_best") and (best := c.training.keep_best):
+        needed = next(name for name, figures in BEST.items() if best in figures)
+        if needed not in c.training.watch:
+            problems.append(f"training.keep_best = '{best}': expected '{needed}' in training.watch, got {c.training.watch}")
     if c.optim.optimizer == "adam" and c.optim.weight_decay:
         problems.append("optim.weight_decay: adam has none; use optim.optimizer = 'adamw'")
     if not any(name.startswith("sampling.") for name in broken):
         problems += _validate_sampling(config)
+        if sound("training.watch_sampler") and (name := c.training.watch_sampler):
+            problems += [f"training.watch_sampler = '{name}': {text}" for text in _validate_sampling(with_sampler(config, name))]
     if not any(name.startswith("likelihood.") for name in broken):
         problems += _validate_likelihood(config)
     return problems
+
+
+def with_sampler(config: ConfigDict, name: str) -> ConfigDict:
+    """A copy with another sampler, which brings its own steps, grid and order."""
+    changed = config.copy_and_resolve_references()
+    changed.sampling.update(sampler=name, steps=0, grid="", order=0)
+    return changed
 
 
 def _validate_sampling(config: ConfigDict) -> list[str]:

@@ -23,8 +23,8 @@ LADDER = [
     {"config"},
     {"trained"},
     {"draws", "records"},
-    {"images", "latents", "restorations", "likelihoods"},
-    {"function_metrics"},
+    {"images", "latents", "restorations", "likelihoods", "watch"},
+    {"function_metrics", "report", "doctor"},
     {"evaluations"},
     {"door", "__main__"},
 ]
@@ -35,15 +35,19 @@ THIRD_PARTIES = {
     "diffrax": {"sample", "likelihood", "samplers.py"},  # samplers names its solvers
     "lineax": {"sample", "likelihood"},
     "flax": {"nets"},
-    "optax": {"train", "build.py"},
+    "optax": {"train", "build.py", "doctor"},
     "orbax": {"train/checkpoint.py"},
-    "ml_collections": {"config.py", "overrides.py", "validation.py", "build.py", "processes.py", "samplers.py", "trained.py", "door.py", "__main__.py"},
+    "ml_collections": {"config.py", "overrides.py", "validation.py", "build.py", "processes.py", "samplers.py", "trained.py", "watch.py", "door.py", "__main__.py"},
     "tensorflow_datasets": {"data"},
     "tensorflow": {"data"},
     "grain": {"data"},
     "exponax": {"data"},
     "datasets": {"data"},
     "array_record": {"data"},
+    "jinja2": {"report"},
+    "wandb": {"train/trackers.py"},
+    "mlflow": {"train/trackers.py"},
+    "trackio": {"train/trackers.py"},
 }
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

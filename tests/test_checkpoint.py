@@ -95,7 +95,7 @@ def test_a_picture_that_fails_loses_no_step(workdir, monkeypatch):
     def broken(*_):
         raise OSError(28, "No space left on device", "picture.png")
 
-    monkeypatch.setattr("scoresde.train.__main__.draw_picture", broken)
+    monkeypatch.setattr("scoresde.watch.save_picture", broken)
     flags = [STEPS_40.replace("40", "60"), "--config.training.sample_every=45", "--config.training.checkpoint_every=1000"]
     stopped = call("train", *MIXTURE, "--workdir", workdir, *flags)
     assert stopped.code == 6 and "No space" in stopped.err

@@ -78,11 +78,15 @@ def test_a_run_of_eight_devices_goes_on_with_two(eight_devices, tmp_path, tmp_pa
 def test_two_processes_give_the_losses_of_one_and_end(one_device, tmp_path):
     """With pictures while training and an evaluation at the end, which share the work or wait for nobody."""
     end = ["--config.training.steps=20", "--config.evaluate.num=5", "--config.training.sample_every=10"]
+    end += ["--config.training.watch=moments,", "--config.training.keep_best=mean_error"]  # they agree on what is best
     first, second = map(finish, _start_two(tmp_path, *end))
     assert (first.code, second.code) == (0, 0), first.err + second.err
     np.testing.assert_allclose(losses(tmp_path), one_device, rtol=TOLERANCE)
     assert {path.name for path in (tmp_path / "samples").iterdir()} == {"000000.png", "000010.png", "000020.png"}
     assert "done:" in first.out and "done:" not in second.out  # one of them speaks
+    watched = {line["step"]: line["watch/mean_error"] for line in metrics(tmp_path) if "watch/mean_error" in line}
+    best = json.loads((tmp_path / "best.json").read_text())
+    assert watched[best["step"]] == min(watched.values()) and load_trained(tmp_path, checkpoint="best").step == best["step"]
     report = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
     assert (report["num"], report["ok"]) == (5, 5)
     # One process reads the checkpoint of two, and finds the same likelihood: none of the five was counted twice.

@@ -56,7 +56,7 @@ def started():
 
 
 def steps_of(workdir: Path) -> list[int]:
-    return [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").read_text().splitlines() if "loss" in json.loads(line)]
 
 
 def checkpoints_of(workdir: Path) -> set[str]:

@@ -234,6 +234,9 @@ class Recorder:
         self.states[0] = jax.tree.map(np.array, state)
         return state
 
+    def reading(self, batches):
+        return batches
+
     def after_step(self, step, state, metrics):
         self.states[step] = jax.tree.map(np.array, state)
         self.metrics[step] = {name: float(value) for name, value in metrics.items()}
@@ -281,7 +284,7 @@ def test_after_many_such_steps_the_state_stays_the_last_good_one():
 
 def test_a_run_gives_up_and_keeps_the_last_good_checkpoint(tmp_path):
     def attempt(spoiled, steps=30):
-        options = dict(meta={"config": {}}, accept=lambda meta: None, draw=lambda state, path: None)
+        options = dict(meta={"config": {}}, accept=lambda meta: None, watch=lambda state, path: {})
         with Run(tmp_path, cadence=Cadence(log=1, checkpoint=2, sample=1000), **options) as run:
             return fit(_score(), Points(spoiled), steps=steps, batch_size=32, optimizer=optax.adam(1e-2), run=run)
 
@@ -333,7 +336,7 @@ def test_the_seed_matters_and_the_caller_keeps_the_parameters():
 
 def test_resuming_goes_on_with_the_noise_of_its_step(tmp_path):
     """In one process: 3 + 3 steps equal 6, to the bit."""
-    options = dict(meta={"config": {}}, accept=lambda meta: None, draw=lambda state, path: None)
+    options = dict(meta={"config": {}}, accept=lambda meta: None, watch=lambda state, path: {})
     for steps in (3, 6):
         with Run(tmp_path, cadence=Cadence(log=1, checkpoint=100, sample=100), **options) as run:
             state = fit(

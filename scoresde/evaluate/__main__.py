@@ -35,6 +35,7 @@ def _parser() -> Parser:
     parser.add_argument("--sampler", help="default: sampling.sampler of the run")
     parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")
     parser.add_argument("--ema", type=float, help="decay of the averaged parameters; default: the first of training.ema")
+    parser.add_argument("--checkpoint", help="latest, best (see training.keep_best) or a step; default: latest")
     parser.add_argument("--out", help="folder; default: WORKDIR/evaluation, or evaluation")
     parser.add_argument("--stats", help="folder for the features of references; default: ~/.cache/scoresde")
     parser.add_argument("--keep-going", "--keep_going", action="store_true", help="leave out samples whose solver failed")

@@ -34,6 +34,7 @@ class Request:
     seeds: str | None = None
     repeats: int | None = None
     ema: float | None = None
+    checkpoint: str | None = None
     sampler: str | None = None
     steps: int | None = None
     keep_going: bool = False
@@ -50,7 +51,7 @@ class Request:
     def arguments(self) -> list[str]:
         """Flags that ask for the same from any folder."""
         flags = ["--metrics", ",".join(self.metrics), "--out", _absolute(str(self.out)), "--stats", _absolute(str(self.stats))]
-        for name in (*_PATHS, "split", "num", "seeds", "repeats", "ema", "sampler", "steps"):
+        for name in (*_PATHS, "split", "num", "seeds", "repeats", "ema", "checkpoint", "sampler", "steps"):
             if (value := getattr(self, name)) is not None:
                 flags += [f"--{name}", _absolute(value) if name in _PATHS and value != "pixels" else str(value)]
         return flags + ["--keep-going"] * self.keep_going + [f"--config.{text}" for text in self.overrides]
@@ -89,8 +90,8 @@ def validate(request: Request) -> None:
     if not request.of_features:
         named = [name for name in ("network", "samples", "reference", "features", "split", "repeats") if getattr(request, name) is not None]
         problems += [f"--{name}: no metric that takes it is asked for; add --metrics fid, or leave it out" for name in named]
-    if not request.workdir and (request.ema is not None or request.overrides):
-        problems.append("--ema, --config: belong to a run; give --workdir DIR, or leave them out")
+    if not request.workdir and (request.ema is not None or request.checkpoint is not None or request.overrides):
+        problems.append("--ema, --checkpoint, --config: belong to a run; give --workdir DIR, or leave them out")
     for name in ("num", "repeats", "steps"):
         if (value := getattr(request, name)) is not None and value < 1:
             problems.append(f"--{name}: expected at least 1, got {value}; leave it out for the default")

@@ -6,7 +6,7 @@ from scoresde.door import Parser, run
 from scoresde.errors import ConfigError, DataError, NumericError
 from scoresde.likelihood.report import write
 from scoresde.likelihoods import data_likelihood
-from scoresde.trained import Trained, load_trained
+from scoresde.trained import LATEST, Trained, load_trained
 
 
 def main(arguments: list[str]) -> None:
@@ -23,6 +23,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--tolerance", type=float, help="flow: of the solver, per example")
     parser.add_argument("--nats", action="store_true", help="log p in nats, for continuous data")
     parser.add_argument("--ema", type=float, help="decay of the averaged parameters; default: the first of training.ema")
+    parser.add_argument("--checkpoint", default=LATEST, help="latest, best (see training.keep_best) or a step; default: latest")
     parser.add_argument("--out", help="default: WORKDIR/likelihood_SPLIT")
     parser.add_argument("--keep-going", "--keep_going", action="store_true", help="exit 0 even if a solver failed")
     found = parser.parse(arguments)
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> None:
 
     flags = {name: value for name in _METHODS if (value := getattr(found, name)) is not None}
     overrides = found.overrides + [f"likelihood.{name}={value}" for name, value in flags.items()]
-    trained = load_trained(found.workdir, ema=found.ema, overrides=overrides)
+    trained = load_trained(found.workdir, ema=found.ema, overrides=overrides, checkpoint=found.checkpoint)
     _check(flags, trained)
     out = found.out or str(pathlib.Path(found.workdir) / f"likelihood_{found.split}")
     arrays, report = pathlib.Path(out + ".npz"), pathlib.Path(out + ".json")

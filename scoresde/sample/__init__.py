@@ -20,10 +20,11 @@ from scoresde.sample.predictor_corrector import (
 )
 from scoresde.sample.sa import SASolver
 from scoresde.sample.seeds import SEEDS
+from scoresde.sample.trajectory import Trajectory, trajectory
 from scoresde.sample.unipc import UniPC
 
 __all__ = [
-    "AbstractSampler", "Draw", "sample", "draw", "denoised_draw", "encode", "decode", "interpolate", "slerp",
+    "AbstractSampler", "Draw", "sample", "draw", "denoised_draw", "encode", "decode", "interpolate", "slerp", "Trajectory", "trajectory",
     "ReverseSDE", "ProbabilityFlow", "FixedGrid", "Adaptive",
     "PredictorCorrector", "ReverseDiffusion", "Ancestral", "Langevin", "AnnealedLangevin", "LangevinDynamics",
     "EulerEDM", "HeunEDM", "DDIM", "DPMSolverPP", "DPMSolverPPSinglestep", "SDEDPMSolverPP", "UniPC", "DEIS", "IPNDM",

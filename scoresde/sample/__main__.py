@@ -13,7 +13,7 @@ from scoresde.latents import decode_to, encode_to, interpolate_to
 from scoresde.processes import DEGRADED, PROCESSES
 from scoresde.restorations import OPERATORS, START, restore_to
 from scoresde.sample.store import parse_seeds
-from scoresde.trained import Trained, load_trained
+from scoresde.trained import LATEST, Trained, load_trained
 
 _MOST = 10**9
 # Of --task restore: a stochastic sampler forgets what it drew before it saw more of the record.
@@ -44,6 +44,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--grid", help="generate: another grid than that of training, such as 256 or 64,64; for networks fno and ufno")
     parser.add_argument("--label", type=int, help="the class, for a run with labels; default: the null class")
     parser.add_argument("--ema", type=float, help="decay of the averaged parameters; default: the first of training.ema")
+    parser.add_argument("--checkpoint", default=LATEST, help="latest, best (see training.keep_best) or a step; default: latest")
     parser.add_argument("--out", help="folder; default: WORKDIR/samples_SAMPLER, or WORKDIR/TASK")
     parser.add_argument("--keep-going", "--keep_going", action="store_true", help="exit 0 even if a solver failed")
     found = parser.parse(arguments)
@@ -52,7 +53,7 @@ def main(arguments: list[str]) -> None:
         raise ConfigError(f"--steps: expected at least 1, got {found.steps}; leave it out for the sampler's own number")
     overrides = found.overrides + ([] if found.steps is None else [f"sampling.steps={found.steps}"])
     sampler = {"generate": found.sampler, "restore": found.sampler or _RESTORER}.get(found.task, "probability_flow")
-    trained = load_trained(found.workdir, ema=found.ema, sampler=sampler, overrides=overrides)
+    trained = load_trained(found.workdir, ema=found.ema, sampler=sampler, overrides=overrides, checkpoint=found.checkpoint)
     if found.grid is not None:
         trained = trained.at(_grid(found.grid))
     if found.label is not None:

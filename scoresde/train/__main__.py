@@ -3,19 +3,31 @@
 import importlib.metadata
 import pathlib
 import platform
+import shlex
 import sys
 
 import jax
 
-from scoresde.build import build_dataset, build_objective, build_optimizer, build_prepare, build_score, with_starts
+from scoresde.build import (
+    build_dataset,
+    build_objective,
+    build_optimizer,
+    build_prepare,
+    build_score,
+    learning_rate,
+    with_starts,
+)
 from scoresde.config import differences, from_json, load_config, to_json
 from scoresde.door import Parser, add_distributed, connect, run
-from scoresde.draws import draw_picture
 from scoresde.errors import CheckpointError, ConfigError, DataError
 from scoresde.likelihoods import evaluate
+from scoresde.report import write_report
 from scoresde.train import Cadence, Run, averaged_score, fit
+from scoresde.train.ledger import Ledger
 from scoresde.train.loop import check_batch
+from scoresde.train.trackers import require
 from scoresde.trained import Trained
+from scoresde.watch import Watch
 
 PACKAGES = ("scoresde", "jax", "jaxlib", "flax", "optax", "diffrax", "orbax-checkpoint")
 
@@ -28,23 +40,18 @@ def main(arguments: list[str]) -> None:
     found = parser.parse(arguments)
     connect(found.distributed)  # before anything is computed; a process checks its parameters by computing
     config = load_config(found.config, found.overrides)
+    require(tuple(config.training.trackers))
     check_batch(config.training.batch_size, config.training.accumulation)
-    train(config, pathlib.Path(found.workdir or pathlib.Path("runs") / pathlib.Path(found.config).stem))
+    workdir = pathlib.Path(found.workdir or pathlib.Path("runs") / pathlib.Path(found.config).stem)
+    train(config, workdir, shlex.join(["python", "-m", "scoresde.train", *arguments]))
 
 
-def train(config, workdir: pathlib.Path) -> None:
-    """The whole line of one run: train, draw, evaluate."""
+def train(config, workdir: pathlib.Path, command: str = "") -> None:
+    """The whole line of one run: train, watch, evaluate, report. `command` is kept for the report."""
     main_process = jax.process_index() == 0
-    dataset = build_dataset(config)
-    if len(dataset.train) < config.training.batch_size:
-        raise DataError(
-            f"{config.data.source}: {len(dataset.train)} training examples, fewer than "
-            f"training.batch_size = {config.training.batch_size}; lower it"
-        )
-    if config.model.num_classes and dataset.classes != config.model.num_classes:
-        raise ConfigError(
-            f"model.num_classes = {config.model.num_classes}: {config.data.source} has labels of {dataset.classes} classes"
-        )
+    devices = f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}"
+    ledger = Ledger(workdir / "ledger.json" if main_process else None, {"command": command, "devices": devices})
+    dataset = checked_dataset(config)
     score = build_score(config)
     decays = tuple(config.training.ema)
     if main_process:
@@ -55,15 +62,23 @@ def train(config, workdir: pathlib.Path) -> None:
         averaged = with_starts(averaged_score(score, state, decays[0]), config, dataset)
         return Trained(config, dataset, averaged, int(state.step), str(decays[0]), dataset.shape)
 
-    def draw(state, path: pathlib.Path) -> None:
-        if main_process:  # every process holds the parameters; one picture is enough
-            draw_picture(trained(state), path)
+    watch, meta = Watch(config, dataset, workdir), description(config, dataset)
 
-    cadence = Cadence(
-        log=config.training.log_every, checkpoint=config.training.checkpoint_every, sample=config.training.sample_every
-    )
-    meta = description(config, dataset)
-    with Run(workdir, meta=meta, accept=lambda stored: accept(stored, meta), cadence=cadence, draw=draw) as folder:
+    def look(state, path: pathlib.Path) -> dict[str, float]:
+        return watch(trained(state), path) if main_process else {}  # every process holds the parameters; one is enough
+
+    with Run(
+        workdir,
+        meta=meta,
+        accept=lambda stored: accept(stored, meta),
+        cadence=Cadence(config.training.log_every, config.training.checkpoint_every, config.training.sample_every),
+        watch=look,
+        report=lambda: write_report(workdir),
+        ledger=ledger,
+        learning_rate=learning_rate(config),
+        keep_best=config.training.keep_best,
+        trackers=tuple(config.training.trackers),
+    ) as folder:
         state = fit(
             score,
             dataset,
@@ -77,12 +92,34 @@ def train(config, workdir: pathlib.Path) -> None:
             seed=config.seed,
             run=folder,
         )
-    if config.evaluate.num:
-        text = evaluate(trained(state), num=config.evaluate.num, out=workdir / "evaluation", folder=workdir)
-        if main_process:
-            print(text)
+    text = ""
+    try:
+        if config.evaluate.num:
+            with ledger.part("evaluation"):
+                text = evaluate(trained(state), num=config.evaluate.num, out=workdir / "evaluation", folder=workdir)
+    finally:
+        folder.conclude()
     if main_process:
-        print(f"done: {workdir}")
+        print(*filter(None, [text, f"done: {workdir}"]), sep="\n")
+
+
+def checked_dataset(config):
+    """The data set of a configuration.
+
+    Raises:
+      DataError: too few records for a batch. ConfigError: another number of classes.
+    """
+    dataset = build_dataset(config)
+    if len(dataset.train) < config.training.batch_size:
+        raise DataError(
+            f"{config.data.source}: {len(dataset.train)} training examples, fewer than "
+            f"training.batch_size = {config.training.batch_size}; lower it"
+        )
+    if config.model.num_classes and dataset.classes != config.model.num_classes:
+        raise ConfigError(
+            f"model.num_classes = {config.model.num_classes}: {config.data.source} has labels of {dataset.classes} classes"
+        )
+    return dataset
 
 
 def description(config, dataset) -> dict:

@@ -35,11 +35,12 @@ class Checkpoints:
     Args:
       folder: created when the first one is saved.
       report: takes one line of text about a damaged checkpoint.
+      keep: how many of the newest ones are kept; None: all.
     """
 
-    def __init__(self, folder: pathlib.Path, report: Callable[[str], None] = print):
+    def __init__(self, folder: pathlib.Path, report: Callable[[str], None] = print, keep: int | None = _KEEP):
         self.folder = pathlib.Path(folder).resolve()
-        self._report = report
+        self._report, self._keep = report, keep
         self._manager = None
         # Orbax logs each step and, after a failed restore, tracebacks of its own; what matters is reported here.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -80,13 +81,35 @@ class Checkpoints:
             self._manager.close()
             self._manager = None
 
-    def restore(self, target: PyTree, *, accept: Callable[[dict], None], set_aside: bool) -> tuple[PyTree, dict] | None:
+    def metas(self) -> dict[int, dict]:
+        """The meta of each step whose meta is whole, newest first; the arrays are not looked at."""
+        found = {}
+        for step in self.steps():
+            try:
+                found[step] = self._read_meta(step)
+            except Exception as error:  # whatever Orbax raises over a damaged file
+                self._report(f"checkpoint at step {step} is damaged ({_first_line(error)})")
+        return found
+
+    def remove(self, steps: list[int]) -> None:
+        """Delete checkpoints. To be called on every process."""
+        self.close()
+        if jax.process_index() == 0:
+            for step in steps:
+                shutil.rmtree(self.folder / str(step))
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("checkpoints removed")
+
+    def restore(
+        self, target: PyTree, *, accept: Callable[[dict], None], set_aside: bool, step: int | None = None
+    ) -> tuple[PyTree, dict] | None:
         """The newest good (state, meta), or None where there is no checkpoint at all.
 
         Args:
           target: arrays or ShapeDtypeStructs with the shardings wanted; any number of devices.
           accept: raises if the stored meta does not belong to this run; called before arrays are read.
           set_aside: move damaged checkpoints to FOLDER/damaged, so that their steps can be written again.
+          step: this one and no other; it must be there.
 
         Raises:
           CheckpointError: none is good, or a good one does not fit the target.
@@ -94,7 +117,7 @@ class Checkpoints:
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
         _silence_late_callbacks()
         damaged = []
-        for step in self.steps():
+        for step in self.steps() if step is None else [step]:
             try:
                 state, meta = self._read(step, target, accept)
                 problem = None
@@ -118,12 +141,16 @@ class Checkpoints:
             )
         return None
 
-    def _read(self, step: int, target: PyTree, accept) -> tuple[PyTree, dict]:
-        # A manager of its own: one that has saved restores only what it saved.
-        with ocp.CheckpointManager(self.folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+    def _read_meta(self, step: int) -> dict:
+        with self._reader() as manager:
             meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
-            if meta.pop("crc32", None) != _crc_of_json(meta) or meta["step"] != step:
-                raise ValueError("CRC-32 or step differs in meta")
+        if meta.pop("crc32", None) != _crc_of_json(meta) or meta["step"] != step:
+            raise ValueError("CRC-32 or step differs in meta")
+        return meta
+
+    def _read(self, step: int, target: PyTree, accept) -> tuple[PyTree, dict]:
+        meta = self._read_meta(step)
+        with self._reader() as manager:
             accept(meta)
             _check_fit(step, target, meta["manifest"])
             arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
@@ -134,9 +161,13 @@ class Checkpoints:
             raise ValueError(f"CRC-32 differs at {broken[0]}" + (f" and {len(broken) - 1} more" if broken[1:] else ""))
         return state, meta
 
+    def _reader(self) -> ocp.CheckpointManager:
+        """A manager of its own: one that has saved restores only what it saved."""
+        return ocp.CheckpointManager(self.folder, options=ocp.CheckpointManagerOptions(read_only=True))
+
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
-            options = ocp.CheckpointManagerOptions(max_to_keep=_KEEP, cleanup_tmp_directories=True, create=True)
+            options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, cleanup_tmp_directories=True, create=True)
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         return self._manager
 

@@ -67,7 +67,8 @@ def fit(
     rows = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
     start = int(state.step)
     stream = dataset.stream(seed, batch_size, start, rows=rows)
-    for step, batch in zip(range(start + 1, steps + 1), itertools.islice(stream, max(steps - start, 0))):
+    batches = itertools.islice(stream, max(steps - start, 0))
+    for step, batch in zip(range(start + 1, steps + 1), batches if run is None else run.reading(batches)):
         batch = {name: jax.make_array_from_process_local_data(split, array) for name, array in batch.items()}
         state, metrics = step_function(state, batch)
         if run is not None:

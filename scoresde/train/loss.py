@@ -216,7 +216,11 @@ class Objective(eqx.Module):
         """The loss of one example. `batch_key` is shared by the batch, `key` its own, `rank` its place i / B."""
         time_key, noise_key = jax.random.split(key)
         t = self.time_law.quantile(sde, self.time_law.uniform(batch_key=batch_key, key=time_key, rank=rank))
-        x_t, z = sde.perturb(x0, t, key=noise_key)
+        return self.at(score, sde, x0, t, key=noise_key)
+
+    def at(self, score: AbstractScore, sde: AbstractSDE, x0: State, t: Scalar, *, key: Key) -> Scalar:
+        """The loss of one example at one time."""
+        x_t, z = sde.perturb(x0, t, key=key)
         return self.reduce(self.weighting.error(score, sde, x0, x_t, z, t, self.time_law.density(sde, t)))
 
 

@@ -1,7 +1,10 @@
 """The run folder: what happens around the steps of `fit`.
 
-    WORKDIR/config.json    the configuration        WORKDIR/metrics.jsonl, tensorboard/
-    WORKDIR/checkpoints/   see checkpoint.py        WORKDIR/samples/000500.png   fixed keys, averaged parameters
+    WORKDIR/config.json    the configuration        WORKDIR/metrics.jsonl, tensorboard/   see log.py
+    WORKDIR/checkpoints/   see checkpoint.py        WORKDIR/best/                         see best.py
+    WORKDIR/ledger.json    see ledger.py            WORKDIR/samples/000500.png            fixed keys, averaged parameters
+
+After a step: log, then watch, then save. So a checkpoint at a step says that its metrics and picture are there too.
 """
 
 import dataclasses
@@ -9,16 +12,21 @@ import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 
 from scoresde.errors import ConfigError, Interrupted, NumericError, ResourceError
 from scoresde.progress import Progress
+from scoresde.train.best import Best
 from scoresde.train.checkpoint import Checkpoints
+from scoresde.train.ledger import Ledger
 from scoresde.train.log import MetricsLog
 from scoresde.train.signals import StopRequest
 from scoresde.train.step import MAX_SKIPPED, TrainState
+from scoresde.train.trackers import Trackers
+
+WATCH = "watch/"  # how the names of metrics of `watch` begin in the logs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,15 +38,25 @@ class Cadence:
     sample: int = 1000
 
 
+def _nothing() -> None:
+    pass
+
+
 class Run:
-    """Restores, logs, saves, draws and stops. `fit` calls `begin`, then `after_step`, then `end`.
+    """Restores, logs, saves, watches and stops. `fit` calls `begin`, `reading`, then `after_step`, then `end`.
 
     Args:
       folder: the run folder.
       meta: JSON stored with every checkpoint (configuration, versions, data).
       accept: raises CheckpointError if a stored meta is not of this run.
-      cadence: when to log, save and draw.
-      draw: (state, path) -> None, writes the picture of samples; called on every process.
+      cadence: when to log, save and watch.
+      watch: (state, path) -> metrics; writes the picture of samples to `path` and returns figures by name. Called on every
+        process; it must hold no collective, as only the main one need do the work. Its figures count.
+      report: writes the report; called on the main process. Whatever it raises is one line of warning.
+      ledger: where the time goes; by default one in the folder.
+      learning_rate: of the number of updates done before, for the logs.
+      keep_best: name of a figure of `watch`: the checkpoint where it is lowest is kept, "" for none.
+      trackers: names, see trackers.py.
     """
 
     def __init__(
@@ -48,15 +66,23 @@ class Run:
         meta: dict,
         accept: Callable[[dict], None],
         cadence: Cadence,
-        draw: Callable[[TrainState, pathlib.Path], None],
+        watch: Callable[[TrainState, pathlib.Path], dict[str, float]],
+        report: Callable[[], None] = _nothing,
+        ledger: Ledger | None = None,
+        learning_rate: Callable | None = None,
+        keep_best: str = "",
+        trackers: tuple[str, ...] = (),
     ):
         self.folder, self._meta, self._accept = pathlib.Path(folder), meta, accept
-        self._cadence, self._draw = cadence, draw
+        self._cadence, self._watch_state, self._report = cadence, watch, report
+        self._learning_rate, self._tracker_names = learning_rate, trackers
         self._main = jax.process_index() == 0
+        self.ledger = ledger or Ledger(self.folder / "ledger.json" if self._main else None)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", report=self._say)
-        self._log = self._progress = self._lock = None
+        self._best = Best(self.folder, keep_best, report=self._say)
+        self._log = self._progress = self._lock = self._trackers = None
         self._stop = StopRequest()
-        self._saved = -1
+        self._saved, self._pending = -1, None
 
     def __enter__(self):
         self._lock = lock(self.folder) if self._main else None
@@ -66,13 +92,19 @@ class Run:
     def __exit__(self, *error):
         self._stop.__exit__(*error)
         self.checkpoints.close()
-        for part in (self._log, self._progress, self._lock):
+        self._best.close()
+        if self._log is not None:
+            self.ledger.write()
+            if error[0] is not None:
+                self._say(self.ledger.text())
+        for part in (self._log, self._trackers, self._progress, self._lock):
             if part is not None:
                 part.close()
 
     def begin(self, state: TrainState, *, steps: int, batch_size: int) -> TrainState:
         """The state to continue from: the newest good checkpoint, or `state` if there is none."""
-        restored = self.checkpoints.restore(state, accept=self._accept, set_aside=True)
+        with self.ledger.part("restore"):
+            restored = self.checkpoints.restore(state, accept=self._accept, set_aside=True)
         if restored is not None:
             state = restored[0]
         step = int(state.step)
@@ -80,16 +112,21 @@ class Run:
         if self._main:
             self._log = MetricsLog(self.folder, step)
             self._progress = Progress(step, steps, items=batch_size)
-        if self._main:
+            self._trackers = Trackers(self._tracker_names, self.folder, self._meta["config"], self._say)
             scratch = self.folder / "config.tmp"
             scratch.write_text(json.dumps(self._meta["config"], indent=1) + "\n", encoding="utf-8")
             os.replace(scratch, self.folder / "config.json")
         if restored is not None:
             self._say(f"resumed at step {step}")
-        if step < steps and step == 0:
-            self._picture(state)
         self._first, self._last = step + 1, steps
+        if step < steps and step == 0:
+            self._watch(step, state)
+        self.ledger.switch("compile")
         return state
+
+    def reading(self, batches: Iterable) -> Iterator:
+        """`batches`, with the time that the device waits for them."""
+        return self.ledger.waiting(batches, idle=lambda: self._pending is None or self._pending.is_ready())
 
     def after_step(self, step: int, state: TrainState, metrics: dict) -> None:
         """Called with the number of steps done.
@@ -97,24 +134,28 @@ class Run:
         Raises:
           NumericError: too many steps in a row were not finite. Interrupted: a signal came; the state is saved.
         """
-        if step == self._first and self._progress is not None:
+        self._pending = metrics["loss"]
+        if step == self._first:
             jax.block_until_ready(metrics)
-            self._progress.restart(step)
-        log, save, draw = (self._due(step, every) for every in dataclasses.astuple(self._cadence))
+            self.ledger.switch("step")
+            if self._progress is not None:
+                self._progress.restart(step)
+        log, save, watch = (self._due(step, every) for every in dataclasses.astuple(self._cadence))
         if log or save or step % MAX_SKIPPED == 0:
             if int(metrics["skipped_in_a_row"]) >= MAX_SKIPPED:
                 self._give_up(step)
         if log:
             self._write(step, metrics)
-        if save:
-            self._save(step, state)
-        if draw:
+        if watch:
+            jax.block_until_ready(metrics)  # the time of the steps before is theirs
             try:
-                self._picture(state)
+                self._watch(step, state)
             except Exception:  # whatever it is, the steps since the last checkpoint are worth keeping
                 self._save(step, state)
                 self.checkpoints.wait()
                 raise
+        if save:
+            self._save(step, state)
         if self._stop.reached(step) and step < self._last:
             if int(metrics["skipped_in_a_row"]) >= MAX_SKIPPED:
                 self._give_up(step)
@@ -125,9 +166,16 @@ class Run:
         """Everything is on disk when this returns."""
         if self._saved != int(state.step):
             self._save(int(state.step), state)
-        self.checkpoints.wait()
+        with self.ledger.part("save"):
+            self.checkpoints.wait()
         if self._stop.asked:  # in the last step or its picture
             self._leave(int(state.step))
+
+    def conclude(self) -> None:
+        """After all that follows training: the last report, and what the time went to."""
+        if self._main:
+            self.try_report()
+            self._say(self.ledger.text())
 
     def _leave(self, step: int) -> None:
         self.checkpoints.wait()
@@ -138,21 +186,52 @@ class Run:
 
     def _write(self, step: int, metrics: dict) -> None:
         values = {name: float(value) for name, value in metrics.items()}
-        if self._main:
-            self._log.write(step, values | {"steps_per_second": self._progress.rate(step)})
-            skipped = f"  skipped {values['skipped']:.0f}" if values["skipped"] else ""
-            self._progress.show(step, f"loss {values['loss']:.5g}{skipped}")
+        if not self._main:
+            return
+        if self._learning_rate is not None:  # steps that were skipped do not count for its schedule
+            values["learning_rate"] = float(self._learning_rate(max(step - 1 - int(values["skipped"]), 0)))
+        self._record(step, values | {"steps_per_second": self._progress.rate(step)})
+        skipped = f"  skipped {values['skipped']:.0f}" if values["skipped"] else ""
+        self._progress.show(step, f"loss {values['loss']:.5g}{skipped}")
+        self.ledger.tick()
+
+    def _record(self, step: int, values: dict[str, float]) -> None:
+        self._log.write(step, values)
+        self._trackers.write(step, values)
 
     def _save(self, step: int, state: TrainState) -> None:
         if self._saved != step:
-            self.checkpoints.save(step, state, self._meta)
+            jax.block_until_ready(state.step)
+            with self.ledger.part("save"):
+                self.checkpoints.save(step, state, self._meta)
             self._saved = step
+            self.ledger.saved()
 
-    def _picture(self, state: TrainState) -> None:
-        path = self.folder / "samples" / f"{int(state.step):06}.png"
+    def _watch(self, step: int, state: TrainState) -> None:
+        path = self.folder / "samples" / f"{step:06}.png"
         if self._main:
             path.parent.mkdir(exist_ok=True)
-        self._draw(state, path)
+        with self.ledger.part("watch"):
+            values = self._watch_state(state, path)
+            if self._main and values:
+                self._record(step, {WATCH + name: value for name, value in values.items()})
+                shown = (f"{name} {value:.4g}" for name, value in values.items() if "@" not in name)
+                self._say(f"step {step}: {', '.join(shown)}")
+            if self._main and path.exists():
+                self._trackers.image(step, path)
+        with self.ledger.part("save"):
+            self._best.offer(step, values, state, self._meta)
+        if self._main:
+            with self.ledger.part("report"):
+                self.try_report()
+
+    def try_report(self) -> None:
+        """Write the report; a failure is told and passed over."""
+        self.ledger.write()
+        try:
+            self._report()
+        except Exception as error:  # a page is not worth a run
+            self._say(f"warning: the report was not written ({type(error).__name__}: {' '.join(str(error).split())[:160]})")
 
     def _give_up(self, step: int) -> None:
         self.checkpoints.wait()

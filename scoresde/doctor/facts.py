@@ -1,0 +1,100 @@
+"""What an installation consists of: versions, devices, memory, disk, optional packages, environment variables."""
+
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+
+import jax
+
+import scoresde
+
+PACKAGES = (
+    "scoresde", "jax", "jaxlib", "flax", "optax", "diffrax", "equinox", "lineax", "jaxtyping", "orbax-checkpoint", "ml-collections",
+    "grain", "tensorflow-datasets", "numpy", "pillow", "jinja2", "tensorboardX", "tqdm",
+)  # fmt: skip
+# extra of pyproject.toml: the module it brings
+EXTRAS = {"tfds": "tensorflow", "pde": "exponax", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio", "test": "pytest", "docs": "matplotlib"}
+# Those that change results, speed or where things are; values of keys are never shown.
+VARIABLES = (
+    "XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_COMPILATION_CACHE_DIR", "JAX_DEBUG_NANS",
+    "JAX_DISABLE_JIT", "JAX_THREEFRY_PARTITIONABLE", "XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_PYTHON_CLIENT_MEM_FRACTION",
+    "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "TFDS_DATA_DIR", "WANDB_MODE", "MLFLOW_TRACKING_URI", "TRACKIO_SPACE_ID",
+)  # fmt: skip
+_GIB = 2**30
+
+
+def facts(folder: pathlib.Path = pathlib.Path("runs")) -> dict[str, dict[str, str]]:
+    """{section: {what: value}}, all texts. `folder` is where runs would be written."""
+    return {
+        "system": _system(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "devices": _devices(),
+        "memory and disk": {"host memory": _memory(), f"disk at {folder}": _disk(folder)},
+        "extras": {name: _version_of_module(module) for name, module in EXTRAS.items()},
+        "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+    }
+
+
+def _system() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "commit": commit(),
+    }
+
+
+def commit() -> str:
+    """Of the checkout that the package is in, marked where files were changed; "no checkout" of an installed package."""
+    folder = pathlib.Path(scoresde.__file__).parents[1]
+    if not (folder / ".git").exists():
+        return "no checkout"
+    ask = lambda *words: subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10).stdout.strip()  # noqa: E731
+    try:
+        return ask("rev-parse", "--short=12", "HEAD") + (" with changes" if ask("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _version_of_module(module: str) -> str:
+    """Not imported: some of them take seconds, or talk to a network."""
+    if importlib.util.find_spec(module) is None:
+        return "absent"
+    names = importlib.metadata.packages_distributions().get(module, [module])
+    return _version(names[0])
+
+
+def _devices() -> dict[str, str]:
+    found = {"backend": jax.default_backend()}
+    for device in jax.devices():
+        stats = device.memory_stats() or {} if device.platform != "cpu" else {}
+        memory = f", {stats['bytes_limit'] / _GIB:.1f} GiB, {stats.get('bytes_in_use', 0) / _GIB:.1f} in use" if "bytes_limit" in stats else ""
+        found[str(device)] = f"{device.device_kind}{memory}"
+    return found
+
+
+def _memory() -> str:
+    try:
+        page = os.sysconf("SC_PAGE_SIZE")
+        return f"{os.sysconf('SC_PHYS_PAGES') * page / _GIB:.1f} GiB, {os.sysconf('SC_AVPHYS_PAGES') * page / _GIB:.1f} free"
+    except (ValueError, OSError, AttributeError):  # another system
+        return "unknown"
+
+
+def _disk(folder: pathlib.Path) -> str:
+    folder = folder.resolve()
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    usage = shutil.disk_usage(place)
+    writable = "" if os.access(place, os.W_OK) else ", not writable"
+    return f"{usage.free / _GIB:.1f} GiB free of {usage.total / _GIB:.1f}{writable}"

@@ -1,0 +1,117 @@
+"""A test of an installation in less than a minute: what it computes against closed forms.
+
+| check | closed form |
+|---|---|
+| drift and diffusion of VP | f = -beta/2, g^2 = beta, beta(t) = beta_min + t (beta_max - beta_min) (Song et al. 2021, eq. 11) |
+| sampler | the mean and deviation of Gaussian data, within 4.5 standard errors of 4096 draws of the reverse SDE |
+| likelihood | the log-density of a Gaussian at t_min, by the probability flow with the exact trace |
+| training | a few steps bring the loss of a small network from its start to the posterior variance of Gaussian data |
+
+Each raises no exception of its own: what a broken installation raises is what it reports.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from scoresde import VP, GaussianScore, NetworkScore, SDEDPMSolverPP
+from scoresde.data.dataset import ArraySource, Dataset
+from scoresde.likelihood import log_likelihood
+from scoresde.nets import MLP, Network
+from scoresde.sample import sample
+from scoresde.score import DataSpectrum, EDMPreconditioning
+from scoresde.train import EDMWeighting, Objective, averaged_score, fit
+
+_DRAWS, _STEPS, _TRAINED = 4096, 64, 60
+_ERRORS = 4.5  # standard errors: one sound installation in 30,000 fails by chance, and keys are fixed
+
+
+class Check(NamedTuple):
+    name: str
+    ok: bool
+    detail: str
+    seconds: float
+
+
+def checks() -> list[Check]:
+    """All of them, whatever fails."""
+    return [run(name, check) for name, check in CHECKS.items()]
+
+
+def run(name: str, check: Callable[[], tuple[bool, str]]) -> Check:
+    start = time.monotonic()
+    try:
+        ok, detail = check()
+    except Exception as error:  # whatever a broken installation raises
+        ok, detail = False, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return Check(name, bool(ok), detail, time.monotonic() - start)
+
+
+def coefficients() -> tuple[bool, str]:
+    sde, times = VP(0.1, 20.0), jnp.linspace(1e-3, 1.0, 100)
+    beta = 0.1 + np.asarray(times, np.float64) * 19.9
+    f, g2 = (np.asarray(jax.vmap(function)(times), np.float64) for function in (sde.f, sde.g2))
+    worst = max(np.max(np.abs(f / (-beta / 2) - 1)), np.max(np.abs(g2 / beta - 1)))
+    return bool(worst < 2e-5), f"largest relative error of f and g^2: {worst:.1e} (below 2e-5)"
+
+
+def sampler() -> tuple[bool, str]:
+    sde, mean, std = VP(), np.array([0.5, -1.0]), np.array([0.3, 1.2])
+    score = GaussianScore(sde, mean, std**2)
+    x = np.asarray(sample(SDEDPMSolverPP(_STEPS), sde, score, (2,), num=_DRAWS, key=jax.random.key(0)), np.float64)
+    off_mean = np.abs(x.mean(axis=0) - mean) / (std / math.sqrt(_DRAWS))
+    off_std = np.abs(x.std(axis=0) / std - 1) * math.sqrt(2 * _DRAWS)
+    worst = max(off_mean.max(), off_std.max())
+    return bool(worst < _ERRORS), f"mean and deviation of {_DRAWS} draws are off by {worst:.2f} standard errors at most (below {_ERRORS})"
+
+
+def likelihood() -> tuple[bool, str]:
+    sde, mean, variance = VP(), np.array([0.5, -1.0, 0.0]), np.array([0.09, 1.44, 1.0])
+    score = GaussianScore(sde, mean, variance)
+    x = jnp.array([[0.4, 0.0, 1.0], [1.0, -2.0, -0.5]])
+    found = log_likelihood(sde, score, x, key=jax.random.key(0), probes=None, tolerance=1e-6)
+    t, T = jnp.asarray(sde.t_min), jnp.asarray(sde.t_max)
+    exact = np.array([float(_log_density(sde, mean, variance, value, t)) for value in x])
+    # The flow ends in N(0, 1) in the place of p_T: the difference there is known too.
+    latent = [float(sde.log_prior(z) - _log_density(sde, mean, variance, z, T)) for z in found.latent]
+    worst = float(np.max(np.abs(np.asarray(found.log_prob) - np.array(latent) - exact)))
+    return worst < 2e-4, f"log-density off by {worst:.1e} nats at most (below 2e-4)"
+
+
+def _log_density(sde, mean, variance, x, t):
+    """log N(x; alpha mean, alpha^2 variance + sigma^2)."""
+    spread = sde.alpha(t) ** 2 * variance + sde.sigma(t) ** 2
+    return -0.5 * jnp.sum((x - sde.alpha(t) * mean) ** 2 / spread + jnp.log(2 * math.pi * spread))
+
+
+def training() -> tuple[bool, str]:
+    sde, variance = VP(), 0.09
+    values = np.random.default_rng(0).normal(size=(1024, 2), scale=math.sqrt(variance)).astype(np.float32)
+    data = Dataset("gaussian", ArraySource(values), ArraySource(values), levels=0, centered=True, fingerprint="self-test")
+    network = Network.init(lambda rngs: MLP((2,), width=32, depth=1, rngs=rngs), key=jax.random.key(0))
+    # A preconditioning for data of deviation 1: the network has to learn that it is 0.3.
+    score, objective = NetworkScore(sde, network, EDMPreconditioning(1.0)), Objective(EDMWeighting(DataSpectrum(1.0)))
+    batch = -(-256 // jax.device_count()) * jax.device_count()
+    state = fit(score, data, steps=_TRAINED, batch_size=batch, objective=objective, optimizer=optax.adam(1e-2), ema=(0.9,))
+    times, keys = jnp.linspace(0.02, 1.0, len(values)), jax.random.split(jax.random.key(1), len(values))
+
+    def loss(model):
+        one = lambda x0, t, key: objective.at(model, sde, x0, t, key=key)  # noqa: E731
+        return float(jnp.mean(jax.jit(jax.vmap(one))(jnp.asarray(values), times, keys)))
+
+    alpha2, sigma2 = (np.asarray(jax.vmap(part)(times), np.float64) ** 2 for part in (sde.alpha, sde.sigma))
+    least = float(np.mean((alpha2 + sigma2) / sigma2 * variance * sigma2 / (alpha2 * variance + sigma2)))
+    before, after = loss(score), loss(averaged_score(score, state))
+    closed = (before - after) / (before - least)
+    return abs(closed - 1) < 0.25, f"loss from {before:.4f} to {after:.4f} in {_TRAINED} steps, the least being {least:.4f}"
+
+
+CHECKS: dict[str, Callable[[], tuple[bool, str]]] = {
+    "drift and diffusion of VP": coefficients, "sampler": sampler, "likelihood": likelihood, "training": training,
+}  # fmt: skip

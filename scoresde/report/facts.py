@@ -1,0 +1,155 @@
+"""What a run folder says of its run, read from its files alone. Whatever is missing, or damaged, is left out."""
+
+import json
+import pathlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scoresde.build import flatten
+from scoresde.config import default, to_json
+from scoresde.errors import ConfigError
+
+COLUMNS = ("metric", "value", "standard_error", "num_fake", "num_real", "split", "step", "sampler", "nfe", "time")
+_MOST_ROWS = 60  # of the metric table: the newest
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A run as its folder tells it.
+
+    Attributes:
+      folder: the run folder. name: how the page calls it.
+      config: "section.field" to value.
+      log: lines of metrics.jsonl with a loss. watched: those of the figures at pictures, without "watch/".
+      ledger, best: the JSON of those names.
+      metrics: rows of the metric table, from all evaluations there are.
+      likelihoods: (what, unit, values) per file of the likelihood command.
+      grids: (step, PNG) in the order of steps.
+      newest: arrays of watch/newest.npz.
+    """
+
+    folder: pathlib.Path
+    name: str
+    config: dict
+    log: list[dict] = field(default_factory=list)
+    watched: list[dict] = field(default_factory=list)
+    ledger: dict = field(default_factory=dict)
+    best: dict = field(default_factory=dict)
+    metrics: list[dict] = field(default_factory=list)
+    likelihoods: list[tuple[str, str, np.ndarray]] = field(default_factory=list)
+    grids: list[tuple[int, pathlib.Path]] = field(default_factory=list)
+    newest: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def step(self) -> int:
+        return max([line["step"] for line in self.log] + [step for step, _ in self.grids], default=0)
+
+    def series(self, name: str, lines: list[dict] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(steps, values) of a figure of the log, or of other `lines`; null is NaN."""
+        found = [(line["step"], line[name]) for line in (self.log if lines is None else lines) if name in line]
+        return np.array([s for s, _ in found], float), np.array([np.nan if v is None else v for _, v in found], float)
+
+
+def read_facts(folder: pathlib.Path) -> Facts:
+    """The facts of a run folder.
+
+    Raises:
+      ConfigError: it is none.
+    """
+    folder = pathlib.Path(folder)
+    if not isinstance(config := _json(folder / "config.json"), dict) or not config:
+        raise ConfigError(f"{folder}: expected a run folder with a readable config.json; train into it first")
+    lines = [line for line in _json_lines(folder / "metrics.jsonl") if isinstance(line.get("step"), int)]
+    watched = [
+        {"step": line["step"]} | {key.removeprefix("watch/"): value for key, value in line.items() if key.startswith("watch/")}
+        for line in lines
+    ]
+    pictures = [path for path in (folder / "samples").glob("*.png") if path.stem.isdigit()]
+    return Facts(
+        folder=folder,
+        name=folder.resolve().name,
+        config=flatten(config),
+        log=[line for line in lines if "loss" in line],
+        watched=[line for line in watched if len(line) > 1],
+        ledger=_json(folder / "ledger.json"),
+        best=_json(folder / "best.json"),
+        metrics=_metrics(folder)[-_MOST_ROWS:],
+        likelihoods=_likelihoods(folder),
+        grids=sorted((int(path.stem), path) for path in pictures),
+        newest=_arrays(folder / "watch" / "newest.npz"),
+    )
+
+
+def changed_fields(config: dict) -> list[tuple[str, object, object]]:
+    """(field, default, value) where a run differs from the default; a field of another version has no default."""
+    usual = flatten(to_json(default()))
+    return [(name, usual.get(name, "absent"), value) for name, value in sorted(config.items()) if value != usual.get(name, "absent")]
+
+
+def differing_fields(configs: list[dict]) -> list[tuple[str, list]]:
+    """(field, the value of each run) where runs differ."""
+    names = sorted(set().union(*configs))
+    rows = [(name, [config.get(name, "absent") for config in configs]) for name in names]
+    return [(name, values) for name, values in rows if any(value != values[0] for value in values)]
+
+
+def _metrics(folder: pathlib.Path) -> list[dict]:
+    """Rows of `COLUMNS`, None where unknown."""
+    rows = []
+    for path in [folder / "evaluation" / "evaluation.json", *sorted(folder.glob("likelihood_*.json"))]:
+        if isinstance(found := _json(path), dict) and "nats" in found:
+            name = "bits_per_dim" if "bits_per_dim" in found else "nats"
+            rows.append({
+                "metric": "bits/dim" if name == "bits_per_dim" else "log p (nats)", "value": found[name],
+                "standard_error": found.get(f"{name}_error"), "num_real": found.get("num"), "split": found.get("split"),
+                "step": found.get("step"), "sampler": found.get("method"), "nfe": found.get("nfe"),
+            })  # fmt: skip
+    rows += [row for row in _json_lines(folder / "evaluation" / "records.jsonl") if "metric" in row and "value" in row]
+    return [dict.fromkeys(COLUMNS) | row for row in rows]
+
+
+def _likelihoods(folder: pathlib.Path) -> list[tuple[str, str, np.ndarray]]:
+    found = []
+    for path in [*sorted(folder.glob("likelihood_*.npz")), folder / "evaluation" / "evaluation.npz"]:
+        arrays = _arrays(path)
+        split = path.stem.removeprefix("likelihood_") if path.stem != "evaluation" else "test"
+        if "bits_per_dim" in arrays:
+            found.append((split, "bits/dim", arrays["bits_per_dim"]))
+        elif "log_prob" in arrays:
+            found.append((split, "log p (nats)", arrays["log_prob"].mean(axis=-1)))
+    # The command's own file of a split says more than the evaluation at the end.
+    return [row for k, row in enumerate(found) if row[0] not in {other[0] for other in found[:k]}]
+
+
+def _json(path: pathlib.Path) -> dict:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _json_lines(path: pathlib.Path) -> list[dict]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return []
+    found = []
+    for line in text.splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:  # the last line of a killed run
+            continue
+        found += [value] if isinstance(value, dict) else []
+    return found
+
+
+def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError):
+        return {}
+    except Exception:  # zipfile and zlib raise classes of their own over a damaged file
+        return {}

@@ -1,0 +1,212 @@
+"""The pages: report.html and report.md of a run, and the page that compares runs.
+
+A page holds its pictures itself and loads nothing: no script, no style sheet, no font. All text goes through jinja2 with
+autoescape on, since names come from configurations and folders; a policy in the page forbids scripts as well.
+"""
+
+import base64
+import functools
+import io
+import math
+import os
+import pathlib
+import shlex
+
+import jinja2
+from PIL import Image
+
+from scoresde.report import plots
+from scoresde.report.chart import Chart
+from scoresde.report.facts import Facts, changed_fields, differing_fields, read_facts
+from scoresde.train.ledger import PARTS
+
+# Columns of the metric table: key, heading, whether it is a number. Those without any entry are left out.
+_COLUMNS = (
+    ("split", "split", False), ("num_fake", "samples", True), ("num_real", "records", True), ("step", "step", True),
+    ("sampler", "sampler or method", False), ("nfe", "NFE", True), ("time", "time", False),
+)  # fmt: skip
+_GRIDS = 6  # over time, the first and the last among them
+_PIXELS = 900  # a picture wider or higher is reduced to this in a page
+
+
+def write_report(folder: pathlib.Path, out: pathlib.Path | None = None) -> pathlib.Path:
+    """Write FOLDER/report.html and FOLDER/report.md, with its charts in FOLDER/report/; `out` takes the page elsewhere.
+
+    Raises:
+      ConfigError: no run folder.
+    """
+    folder = pathlib.Path(folder)
+    facts = read_facts(folder)
+    content = _content(facts)
+    page = out or folder / "report.html"
+    _write(page, _environment().get_template("report.html").render(content))
+    if out is None:
+        drawn = {name: svg for charts in content["charts"].values() for name, svg in charts.items()}
+        (folder / "report").mkdir(exist_ok=True)
+        for name, svg in drawn.items():
+            _write(folder / "report" / f"{name}.svg", svg)
+        _write(folder / "report.md", _environment().get_template("report.md").render(content))
+    return page
+
+
+def compare(folders: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
+    """Write the page that lays runs beside each other.
+
+    Raises:
+      ConfigError: one of them is no run folder.
+    """
+    runs = [read_facts(folder) for folder in folders]
+    names = [run.name for run in runs]
+    runs = [run if names.count(run.name) == 1 else _renamed(run) for run in runs]
+    figures = sorted({name for run in runs for name in (run.watched[-1] if run.watched else {}) if "@" not in name and name != "step"})
+    metrics = sorted({_metric(row) for run in runs for row in run.metrics})
+    content = {
+        "title": "Comparison of " + ", ".join(run.name for run in runs),
+        "runs": [{"name": run.name, "folder": run.folder, "tiles": _tiles(run), "grid": _inline(run.grids[-1][1]) if run.grids else None,
+                  "grid_step": run.grids[-1][0] if run.grids else 0, "goodput": _goodput(run)} for run in runs],
+        "charts": _drawn(plots.comparing_charts(runs)),
+        "figures": [(name, [run.watched[-1].get(name) if run.watched else None for run in runs]) for name in figures],
+        "metrics": [(name, [next((row for row in reversed(run.metrics) if _metric(row) == name), None) for run in runs]) for name in metrics],
+        "differences": differing_fields([run.config for run in runs]),
+    }  # fmt: skip
+    _write(out, _environment().get_template("compare.html").render(content))
+    return out
+
+
+def _renamed(run: Facts) -> Facts:
+    """By its path, where two runs have one name."""
+    return Facts(**{**run.__dict__, "name": str(run.folder)})
+
+
+def _metric(row: dict) -> str:
+    return " ".join(str(part) for part in (row["metric"], row.get("split")) if part)
+
+
+def _content(facts: Facts) -> dict:
+    """All that the templates show."""
+    watch, trajectories = facts.folder / "watch", plots.trajectory_charts(facts)
+    return {
+        "title": facts.name,
+        "facts": facts,
+        "columns": [column for column in _COLUMNS if any(row[column[0]] not in (None, "") for row in facts.metrics)],
+        "tiles": _tiles(facts),
+        "charts": {
+            "training": _drawn(plots.training_charts(facts)),
+            "samples": _drawn(plots.sample_charts(facts)),
+            "distances": _drawn({"nearest_histogram": plots.distance_chart(facts)}),
+            "likelihood": _drawn(plots.likelihood_charts(facts)),
+            "trajectory": _drawn({f"denoising_{k}": chart for k, chart in enumerate(trajectories)}),
+            "pairs": _drawn({f"pair_{k}": chart for k, chart in enumerate(plots.pair_charts(facts))}),
+        },
+        "grids": [(step, path.name, _inline(path)) for step, path in _spread(facts.grids)],
+        "trajectory": _inline(watch / "trajectory.png"),
+        "trajectory_titles": [chart.title for chart in trajectories],
+        "pairs": _inline(watch / "pairs.png"),
+        "watched_step": int(facts.newest["step"]) if "step" in facts.newest else None,
+        "figures": [(name, value) for name, value in _last_figures(facts).items()],
+        "goodput": _goodput(facts),
+        "sessions": [{"started": "", "devices": ""} | session for session in facts.ledger.get("sessions", [])],
+        "changed": changed_fields(facts.config),
+        "commands": _commands(facts),
+    }
+
+
+def _last_figures(facts: Facts) -> dict[str, float]:
+    found = facts.watched[-1] if facts.watched else {}
+    return {name: value for name, value in found.items() if "@" not in name and name != "step"}
+
+
+def _tiles(facts: Facts) -> list[tuple[str, str]]:
+    """The few numbers on top: (what, value)."""
+    log, figures = facts.log[-1] if facts.log else {}, _last_figures(facts)
+    tiles = [("step", f"{facts.step:,} of {facts.config.get('training.steps', 0):,}")]
+    if log.get("loss") is not None:
+        tiles.append(("loss", f"{log['loss']:.4g}"))
+    if figures.get("test_loss") is not None:
+        tiles.append(("test loss", f"{figures['test_loss']:.4g}"))
+    tiles += [(f"{row['metric']}, {row.get('split') or ''}".rstrip(", "), _value(row)) for row in facts.metrics[:2]]
+    if facts.best.get("metric"):
+        tiles.append((f"best {facts.best['metric']}", f"{facts.best['value']:.4g} at step {facts.best['step']:,}"))
+    if log.get("steps_per_second"):
+        rate = log["steps_per_second"] * facts.config.get("training.batch_size", 1)
+        tiles.append(("examples a second", f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"))
+    if "goodput" in facts.ledger:
+        tiles.append(("goodput", f"{facts.ledger['goodput']:.0%}"))
+    return tiles
+
+
+def _value(row: dict) -> str:
+    """A number with its standard error, as far as that has digits."""
+    value, error = row.get("value"), row.get("standard_error")
+    if not isinstance(value, (int, float)):
+        return str(value)
+    if not isinstance(error, (int, float)) or not error > 0:
+        return f"{value:.5g}"
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def _goodput(facts: Facts) -> list[tuple[str, str, float, float]]:
+    """(part, meaning, seconds, share), the largest first."""
+    seconds = facts.ledger.get("seconds", {})
+    total = sum(seconds.values()) or 1.0
+    rows = [(name, PARTS.get(name, ""), value, value / total) for name, value in seconds.items() if value >= 0.05]
+    return sorted(rows, key=lambda row: -row[2])
+
+
+def _commands(facts: Facts) -> list[str]:
+    """What trained the run, each command once, and what goes on from it."""
+    folder = shlex.quote(str(facts.folder))
+    trained = [session.get("command", "") for session in facts.ledger.get("sessions", [])]
+    return [
+        *dict.fromkeys(filter(None, trained)),
+        f"python -m scoresde.sample --workdir {folder}",
+        f"python -m scoresde.likelihood --workdir {folder}",
+        f"python -m scoresde.evaluate --workdir {folder}",
+        f"python -m scoresde.report {folder}",
+    ]
+
+
+def _spread(grids: list) -> list:
+    """At most six of them, evenly, with the first and the last."""
+    if len(grids) <= _GRIDS:
+        return grids
+    return [grids[round(k * (len(grids) - 1) / (_GRIDS - 1))] for k in range(_GRIDS)]
+
+
+def _drawn(charts: dict[str, Chart]) -> dict[str, str]:
+    """SVG by name, of the charts that have something to show. Its texts are escaped: the pages take it as it is."""
+    template = _environment().get_template("chart.svg")
+    layouts = {name: chart.layout() for name, chart in charts.items()}
+    return {name: template.render(c=layout) for name, layout in layouts.items() if layout}
+
+
+def _inline(path: pathlib.Path) -> str | None:
+    """A PNG as a data address; None where there is none, or none that can be read."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            if max(image.size) > _PIXELS:
+                image.thumbnail((_PIXELS, _PIXELS), Image.Resampling.LANCZOS)
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG", optimize=True)
+    except (OSError, SyntaxError, ValueError):  # Pillow's classes for files that are missing or damaged
+        return None
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("scoresde.report"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["measured"] = _value
+    environment.filters["entry"] = lambda value: "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    environment.filters["cell"] = lambda value: " ".join(str(value).split()).replace("|", "\\|")  # of a Markdown table
+    return environment
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    scratch = path.with_name(path.name + ".tmp")
+    scratch.write_text(text, encoding="utf-8")
+    os.replace(scratch, path)

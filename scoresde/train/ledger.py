@@ -1,0 +1,127 @@
+"""Where the wall time of a run goes, and its goodput: the share spent in steps that count.
+
+    goodput = step / (init + restore + compile + data + step + lost + save + watch + report + evaluation)
+
+What the run does between steps is timed where it happens; `step` is the rest of the wall time, so nothing is measured on the
+device and nothing waits for it. Steps done after the last checkpoint of a session that was killed are `lost`: the next
+session does them again. Times add up over the sessions of a run, in WORKDIR/ledger.json.
+"""
+
+import contextlib
+import datetime
+import json
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+PARTS = {
+    "init": "reading the data, building network and state (imports left out)",
+    "restore": "reading the checkpoint",
+    "compile": "the first step of a session, with compilation",
+    "data": "waiting for data while the device had nothing to do",
+    "step": "training steps",
+    "lost": "steps after the last checkpoint of a session that was killed",
+    "save": "writing checkpoints, as far as training waits for it",
+    "watch": "pictures and metrics while training, with compilation",
+    "report": "writing the report",
+    "evaluation": "likelihood at the end",
+}
+_EVERY = 5.0  # seconds between writes at the least, but for those at checkpoints and at the end
+
+
+class Ledger:
+    """Seconds by part. One clock runs; `part` says where it counts until the block ends.
+
+    Args:
+      path: of the JSON; what it holds is added to. None keeps all in memory (the processes other than the main one).
+      session: facts of this session, kept in the JSON: the command, devices, versions.
+    """
+
+    def __init__(self, path: pathlib.Path | None, session: dict | None = None, clock: Callable[[], float] = time.monotonic):
+        self._path, self._clock = path, clock
+        self.seconds, self.sessions, saved = _read(path)
+        # A session that was killed had done steps which this one repeats.
+        lost = self.seconds["step"] - saved if self.sessions else 0.0
+        self.seconds["step"] -= lost
+        self.seconds["lost"] += lost
+        self._at_save = self.seconds["step"]
+        self.sessions.append({"started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), **(session or {})})
+        self._part, self._since, self._written = "init", clock(), -float("inf")
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time counts as `name` within, and as before afterwards."""
+        before = self.switch(name)
+        try:
+            yield
+        finally:
+            self.switch(before)
+
+    def switch(self, name: str) -> str:
+        """From now on time counts as `name`. Returns what it counted as before."""
+        now, before = self._clock(), self._part
+        self.seconds[before] += now - self._since
+        self._part, self._since = name, now
+        return before
+
+    def waiting(self, batches: Iterable, idle: Callable[[], bool]) -> Iterator:
+        """`batches`, timed: reading counts as `data` where the device is `idle` when it ends, or else as a step. A device
+        that ran out of work on the way counts as idle for the whole of it."""
+        batches = iter(batches)
+        while True:
+            before = self.switch("data")
+            batch = next(batches, None)
+            if batch is None:
+                self.switch(before)
+                return
+            if not idle():
+                self._part = before  # the device was busy: nothing was waited for
+            self.switch(before)
+            yield batch
+
+    def saved(self) -> None:
+        """All steps until now are in a checkpoint."""
+        self.switch(self._part)
+        self._at_save = self.seconds["step"]
+        self.write()
+
+    def goodput(self) -> float:
+        """The share of the time in steps that count."""
+        self.switch(self._part)
+        return self.seconds["step"] / max(sum(self.seconds.values()), 1e-9)
+
+    def text(self) -> str:
+        """One line."""
+        share, total = self.goodput(), sum(self.seconds.values())
+        parts = ", ".join(f"{name} {seconds:.3g}" for name, seconds in self.seconds.items() if seconds >= 0.05)
+        return f"goodput {share:.1%} of {total:.4g} s ({parts}) in {len(self.sessions)} session(s)"
+
+    def tick(self) -> None:
+        """Write it if the last time was some seconds ago."""
+        if self._clock() - self._written >= _EVERY:
+            self.write()
+
+    def write(self) -> None:
+        self._written = self._clock()
+        if self._path is None:
+            return
+        content = {"goodput": self.goodput(), "seconds": self.seconds, "step_at_checkpoint": self._at_save, "sessions": self.sessions}
+        scratch = self._path.with_suffix(".tmp")
+        with contextlib.suppress(OSError):  # of a full disk the metrics and checkpoints tell; these are only times
+            scratch.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            os.replace(scratch, self._path)
+
+
+def _read(path: pathlib.Path | None) -> tuple[dict[str, float], list[dict], float]:
+    """Seconds, sessions, and the seconds of steps at the last checkpoint. A damaged file counts for none: it is no part of
+    the state."""
+    empty = dict.fromkeys(PARTS, 0.0)
+    if path is None:
+        return empty, [], 0.0
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        seconds = empty | {name: float(stored["seconds"][name]) for name in PARTS if name in stored["seconds"]}
+        return seconds, list(stored["sessions"]), float(stored["step_at_checkpoint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return empty, [], 0.0

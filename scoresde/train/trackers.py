@@ -1,0 +1,165 @@
+"""The figures of a run sent elsewhere: Weights & Biases, MLflow, trackio, behind one interface of three methods.
+
+A tracker is told, never asked: nothing it does enters the run. One that fails is left out with one warning, and training goes
+on; metrics.jsonl holds everything anyway. Keys and addresses come from the environment (WANDB_API_KEY, MLFLOW_TRACKING_URI,
+TRACKIO_SPACE_ID, ...) and are stored nowhere. Each run keeps the id it was given in WORKDIR/trackers.json, so that a
+resumed run goes on in the same place.
+
+The packages are optional and each has another release cycle, so only calls that their documents promise are used.
+"""
+
+import abc
+import importlib
+import json
+import os
+import pathlib
+import uuid
+from collections.abc import Callable
+
+from scoresde.errors import ConfigError
+
+PROJECT = "scoresde"  # of W&B and trackio; WANDB_PROJECT and TRACKIO_PROJECT name another
+
+
+class AbstractTracker(abc.ABC):
+    @abc.abstractmethod
+    def write(self, step: int, values: dict[str, float]) -> None: ...
+
+    @abc.abstractmethod
+    def image(self, step: int, path: pathlib.Path) -> None: ...
+
+    @abc.abstractmethod
+    def close(self) -> None: ...
+
+
+class WandB(AbstractTracker):
+    """W&B; WANDB_MODE=offline keeps the run in WORKDIR/wandb."""
+
+    def __init__(self, module, name: str, run_id: str, config: dict, folder: pathlib.Path):
+        self._wandb = module
+        self._run = module.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT), name=name, id=run_id, config=config, dir=str(folder), resume="allow"
+        )
+
+    def write(self, step, values):
+        self._run.log(values, step=step)
+
+    def image(self, step, path):
+        self._run.log({"samples": self._wandb.Image(str(path))}, step=step)
+
+    def close(self):
+        self._run.finish()
+
+
+class MLflow(AbstractTracker):
+    """MLflow; without MLFLOW_TRACKING_URI it keeps the run in its default store. Runs are found again by a tag, for their
+    ids are MLflow's own. Characters that names of metrics may not have become "_"."""
+
+    def __init__(self, module, name: str, run_id: str, config: dict, folder: pathlib.Path):
+        del folder
+        self._mlflow = module
+        module.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
+        known = module.search_runs(filter_string=f"tags.scoresde_id = '{run_id}'", output_format="list")
+        if known:
+            module.start_run(run_id=known[0].info.run_id)
+        else:
+            module.start_run(run_name=name, tags={"scoresde_id": run_id})
+            module.log_dict(config, "config.json")
+
+    def write(self, step, values):
+        self._mlflow.log_metrics({_plain(name): value for name, value in values.items()}, step=step)
+
+    def image(self, step, path):
+        self._mlflow.log_artifact(str(path), "samples")
+
+    def close(self):
+        self._mlflow.end_run()
+
+
+class Trackio(AbstractTracker):
+    """trackio, on this machine unless TRACKIO_SPACE_ID names a Space."""
+
+    def __init__(self, module, name: str, run_id: str, config: dict, folder: pathlib.Path):
+        del folder
+        self._trackio = module
+        module.init(
+            project=os.environ.get("TRACKIO_PROJECT", PROJECT), name=f"{name}-{run_id[:8]}", config=config, resume="allow",
+            space_id=os.environ.get("TRACKIO_SPACE_ID"), embed=False,
+        )  # fmt: skip
+
+    def write(self, step, values):
+        self._trackio.log(values, step=step)
+
+    def image(self, step, path):
+        self._trackio.log({"samples": self._trackio.Image(str(path))}, step=step)
+
+    def close(self):
+        self._trackio.finish()
+
+
+TRACKERS: dict[str, type[AbstractTracker]] = {"wandb": WandB, "mlflow": MLflow, "trackio": Trackio}
+
+
+class Trackers:
+    """All trackers of a run. One that raises, also at its start (no key, no network), is left out with one warning."""
+
+    def __init__(self, names: tuple[str, ...], folder: pathlib.Path, config: dict, say: Callable[[str], None]):
+        self._say, self._open = say, {}
+        for name in names:
+            self._try(name, lambda name=name: self._start(name, folder, config))
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        self._each(lambda tracker: tracker.write(step, values))
+
+    def image(self, step: int, path: pathlib.Path) -> None:
+        self._each(lambda tracker: tracker.image(step, path))
+
+    def close(self) -> None:
+        self._each(lambda tracker: tracker.close())
+
+    def _start(self, name: str, folder: pathlib.Path, config: dict) -> None:
+        self._open[name] = TRACKERS[name](importlib.import_module(name), folder.resolve().name, _id(folder, name), config, folder)
+
+    def _each(self, action: Callable[[AbstractTracker], None]) -> None:
+        for name, tracker in list(self._open.items()):
+            self._try(name, lambda tracker=tracker: action(tracker))
+
+    def _try(self, name: str, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:  # whatever a tracker raises, training goes on
+            self._open.pop(name, None)
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            self._say(f"warning: tracker {name} failed ({first[:160]}) and is left out from here on; metrics.jsonl has all figures")
+
+
+def require(names: tuple[str, ...]) -> None:
+    """To be called before the work starts.
+
+    Raises:
+      ConfigError: a package is not installed.
+    """
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ConfigError(
+                f"training.trackers: {name} cannot be imported ({error}); pip install 'scoresde[{name}]', or leave it out"
+            ) from error
+
+
+def _id(folder: pathlib.Path, name: str) -> str:
+    """The id of this run at a tracker: the one of an earlier session, or a new one."""
+    path = folder / "trackers.json"
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    if name not in known:
+        known[name] = uuid.uuid4().hex
+        path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    return known[name]
+
+
+def _plain(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "_-./ " else "_" for c in name)
