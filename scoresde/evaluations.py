@@ -60,7 +60,7 @@ def load(request: Request) -> Trained | None:
 
 
 def evaluate(request: Request, trained: Trained | None, expected: dict | None = None) -> list[dict]:
-    """All metrics of a request, as records that are written and returned.
+    """All metrics of a request, as records that are written and returned. `bpd` and `nats` share the work of several processes.
 
     Args:
         trained: of `load`.
@@ -182,7 +182,8 @@ def _likelihood(request: Request, trained: Trained, name: str) -> list[dict]:
     if name == "bpd" and not trained.dataset.levels:
         raise DataError(f"bpd: bits/dim needs integer data, and {trained.dataset.name} is continuous (data.levels = 0); ask for nats")
     found = evaluated(trained, num=-1 if request.num is None else request.num, out=request.out, folder=pathlib.Path(request.workdir))
-    print(found.text())
+    if _main():
+        print(found.text())
     key = {"bpd": "bits_per_dim", "nats": "nats"}[name]
     about = {"split": "test", "num_real": found.report["num"], "nfe": found.report["nfe"]}
     details = {k: v for k, v in found.report.items() if k not in ("config", "versions", "command", "devices", "signs", *about)}
@@ -209,6 +210,8 @@ def _together(parts: list[Measured]) -> dict:
 
 def _written(request: Request, found: dict) -> dict:
     found = {name: found[name] for name in ("metric", "value", "standard_error")} | found | {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    if not _main():
+        return found
     record.append(request.out / FILE, found)
     error = "" if found["standard_error"] is None else f" +- {found['standard_error']:.2g}"
     sides = ", ".join(f"{found[name]} {word}" for name, word in (("num_fake", "fakes"), ("num_real", "reals")) if found[name])
@@ -216,6 +219,11 @@ def _written(request: Request, found: dict) -> dict:
     if found["metric"].startswith("fid@"):
         print(f"note: {found['metric']} is biased upwards and is not FID, which takes {FID_NUM} fakes; compare it at this number alone")
     return found
+
+
+def _main() -> bool:
+    """Of several processes one writes and speaks."""
+    return jax.process_index() == 0
 
 
 def _same(about: dict, expected: dict | None, *, of_features: bool = True) -> None:

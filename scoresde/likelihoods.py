@@ -267,11 +267,6 @@ def _estimator(options) -> str:
     return options.estimator if options.probes else "exact"
 
 
-def evaluate(trained: Trained, *, num: int, out: pathlib.Path, folder: pathlib.Path) -> str:
-    """As `evaluated`, the result as text."""
-    return evaluated(trained, num=num, out=out, folder=folder).text()
-
-
 def evaluated(trained: Trained, *, num: int, out: pathlib.Path, folder: pathlib.Path) -> DataLikelihood:
     """Likelihood of the first `num` test records (-1: all), also into OUT/evaluation.json.
 

@@ -89,6 +89,8 @@ def test_two_processes_give_the_losses_of_one_and_end(one_device, tmp_path):
     assert watched[best["step"]] == min(watched.values()) and load_trained(tmp_path, checkpoint="best").step == best["step"]
     report = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
     assert (report["num"], report["ok"]) == (5, 5)
+    (record,) = map(json.loads, (tmp_path / "evaluation" / "records.jsonl").read_text().splitlines())  # written once
+    assert record["value"] == report["nats"] and record["step"] == 20 and "nats " in first.out and "nats " not in second.out
     # One process reads the checkpoint of two, and finds the same likelihood: none of the five was counted twice.
     again = call("evaluate", "--workdir", tmp_path, "--num", 5, "--out", tmp_path / "again")
     assert again.code == 0, again.err

@@ -20,7 +20,8 @@ from scoresde.build import (
 from scoresde.config import differences, from_json, load_config, to_json
 from scoresde.door import Parser, add_distributed, connect, run
 from scoresde.errors import CheckpointError, ConfigError, DataError
-from scoresde.likelihoods import evaluate
+from scoresde.evaluate.request import Request, default_stats
+from scoresde.evaluations import evaluate
 from scoresde.report import write_report
 from scoresde.train import Cadence, Run, averaged_score, fit
 from scoresde.train.ledger import Ledger
@@ -92,15 +93,16 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
             seed=config.seed,
             run=folder,
         )
-    text = ""
     try:
-        if config.evaluate.num:
+        if num := config.evaluate.num:
+            metric, out = "bpd" if dataset.levels else "nats", workdir / "evaluation"
+            request = Request((metric,), out, default_stats(), workdir=str(workdir), num=None if num < 0 else num)
             with ledger.part("evaluation"):
-                text = evaluate(trained(state), num=config.evaluate.num, out=workdir / "evaluation", folder=workdir)
+                evaluate(request, trained(state))
     finally:
         folder.conclude()
     if main_process:
-        print(*filter(None, [text, f"done: {workdir}"]), sep="\n")
+        print(f"done: {workdir}")
 
 
 def checked_dataset(config):
