@@ -20,12 +20,11 @@ from scoresde.nets.blocks import (
     AttentionBlock,
     ResidualBlock,
     default_init,
-    downsample,
     group_norm,
     num_groups,
-    upsample,
 )
 from scoresde.nets.network import check_input
+from scoresde.nets.resampling import downsample, upsample
 
 FLOAT32 = dict(dtype=jnp.float32, param_dtype=jnp.float32)
 SMALL = dict(channels=8, multipliers=(1, 2), blocks=1, attention=(4,))
@@ -396,7 +395,7 @@ def test_a_size_that_the_levels_do_not_divide_is_refused_with_the_nearest():
         (lambda rngs: UNet((0, 8, 1), rngs=rngs), r"\(height, width, channels\)"),
         (lambda rngs: UNet((8, 8, 1), multipliers=(), rngs=rngs), "multipliers"),
         (lambda rngs: UNet((8, 8, 1), dropout=1.0, rngs=rngs), "dropout < 1, got 1.0"),
-        (lambda rngs: UNet((8, 8, 1), **SMALL, embedding="sine", rngs=rngs), "positional, fourier, got 'sine'"),
+        (lambda rngs: UNet((8, 8, 1), **SMALL, embedding="sine", rngs=rngs), "positional, sinusoidal, fourier, got 'sine'"),
         (lambda rngs: MLP((2,), depth=0, rngs=rngs), "depth 0"),
         (lambda rngs: MLP((2,), num_classes=-1, rngs=rngs), "num_classes"),
     ],
