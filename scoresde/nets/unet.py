@@ -27,7 +27,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..errors import ConfigError
-from .blocks import GROUP_NORM_EPSILON, conv, group_norm, num_heads
+from .blocks import GROUP_NORM_EPSILON, conv, group_norm
 from .embedding import Conditioning
 from .levels import DECODER_ATTENTIONS, RESAMPLINGS, DecoderLevel, EncoderLevel, Style
 from .network import check_input
