@@ -15,6 +15,11 @@ from scoresde.processes import build_sde, data_covariance, started
 
 # Of the learning rate, from `optim.decay_steps` on: a run that is prolonged goes on learning.
 _LAST_RATE = 0.01
+# Fields of `model` that are arguments of the U-Net by the same name.
+UNET_FIELDS = (
+    "skip_rescale", "head_channels", "decoder_attention", "modulation", "resampling", "resample_filter", "resample_skip",
+    "progressive_input", "progressive", "combine", "center_input", "norm_epsilon",
+)  # fmt: skip
 # Records that a prior of degraded data draws from.
 STARTS = 4096
 
@@ -77,8 +82,11 @@ def build_score(config: ConfigDict) -> score.NetworkScore:
             multipliers=tuple(c.multipliers),
             blocks=c.blocks,
             attention=tuple(c.attention),
-            skip_rescale=c.skip_rescale,
+            **{name: c[name] for name in UNET_FIELDS},
             **common,
+        ),
+        "dit": functools.partial(
+            nets.DiT, shape, patch=c.patch, width=c.width, depth=c.depth, head_channels=c.head_channels, positions=c.positions, **common
         ),
         "fno": functools.partial(nets.FNO, shape, width=c.width, depth=c.depth, modes=c.modes, boundary=c.boundary, **common),
         "ufno": functools.partial(nets.UFNO, shape, width=c.width, depth=c.depth, modes=c.modes, boundary=c.boundary, **common),

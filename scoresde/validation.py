@@ -8,17 +8,19 @@ from ml_collections import ConfigDict
 from scoresde import sample, samplers
 from scoresde.build import build_preconditioning, build_trace, flatten, image_shape
 from scoresde.errors import ConfigError
-from scoresde.nets import check_image_size
+from scoresde.nets import POSITIONS, UNET_CHOICES, check_heads, check_image_size, check_patches, check_transformer
 from scoresde.processes import BASES, DEGRADED, KERNELS, PROCESSES, build_sde
 
 _CHOICES = {
     "sde.name": tuple(PROCESSES),
     "sde.basis": BASES,
     "sde.kernel": tuple(KERNELS),
-    "model.name": ("unet", "fno", "ufno", "mlp"),
+    "model.name": ("unet", "dit", "fno", "ufno", "mlp"),
     "model.boundary": ("even", "periodic"),
     "model.preconditioning": ("edm", "eps", "score"),
-    "model.embedding": ("positional", "fourier"),
+    "model.embedding": ("positional", "sinusoidal", "fourier"),
+    **{f"model.{name}": words for name, words in UNET_CHOICES.items()},
+    "model.positions": POSITIONS,
     "model.dtype": ("float32", "bfloat16"),
     "model.param_dtype": ("float32", "bfloat16"),
     "training.weighting": ("sigma2", "noise_field", "likelihood", "edm"),
@@ -43,7 +45,7 @@ _CHOICES = {
 _AT_LEAST = {
     "seed": 0, "data.image_size": 0, "data.channels": 1, "data.levels": 0,
     "model.dropout": 0, "model.num_classes": 0, "model.channels": 1, "model.multipliers": 1, "model.blocks": 1,
-    "model.attention": 1, "model.width": 2, "model.depth": 1, "model.modes": 1, "sde.length": 0, "sde.jitter": 0, "model.data_index": 0,
+    "model.attention": 1, "model.head_channels": 0, "model.patch": 1, "model.width": 2, "model.depth": 1, "model.modes": 1, "sde.length": 0, "sde.jitter": 0, "model.data_index": 0,
     "training.steps": 1, "training.batch_size": 1, "training.accumulation": 1, "training.ema": 0,
     "training.log_every": 1, "training.checkpoint_every": 1, "training.sample_every": 1,
     "optim.beta1": 0, "optim.beta2": 0, "optim.weight_decay": 0, "optim.warmup": 0, "optim.decay_steps": 0, "optim.grad_clip": 0,
@@ -55,13 +57,16 @@ _AT_LEAST = {
     "evaluate.num": -1,
 }  # fmt: skip
 _POSITIVE = (
-    "sde.variance", "sde.length_scale", "sde.noise", "model.sigma_data", "model.data_screening", "model.fourier_scale", "optim.learning_rate", "optim.eps", "training.log_normal_std",
+    "sde.variance", "sde.length_scale", "sde.noise", "model.sigma_data", "model.data_screening", "model.fourier_scale", "model.norm_epsilon", "optim.learning_rate", "optim.eps", "training.log_normal_std",
     "sampling.tolerance", "sampling.sde_tolerance", "sampling.absolute_tolerance", "sampling.snr", "sampling.step_size",
     "sampling.s_noise", "likelihood.tolerance", "likelihood.variational_rate",
 )  # fmt: skip
 _BELOW_ONE = (
     "model.dropout", "training.ema", "optim.beta1", "optim.beta2", "sampling.tolerance", "sampling.sde_tolerance", "likelihood.tolerance",
 )  # fmt: skip
+
+# What decides whether a network of images fits them.
+_SHAPE_FIELDS = ("name", "multipliers", "channels", "attention", "head_channels", "progressive", "progressive_input", "patch", "width", "positions")
 
 
 def validate(config: ConfigDict) -> list[str]:
@@ -96,12 +101,8 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
     problems = _validate_sde(config) if not any(name.startswith("sde.") for name in broken) else []
     shape = image_shape(config)
     size, c = "data.image_size", config
-    if sound(size, "model.name", "model.multipliers") and c.model.name == "unet":
-        if len(shape) != 3:
-            kind, other = ("vectors", "mlp") if len(shape) == 1 else ("curves", "fno")
-            problems.append(f"model.name = 'unet': expected images, but {size} = {c.data.image_size} says {kind}; use model.name = '{other}'")
-        else:
-            problems += [f"{size}: {text}" for text in check_image_size(shape[:2], len(c.model.multipliers))]
+    if sound(size, *(f"model.{name}" for name in _SHAPE_FIELDS)):
+        problems += _validate_network(config, shape)
     if sound(size, "model.name", "model.modes") and c.model.name in ("fno", "ufno"):
         if len(shape) == 1:
             problems.append(f"model.name = '{c.model.name}': expected curves or fields, but {size} = 0; use model.name = 'mlp'")
@@ -135,6 +136,25 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
         problems += _validate_sampling(config)
     if not any(name.startswith("likelihood.") for name in broken):
         problems += _validate_likelihood(config)
+    return problems
+
+
+def _validate_network(config: ConfigDict, shape: tuple[int, ...]) -> list[str]:
+    """The networks of images: their size, and their heads."""
+    c, size = config.model, "data.image_size"
+    if c.name not in ("unet", "dit"):
+        return []
+    if len(shape) != 3:
+        kind, other = ("vectors", "mlp") if len(shape) == 1 else ("curves", "fno")
+        return [f"model.name = '{c.name}': expected images, but {size} = {config.data.image_size} says {kind}; use model.name = '{other}'"]
+    if c.name == "dit":
+        problems = [f"model.{text}" for text in check_transformer(c.width, c.head_channels, c.positions)]
+        return problems + [f"{size}: {text}" for text in check_patches(shape[:2], c.patch)]
+    problems = [f"{size}: {text}" for text in check_image_size(shape[:2], len(c.multipliers))]
+    if not problems:
+        problems += [f"model.{text}" for text in check_heads(shape[0], c.channels, c.multipliers, c.attention, c.head_channels)]
+    if len(c.multipliers) == 1 and (c.progressive, c.progressive_input) != ("none", "none"):
+        problems.append("model.progressive, model.progressive_input: they join levels, and model.multipliers has one; expected 'none'")
     return problems
 
 

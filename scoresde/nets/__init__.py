@@ -2,6 +2,7 @@
 
 from .coupling import CouplingFlow as CouplingFlow
 from .coupling import push as push
+from .dit import POSITIONS as POSITIONS
 from .dit import DiT as DiT
 from .dit import check_patches as check_patches
 from .dit import check_transformer as check_transformer
@@ -12,6 +13,7 @@ from .mlp import MLP as MLP
 from .network import Network as Network
 from .published import PUBLISHED as PUBLISHED
 from .ufno import UFNO as UFNO
+from .unet import UNET_CHOICES as UNET_CHOICES
 from .unet import UNet as UNet
 from .unet import check_heads as check_heads
 from .unet import check_image_size as check_image_size

@@ -2,8 +2,8 @@
 
     c.model.update(PUBLISHED["ncsnpp_cifar10"].fields)
 
-The tables of `docs/networks.md` are made of it, and the tests count the parameters. Sources: Ho et al. 2020 (DDPM, appendix B);
-Song et al. 2021 (DDPM++, NCSN++, appendix H; their configurations); Dhariwal and Nichol 2021 (ADM, tables 4 and 11);
+The table of `docs/networks.md` has a row for each, and the tests count the parameters. Sources: Ho et al. 2020 (DDPM, appendix B);
+Song et al. 2021 (DDPM++, NCSN++, appendix H and their configurations); Dhariwal and Nichol 2021 (ADM, section 3 and appendix);
 Karras et al. 2022 (EDM, table 7); Peebles and Xie 2023 (DiT, table 1).
 """
 
@@ -17,14 +17,14 @@ class Published:
     Attributes:
         fields: of the section `model`.
         shape: [H, W, C] of one example.
-        parameters: as published, or as counted in the published weights; see `source`.
-        source: where that number is from.
+        parameters: their number as others give it; "" where we know of none.
+        source: who gives it.
     """
 
     fields: dict
     shape: tuple[int, int, int]
-    parameters: str
-    source: str
+    parameters: str = ""
+    source: str = ""
 
 
 _CIFAR10 = dict(channels=128, multipliers=(1, 2, 2, 2), blocks=4, attention=(16,), dropout=0.1)
@@ -43,28 +43,22 @@ _DIT = dict(name="dit", patch=2, positions="sincos", embedding="sinusoidal", dro
 _SMALL, _MIDDLE, _LARGE, _LATENTS = (32, 32, 3), (64, 64, 3), (256, 256, 3), (32, 32, 4)
 
 PUBLISHED = {
-    "ddpm": Published(_DDPM, _SMALL, "35,746,307", "the weights google/ddpm-cifar10-32; paper: 35.7 M"),
-    "ddpm_256": Published(
-        _DDPM | dict(multipliers=(1, 1, 2, 2, 4, 4), dropout=0.0), _LARGE, "114 M", "Ho et al. 2020, appendix B"
-    ),
-    "ddpmpp_cifar10": Published(_CIFAR10, _SMALL, "61.8 M", "Karras et al. 2022, table 7"),
-    "ddpmpp_deep_cifar10": Published(_CIFAR10 | dict(blocks=8), _SMALL, "107 M", "Song et al. 2021, code"),
-    "ncsnpp_cifar10": Published(_NCSNPP, _SMALL, "62.8 M", "Song et al. 2021, code"),
-    "ncsnpp_deep_cifar10": Published(_NCSNPP | dict(blocks=8), _SMALL, "108 M", "Song et al. 2021, code"),
-    "ncsnpp_256": Published(_NCSNPP_256, _LARGE, "65.6 M", "the weights google/ncsnpp-celebahq-256"),
-    "edm_ddpmpp_cifar10": Published(_CIFAR10 | _EDM, _SMALL, "55.7 M", "Karras et al. 2022, table 7"),
-    "edm_ncsnpp_cifar10": Published(_NCSNPP | _EDM, _SMALL, "56.4 M", "Karras et al. 2022"),
+    "ddpm": Published(_DDPM, _SMALL, "35,746,307", "weights google/ddpm-cifar10-32; Ho et al. 2020, appendix B: 35.7 M"),
+    "ddpm_256": Published(_DDPM | dict(multipliers=(1, 1, 2, 2, 4, 4), dropout=0.0), _LARGE, "114 M", "Ho et al. 2020, appendix B"),
+    "ddpmpp_cifar10": Published(_CIFAR10, _SMALL, "61.8 M", "Song et al. 2021, weights"),
+    "ddpmpp_deep_cifar10": Published(_CIFAR10 | dict(blocks=8), _SMALL),
+    "ncsnpp_cifar10": Published(_NCSNPP, _SMALL),
+    "ncsnpp_deep_cifar10": Published(_NCSNPP | dict(blocks=8), _SMALL),
+    "ncsnpp_256": Published(_NCSNPP_256, _LARGE, "65,574,549", "diffusers, configuration google/ncsnpp-celebahq-256"),
+    "edm_ddpmpp_cifar10": Published(_CIFAR10 | _EDM, _SMALL, "55.7 M", "Geng et al. 2024 (ECT), which has this network"),
+    "edm_ncsnpp_cifar10": Published(_NCSNPP | _EDM, _SMALL, "56.4 M", "Song and Dhariwal 2024 (iCT), which has this network"),
     "adm_imagenet64": Published(
-        _ADM | dict(channels=192, multipliers=(1, 2, 3, 4), blocks=3, dropout=0.1), _MIDDLE, "296 M", "Dhariwal and Nichol 2021, table 4"
+        _ADM | dict(channels=192, multipliers=(1, 2, 3, 4), blocks=3, dropout=0.1), _MIDDLE, "296 M", "Dhariwal and Nichol 2021, appendix"
     ),
-    "adm_imagenet128": Published(
-        _ADM | dict(multipliers=(1, 1, 2, 3, 4)), (128, 128, 3), "422 M", "Dhariwal and Nichol 2021, table 4"
-    ),
-    "adm_imagenet256": Published(
-        _ADM | dict(multipliers=(1, 1, 2, 2, 4, 4)), _LARGE, "554 M", "Dhariwal and Nichol 2021, table 4"
-    ),
-    "dit_s2": Published(_DIT | dict(width=384, depth=12, head_channels=64), _LATENTS, "33 M", "Peebles and Xie 2023, table 4"),
-    "dit_b2": Published(_DIT | dict(width=768, depth=12, head_channels=64), _LATENTS, "130 M", "Peebles and Xie 2023, table 4"),
-    "dit_l2": Published(_DIT | dict(width=1024, depth=24, head_channels=64), _LATENTS, "458 M", "Peebles and Xie 2023, table 4"),
-    "dit_xl2": Published(_DIT | dict(width=1152, depth=28, head_channels=72), _LATENTS, "675 M", "Peebles and Xie 2023, table 4"),
+    "adm_imagenet128": Published(_ADM | dict(multipliers=(1, 1, 2, 3, 4)), (128, 128, 3), "422 M", "Dhariwal and Nichol 2021, appendix"),
+    "adm_imagenet256": Published(_ADM | dict(multipliers=(1, 1, 2, 2, 4, 4)), _LARGE, "554 M", "Dhariwal and Nichol 2021, appendix"),
+    "dit_s2": Published(_DIT | dict(width=384, depth=12, head_channels=64), _LATENTS, "33 M", "Peebles and Xie 2023"),
+    "dit_b2": Published(_DIT | dict(width=768, depth=12, head_channels=64), _LATENTS, "130 M", "Peebles and Xie 2023"),
+    "dit_l2": Published(_DIT | dict(width=1024, depth=24, head_channels=64), _LATENTS, "458 M", "Peebles and Xie 2023"),
+    "dit_xl2": Published(_DIT | dict(width=1152, depth=28, head_channels=72), _LATENTS, "675 M", "Peebles and Xie 2023"),
 }

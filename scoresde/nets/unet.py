@@ -37,7 +37,7 @@ from .resampling import FILTERS
 TEMB_RATIO = 4  # length of the conditioning vector over `channels`, as in DDPM
 
 # Arguments that are one of a few words.
-CHOICES = {
+UNET_CHOICES = {
     "resampling": RESAMPLINGS,
     "resample_filter": tuple(FILTERS),
     "resample_skip": ("conv", "identity"),
@@ -92,8 +92,8 @@ def _check(shape, channels, multipliers, blocks, attention, head_channels, dropo
     if not 0 <= dropout < 1:
         problems.append(f"unet: expected 0 <= dropout < 1, got {dropout}")
     for name, value in chosen.items():
-        if value not in CHOICES[name]:
-            problems.append(f"unet: expected {name} to be one of {', '.join(CHOICES[name])}, got {value!r}")
+        if value not in UNET_CHOICES[name]:
+            problems.append(f"unet: expected {name} to be one of {', '.join(UNET_CHOICES[name])}, got {value!r}")
     if len(multipliers) == 1 and (chosen["progressive"], chosen["progressive_input"]) != ("none", "none"):
         problems.append("unet: progressive and progressive_input join levels, and there is one; expected none")
     if problems:
