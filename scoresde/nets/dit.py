@@ -35,7 +35,7 @@ NOISE_FEATURES = 256  # length of the noise embedding
 LAYER_NORM_EPSILON = 1e-6
 MAX_PERIOD = 1e4
 
-Tokens = Float[Array, "b n c"]
+Tokens = Float[Array, "b tokens width"]
 
 
 def check_patches(size: tuple[int, int], patch: int) -> list[str]:
@@ -76,7 +76,7 @@ def rotate(x: Float[Array, "b n heads d"], angle: np.ndarray) -> Float[Array, "b
     return jnp.concatenate([a * cosine - b * sine, a * sine + b * cosine], axis=-1).astype(x.dtype)
 
 
-def modulate(h: Tokens, shift: Float[Array, "b c"], scale: Float[Array, "b c"]) -> Tokens:
+def modulate(h: Tokens, shift: Float[Array, "b width"], scale: Float[Array, "b width"]) -> Tokens:
     return h * (1 + scale[:, None]) + shift[:, None]
 
 
@@ -112,7 +112,7 @@ class DiTBlock(nnx.Module):
         self.dense_2 = linear(MLP_RATIO * width, width, **options)
 
     def __call__(
-        self, h: Tokens, temb: Float[Array, "b c"], angle: np.ndarray | None, *, key: PRNGKeyArray | None = None
+        self, h: Tokens, temb: Float[Array, "b width"], angle: np.ndarray | None, *, key: PRNGKeyArray | None = None
     ) -> Tokens:
         """temb already went through `act`. angle: of rotary positions, [n, d / 2]. key=None: no dropout."""
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = jnp.split(self.modulation(temb), 6, axis=-1)
@@ -202,14 +202,14 @@ class DiT(nnx.Module):
         shift, scale = jnp.split(self.modulation(temb), 2, axis=-1)
         return self._image(self.dense_out(modulate(self.norm_out(h), shift, scale))).astype(jnp.float32)
 
-    def _patches(self, x: Float[Array, "b h w c"]) -> Tokens:
+    def _patches(self, x: Float[Array, "b h w c"]) -> Float[Array, "b tokens features"]:
         (rows, columns), p = self.grid, self.patch
         x = x.reshape(-1, rows, p, columns, p, self.shape[2]).transpose(0, 1, 3, 2, 4, 5)
         return x.reshape(-1, rows * columns, p * p * self.shape[2])
 
-    def _image(self, h: Tokens) -> Float[Array, "b h w c"]:
+    def _image(self, patches: Float[Array, "b tokens features"]) -> Float[Array, "b h w c"]:
         (rows, columns), p = self.grid, self.patch
-        x = h.reshape(-1, rows, columns, p, p, self.shape[2]).transpose(0, 1, 3, 2, 4, 5)
+        x = patches.reshape(-1, rows, columns, p, p, self.shape[2]).transpose(0, 1, 3, 2, 4, 5)
         return x.reshape(-1, *self.shape)
 
 

@@ -212,7 +212,7 @@ class UNet(nnx.Module):
         return h + self.pyramid_up(pyramid).astype(jnp.float32) if self.pyramid_up is not None else h
 
 
-def _encoder(image_features, channels, widths, attend, blocks, progressive_input, style: Style) -> tuple[nnx.List, list[int]]:
+def _encoder(image_features, channels, widths, attend, blocks, progressive_input, style: Style):
     """The levels of the encoder, and the channels of all feature maps that it pushes, in order."""
     levels, n, skips, pyramid = nnx.List([]), channels, [channels], image_features
     for i, width in enumerate(widths):
@@ -225,7 +225,7 @@ def _encoder(image_features, channels, widths, attend, blocks, progressive_input
     return levels, skips
 
 
-def _decoder(image_features, widths, attend, blocks, skips, progressive, style: Style) -> nnx.List:
+def _decoder(image_features, widths, attend, blocks, skips, progressive, style: Style):
     """The levels of the decoder, the lowest first; `skips` is used up."""
     levels, n, below = nnx.List([]), widths[-1], None
     for i, width in reversed(list(enumerate(widths))):
