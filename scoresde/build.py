@@ -85,6 +85,15 @@ def build_score(config: ConfigDict) -> score.NetworkScore:
             **{name: c[name] for name in UNET_FIELDS},
             **common,
         ),
+        "edm2": functools.partial(
+            nets.EDM2UNet,
+            shape,
+            **{name: c[name] for name in ("channels", "blocks", "head_channels", "dropout", "num_classes")},
+            multipliers=tuple(c.multipliers),
+            attention=tuple(c.attention),
+            dtype=common["dtype"],
+            param_dtype=common["param_dtype"],
+        ),
         "dit": functools.partial(
             nets.DiT, shape, patch=c.patch, width=c.width, depth=c.depth, head_channels=c.head_channels, positions=c.positions, **common
         ),
@@ -132,14 +141,22 @@ def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
             0.0, c.learning_rate, c.warmup, c.decay_steps, end_value=_LAST_RATE * c.learning_rate
         )
     else:
-        schedule = optax.warmup_constant_schedule(0.0, c.learning_rate, c.warmup)
+        # Without warm-up, optax stays at the initial value for ever.
+        schedule = optax.warmup_constant_schedule(0.0 if c.warmup else c.learning_rate, c.learning_rate, c.warmup)
     moments = dict(b1=c.beta1, b2=c.beta2, eps=c.eps)
     optimizers = {
         "adam": lambda: optax.adam(schedule, **moments),
         "adamw": lambda: optax.adamw(schedule, **moments, weight_decay=c.weight_decay, mask=_is_weight),
     }
     clip = optax.clip_by_global_norm(c.grad_clip) if c.grad_clip else optax.identity()
-    return optax.chain(clip, optimizers[c.optimizer]())
+    forced = optax.stateless(_onto_unit_kernels) if config.model.name == "edm2" else None
+    return optax.chain(clip, optimizers[c.optimizer](), *filter(None, [forced]))
+
+
+def _onto_unit_kernels(updates, params):
+    """Forced weight normalization (Karras et al. 2024, section 2.3): the step ends where every kernel has rms 1 per output."""
+    moved = nets.unit_kernels(optax.apply_updates(params, updates))
+    return jax.tree.map(jnp.subtract, moved, params)
 
 
 def _is_weight(params):

@@ -77,7 +77,7 @@ def _data() -> ConfigDict:
 
 def _model() -> ConfigDict:
     c = ConfigDict()
-    c.name = "unet"  # unet and dit (images), fno and ufno (curves and fields on any grid), mlp (anything)
+    c.name = "unet"  # unet, edm2 and dit (images), fno and ufno (curves and fields on any grid), mlp (anything)
     c.preconditioning = "edm"  # edm, eps, score
     c.sigma_data = 0.5  # edm: standard deviation of the data in model range
     c.data_index = 0.0  # edm, function space: variance of mode k of the data ~ (data_screening + lambda_k)^-data_index
@@ -88,7 +88,7 @@ def _model() -> ConfigDict:
     c.num_classes = 0  # 0: labels are not used
     c.dtype = "float32"  # compute dtype: float32, bfloat16
     c.param_dtype = "float32"
-    c.channels = 128  # unet
+    c.channels = 128  # unet, edm2
     c.multipliers = (1, 2, 2, 2)
     c.blocks = 4
     c.attention = (16,)  # heights at which there is attention
@@ -103,7 +103,7 @@ def _model() -> ConfigDict:
     c.combine = "sum"  # unet, how an input_skip joins: sum, cat
     c.center_input = False  # unet: the network sees 2 x - 1, for data.centered = False
     c.norm_epsilon = 1e-6  # unet: of the group normalization
-    c.head_channels = 0  # unet, dit: channels of an attention head; 0: one head
+    c.head_channels = 0  # unet, edm2, dit: channels of an attention head; 0: one head
     c.patch = 2  # dit: side of a patch in pixels
     c.positions = "sincos"  # dit: sincos, rotary
     c.width = 128  # mlp, fno, ufno, dit

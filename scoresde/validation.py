@@ -15,7 +15,7 @@ _CHOICES = {
     "sde.name": tuple(PROCESSES),
     "sde.basis": BASES,
     "sde.kernel": tuple(KERNELS),
-    "model.name": ("unet", "dit", "fno", "ufno", "mlp"),
+    "model.name": ("unet", "edm2", "dit", "fno", "ufno", "mlp"),
     "model.boundary": ("even", "periodic"),
     "model.preconditioning": ("edm", "eps", "score"),
     "model.embedding": ("positional", "sinusoidal", "fourier"),
@@ -142,7 +142,7 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
 def _validate_network(config: ConfigDict, shape: tuple[int, ...]) -> list[str]:
     """The networks of images: their size, and their heads."""
     c, size = config.model, "data.image_size"
-    if c.name not in ("unet", "dit"):
+    if c.name not in ("unet", "edm2", "dit"):
         return []
     if len(shape) != 3:
         kind, other = ("vectors", "mlp") if len(shape) == 1 else ("curves", "fno")
@@ -153,7 +153,7 @@ def _validate_network(config: ConfigDict, shape: tuple[int, ...]) -> list[str]:
     problems = [f"{size}: {text}" for text in check_image_size(shape[:2], len(c.multipliers))]
     if not problems:
         problems += [f"model.{text}" for text in check_heads(shape[0], c.channels, c.multipliers, c.attention, c.head_channels)]
-    if len(c.multipliers) == 1 and (c.progressive, c.progressive_input) != ("none", "none"):
+    if c.name == "unet" and len(c.multipliers) == 1 and (c.progressive, c.progressive_input) != ("none", "none"):
         problems.append("model.progressive, model.progressive_input: they join levels, and model.multipliers has one; expected 'none'")
     return problems
 

@@ -15,7 +15,18 @@ import pytest
 from flax import nnx
 
 from scoresde.errors import ConfigError
-from scoresde.nets import FNO, MLP, UFNO, DiT, FourierEmbedding, Network, PositionalEmbedding, UNet, check_image_size
+from scoresde.nets import (
+    FNO,
+    MLP,
+    UFNO,
+    DiT,
+    EDM2UNet,
+    FourierEmbedding,
+    Network,
+    PositionalEmbedding,
+    UNet,
+    check_image_size,
+)
 from scoresde.nets.blocks import (
     AttentionBlock,
     ResidualBlock,
@@ -38,6 +49,8 @@ BUILD = {
     "mlp": lambda rngs, **kw: MLP((8, 8, 2), width=16, depth=2, rngs=rngs, **OPTIONS | kw),
     "unet": lambda rngs, **kw: UNet((8, 8, 2), **SMALL, rngs=rngs, **OPTIONS | kw),
     "unet_other": lambda rngs, **kw: UNet((8, 8, 2), **SMALL, **OTHER, rngs=rngs, **OPTIONS | kw),
+    # It has an embedding of its own.
+    "edm2": lambda rngs, embedding=None, **kw: EDM2UNet((8, 8, 2), **SMALL, head_channels=4, rngs=rngs, **OPTIONS | kw),
     "dit": lambda rngs, **kw: DiT((8, 8, 2), width=16, depth=2, head_channels=8, rngs=rngs, **OPTIONS | kw),
     "fno": lambda rngs, **kw: FNO((8, 8, 2), width=16, depth=2, modes=3, boundary="periodic", rngs=rngs, **OPTIONS | kw),
     "ufno": lambda rngs, **kw: UFNO((8, 8, 2), width=16, multipliers=(1, 2), modes=3, rngs=rngs, **OPTIONS | kw),
@@ -59,7 +72,7 @@ def fill(build, seed: int = 0) -> Network:
         z = rng.standard_normal(p.shape, dtype=np.float32)
         if p.ndim > 1:
             return jnp.asarray(z / math.sqrt(math.prod(p.shape[:-1])), p.dtype)
-        return jnp.asarray(0.1 * z + (path[-1].key in ("scale", "frequencies")), p.dtype)
+        return jnp.asarray(0.1 * z + (path[-1].key in ("scale", "frequencies", "gain")), p.dtype)
 
     net = abstract(build)
     return dataclasses.replace(net, params=jax.tree_util.tree_map_with_path(draw, net.params))
@@ -315,7 +328,7 @@ def test_gradients_reach_every_parameter_but_the_fixed_ones(name):
     (x, c), label = batch(), jnp.array([0, 1, -1, 2])
     grad = compiled(jax.grad(lambda params: jnp.sum(dataclasses.replace(net, params=params)(x, c, label) ** 2)))
     for path, g in zip(jax.tree.leaves(paths(net.params)), jax.tree.leaves(grad(net.params)), strict=True):
-        if path.endswith("frequencies"):
+        if path.endswith(("frequencies", "phases")):
             assert not g.any()
         elif path.endswith("key/bias"):
             assert jnp.abs(g).max() < 1e-2  # softmax does not see it: zero up to rounding
@@ -412,6 +425,7 @@ def test_a_size_that_the_levels_do_not_divide_is_refused_with_the_nearest():
         (lambda rngs: UNet((8, 8, 1), **SMALL, head_channels=3, rngs=rngs), "divisor of 16, .* got 3"),
         (lambda rngs: UNet((8, 8, 1), **SMALL, resample_filter="lanczos", rngs=rngs), "box, fir, got 'lanczos'"),
         (lambda rngs: UNet((8, 8, 1), multipliers=(1,), progressive="residual", rngs=rngs), "there is one"),
+        (lambda rngs: EDM2UNet((10, 8, 1), channels=4, head_channels=0, rngs=rngs), "multiple of 8 .* got 10"),
         (lambda rngs: DiT((8, 9, 1), patch=2, rngs=rngs), "width: expected a multiple of the patch, 2, got 9"),
         (lambda rngs: DiT((8, 8, 1), width=20, head_channels=8, rngs=rngs), "divisor of the width 20, got 8"),
         (lambda rngs: DiT((8, 8, 1), width=12, head_channels=6, positions="rotary", rngs=rngs), "multiple of 4 .* got 6"),
@@ -425,7 +439,7 @@ def test_arguments_out_of_range_are_refused(build, words):
         build(nnx.Rngs(0))
 
 
-@pytest.mark.parametrize("name", ["mlp", "unet", "dit"])  # the others take every grid; see test_fno
+@pytest.mark.parametrize("name", ["mlp", "unet", "edm2", "dit"])  # the others take every grid; see test_fno
 def test_calls_that_would_go_wrong_in_silence_are_refused(name):
     net = network(name, num_classes=0)
     x, c = batch(2)

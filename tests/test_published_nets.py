@@ -1,19 +1,21 @@
 """The parts of which published networks differ, each against its formula written out in NumPy, and their numbers of parameters."""
 
 import functools
+import math
 import re
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
-from scoresde.build import build_score
+from scoresde.build import build_optimizer, build_score
 from scoresde.config import default
 from scoresde.errors import ConfigError
-from scoresde.nets import PUBLISHED, DiT, Network, UNet
+from scoresde.nets import PUBLISHED, DiT, Network, UNet, edm2
 from scoresde.nets.blocks import ResidualBlock
 from scoresde.nets.dit import angles, rotate, sincos
 from scoresde.nets.embedding import SinusoidalEmbedding
@@ -22,6 +24,7 @@ from scoresde.validation import validate
 
 FLOAT32 = dict(dtype=jnp.float32, param_dtype=jnp.float32)
 KERNEL = np.array([1.0, 3, 3, 1]) / 8
+quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None)
 PAGE = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
 
 
@@ -123,7 +126,7 @@ def test_pyramids_go_beside_the_network(inputs, outputs):
     module = fill(UNet((4, 4, 2), **config, progressive_input=inputs, progressive=outputs, rngs=nnx.Rngs(0)))
     x, c = jnp.asarray(image(2, 4, 4, 2), jnp.float32), jnp.array([0.1, 0.2])
 
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None)
+    @quickly
     def both(x, c):
         m, half, whole = module, 2**-0.5, x
         x = 2 * x - 1 if center else x
@@ -204,6 +207,73 @@ def test_dit_forward_is_the_formula():
     np.testing.assert_allclose(y, expected, rtol=2e-4, atol=2e-4 * np.abs(expected).max())
 
 
+# EDM2
+
+
+def rms(x, axis=None):
+    return np.sqrt(np.mean(np.square(x), axis=axis, keepdims=axis is not None))
+
+
+def test_edm2_operations_keep_the_magnitude():
+    a, b = (jnp.asarray(image(100, 1000, seed=seed), jnp.float32) for seed in (0, 1))
+    for y in (edm2.mp_silu(a), edm2.mp_sum(a, b, 0.3), edm2.mp_cat(a, b[:, :50]), edm2.mp_cat(a, b)):
+        assert abs(rms(np.asarray(y)) - 1) < 0.01  # 1e5 draws
+    assert float(edm2.mp_sum(jnp.ones(()), jnp.zeros(()), 0.3)) == pytest.approx(0.7 / math.sqrt(0.58))
+    # Either input of a concatenation brings half of the square at t = 1/2, however many channels it has.
+    y = np.asarray(edm2.mp_cat(a, b[:, :50]))
+    assert abs(np.sum(y[:, :1000] ** 2) / np.sum(y[:, 1000:] ** 2) - 1) < 0.05
+
+
+@pytest.mark.parametrize("start, seen", [(edm2.encoder_start, 6), (edm2.decoder_start, 4)])
+def test_edm2_block_is_the_formula(start, seen):
+    options = dict(temb_features=5, head_channels=3, dropout=0.0, attend=True, **FLOAT32)
+    block = fill(edm2.MPBlock(4, 6, start=start, **options, rngs=nnx.Rngs(0)))
+    x, temb = image(2, 3, 3, 4), image(2, 5)
+
+    def kernel(conv):
+        v = np.asarray(conv.kernel[...], np.float64)
+        axes = tuple(range(v.ndim - 1))
+        return v / (1e-4 + rms(v, axes)) / math.sqrt(v[..., 0].size)
+
+    silu = lambda x: x / (1 + np.exp(-x)) / 0.596
+    mp_sum = lambda a, b: (0.7 * a + 0.3 * b) / math.sqrt(0.58)
+    unit = lambda x: x / (1e-4 + rms(x, (-1,)))
+    around = lambda x: np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    skipped = convolve(x, kernel(block.skip))
+    h, base = (unit(skipped), unit(skipped)) if start is edm2.encoder_start else (x, skipped)
+    assert block.conv_1.kernel.shape[2] == seen
+    h = convolve(around(silu(h)), kernel(block.conv_1))
+    h = silu(h * (1 + float(block.gain[...]) * (temb @ kernel(block.dense))[:, None, None]))
+    base = mp_sum(base, convolve(around(h), kernel(block.conv_2)))
+    tokens = base.reshape(2, 9, 6)
+    q, k, v = (unit((tokens @ kernel(layer)).reshape(2, 9, 2, 3)) for layer in (block.attention.query, block.attention.key, block.attention.value))
+    weights = np.exp(np.einsum("bihd,bjhd->bhij", q, k) / math.sqrt(3))
+    mixed = np.einsum("bhij,bjhd->bihd", weights / weights.sum(-1, keepdims=True), v).reshape(2, 9, 6)
+    expected = mp_sum(tokens, mixed @ kernel(block.attention.out)).reshape(base.shape)
+    np.testing.assert_allclose(block(jnp.asarray(x, jnp.float32), jnp.asarray(temb, jnp.float32)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_edm2_kernels_stay_on_rms_one_and_the_function_does_not_see_their_length():
+    config = default()
+    config.model.update(dict(name="edm2", channels=4, multipliers=(1, 2), blocks=1, attention=(4,), head_channels=4, dropout=0.0))
+    config.data.image_size, config.data.channels, config.optim.warmup, config.optim.learning_rate = 8, 1, 0, 0.5
+    network = build_score(config).network
+    optimizer = build_optimizer(config)
+    ones = jax.tree.map(jnp.ones_like, network.params)
+    updates, _ = optimizer.update(ones, optimizer.init(network.params), network.params)
+    moved = optax.apply_updates(network.params, updates)
+    for path, p in jax.tree_util.tree_flatten_with_path(moved)[0]:
+        if path[-1].key == "kernel":
+            np.testing.assert_allclose(rms(np.asarray(p), tuple(range(p.ndim - 1))), 1.0, atol=1e-3)  # 1e-4 beside the rms
+    assert float(moved["gain"]) == pytest.approx(-0.5, rel=1e-3)  # gains move freely, and a warm-up of 0 steps is none
+    longer = jax.tree_util.tree_map_with_path(lambda path, p: 3 * p if path[-1].key == "kernel" else p, moved)
+    x, c = jnp.asarray(image(2, 8, 8, 1), jnp.float32), jnp.array([-1.0, 0.5])
+    call = quickly(lambda params: nnx.merge(network.graphdef, params)(x, c))
+    y = call(moved)
+    assert float(jnp.abs(y).max()) > 0.01
+    np.testing.assert_allclose(call(longer), y, atol=2e-3 * float(jnp.abs(y).max()))  # 1e-4 beside each of some 20 rms
+
+
 # What is published
 
 
@@ -216,7 +286,7 @@ def count(name: str) -> int:
     return jax.eval_shape(lambda: build_score(config)).network.num_params
 
 
-FAST = ("ddpm", "ncsnpp_256", "dit_s2")
+FAST = ("ddpm", "ncsnpp_256", "edm2_xs", "dit_s2")
 
 
 @pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in PUBLISHED])

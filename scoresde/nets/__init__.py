@@ -6,6 +6,8 @@ from .dit import POSITIONS as POSITIONS
 from .dit import DiT as DiT
 from .dit import check_patches as check_patches
 from .dit import check_transformer as check_transformer
+from .edm2 import EDM2UNet as EDM2UNet
+from .edm2 import unit_kernels as unit_kernels
 from .embedding import FourierEmbedding as FourierEmbedding
 from .embedding import PositionalEmbedding as PositionalEmbedding
 from .fno import FNO as FNO

@@ -4,7 +4,7 @@
 
 The table of `docs/networks.md` has a row for each, and the tests count the parameters. Sources: Ho et al. 2020 (DDPM, appendix B);
 Song et al. 2021 (DDPM++, NCSN++, appendix H and their configurations); Dhariwal and Nichol 2021 (ADM, section 3 and appendix);
-Karras et al. 2022 (EDM, table 7); Peebles and Xie 2023 (DiT, table 1).
+Karras et al. 2022 (EDM, table 7); Karras et al. 2024 (EDM2, ImageNet-512 latents); Peebles and Xie 2023 (DiT, table 1).
 """
 
 import dataclasses
@@ -40,6 +40,9 @@ _ADM = dict(
 )  # fmt: skip
 _DIT = dict(name="dit", patch=2, positions="sincos", embedding="sinusoidal", dropout=0.0, num_classes=1000)
 
+_EDM2 = dict(
+    name="edm2", multipliers=(1, 2, 3, 4), blocks=3, attention=(16, 8), head_channels=64, dropout=0.0, num_classes=1000
+)
 _SMALL, _MIDDLE, _LARGE, _LATENTS = (32, 32, 3), (64, 64, 3), (256, 256, 3), (32, 32, 4)
 
 PUBLISHED = {
@@ -57,6 +60,10 @@ PUBLISHED = {
     ),
     "adm_imagenet128": Published(_ADM | dict(multipliers=(1, 1, 2, 3, 4)), (128, 128, 3), "422 M", "Dhariwal and Nichol 2021, appendix"),
     "adm_imagenet256": Published(_ADM | dict(multipliers=(1, 1, 2, 2, 4, 4)), _LARGE, "554 M", "Dhariwal and Nichol 2021, appendix"),
+    "edm2_xs": Published(_EDM2 | dict(channels=128), (64, 64, 4), "124.7 M", "Karras et al. 2024"),
+    "edm2_s": Published(_EDM2 | dict(channels=192), (64, 64, 4), "280.2 M", "Karras et al. 2024"),
+    "edm2_m": Published(_EDM2 | dict(channels=256, dropout=0.1), (64, 64, 4), "497.8 M", "Karras et al. 2024"),
+    "edm2_l": Published(_EDM2 | dict(channels=320, dropout=0.1), (64, 64, 4), "777.5 M", "Karras et al. 2024"),
     "dit_s2": Published(_DIT | dict(width=384, depth=12, head_channels=64), _LATENTS, "33 M", "Peebles and Xie 2023"),
     "dit_b2": Published(_DIT | dict(width=768, depth=12, head_channels=64), _LATENTS, "130 M", "Peebles and Xie 2023"),
     "dit_l2": Published(_DIT | dict(width=1024, depth=24, head_channels=64), _LATENTS, "458 M", "Peebles and Xie 2023"),

@@ -78,26 +78,32 @@ def check_heads(height: int, channels: int, multipliers: tuple[int, ...], attent
     ]
 
 
-def _check(shape, channels, multipliers, blocks, attention, head_channels, dropout, chosen) -> None:
-    """Raises a ConfigError that lists every problem with the arguments of a UNet."""
+def check_levels(name: str, shape, channels, multipliers, blocks, attention, head_channels, dropout) -> list[str]:
+    """What is wrong with the levels of a U-Net called `name`: one line each, none if valid."""
     if len(shape) != 3 or min(shape) < 1:
-        raise ConfigError(f"unet: expected a shape (height, width, channels), got {tuple(shape)}")
+        return [f"{name}: expected a shape (height, width, channels), got {tuple(shape)}"]
     if not multipliers or min(multipliers) < 1:
-        raise ConfigError(f"unet: expected multipliers with one positive integer per level, got {tuple(multipliers)}")
+        return [f"{name}: expected multipliers with one positive integer per level, got {tuple(multipliers)}"]
     problems = check_image_size(tuple(shape[:2]), len(multipliers))
     if channels < 2 or blocks < 1:
-        problems.append(f"unet: expected channels >= 2 and blocks >= 1, got channels {channels} and blocks {blocks}")
+        problems.append(f"{name}: expected channels >= 2 and blocks >= 1, got channels {channels} and blocks {blocks}")
     else:
         problems += check_heads(shape[0], channels, multipliers, attention, head_channels)
     if not 0 <= dropout < 1:
-        problems.append(f"unet: expected 0 <= dropout < 1, got {dropout}")
-    for name, value in chosen.items():
-        if value not in UNET_CHOICES[name]:
-            problems.append(f"unet: expected {name} to be one of {', '.join(UNET_CHOICES[name])}, got {value!r}")
-    if len(multipliers) == 1 and (chosen["progressive"], chosen["progressive_input"]) != ("none", "none"):
+        problems.append(f"{name}: expected 0 <= dropout < 1, got {dropout}")
+    return problems
+
+
+def _check_words(levels: int, words: dict[str, str]) -> list[str]:
+    """What is wrong with the arguments that are one of a few words."""
+    problems = [
+        f"unet: expected {name} to be one of {', '.join(UNET_CHOICES[name])}, got {value!r}"
+        for name, value in words.items()
+        if value not in UNET_CHOICES[name]
+    ]
+    if levels == 1 and (words["progressive"], words["progressive_input"]) != ("none", "none"):
         problems.append("unet: progressive and progressive_input join levels, and there is one; expected none")
-    if problems:
-        raise ConfigError(*problems)
+    return problems
 
 
 class UNet(nnx.Module):
@@ -163,7 +169,9 @@ class UNet(nnx.Module):
         shared = dict(resampling=resampling, resample_filter=resample_filter, resample_skip=resample_skip, combine=combine)
         shared |= dict(decoder_attention=decoder_attention)
         kinds = dict(modulation=modulation, progressive_input=progressive_input, progressive=progressive)
-        _check(shape, channels, multipliers, blocks, attention, head_channels, dropout, shared | kinds)
+        problems = check_levels("unet", shape, channels, multipliers, blocks, attention, head_channels, dropout)
+        if problems := problems + _check_words(len(multipliers), shared | kinds):
+            raise ConfigError(*problems)
         options = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         common = dict(rescale=1 / math.sqrt(2) if skip_rescale else 1.0, epsilon=norm_epsilon)
         residual = dict(temb_features=TEMB_RATIO * channels, dropout=dropout, modulation=modulation, **common)
