@@ -25,7 +25,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..errors import ConfigError
-from .blocks import linear, num_heads, split_heads
+from .blocks import attend, linear, num_heads, split_heads
 from .embedding import Conditioning
 from .network import check_input
 
@@ -120,7 +120,7 @@ class DiTBlock(nnx.Module):
         q, k, v = (split_heads(layer(y), self.heads) for layer in (self.query, self.key, self.value))
         if angle is not None:
             q, k = rotate(q, angle), rotate(k, angle)
-        y = self.out(jax.nn.dot_product_attention(q, k, v).reshape(h.shape))
+        y = self.out(attend(q, k, v).reshape(h.shape))
         h = h + gate_1[:, None] * y
         y = self.dense_1(modulate(self.norm_2(h), shift_2, scale_2))
         y = self.dense_2(self.dropout(nnx.gelu(y, approximate=True), deterministic=key is None, rngs=key))

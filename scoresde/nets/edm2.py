@@ -33,7 +33,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..errors import ConfigError
-from .blocks import FeatureMap, num_heads, split_heads
+from .blocks import FeatureMap, attend, num_heads, split_heads
 from .network import check_input
 from .resampling import downsample, upsample
 from .unet import check_levels
@@ -138,7 +138,7 @@ class MPAttention(nnx.Module):
         b, height, width, c = x.shape
         h = x.reshape(b, height * width, c)
         q, k, v = (pixel_norm(split_heads(layer(h), self.heads)) for layer in (self.query, self.key, self.value))
-        y = self.out(jax.nn.dot_product_attention(q, k, v).reshape(h.shape))
+        y = self.out(attend(q, k, v).reshape(h.shape))
         return mp_sum(x, y.reshape(x.shape), RESIDUAL_BALANCE)
 
 

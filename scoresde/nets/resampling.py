@@ -8,7 +8,8 @@ outside. `upfirdn2d` there inserts zeros, pads, convolves and drops; for this ke
     down: y_i      = (x_{2i-1} + 3 x_{2i} + 3 x_{2i+1} + x_{2i+2}) / 8
     up:   y_{2i}   = (x_{i-1} + 3 x_i) / 4,    y_{2i+1} = (3 x_i + x_{i+1}) / 4
 
-so it is written as sums of shifted slices, which XLA fuses: a depthwise convolution is slower. The kernel is symmetric.
+so it is written as sums of shifted slices, which XLA fuses: on two CPU cores a depthwise convolution takes 13 times as long down and
+90 times up (16 x 32 x 32 x 128 values). The kernel is symmetric.
 
 With a 3 x 3 convolution, `fir` shares one padding between the two (StyleGAN2, `conv_downsample_2d`, `upsample_conv_2d`):
 
