@@ -31,7 +31,7 @@ from record import record
 from scoresde.nets import PUBLISHED, DiT, Network, UNet
 
 LIMIT = 1e-4
-PACKAGES = ["torch", "diffusers", "safetensors"]
+PACKAGES = ["torch", "diffusers", "safetensors", "scipy", "tqdm"]
 WITHOUT_DEPENDENCIES = ["score-models", "torch-ema"]  # theirs add torchvision and more for other parts
 
 DDPM = PUBLISHED["ddpm"].fields

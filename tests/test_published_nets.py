@@ -292,7 +292,7 @@ def count(name: str) -> int:
     return jax.eval_shape(lambda: build_score(config)).network.num_params
 
 
-FAST = ("ddpm", "ncsnpp_256", "edm2_xs", "dit_s2")
+FAST = ("ddpm", "edm2_xs", "dit_s2")
 
 
 @pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in PUBLISHED])
