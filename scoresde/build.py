@@ -15,6 +15,11 @@ from scoresde.processes import build_sde, data_covariance, started
 
 # Of the learning rate, from `optim.decay_steps` on: a run that is prolonged goes on learning.
 _LAST_RATE = 0.01
+# Fields of `model` that are arguments of the U-Net by the same name.
+UNET_FIELDS = (
+    "skip_rescale", "head_channels", "decoder_attention", "modulation", "resampling", "resample_filter", "resample_skip",
+    "progressive_input", "progressive", "combine", "center_input", "norm_epsilon",
+)  # fmt: skip
 # Records that a prior of degraded data draws from.
 STARTS = 4096
 
@@ -78,8 +83,20 @@ def build_score(config: ConfigDict) -> score.NetworkScore:
             multipliers=tuple(c.multipliers),
             blocks=c.blocks,
             attention=tuple(c.attention),
-            skip_rescale=c.skip_rescale,
+            **{name: c[name] for name in UNET_FIELDS},
             **common,
+        ),
+        "edm2": functools.partial(
+            nets.EDM2UNet,
+            shape,
+            **{name: c[name] for name in ("channels", "blocks", "head_channels", "dropout", "num_classes")},
+            multipliers=tuple(c.multipliers),
+            attention=tuple(c.attention),
+            dtype=common["dtype"],
+            param_dtype=common["param_dtype"],
+        ),
+        "dit": functools.partial(
+            nets.DiT, shape, patch=c.patch, width=c.width, depth=c.depth, head_channels=c.head_channels, positions=c.positions, **common
         ),
         "fno": functools.partial(nets.FNO, shape, width=c.width, depth=c.depth, modes=c.modes, boundary=c.boundary, **common),
         "ufno": functools.partial(nets.UFNO, shape, width=c.width, depth=c.depth, modes=c.modes, boundary=c.boundary, **common),
@@ -124,7 +141,8 @@ def learning_rate(config: ConfigDict) -> optax.Schedule:
         return optax.warmup_cosine_decay_schedule(
             0.0, c.learning_rate, c.warmup, c.decay_steps, end_value=_LAST_RATE * c.learning_rate
         )
-    return optax.warmup_constant_schedule(0.0, c.learning_rate, c.warmup)
+    # Without warm-up, optax stays at the initial value for ever.
+    return optax.warmup_constant_schedule(0.0 if c.warmup else c.learning_rate, c.learning_rate, c.warmup)
 
 
 def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
@@ -136,7 +154,14 @@ def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
         "adamw": lambda: optax.adamw(schedule, **moments, weight_decay=c.weight_decay, mask=_is_weight),
     }
     clip = optax.clip_by_global_norm(c.grad_clip) if c.grad_clip else optax.identity()
-    return optax.chain(clip, optimizers[c.optimizer]())
+    forced = optax.stateless(_onto_unit_kernels) if config.model.name == "edm2" else None
+    return optax.chain(clip, optimizers[c.optimizer](), *filter(None, [forced]))
+
+
+def _onto_unit_kernels(updates, params):
+    """Forced weight normalization (Karras et al. 2024, section 2.3): the step ends where every kernel has rms 1 per output."""
+    moved = nets.unit_kernels(optax.apply_updates(params, updates))
+    return jax.tree.map(jnp.subtract, moved, params)
 
 
 def _is_weight(params):

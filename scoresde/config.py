@@ -81,23 +81,36 @@ def _data() -> ConfigDict:
 
 def _model() -> ConfigDict:
     c = ConfigDict()
-    c.name = "unet"  # unet (images), fno and ufno (curves and fields on any grid), mlp (anything)
+    c.name = "unet"  # unet, edm2 and dit (images), fno and ufno (curves and fields on any grid), mlp (anything)
     c.preconditioning = "edm"  # edm, eps, score
     c.sigma_data = 0.5  # edm: standard deviation of the data in model range
     c.data_index = 0.0  # edm, function space: variance of mode k of the data ~ (data_screening + lambda_k)^-data_index
     c.data_screening = 1.0
-    c.embedding = "positional"  # positional, fourier
+    c.embedding = "positional"  # positional, sinusoidal (ADM, DiT), fourier
     c.fourier_scale = 16.0
     c.dropout = 0.1
     c.num_classes = 0  # 0: labels are not used
     c.dtype = "float32"  # compute dtype: float32, bfloat16
     c.param_dtype = "float32"
-    c.channels = 128  # unet
+    c.channels = 128  # unet, edm2
     c.multipliers = (1, 2, 2, 2)
     c.blocks = 4
     c.attention = (16,)  # heights at which there is attention
-    c.skip_rescale = True
-    c.width = 128  # mlp, fno, ufno
+    c.skip_rescale = True  # unet: sums of skip path and block over sqrt(2)
+    c.decoder_attention = "level"  # unet: attention in the decoder, once a level (DDPM++) or after each block: level, block
+    c.modulation = "shift"  # unet: shift, scale_shift (adaptive group normalization, ADM)
+    c.resampling = "block"  # unet, what halves and doubles: block, conv (DDPM)
+    c.resample_filter = "box"  # unet: box, fir ([1, 3, 3, 1], NCSN++)
+    c.resample_skip = "conv"  # unet, skip path of blocks that resample: conv, identity (ADM)
+    c.progressive_input = "none"  # unet, pyramid of the encoder: none, input_skip, residual
+    c.progressive = "none"  # unet, pyramid of the decoder: none, output_skip, residual
+    c.combine = "sum"  # unet, how an input_skip joins: sum, cat
+    c.center_input = False  # unet: the network sees 2 x - 1, for data.centered = False
+    c.norm_epsilon = 1e-6  # unet: of the group normalization
+    c.head_channels = 0  # unet, edm2, dit: channels of an attention head; 0: one head
+    c.patch = 2  # dit: side of a patch in pixels
+    c.positions = "sincos"  # dit: sincos, rotary
+    c.width = 128  # mlp, fno, ufno, dit
     c.depth = 3
     c.modes = 16  # fno, ufno: Fourier modes kept along each axis
     c.boundary = "even"  # fno, ufno: even, periodic

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from scoresde import sample, samplers
 from scoresde.build import build_preconditioning, build_trace, flatten, image_shape
 from scoresde.errors import ConfigError
-from scoresde.nets import check_image_size
+from scoresde.nets import POSITIONS, UNET_CHOICES, check_heads, check_image_size, check_patches, check_transformer
 from scoresde.processes import BASES, DEGRADED, KERNELS, PROCESSES, build_sde
 from scoresde.train.trackers import TRACKERS
 
@@ -20,10 +20,12 @@ _CHOICES = {
     "sde.name": tuple(PROCESSES),
     "sde.basis": BASES,
     "sde.kernel": tuple(KERNELS),
-    "model.name": ("unet", "fno", "ufno", "mlp"),
+    "model.name": ("unet", "edm2", "dit", "fno", "ufno", "mlp"),
     "model.boundary": ("even", "periodic"),
     "model.preconditioning": ("edm", "eps", "score"),
-    "model.embedding": ("positional", "fourier"),
+    "model.embedding": ("positional", "sinusoidal", "fourier"),
+    **{f"model.{name}": words for name, words in UNET_CHOICES.items()},
+    "model.positions": POSITIONS,
     "model.dtype": ("float32", "bfloat16"),
     "model.param_dtype": ("float32", "bfloat16"),
     "training.weighting": ("sigma2", "noise_field", "likelihood", "edm"),
@@ -52,7 +54,7 @@ _CHOICES = {
 _AT_LEAST = {
     "seed": 0, "data.image_size": 0, "data.channels": 1, "data.levels": 0, "data.max_bad": -1, "data.max_pixels": 1, "data.memory": 0,
     "model.dropout": 0, "model.num_classes": 0, "model.channels": 1, "model.multipliers": 1, "model.blocks": 1,
-    "model.attention": 1, "model.width": 2, "model.depth": 1, "model.modes": 1, "sde.length": 0, "sde.jitter": 0, "model.data_index": 0,
+    "model.attention": 1, "model.head_channels": 0, "model.patch": 1, "model.width": 2, "model.depth": 1, "model.modes": 1, "sde.length": 0, "sde.jitter": 0, "model.data_index": 0,
     "training.steps": 1, "training.batch_size": 1, "training.accumulation": 1, "training.ema": 0,
     "training.log_every": 1, "training.checkpoint_every": 1, "training.sample_every": 1,
     "optim.beta1": 0, "optim.beta2": 0, "optim.weight_decay": 0, "optim.warmup": 0, "optim.decay_steps": 0, "optim.grad_clip": 0,
@@ -64,13 +66,16 @@ _AT_LEAST = {
     "evaluate.num": -1,
 }  # fmt: skip
 _POSITIVE = (
-    "sde.variance", "sde.length_scale", "sde.noise", "model.sigma_data", "model.data_screening", "model.fourier_scale", "optim.learning_rate", "optim.eps", "training.log_normal_std",
+    "sde.variance", "sde.length_scale", "sde.noise", "model.sigma_data", "model.data_screening", "model.fourier_scale", "model.norm_epsilon", "optim.learning_rate", "optim.eps", "training.log_normal_std",
     "sampling.tolerance", "sampling.sde_tolerance", "sampling.absolute_tolerance", "sampling.snr", "sampling.step_size",
     "sampling.s_noise", "likelihood.tolerance", "likelihood.variational_rate",
 )  # fmt: skip
 _BELOW_ONE = (
     "model.dropout", "training.ema", "optim.beta1", "optim.beta2", "sampling.tolerance", "sampling.sde_tolerance", "likelihood.tolerance",
 )  # fmt: skip
+
+# What decides whether a network of images fits them.
+_SHAPE_FIELDS = ("name", "multipliers", "channels", "attention", "head_channels", "progressive", "progressive_input", "patch", "width", "positions")
 
 
 def validate(config: ConfigDict) -> list[str]:
@@ -105,12 +110,8 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
     problems = _validate_sde(config) if not any(name.startswith("sde.") for name in broken) else []
     shape = image_shape(config)
     size, c = "data.image_size", config
-    if sound(size, "model.name", "model.multipliers") and c.model.name == "unet":
-        if len(shape) != 3:
-            kind, other = {1: ("vectors", "mlp"), 2: ("curves", "fno"), 4: ("volumes", "mlp")}[len(shape)]
-            problems.append(f"model.name = 'unet': expected images, but {size} = {c.data.image_size} says {kind}; use model.name = '{other}'")
-        else:
-            problems += [f"{size}: {text}" for text in check_image_size(shape[:2], len(c.model.multipliers))]
+    if sound(size, *(f"model.{name}" for name in _SHAPE_FIELDS)):
+        problems += _validate_network(config, shape)
     if sound(size, "model.name", "model.modes") and c.model.name in ("fno", "ufno"):
         if len(shape) == 1:
             problems.append(f"model.name = '{c.model.name}': expected curves or fields, but {size} = 0; use model.name = 'mlp'")
@@ -158,6 +159,25 @@ def with_sampler(config: ConfigDict, name: str) -> ConfigDict:
     changed = config.copy_and_resolve_references()
     changed.sampling.update(sampler=name, steps=0, grid="", order=0)
     return changed
+
+
+def _validate_network(config: ConfigDict, shape: tuple[int, ...]) -> list[str]:
+    """The networks of images: their size, and their heads."""
+    c, size = config.model, "data.image_size"
+    if c.name not in ("unet", "edm2", "dit"):
+        return []
+    if len(shape) != 3:
+        kind, other = {1: ("vectors", "mlp"), 2: ("curves", "fno"), 4: ("volumes", "mlp")}[len(shape)]
+        return [f"model.name = '{c.name}': expected images, but {size} = {config.data.image_size} says {kind}; use model.name = '{other}'"]
+    if c.name == "dit":
+        problems = [f"model.{text}" for text in check_transformer(c.width, c.head_channels, c.positions)]
+        return problems + [f"{size}: {text}" for text in check_patches(shape[:2], c.patch)]
+    problems = [f"{size}: {text}" for text in check_image_size(shape[:2], len(c.multipliers))]
+    if not problems:
+        problems += [f"model.{text}" for text in check_heads(shape[0], c.channels, c.multipliers, c.attention, c.head_channels)]
+    if c.name == "unet" and len(c.multipliers) == 1 and (c.progressive, c.progressive_input) != ("none", "none"):
+        problems.append("model.progressive, model.progressive_input: they join levels, and model.multipliers has one; expected 'none'")
+    return problems
 
 
 def _validate_sampling(config: ConfigDict) -> list[str]:

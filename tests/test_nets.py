@@ -15,24 +15,43 @@ import pytest
 from flax import nnx
 
 from scoresde.errors import ConfigError
-from scoresde.nets import FNO, MLP, UFNO, FourierEmbedding, Network, PositionalEmbedding, UNet, check_image_size
+from scoresde.nets import (
+    FNO,
+    MLP,
+    UFNO,
+    DiT,
+    EDM2UNet,
+    FourierEmbedding,
+    Network,
+    PositionalEmbedding,
+    UNet,
+    check_image_size,
+)
 from scoresde.nets.blocks import (
     AttentionBlock,
     ResidualBlock,
     default_init,
-    downsample,
     group_norm,
     num_groups,
-    upsample,
 )
 from scoresde.nets.network import check_input
+from scoresde.nets.resampling import downsample, upsample
 
 FLOAT32 = dict(dtype=jnp.float32, param_dtype=jnp.float32)
 SMALL = dict(channels=8, multipliers=(1, 2), blocks=1, attention=(4,))
 OPTIONS = dict(num_classes=3, dropout=0.5)
+# All that DDPM++ has not.
+OTHER = dict(
+    head_channels=4, decoder_attention="block", modulation="scale_shift", resample_filter="fir", resample_skip="identity",
+    progressive_input="input_skip", progressive="residual", combine="cat", center_input=True,
+)  # fmt: skip
 BUILD = {
     "mlp": lambda rngs, **kw: MLP((8, 8, 2), width=16, depth=2, rngs=rngs, **OPTIONS | kw),
     "unet": lambda rngs, **kw: UNet((8, 8, 2), **SMALL, rngs=rngs, **OPTIONS | kw),
+    "unet_other": lambda rngs, **kw: UNet((8, 8, 2), **SMALL, **OTHER, rngs=rngs, **OPTIONS | kw),
+    # It has an embedding of its own.
+    "edm2": lambda rngs, embedding=None, **kw: EDM2UNet((8, 8, 2), **SMALL, head_channels=4, rngs=rngs, **OPTIONS | kw),
+    "dit": lambda rngs, **kw: DiT((8, 8, 2), width=16, depth=2, head_channels=8, rngs=rngs, **OPTIONS | kw),
     "fno": lambda rngs, **kw: FNO((8, 8, 2), width=16, depth=2, modes=3, boundary="periodic", rngs=rngs, **OPTIONS | kw),
     "ufno": lambda rngs, **kw: UFNO((8, 8, 2), width=16, multipliers=(1, 2), modes=3, rngs=rngs, **OPTIONS | kw),
 }
@@ -53,7 +72,7 @@ def fill(build, seed: int = 0) -> Network:
         z = rng.standard_normal(p.shape, dtype=np.float32)
         if p.ndim > 1:
             return jnp.asarray(z / math.sqrt(math.prod(p.shape[:-1])), p.dtype)
-        return jnp.asarray(0.1 * z + (path[-1].key in ("scale", "frequencies")), p.dtype)
+        return jnp.asarray(0.1 * z + (path[-1].key in ("scale", "frequencies", "gain")), p.dtype)
 
     net = abstract(build)
     return dataclasses.replace(net, params=jax.tree_util.tree_map_with_path(draw, net.params))
@@ -174,15 +193,21 @@ def test_skip_rescale_reaches_every_block():
     assert factors == {False: {1.0}, True: {1 / math.sqrt(2)}}
 
 
-def test_attention_is_softmax_of_scaled_products():
+@pytest.mark.parametrize("head_channels", [0, 4])
+def test_attention_is_softmax_of_scaled_products(head_channels):
     x, _ = batch(2, (4, 2, 8))
-    block = AttentionBlock(8, rescale=1.0, rngs=nnx.Rngs(0), **FLOAT32)
+    block = AttentionBlock(8, head_channels=head_channels, rescale=1.0, rngs=nnx.Rngs(0), **FLOAT32)
     rng = np.random.default_rng(1)
     for layer in (block.query, block.key, block.value, block.out):  # large enough to leave the linear range of softmax
         layer.kernel[...] = jnp.asarray(rng.standard_normal((8, 8), dtype=np.float32))
     h = block.norm(x).reshape(2, 8, 8)
-    q, k, v = (layer(h)[:, :, None, :] for layer in (block.query, block.key, block.value))
-    expected = block.out(jax.nn.dot_product_attention(q, k, v)[:, :, 0, :]).reshape(x.shape)
+    q, k, v = (np.asarray(layer(h)) for layer in (block.query, block.key, block.value))
+    parts, d = [], head_channels or 8
+    for first in range(0, 8, d):
+        mine = slice(first, first + d)
+        weights = np.exp(q[:, :, mine] @ k[:, :, mine].transpose(0, 2, 1) / math.sqrt(d))
+        parts.append(weights / weights.sum(-1, keepdims=True) @ v[:, :, mine])
+    expected = block.out(jnp.asarray(np.concatenate(parts, -1))).reshape(x.shape)
     np.testing.assert_allclose(block(x) - x, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -259,7 +284,7 @@ def test_a_drawn_network_starts_at_zero(name):
     assert float(jnp.max(jnp.abs(apply(net, *batch())))) < 1e-3
     # Structures from two builds are equal, or the average of two networks would not be a network.
     assert jax.tree.structure(net) == jax.tree.structure(abstract(BUILD[name]))
-    first = [float(p.ravel()[0]) for p in jax.tree.leaves(net.params) if p.ndim > 1]
+    first = [float(p.ravel()[0]) for p in jax.tree.leaves(net.params) if p.ndim > 1 and p.any()]
     assert len(set(first)) == len(first)  # no key is drawn from twice
 
 
@@ -303,7 +328,7 @@ def test_gradients_reach_every_parameter_but_the_fixed_ones(name):
     (x, c), label = batch(), jnp.array([0, 1, -1, 2])
     grad = compiled(jax.grad(lambda params: jnp.sum(dataclasses.replace(net, params=params)(x, c, label) ** 2)))
     for path, g in zip(jax.tree.leaves(paths(net.params)), jax.tree.leaves(grad(net.params)), strict=True):
-        if path.endswith("frequencies"):
+        if path.endswith(("frequencies", "phases")):
             assert not g.any()
         elif path.endswith("key/bias"):
             assert jnp.abs(g).max() < 1e-2  # softmax does not see it: zero up to rounding
@@ -396,7 +421,15 @@ def test_a_size_that_the_levels_do_not_divide_is_refused_with_the_nearest():
         (lambda rngs: UNet((0, 8, 1), rngs=rngs), r"\(height, width, channels\)"),
         (lambda rngs: UNet((8, 8, 1), multipliers=(), rngs=rngs), "multipliers"),
         (lambda rngs: UNet((8, 8, 1), dropout=1.0, rngs=rngs), "dropout < 1, got 1.0"),
-        (lambda rngs: UNet((8, 8, 1), **SMALL, embedding="sine", rngs=rngs), "positional, fourier, got 'sine'"),
+        (lambda rngs: UNet((8, 8, 1), **SMALL, embedding="sine", rngs=rngs), "positional, sinusoidal, fourier, got 'sine'"),
+        (lambda rngs: UNet((8, 8, 1), **SMALL, head_channels=3, rngs=rngs), "divisor of 16, .* got 3"),
+        (lambda rngs: UNet((8, 8, 1), **SMALL, resample_filter="lanczos", rngs=rngs), "box, fir, got 'lanczos'"),
+        (lambda rngs: UNet((8, 8, 1), multipliers=(1,), progressive="residual", rngs=rngs), "there is one"),
+        (lambda rngs: EDM2UNet((10, 8, 1), channels=4, head_channels=0, rngs=rngs), "multiple of 8 .* got 10"),
+        (lambda rngs: DiT((8, 9, 1), patch=2, rngs=rngs), "width: expected a multiple of the patch, 2, got 9"),
+        (lambda rngs: DiT((8, 8, 1), width=20, head_channels=8, rngs=rngs), "divisor of the width 20, got 8"),
+        (lambda rngs: DiT((8, 8, 1), width=12, head_channels=6, positions="rotary", rngs=rngs), "multiple of 4 .* got 6"),
+        (lambda rngs: DiT((8, 8, 1), positions="learned", rngs=rngs), "sincos, rotary, got 'learned'"),
         (lambda rngs: MLP((2,), depth=0, rngs=rngs), "depth 0"),
         (lambda rngs: MLP((2,), num_classes=-1, rngs=rngs), "num_classes"),
     ],
@@ -406,7 +439,7 @@ def test_arguments_out_of_range_are_refused(build, words):
         build(nnx.Rngs(0))
 
 
-@pytest.mark.parametrize("name", ["mlp", "unet"])  # the others take every grid; see test_fno
+@pytest.mark.parametrize("name", ["mlp", "unet", "edm2", "dit"])  # the others take every grid; see test_fno
 def test_calls_that_would_go_wrong_in_silence_are_refused(name):
     net = network(name, num_classes=0)
     x, c = batch(2)

@@ -1,8 +1,10 @@
 """Embeddings of the noise level and of the class label.
 
-Positional (Ho et al. 2020; Vaswani et al. 2017), with `half = features // 2` frequencies:
+Positional (Ho et al. 2020), with `half = features // 2` frequencies:
 
     w_i = exp(-i ln(1e4) / (half - 1)),    emb(c) = [sin(w c), cos(w c)]
+
+Sinusoidal (Vaswani et al. 2017, as in ADM and DiT): w_i = exp(-i ln(1e4) / half), emb(c) = [cos(w c), sin(w c)].
 
 Fourier (Tancik et al. 2020; Song et al. 2021, appendix H), with fixed `W ~ N(0, scale^2)`:
 
@@ -54,6 +56,29 @@ class PositionalEmbedding(nnx.Module):
         return jnp.pad(emb, ((0, 0), (0, self.features - 2 * half)))
 
 
+class SinusoidalEmbedding(nnx.Module):
+    """emb(c) = [cos(w c), sin(w c)] with w_i = exp(-i ln(1e4) / half) (Vaswani et al. 2017; ADM, DiT). No parameters.
+
+    Args:
+        features: length of the embedding, an even number.
+        max_period: the lowest frequency is close to 1 / max_period.
+    Raises:
+        ConfigError: an odd number of features, or none.
+    """
+
+    def __init__(self, features: int, *, max_period: float = 1e4):
+        if features < 2 or features % 2:
+            raise ConfigError(f"sinusoidal embedding: expected an even number of features (channels, width), got {features}")
+        self.features = features
+        self.max_period = max_period
+
+    def __call__(self, c_noise: Float[Array, "b"]) -> Float[Array, "b features"]:
+        half = self.features // 2
+        w = jnp.exp(-math.log(self.max_period) / half * jnp.arange(half, dtype=jnp.float32))
+        angle = c_noise.astype(jnp.float32)[:, None] * w
+        return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
 class FourierEmbedding(nnx.Module):
     """emb(c) = [sin(2 pi W c), cos(2 pi W c)], W ~ N(0, scale^2) fixed (Song et al. 2021); features = 2 length.
 
@@ -80,6 +105,7 @@ class FourierEmbedding(nnx.Module):
 # Name in a config -> (length, scale, rngs) -> embedding.
 EMBEDDINGS = {
     "positional": lambda length, scale, rngs: PositionalEmbedding(length),
+    "sinusoidal": lambda length, scale, rngs: SinusoidalEmbedding(length),
     "fourier": lambda length, scale, rngs: FourierEmbedding(length, scale=scale, rngs=rngs),
 }
 
@@ -93,8 +119,8 @@ class Conditioning(nnx.Module):
     Args:
         length: length of the noise embedding (twice that for Fourier features).
         features: length of the result.
-        embedding: "positional" or "fourier".
-        fourier_scale: standard deviation of the Fourier frequencies; the positional embedding has none.
+        embedding: "positional", "sinusoidal" or "fourier".
+        fourier_scale: standard deviation of the Fourier frequencies; the others have none.
         num_classes: 0 for a network without classes.
     Raises:
         ConfigError: unknown embedding; on a call, a label for a network without classes.

@@ -1,19 +1,22 @@
-"""DDPM++: the U-Net of Song et al. 2021 (appendix H; DDPM of Ho et al. 2020 with BigGAN blocks), channels last.
+"""The U-Net of DDPM, DDPM++, NCSN++ and ADM, channels last: one network with arguments.
 
     h = conv3x3(x)                                                          push h
     encoder, for each level:   blocks times [block, attention if due]       push each
-                               then, except at the last level, block with downsample    push
+                               then, except at the last level, half the size, input pyramid    push
     middle:                    block, attention, block
     decoder, levels reversed:  (blocks + 1) times block(concat(h, pop))
-                               attention if due, once
-                               then, except at the first level, block with upsample
-    out = conv3x3_0(act(GN(h)))
+                               attention if due, once, or after each block
+                               output pyramid
+                               then, except at the first level, twice the size
+    out = conv3x3_0(act(GN(h)))  (+ output pyramid)
 
 Level i has `channels * multipliers[i]` channels and height H / 2^i. Attention is due at the levels whose height is in
 `attention`; for H != W the height decides. Heights that no level has are without effect, and the middle always has
 attention. The output starts near zero (subscript 0: initialization at scale 1e-10).
 
-With channels 128, multipliers (1, 2, 2, 2), 4 blocks and attention at 16 this is the CIFAR-10 network of the paper.
+Which arguments give which published network (Ho et al. 2020; Song et al. 2021, appendix H; Dhariwal and Nichol 2021; Karras
+et al. 2022, table 7) is in `published`; the defaults are DDPM++ for CIFAR-10. Blocks are in `blocks`, what halves and doubles
+in `resampling`, pyramids in `pyramids`.
 """
 
 import math
@@ -24,11 +27,26 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..errors import ConfigError
-from .blocks import AttentionBlock, FeatureMap, ResidualBlock, conv, downsample, group_norm, upsample
+from .blocks import GROUP_NORM_EPSILON, conv, group_norm
 from .embedding import Conditioning
+from .levels import DECODER_ATTENTIONS, RESAMPLINGS, DecoderLevel, EncoderLevel, Style
 from .network import check_input
+from .pyramids import COMBINES, PROGRESSIVE_INPUTS, PROGRESSIVE_OUTPUTS
+from .resampling import FILTERS
 
 TEMB_RATIO = 4  # length of the conditioning vector over `channels`, as in DDPM
+
+# Arguments that are one of a few words.
+UNET_CHOICES = {
+    "resampling": RESAMPLINGS,
+    "resample_filter": tuple(FILTERS),
+    "resample_skip": ("conv", "identity"),
+    "modulation": ("shift", "scale_shift"),
+    "decoder_attention": DECODER_ATTENTIONS,
+    "progressive_input": PROGRESSIVE_INPUTS,
+    "progressive": PROGRESSIVE_OUTPUTS,
+    "combine": COMBINES,
+}
 
 
 def check_image_size(size: tuple[int, int], levels: int) -> list[str]:
@@ -49,101 +67,75 @@ def check_image_size(size: tuple[int, int], levels: int) -> list[str]:
     return problems
 
 
-def _check(shape, channels, multipliers, blocks, dropout) -> None:
-    """Raises a ConfigError that lists every problem with the arguments of a UNet."""
+def check_heads(height: int, channels: int, multipliers: tuple[int, ...], attention: tuple[int, ...], head_channels: int) -> list[str]:
+    """What is wrong with `head_channels` for the levels of a U-Net that have attention: one line each, none if valid."""
+    last = len(multipliers) - 1
+    widths = [channels * m for i, m in enumerate(multipliers) if i == last or height // 2**i in attention]
+    return [
+        f"head_channels: expected a divisor of {width}, the channels of a level with attention, got {head_channels}; 0 is one head"
+        for width in sorted(set(widths))
+        if head_channels and width % head_channels
+    ]
+
+
+def check_levels(name: str, shape, channels, multipliers, blocks, attention, head_channels, dropout) -> list[str]:
+    """What is wrong with the levels of a U-Net called `name`: one line each, none if valid."""
     if len(shape) != 3 or min(shape) < 1:
-        raise ConfigError(f"unet: expected a shape (height, width, channels), got {tuple(shape)}")
+        return [f"{name}: expected a shape (height, width, channels), got {tuple(shape)}"]
     if not multipliers or min(multipliers) < 1:
-        raise ConfigError(f"unet: expected multipliers with one positive integer per level, got {tuple(multipliers)}")
+        return [f"{name}: expected multipliers with one positive integer per level, got {tuple(multipliers)}"]
     problems = check_image_size(tuple(shape[:2]), len(multipliers))
     if channels < 2 or blocks < 1:
-        problems.append(f"unet: expected channels >= 2 and blocks >= 1, got channels {channels} and blocks {blocks}")
+        problems.append(f"{name}: expected channels >= 2 and blocks >= 1, got channels {channels} and blocks {blocks}")
+    else:
+        problems += check_heads(shape[0], channels, multipliers, attention, head_channels)
     if not 0 <= dropout < 1:
-        problems.append(f"unet: expected 0 <= dropout < 1, got {dropout}")
-    if problems:
-        raise ConfigError(*problems)
+        problems.append(f"{name}: expected 0 <= dropout < 1, got {dropout}")
+    return problems
 
 
-class EncoderLevel(nnx.Module):
-    """Blocks, each followed by attention if due, then downsampling unless this is the last level.
-
-    Args:
-        in_features, features: channels that come in, and channels of this level.
-        blocks: number of blocks.
-        attend: attention blocks after each block.
-        last: no downsampling.
-        common: arguments of attention blocks; `residual`: those that residual blocks have besides.
-    """
-
-    def __init__(
-        self, in_features: int, features: int, *, blocks: int, attend: bool, last: bool, residual: dict, common: dict
-    ):
-        ins = [in_features] + [features] * (blocks - 1)
-        self.blocks = nnx.List([ResidualBlock(n, features, **residual, **common) for n in ins])
-        self.attention = nnx.List([AttentionBlock(features, **common) for _ in range(blocks * attend)])
-        options = dict(resample=downsample, **residual, **common)
-        self.down = None if last else ResidualBlock(features, features, **options)
-
-    def __call__(self, h: FeatureMap, temb: Float[Array, "b features"], keys) -> list[FeatureMap]:
-        """All feature maps of this level in order; the last one is the input of the next level."""
-        hs = []
-        for i, block in enumerate(self.blocks):
-            h = block(h, temb, key=next(keys))
-            if self.attention:
-                h = self.attention[i](h)
-            hs.append(h)
-        if self.down is not None:
-            hs.append(self.down(h, temb, key=next(keys)))
-        return hs
-
-
-class DecoderLevel(nnx.Module):
-    """Blocks that each take one feature map of the encoder, attention if due, then upsampling unless this is the first.
-
-    Args:
-        in_features, features: channels that come in, and channels of this level.
-        skips: channels of the feature maps of the encoder, in the order in which they are taken.
-        attend, first, residual, common: as for EncoderLevel.
-    """
-
-    def __init__(
-        self, in_features: int, features: int, *, skips: list, attend: bool, first: bool, residual: dict, common: dict
-    ):
-        ins = [n + skip for n, skip in zip([in_features] + [features] * (len(skips) - 1), skips, strict=True)]
-        self.blocks = nnx.List([ResidualBlock(n, features, **residual, **common) for n in ins])
-        self.attention = AttentionBlock(features, **common) if attend else None
-        options = dict(resample=upsample, **residual, **common)
-        self.up = None if first else ResidualBlock(features, features, **options)
-
-    def __call__(self, h: FeatureMap, hs: list[FeatureMap], temb: Float[Array, "b features"], keys) -> FeatureMap:
-        """Takes its feature maps from the end of `hs`, which shrinks."""
-        for block in self.blocks:
-            h = block(jnp.concatenate([h, hs.pop()], axis=-1), temb, key=next(keys))
-        if self.attention is not None:
-            h = self.attention(h)
-        if self.up is not None:
-            h = self.up(h, temb, key=next(keys))
-        return h
+def _check_words(levels: int, words: dict[str, str]) -> list[str]:
+    """What is wrong with the arguments that are one of a few words."""
+    problems = [
+        f"unet: expected {name} to be one of {', '.join(UNET_CHOICES[name])}, got {value!r}"
+        for name, value in words.items()
+        if value not in UNET_CHOICES[name]
+    ]
+    if levels == 1 and (words["progressive"], words["progressive_input"]) != ("none", "none"):
+        problems.append("unet: progressive and progressive_input join levels, and there is one; expected none")
+    return problems
 
 
 class UNet(nnx.Module):
-    """DDPM++ (Song et al. 2021); the architecture is at the top of the file.
+    """The U-Net of score models; the architecture is at the top of the file.
 
     Args:
         shape: (H, W, C) of one image; H and W divisible by 2^(levels - 1), any C.
-        channels: channels of the first level (`nf` in the paper's code).
+        channels: channels of the first level (`nf` in the code of Song et al.).
         multipliers: channels of each level, in units of `channels`. Their number is the number of levels.
         blocks: residual blocks per level of the encoder; the decoder has one more.
         attention: heights, in pixels, of the levels with attention.
+        head_channels: channels of an attention head; 0: one head.
+        decoder_attention: "level", once after the blocks of a level of the decoder (DDPM++), or "block", after each (DDPM, ADM).
+        modulation: how the noise level enters a block, "shift" or "scale_shift" (adaptive group normalization, ADM).
+        resampling: what halves and doubles, a residual "block" or a "conv" (DDPM).
+        resample_filter: "box" or "fir" ([1, 3, 3, 1], NCSN++).
+        resample_skip: skip path of blocks that resample, "conv" (DDPM++) or "identity" (ADM).
+        progressive_input: "none", "input_skip" or "residual", the pyramid of the encoder.
+        progressive: "none", "output_skip" or "residual", the pyramid of the decoder.
+        combine: "sum" or "cat", how an input_skip joins.
+        center_input: the network sees 2 x - 1, for data in [0, 1].
+        norm_epsilon: of the group normalization.
         dropout: probability of dropping an activation inside a residual block.
-        embedding: "positional" or "fourier", of the noise label.
+        embedding: "positional", "sinusoidal" or "fourier", of the noise label.
         fourier_scale: standard deviation of the Fourier frequencies.
         skip_rescale: divide every sum of skip path and block by sqrt(2).
         num_classes: 0 for a network without classes.
         dtype: of the computation. Embeddings, normalization statistics, softmax and output are float32 in any case.
         param_dtype: of the parameters.
     Raises:
-        ConfigError: a size that the levels do not divide (it names the nearest valid ones), an argument out of range.
+        ConfigError: a size that the levels do not divide (it names the nearest valid ones), an argument out of range,
+            heads that do not divide the channels.
     """
 
     def __init__(
@@ -154,6 +146,17 @@ class UNet(nnx.Module):
         multipliers: tuple[int, ...] = (1, 2, 2, 2),
         blocks: int = 4,
         attention: tuple[int, ...] = (16,),
+        head_channels: int = 0,
+        decoder_attention: str = "level",
+        modulation: str = "shift",
+        resampling: str = "block",
+        resample_filter: str = "box",
+        resample_skip: str = "conv",
+        progressive_input: str = "none",
+        progressive: str = "none",
+        combine: str = "sum",
+        center_input: bool = False,
+        norm_epsilon: float = GROUP_NORM_EPSILON,
         dropout: float = 0.1,
         embedding: str = "positional",
         fourier_scale: float = 16.0,
@@ -163,43 +166,33 @@ class UNet(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        _check(shape, channels, multipliers, blocks, dropout)
+        shared = dict(resampling=resampling, resample_filter=resample_filter, resample_skip=resample_skip, combine=combine)
+        shared |= dict(decoder_attention=decoder_attention)
+        kinds = dict(modulation=modulation, progressive_input=progressive_input, progressive=progressive)
+        problems = check_levels("unet", shape, channels, multipliers, blocks, attention, head_channels, dropout)
+        if problems := problems + _check_words(len(multipliers), shared | kinds):
+            raise ConfigError(*problems)
         options = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        common = dict(rescale=1 / math.sqrt(2) if skip_rescale else 1.0, **options)
-        residual = dict(temb_features=TEMB_RATIO * channels, dropout=dropout)
+        common = dict(rescale=1 / math.sqrt(2) if skip_rescale else 1.0, epsilon=norm_epsilon)
+        residual = dict(temb_features=TEMB_RATIO * channels, dropout=dropout, modulation=modulation, **common)
+        style = Style(residual=residual, attention=dict(head_channels=head_channels, **common), options=options, **shared)
+        noise = dict(embedding=embedding, fourier_scale=fourier_scale, num_classes=num_classes)
         widths = [channels * m for m in multipliers]
         attend = [shape[0] // 2**i in attention for i in range(len(widths))]
 
-        self.shape = tuple(shape)
-        self.dtype = dtype
-        self.conditioning = Conditioning(
-            channels,
-            TEMB_RATIO * channels,
-            embedding=embedding,
-            fourier_scale=fourier_scale,
-            num_classes=num_classes,
-            param_dtype=param_dtype,
-            rngs=rngs,
-        )
+        self.shape, self.dtype, self.center_input = tuple(shape), dtype, center_input
+        self.conditioning = Conditioning(channels, TEMB_RATIO * channels, **noise, param_dtype=param_dtype, rngs=rngs)
         self.conv_in = conv(shape[2], channels, 3, **options)
-        self.encoder, self.decoder = nnx.List([]), nnx.List([])
-        n, skips, last = channels, [channels], len(widths) - 1
-        for i, width in enumerate(widths):
-            level = dict(attend=attend[i], last=i == last, residual=residual, common=common)
-            self.encoder.append(EncoderLevel(n, width, blocks=blocks, **level))
-            skips += [width] * (blocks + (i < last))
-            n = width
-        self.middle_1 = ResidualBlock(n, n, **residual, **common)
-        self.middle_attention = AttentionBlock(n, **common)
-        self.middle_2 = ResidualBlock(n, n, **residual, **common)
-        for i, width in reversed(list(enumerate(widths))):
-            level = dict(attend=attend[i], first=i == 0, residual=residual, common=common)
-            self.decoder.append(DecoderLevel(n, width, skips=[skips.pop() for _ in range(blocks + 1)], **level))
-            n = width
-        self.norm_out = group_norm(n, **options)
-        self.conv_out = conv(n, shape[2], 3, scale=0.0, **options)
+        self.encoder, skips = _encoder(shape[2], channels, widths, attend, blocks, progressive_input, style)
+        self.middle_1 = style.block(widths[-1], widths[-1])
+        self.middle_attention = style.attend(widths[-1])
+        self.middle_2 = style.block(widths[-1], widths[-1])
+        self.decoder = _decoder(shape[2], widths, attend, blocks, skips, progressive, style)
+        self.norm_out = group_norm(widths[0], epsilon=norm_epsilon, **options)
+        self.conv_out = conv(widths[0], shape[2], 3, scale=0.0, **options)
+        self.pyramid_up = FILTERS[resample_filter].up if progressive == "output_skip" else None
         # One key per residual block: those of the levels, one down and one up between levels, two in the middle.
-        self.num_keys = len(widths) * (2 * blocks + 1) + 2 * last + 2
+        self.num_keys = len(widths) * (2 * blocks + 1) + 2 * (len(widths) - 1) + 2
 
     def __call__(
         self,
@@ -213,11 +206,41 @@ class UNet(nnx.Module):
         check_input(self.shape, x, c_noise)
         keys = iter([None] * self.num_keys if key is None else jax.random.split(key, self.num_keys))
         temb = nnx.swish(self.conditioning(c_noise, label)).astype(self.dtype)
-        hs = [self.conv_in(x.astype(self.dtype))]
+        pyramid = (2 * x - 1 if self.center_input else x).astype(self.dtype)
+        hs = [self.conv_in(pyramid)]
         for level in self.encoder:
-            hs += level(hs[-1], temb, keys)
+            more, pyramid = level(hs[-1], pyramid, temb, keys)
+            hs += more
         h = self.middle_1(hs[-1], temb, key=next(keys))
         h = self.middle_2(self.middle_attention(h), temb, key=next(keys))
+        pyramid = None
         for level in self.decoder:
-            h = level(h, hs, temb, keys)
-        return self.conv_out(nnx.swish(self.norm_out(h))).astype(jnp.float32)
+            h, pyramid = level(h, hs, pyramid, temb, keys)
+        h = self.conv_out(nnx.swish(self.norm_out(h))).astype(jnp.float32)
+        return h + self.pyramid_up(pyramid).astype(jnp.float32) if self.pyramid_up is not None else h
+
+
+def _encoder(image_features, channels, widths, attend, blocks, progressive_input, style: Style):
+    """The levels of the encoder, and the channels of all feature maps that it pushes, in order."""
+    levels, n, skips, pyramid = nnx.List([]), channels, [channels], image_features
+    for i, width in enumerate(widths):
+        last = i == len(widths) - 1
+        options = dict(blocks=blocks, attend=attend[i], last=last, progressive=progressive_input, pyramid_features=pyramid)
+        level = EncoderLevel(n, width, **options, style=style)
+        levels.append(level)
+        skips += [width] * blocks + ([] if last else [level.features])
+        n, pyramid = level.features, level.pyramid_features
+    return levels, skips
+
+
+def _decoder(image_features, widths, attend, blocks, skips, progressive, style: Style):
+    """The levels of the decoder, the lowest first; `skips` is used up."""
+    levels, n, below = nnx.List([]), widths[-1], None
+    for i, width in reversed(list(enumerate(widths))):
+        taken = [skips.pop() for _ in range(blocks + 1)]
+        # With output_skip the last layers of the network are those of the first level.
+        kind = "none" if progressive == "output_skip" and i == 0 else progressive
+        pyramid = dict(progressive=kind, below=below, image_features=image_features)
+        levels.append(DecoderLevel(n, width, skips=taken, attend=attend[i], first=i == 0, pyramid=pyramid, style=style))
+        n = below = width
+    return levels

@@ -1,0 +1,230 @@
+"""DiT (Peebles and Xie 2023): a transformer over the patches of an image, channels last.
+
+    h = Dense(patches of x) (+ position)
+    depth times, with (b_1, s_1, g_1, b_2, s_2, g_2) = Dense_0(act(temb)) for each block ("adaLN-Zero"):
+        h = h + g_1 * attention(LN(h) * (1 + s_1) + b_1)
+        h = h + g_2 * Dense(dropout(gelu(Dense(LN(h) * (1 + s_2) + b_2))))
+    out = patches put together of Dense_0(LN(h) * (1 + s) + b),    (b, s) = Dense_0(act(temb))
+
+LN has no scale and shift of its own. Subscript 0: initialized at zero, so that every block starts as the identity and the
+network as the zero function. Dense layers start with Glorot's uniform law. `act` is swish, gelu its tanh approximation.
+
+Positions of patch (i, j), counted in patches:
+
+    sincos: added once; half of the features encode j, the other half i, each as [sin(w p), cos(w p)], w_k = 1e4^(-4 k / width)
+    rotary: queries and keys are turned by angles p w_k in pairs of features, half of the pairs by i and half by j (Su et al.
+            2021), so that attention sees differences of positions alone; w_k = 1e4^(-4 k / head_channels)
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ..errors import ConfigError
+from .blocks import attend, linear, num_heads, split_heads
+from .embedding import Conditioning
+from .network import check_input
+
+POSITIONS = ("sincos", "rotary")
+MLP_RATIO = 4  # hidden features of a block over its width
+NOISE_FEATURES = 256  # length of the noise embedding
+LAYER_NORM_EPSILON = 1e-6
+MAX_PERIOD = 1e4
+
+Tokens = Float[Array, "b tokens width"]
+
+
+def check_patches(size: tuple[int, int], patch: int) -> list[str]:
+    """What is wrong with images of `size` = (H, W) for patches of `patch` x `patch`: one line each, none if valid."""
+    return [
+        f"image {name}: expected a multiple of the patch, {patch}, got {n}; crop or pad the images, or take another patch"
+        for name, n in zip(("height", "width"), size, strict=True)
+        if n % patch or n < 1
+    ]
+
+
+def check_transformer(width: int, head_channels: int, positions: str) -> list[str]:
+    """What is wrong with the width of a DiT: one line each, none if valid."""
+    if head_channels and width % head_channels:
+        return [f"head_channels: expected a divisor of the width {width}, got {head_channels}; 0 is one head"]
+    turned = {"sincos": ("width", width), "rotary": ("head_channels", head_channels or width)}
+    name, features = turned.get(positions, ("width", 0))
+    return [f"{name}: expected a multiple of 4 for {positions} positions, got {features}"] if features % 4 else []
+
+
+def angles(rows: int, columns: int, features: int) -> np.ndarray:
+    """p w_k of every patch, [rows * columns, 2, features / 4]: along axis 1 the column and the row of the patch."""
+    w = MAX_PERIOD ** (-4 * np.arange(features // 4) / features)
+    row, column = np.divmod(np.arange(rows * columns), columns)
+    return np.stack([column, row], axis=1)[:, :, None] * w
+
+
+def sincos(rows: int, columns: int, features: int) -> np.ndarray:
+    """[sin, cos] of the column, then of the row, [rows * columns, features]."""
+    angle = angles(rows, columns, features)
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=-1).reshape(rows * columns, features).astype(np.float32)
+
+
+def rotate(x: Float[Array, "b n heads d"], angle: np.ndarray) -> Float[Array, "b n heads d"]:
+    """Turns feature k and feature k + d/2 of token i by angle[i, k] (Su et al. 2021); the angles in float32."""
+    sine, cosine = (jnp.asarray(f(angle), jnp.float32)[:, None, :] for f in (np.sin, np.cos))
+    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([a * cosine - b * sine, a * sine + b * cosine], axis=-1).astype(x.dtype)
+
+
+def modulate(h: Tokens, shift: Float[Array, "b width"], scale: Float[Array, "b width"]) -> Tokens:
+    return h * (1 + scale[:, None]) + shift[:, None]
+
+
+def _zero(in_features: int, out_features: int, **options) -> nnx.Linear:
+    return nnx.Linear(in_features, out_features, kernel_init=nnx.initializers.zeros, **options)
+
+
+def _norm(width: int, **options) -> nnx.LayerNorm:
+    """Statistics in float32, whatever the dtype."""
+    return nnx.LayerNorm(width, epsilon=LAYER_NORM_EPSILON, use_bias=False, use_scale=False, **options)
+
+
+class DiTBlock(nnx.Module):
+    """Attention and a perceptron, both modulated and gated by temb; the formula is at the top of the file.
+
+    Args:
+        width: features of a token.
+        head_channels: features of one head; 0 for a single head.
+        dropout: probability of dropping a hidden activation of the perceptron.
+    """
+
+    def __init__(self, width: int, *, head_channels: int, dropout: float, **options):
+        self.heads = num_heads(width, head_channels)
+        self.modulation = _zero(width, 6 * width, **options)
+        self.norm_1 = _norm(width, **options)
+        self.query = linear(width, width, **options)
+        self.key = linear(width, width, **options)
+        self.value = linear(width, width, **options)
+        self.out = linear(width, width, **options)
+        self.norm_2 = _norm(width, **options)
+        self.dense_1 = linear(width, MLP_RATIO * width, **options)
+        self.dropout = nnx.Dropout(dropout)  # no rngs: the key comes with the call
+        self.dense_2 = linear(MLP_RATIO * width, width, **options)
+
+    def __call__(
+        self, h: Tokens, temb: Float[Array, "b width"], angle: np.ndarray | None, *, key: PRNGKeyArray | None = None
+    ) -> Tokens:
+        """temb already went through `act`. angle: of rotary positions, [n, d / 2]. key=None: no dropout."""
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = jnp.split(self.modulation(temb), 6, axis=-1)
+        y = modulate(self.norm_1(h), shift_1, scale_1)
+        q, k, v = (split_heads(layer(y), self.heads) for layer in (self.query, self.key, self.value))
+        if angle is not None:
+            q, k = rotate(q, angle), rotate(k, angle)
+        y = self.out(attend(q, k, v).reshape(h.shape))
+        h = h + gate_1[:, None] * y
+        y = self.dense_1(modulate(self.norm_2(h), shift_2, scale_2))
+        y = self.dense_2(self.dropout(nnx.gelu(y, approximate=True), deterministic=key is None, rngs=key))
+        return h + gate_2[:, None] * y
+
+
+class DiT(nnx.Module):
+    """DiT (Peebles and Xie 2023); the architecture is at the top of the file.
+
+    Args:
+        shape: (H, W, C) of one image; H and W divisible by the patch.
+        patch: side of a patch in pixels.
+        width: features of a token.
+        depth: number of blocks.
+        head_channels: features of one head; 0 for a single head.
+        positions: "sincos" or "rotary".
+        dropout: probability of dropping a hidden activation of a perceptron.
+        embedding: "positional", "sinusoidal" (as published) or "fourier", of the noise label.
+        fourier_scale: standard deviation of the Fourier frequencies.
+        num_classes: 0 for a network without classes.
+        dtype: of the computation. Embeddings, normalization statistics, softmax and output are float32 in any case.
+        param_dtype: of the parameters.
+    Raises:
+        ConfigError: a patch that does not divide the image, heads that do not divide the width, an argument out of range.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        *,
+        patch: int = 2,
+        width: int = 384,
+        depth: int = 12,
+        head_channels: int = 64,
+        positions: str = "sincos",
+        dropout: float = 0.0,
+        embedding: str = "sinusoidal",
+        fourier_scale: float = 16.0,
+        num_classes: int = 0,
+        dtype=jnp.float32,
+        param_dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        _check(shape, patch, width, depth, head_channels, positions, dropout)
+        options = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        noise = dict(embedding=embedding, fourier_scale=fourier_scale, num_classes=num_classes)
+        rows, columns = shape[0] // patch, shape[1] // patch
+        features = patch * patch * shape[2]
+        self.shape, self.patch, self.width, self.dtype = tuple(shape), patch, width, dtype
+        self.grid, self.positions = (rows, columns), positions
+        self.head_channels = head_channels or width
+        self.conditioning = Conditioning(NOISE_FEATURES, width, **noise, param_dtype=param_dtype, rngs=rngs)
+        self.dense_in = linear(features, width, **options)
+        block = dict(head_channels=head_channels, dropout=dropout, **options)
+        self.blocks = nnx.List([DiTBlock(width, **block) for _ in range(depth)])
+        self.modulation = _zero(width, 2 * width, **options)
+        self.norm_out = _norm(width, **options)
+        self.dense_out = _zero(width, features, **options)
+
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        c_noise: Float[Array, "b"],
+        label: Int[Array, "b"] | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "b h w c"]:
+        """As every module of this room; see `network`."""
+        check_input(self.shape, x, c_noise)
+        keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
+        temb = nnx.swish(self.conditioning(c_noise, label)).astype(self.dtype)
+        h, angle = self.dense_in(self._patches(x.astype(self.dtype))), None
+        if self.positions == "sincos":
+            h = h + jnp.asarray(sincos(*self.grid, self.width), self.dtype)
+        else:
+            angle = angles(*self.grid, self.head_channels).reshape(math.prod(self.grid), -1)
+        for block, key in zip(self.blocks, keys, strict=True):
+            h = block(h, temb, angle, key=key)
+        shift, scale = jnp.split(self.modulation(temb), 2, axis=-1)
+        return self._image(self.dense_out(modulate(self.norm_out(h), shift, scale))).astype(jnp.float32)
+
+    def _patches(self, x: Float[Array, "b h w c"]) -> Float[Array, "b tokens features"]:
+        (rows, columns), p = self.grid, self.patch
+        x = x.reshape(-1, rows, p, columns, p, self.shape[2]).transpose(0, 1, 3, 2, 4, 5)
+        return x.reshape(-1, rows * columns, p * p * self.shape[2])
+
+    def _image(self, patches: Float[Array, "b tokens features"]) -> Float[Array, "b h w c"]:
+        (rows, columns), p = self.grid, self.patch
+        x = patches.reshape(-1, rows, columns, p, p, self.shape[2]).transpose(0, 1, 3, 2, 4, 5)
+        return x.reshape(-1, *self.shape)
+
+
+def _check(shape, patch, width, depth, head_channels, positions, dropout) -> None:
+    """Raises a ConfigError that lists every problem with the arguments of a DiT."""
+    if len(shape) != 3 or min(shape) < 1:
+        raise ConfigError(f"dit: expected a shape (height, width, channels), got {tuple(shape)}")
+    problems = []
+    if min(patch, width, depth) < 1:
+        problems.append(f"dit: expected patch, width and depth of 1 or more, got {patch}, {width} and {depth}")
+    else:
+        problems += check_patches(tuple(shape[:2]), patch) + check_transformer(width, head_channels, positions)
+    if positions not in POSITIONS:
+        problems.append(f"dit: expected positions to be one of {', '.join(POSITIONS)}, got {positions!r}")
+    if not 0 <= dropout < 1:
+        problems.append(f"dit: expected 0 <= dropout < 1, got {dropout}")
+    if problems:
+        raise ConfigError(*problems)

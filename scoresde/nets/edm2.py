@@ -1,0 +1,274 @@
+"""EDM2's magnitude-preserving U-Net (Karras et al. 2024, configuration G and appendix B), channels last.
+
+No layer changes the expected magnitude of its activations, and no layer has a bias or a normalization with parameters:
+
+    kernel      w = v / (rms(v) sqrt(fan_in)), rms over the inputs of each output            (their equations 47 and 66)
+    mp_silu(x)  = silu(x) / 0.596                                                             (81)
+    mp_sum      = ((1 - t) a + t b) / sqrt((1 - t)^2 + t^2)                                   (88)
+    mp_cat      = sqrt((Na + Nb) / ((1 - t)^2 + t^2)) [(1 - t) a / sqrt(Na), t b / sqrt(Nb)]  (103)
+    pixel_norm  = x / rms(x), rms over the channels of a pixel                                (30)
+    emb(c)      = sqrt(2) cos(2 pi (f c + phi)), f ~ N(0, 1), phi ~ U(0, 1), fixed            (75)
+
+    temb = mp_silu(mp_sum(Dense(emb(c_noise)), row of the class * sqrt(classes), 1/2))
+    residual branch  y = conv3x3(dropout(mp_silu(conv3x3(mp_silu(x)) * (1 + gain Dense(temb)))))
+    encoder block    x = pixel_norm(conv1x1(R(x))),    x = mp_sum(x, branch(x), 0.3), attention
+    decoder block    x = R(x),    x = mp_sum(conv1x1(x), branch(x), 0.3), attention
+    attention        x = mp_sum(x, conv1x1(softmax(q k^T / sqrt(d)) v), 0.3), q, k, v = pixel_norm per head of conv1x1(x)
+
+R halves (mean) or doubles (nearest neighbour); conv1x1 in front is there where the channels change. Blocks end within +-256.
+The encoder is a convolution of x with a channel of ones, then `blocks` blocks a level, with one block that halves between levels;
+the decoder starts with a block with attention and one without, takes the encoder's maps one by one by mp_cat with t = 1/2, and
+has `blocks + 1` blocks a level and one that doubles between levels. Gains start at 0, so the network starts as the zero function.
+
+Kernels are normalized in every call. Training also puts v itself back on rms 1 after every step (`unit_kernels`, "forced weight
+normalization", section 2.3), which keeps the effective learning rate from falling as v grows.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from ..errors import ConfigError
+from .blocks import FeatureMap, attend, num_heads, split_heads
+from .network import check_input
+from .resampling import downsample, upsample
+from .unet import check_levels
+
+EPSILON = 1e-4  # beside every rms
+SILU_MAGNITUDE = 0.596  # rms of silu(z), z ~ N(0, 1)
+RESIDUAL_BALANCE = 0.3  # t of a block's sums
+LARGEST = 256.0  # activations are cut off there, which only float16 is near
+
+
+def normalize(x: Array, axis: tuple[int, ...]) -> Array:
+    """x / (rms(x) + 1e-4), rms over `axis`, in float32."""
+    x = x.astype(jnp.float32)
+    return x / (EPSILON + jnp.sqrt(jnp.mean(x**2, axis=axis, keepdims=True)))
+
+
+def pixel_norm(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+    return normalize(x, (-1,)).astype(x.dtype)
+
+
+def mp_silu(x: Array) -> Array:
+    return nnx.swish(x) / SILU_MAGNITUDE
+
+
+def mp_sum(a: Array, b: Array, t: float) -> Array:
+    return ((1 - t) * a + t * b) / math.hypot(1 - t, t)
+
+
+def mp_cat(a: Float[Array, "*b n"], b: Float[Array, "*b m"], t: float = 0.5) -> Float[Array, "*b k"]:
+    n, m = a.shape[-1], b.shape[-1]
+    scale = math.sqrt(n + m) / math.hypot(1 - t, t)
+    return jnp.concatenate([a * (scale * (1 - t) / math.sqrt(n)), b * (scale * t / math.sqrt(m))], axis=-1)
+
+
+def unit_kernels(params: PyTree[Array]) -> PyTree[Array]:
+    """The parameters of an EDM2 network with every kernel at rms 1 per output. The network stays the same function."""
+
+    def unit(path, p):
+        return normalize(p, tuple(range(p.ndim - 1))).astype(p.dtype) if path[-1].key == "kernel" else p
+
+    return jax.tree_util.tree_map_with_path(unit, params)
+
+
+class MPConv(nnx.Module):
+    """A convolution with a `width` x `width` kernel of preserved magnitude; width 0: a dense layer. No bias."""
+
+    def __init__(self, in_features: int, out_features: int, width: int, *, dtype, param_dtype, rngs: nnx.Rngs):
+        shape = (width, width, in_features, out_features) if width else (in_features, out_features)
+        self.dtype = dtype
+        self.kernel = nnx.Param(jax.random.normal(rngs.params(), shape, param_dtype))
+
+    def __call__(self, x: Float[Array, "b *space i"]) -> Float[Array, "b *space o"]:
+        v = self.kernel[...]
+        w = (normalize(v, tuple(range(v.ndim - 1))) / math.sqrt(v[..., 0].size)).astype(self.dtype)
+        x = x.astype(self.dtype)
+        if w.ndim == 2:
+            return x @ w
+        return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+class MPConditioning(nnx.Module):
+    """temb from the noise label and the class; the formula is at the top of the file. Always float32.
+
+    The table of classes has one row more, the null class: label -1 selects it for one example, `label=None` for all.
+    """
+
+    def __init__(self, length: int, features: int, *, num_classes: int, param_dtype, rngs: nnx.Rngs):
+        options = dict(dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
+        self.num_classes = num_classes
+        self.frequencies = nnx.Param(jax.random.normal(rngs.params(), (length,), jnp.float32))
+        self.phases = nnx.Param(jax.random.uniform(rngs.params(), (length,), jnp.float32))
+        self.dense = MPConv(length, features, 0, **options)
+        self.classes = MPConv(num_classes + 1, features, 0, **options) if num_classes else None
+
+    def __call__(self, c_noise: Float[Array, "b"], label: Int[Array, "b"] | None) -> Float[Array, "b features"]:
+        f, phi = (jax.lax.stop_gradient(p[...]) for p in (self.frequencies, self.phases))
+        temb = self.dense(math.sqrt(2) * jnp.cos(2 * math.pi * (f * c_noise.astype(jnp.float32)[:, None] + phi)))
+        if self.classes is None:
+            if label is not None:
+                raise ConfigError(
+                    "label: this network has no classes (num_classes=0) but was called with labels; "
+                    "build it with num_classes, or call it with label=None"
+                )
+            return mp_silu(temb)
+        rows = self.num_classes + 1
+        label = jnp.full(c_noise.shape, -1) if label is None else label
+        chosen = jax.nn.one_hot(jnp.where(label < 0, self.num_classes, label), rows) * math.sqrt(rows)
+        return mp_silu(mp_sum(temb, self.classes(chosen), 0.5))
+
+
+class MPAttention(nnx.Module):
+    """mp_sum(x, attention of x); heads with queries, keys and values of magnitude 1."""
+
+    def __init__(self, features: int, *, head_channels: int, **options):
+        self.heads = num_heads(features, head_channels)
+        self.query = MPConv(features, features, 0, **options)
+        self.key = MPConv(features, features, 0, **options)
+        self.value = MPConv(features, features, 0, **options)
+        self.out = MPConv(features, features, 0, **options)
+
+    def __call__(self, x: FeatureMap) -> FeatureMap:
+        b, height, width, c = x.shape
+        h = x.reshape(b, height * width, c)
+        q, k, v = (pixel_norm(split_heads(layer(h), self.heads)) for layer in (self.query, self.key, self.value))
+        y = self.out(attend(q, k, v).reshape(h.shape))
+        return mp_sum(x, y.reshape(x.shape), RESIDUAL_BALANCE)
+
+
+class MPBlock(nnx.Module):
+    """One block; the formulas are at the top of the file.
+
+    Args:
+        in_features, out_features: channels of input and output.
+        temb_features: length of the conditioning vector.
+        start: of an encoder or decoder block, (x, skip) -> (what the branch sees, what it is added to).
+        resample: `upsample`, `downsample`, or None.
+        attend: attention at the end.
+        head_channels: channels of one head; 0: one head.
+        dropout: probability of dropping an activation before the second convolution.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, *, temb_features: int, start: Callable,
+        resample: Callable[[FeatureMap], FeatureMap] | None = None, attend: bool = False, head_channels: int, dropout: float, **options,
+    ):  # fmt: skip
+        self.start, self.resample = start, resample
+        self.skip = MPConv(in_features, out_features, 1, **options) if in_features != out_features else None
+        seen = out_features if start is encoder_start else in_features
+        self.conv_1 = MPConv(seen, out_features, 3, **options)
+        self.dense = MPConv(temb_features, out_features, 0, **options)
+        self.gain = nnx.Param(jnp.zeros((), options["param_dtype"]))
+        self.dropout = nnx.Dropout(dropout)  # no rngs: the key comes with the call
+        self.conv_2 = MPConv(out_features, out_features, 3, **options)
+        self.attention = MPAttention(out_features, head_channels=head_channels, **options) if attend else None
+
+    def __call__(self, x: FeatureMap, temb: Float[Array, "b features"], *, key: PRNGKeyArray | None = None) -> FeatureMap:
+        x = x if self.resample is None else self.resample(x)
+        h, x = self.start(x, self.skip)
+        scale = 1 + self.gain[...].astype(x.dtype) * self.dense(temb)[:, None, None]
+        h = mp_silu(self.conv_1(mp_silu(h)) * scale)
+        h = self.conv_2(self.dropout(h, deterministic=key is None, rngs=key))
+        x = mp_sum(x, h, RESIDUAL_BALANCE)
+        x = x if self.attention is None else self.attention(x)
+        return jnp.clip(x, -LARGEST, LARGEST)
+
+
+def encoder_start(x: FeatureMap, skip: MPConv | None) -> tuple[FeatureMap, FeatureMap]:
+    x = pixel_norm(x if skip is None else skip(x))
+    return x, x
+
+
+def decoder_start(x: FeatureMap, skip: MPConv | None) -> tuple[FeatureMap, FeatureMap]:
+    return x, x if skip is None else skip(x)
+
+
+class EDM2UNet(nnx.Module):
+    """EDM2's U-Net; the architecture is at the top of the file.
+
+    Args:
+        shape: (H, W, C) of one image; H and W divisible by 2^(levels - 1).
+        channels: channels of the first level.
+        multipliers: channels of each level, in units of `channels`. Their number is the number of levels.
+        blocks: blocks per level of the encoder; the decoder has one more.
+        attention: heights, in pixels, of the levels with attention.
+        head_channels: channels of an attention head; 0: one head.
+        dropout: probability of dropping an activation inside a block.
+        num_classes: 0 for a network without classes.
+        dtype: of the computation. Magnitudes, embeddings, softmax and output are float32 in any case.
+        param_dtype: of the parameters.
+    Raises:
+        ConfigError: a size that the levels do not divide, heads that do not divide the channels, an argument out of range.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        *,
+        channels: int = 128,
+        multipliers: tuple[int, ...] = (1, 2, 3, 4),
+        blocks: int = 3,
+        attention: tuple[int, ...] = (16, 8),
+        head_channels: int = 64,
+        dropout: float = 0.0,
+        num_classes: int = 0,
+        dtype=jnp.float32,
+        param_dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        if problems := check_levels("edm2", shape, channels, multipliers, blocks, attention, head_channels, dropout):
+            raise ConfigError(*problems)
+        options = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        widths = [channels * m for m in multipliers]
+        attend = [shape[0] // 2**i in attention for i in range(len(widths))]
+        block = dict(temb_features=max(widths), head_channels=head_channels, dropout=dropout, **options)
+        enter, leave = dict(start=encoder_start, **block), dict(start=decoder_start, **block)
+        self.shape, self.dtype = tuple(shape), dtype
+        self.conditioning = MPConditioning(channels, max(widths), num_classes=num_classes, param_dtype=param_dtype, rngs=rngs)
+        self.conv_in = MPConv(shape[2] + 1, channels, 3, **options)
+        self.encoder, self.decoder, self.taken = nnx.List([]), nnx.List([]), []
+        n, skips = channels, [channels]
+        for i, width in enumerate(widths):
+            if i:
+                self.encoder.append(MPBlock(n, n, resample=downsample, **enter))
+                skips.append(n)
+            for _ in range(blocks):
+                self.encoder.append(MPBlock(n, width, attend=attend[i], **enter))
+                n = width
+                skips.append(n)
+        for i, width in reversed(list(enumerate(widths))):
+            first = [dict(attend=True), dict()] if i == len(widths) - 1 else [dict(resample=upsample)]
+            self.decoder.extend([MPBlock(n, n, **kind, **leave) for kind in first])
+            self.taken += [False] * len(first) + [True] * (blocks + 1)
+            for _ in range(blocks + 1):
+                self.decoder.append(MPBlock(n + skips.pop(), width, attend=attend[i], **leave))
+                n = width
+        self.conv_out = MPConv(n, shape[2], 3, **options)
+        self.gain = nnx.Param(jnp.zeros((), param_dtype))
+
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        c_noise: Float[Array, "b"],
+        label: Int[Array, "b"] | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "b h w c"]:
+        """As every module of this room; see `network`."""
+        check_input(self.shape, x, c_noise)
+        count = len(self.encoder) + len(self.decoder)
+        keys = iter([None] * count if key is None else jax.random.split(key, count))
+        temb = self.conditioning(c_noise, label).astype(self.dtype)
+        hs = [self.conv_in(jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1))]
+        for block in self.encoder:
+            hs.append(block(hs[-1], temb, key=next(keys)))
+        h = hs[-1]
+        for block, takes in zip(self.decoder, self.taken, strict=True):
+            h = block(mp_cat(h, hs.pop()) if takes else h, temb, key=next(keys))
+        return self.conv_out(h).astype(jnp.float32) * self.gain[...].astype(jnp.float32)

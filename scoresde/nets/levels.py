@@ -1,0 +1,159 @@
+"""One level of a U-Net, on the way down and on the way up; the order of things is at the top of `unet`."""
+
+import dataclasses
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from .blocks import AttentionBlock, FeatureMap, ResidualBlock
+from .pyramids import InputResidual, InputSkip, OutputResidual, OutputSkip, OutputStart
+from .resampling import FILTERS, DownConv, UpConv
+
+RESAMPLINGS = ("block", "conv")
+DECODER_ATTENTIONS = ("level", "block")
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """What the levels of one network have in common.
+
+    Attributes:
+        resampling: "block" or "conv", what halves and doubles.
+        resample_filter: of `resampling`.
+        resample_skip: "conv" or "identity", of a residual block that resamples.
+        combine: "sum" or "cat", of the input pyramid.
+        decoder_attention: "level" or "block".
+        residual, attention: arguments of all residual and of all attention blocks.
+        options: dtype, param_dtype, rngs.
+    """
+
+    resampling: str
+    resample_filter: str
+    resample_skip: str
+    combine: str
+    decoder_attention: str
+    residual: dict
+    attention: dict
+    options: dict
+
+    def block(self, in_features: int, out_features: int) -> ResidualBlock:
+        return ResidualBlock(in_features, out_features, **self.residual, **self.options)
+
+    def attend(self, features: int) -> AttentionBlock:
+        return AttentionBlock(features, **self.attention, **self.options)
+
+    def halve(self, features: int) -> nnx.Module:
+        return self._resample(features, FILTERS[self.resample_filter].down, DownConv)
+
+    def double(self, features: int) -> nnx.Module:
+        return self._resample(features, FILTERS[self.resample_filter].up, UpConv)
+
+    def _resample(self, features: int, resample, convolution) -> nnx.Module:
+        if self.resampling == "conv":
+            return convolution(features, features, self.resample_filter, **self.options)
+        options = dict(resample=resample, resample_skip=self.resample_skip, **self.residual, **self.options)
+        return ResidualBlock(features, features, **options)
+
+    def join_input(self, kind: str, pyramid_features: int, features: int) -> nnx.Module | None:
+        """What a level does with the input pyramid: `kind` is "none", "input_skip" or "residual"."""
+        build = {
+            "none": lambda n, m, **options: None,
+            "input_skip": lambda n, m, **options: InputSkip(n, m, combine=self.combine, **options),
+            "residual": lambda n, m, **options: InputResidual(n, m, rescale=self.residual["rescale"], **options),
+        }
+        return build[kind](pyramid_features, features, filter=self.resample_filter, **self.options)
+
+    def join_output(self, features: int, *, progressive: str, below: int | None, image_features: int) -> nnx.Module | None:
+        """What a level does with the output pyramid: `progressive` is "none", "output_skip" or "residual"; `below`: the
+        channels of the level below, None at the lowest."""
+        if progressive == "none":
+            return None
+        epsilon = self.residual["epsilon"]
+        if progressive == "output_skip":
+            return OutputSkip(features, image_features, filter=self.resample_filter, epsilon=epsilon, **self.options)
+        if below is None:
+            return OutputStart(features, epsilon=epsilon, **self.options)
+        return OutputResidual(below, features, filter=self.resample_filter, rescale=self.residual["rescale"], **self.options)
+
+
+class EncoderLevel(nnx.Module):
+    """Blocks, each followed by attention if due, then half the size unless this is the last level.
+
+    Args:
+        in_features, features: channels that come in, and channels of this level.
+        blocks: number of blocks.
+        attend: attention blocks after each block.
+        last: keep the size.
+        progressive: kind of the input pyramid; `pyramid_features`: the channels it comes with.
+        style: what all levels have in common.
+    """
+
+    def __init__(
+        self, in_features: int, features: int, *, blocks: int, attend: bool, last: bool, progressive: str, pyramid_features: int,
+        style: Style,
+    ):  # fmt: skip
+        ins = [in_features] + [features] * (blocks - 1)
+        self.blocks = nnx.List([style.block(n, features) for n in ins])
+        self.attention = nnx.List([style.attend(features) for _ in range(blocks * attend)])
+        self.down = None if last else style.halve(features)
+        self.pyramid = None if last else style.join_input(progressive, pyramid_features, features)
+        self.features = features if self.pyramid is None else self.pyramid.features
+        self.pyramid_features = pyramid_features if self.pyramid is None else self.pyramid.pyramid_features
+
+    def __call__(
+        self, h: FeatureMap, pyramid: FeatureMap, temb: Float[Array, "b features"], keys
+    ) -> tuple[list[FeatureMap], FeatureMap]:
+        """All feature maps of this level in order, the last one being the input of the next level; and the pyramid."""
+        hs = []
+        for i, block in enumerate(self.blocks):
+            h = block(h, temb, key=next(keys))
+            if self.attention:
+                h = self.attention[i](h)
+            hs.append(h)
+        if self.down is not None:
+            h = self.down(h, temb, key=next(keys))
+            if self.pyramid is not None:
+                h, pyramid = self.pyramid(h, pyramid)
+            hs.append(h)
+        return hs, pyramid
+
+
+class DecoderLevel(nnx.Module):
+    """Blocks that each take one feature map of the encoder, attention if due, then twice the size unless this is the first.
+
+    Args:
+        in_features, features: channels that come in, and channels of this level.
+        skips: channels of the feature maps of the encoder, in the order in which they are taken.
+        attend: attention, once after the blocks or after each of them, as the style says.
+        first: keep the size.
+        pyramid: arguments of `Style.join_output`.
+        style: what all levels have in common.
+    """
+
+    def __init__(
+        self, in_features: int, features: int, *, skips: list, attend: bool, first: bool, pyramid: dict, style: Style
+    ):
+        ins = [n + skip for n, skip in zip([in_features] + [features] * (len(skips) - 1), skips, strict=True)]
+        each = attend and style.decoder_attention == "block"
+        self.blocks = nnx.List([style.block(n, features) for n in ins])
+        self.attention = style.attend(features) if attend and not each else None
+        self.block_attention = nnx.List([style.attend(features) for _ in ins] if each else [])
+        self.pyramid = style.join_output(features, **pyramid)
+        self.up = None if first else style.double(features)
+
+    def __call__(
+        self, h: FeatureMap, hs: list[FeatureMap], pyramid: FeatureMap | None, temb: Float[Array, "b features"], keys
+    ) -> tuple[FeatureMap, FeatureMap | None]:
+        """Takes its feature maps from the end of `hs`, which shrinks. Returns the feature map and the pyramid."""
+        for i, block in enumerate(self.blocks):
+            h = block(jnp.concatenate([h, hs.pop()], axis=-1), temb, key=next(keys))
+            if self.block_attention:
+                h = self.block_attention[i](h)
+        if self.attention is not None:
+            h = self.attention(h)
+        if self.pyramid is not None:
+            h, pyramid = self.pyramid(h, pyramid)
+        if self.up is not None:
+            h = self.up(h, temb, key=next(keys))
+        return h, pyramid
