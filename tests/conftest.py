@@ -22,6 +22,17 @@ jaxtyping.install_import_hook("scoresde", "conftest.typechecker")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from twins import FAST  # noqa: E402
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that are not asked for are left out
+def pytest_collection_modifyitems(items):
+    """Mark the slow twins."""
+    for item in items:
+        name, _, rest = item.nodeid.partition("[")
+        kept = FAST.get(name.removeprefix("tests/"))
+        if kept is not None and rest.removesuffix("]") not in kept:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

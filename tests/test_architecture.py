@@ -153,3 +153,15 @@ def test_the_ladder_itself_holds():
         assert not allowed(importer, imported)
     for importer, imported in [("likelihood", "sample"), ("evaluate", "likelihood"), ("__main__", "config"), ("build", "data")]:
         assert allowed(importer, imported)
+
+
+def test_the_twins_of_the_fast_suite_exist(request):
+    """A name that no test has would leave a test without a twin in the fast suite."""
+    from twins import FAST
+
+    for place, ids in FAST.items():
+        file, test = place.split("::")
+        text = (Path(__file__).parent / file).read_text()
+        assert f"def {test}(" in text, place
+        found = {item.nodeid.partition("[")[2].removesuffix("]") for item in request.session.items if f"{place}[" in item.nodeid}
+        assert not found or found >= set(ids), f"{place}: no {set(ids) - found}"
