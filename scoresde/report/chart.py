@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 LARGE, SMALL = (620, 300), (430, 230)  # width and height of a drawing, in its own units
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 24, 14, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 24, 14, 46
 # Okabe and Ito's colours, told apart also by those who see few.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
 _POINTS = 400  # of a line that are drawn; more are averaged
