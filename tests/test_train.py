@@ -12,7 +12,7 @@ import pytest
 from inventory import ALL_SDES, SDES
 from oracles import mixture
 
-from scoresde.data import load
+from scoresde.data import ArraySource, Dataset, load
 from scoresde.errors import ConfigError, NumericError
 from scoresde.nets import MLP, Network
 from scoresde.score import (
@@ -349,17 +349,22 @@ def test_resuming_goes_on_with_the_noise_of_its_step(tmp_path):
 
 
 def test_a_network_learns_the_score_of_a_mixture():
-    """A few seconds bring most of the gain there is: from the loss of the start towards that of the exact score."""
-    sde, data = VP(), load("gaussian_mixture", shape=(2,), levels=0, centered=True)
-    points, labels = data.test.values, data.test.labels
-    means = np.stack([points[labels == k].mean(axis=0) for k in range(8)])
-    spread = np.concatenate([points[labels == k] - means[k] for k in range(8)]).var()
-    exact = MixtureScore(sde, means, np.stack([spread * np.eye(2)] * 8), np.full(8, 1 / 8))
+    """A few seconds bring most of the gain there is: from the loss of the start towards that of the exact score.
+
+    Three neighbours of the ring of eight: the whole ring has no direction, so that a linear denoiser, the start, is a saddle
+    which some runs take a thousand steps to leave.
+    """
+    sde, ring = VP(), load("gaussian_mixture", shape=(2,), levels=0, centered=True)
+    train, test = (ArraySource(part.values[part.labels < 3], part.labels[part.labels < 3]) for part in (ring.train, ring.test))
+    data, points, labels = Dataset("three", train, test, 0, True, "three"), test.values, test.labels
+    means = np.stack([points[labels == k].mean(axis=0) for k in range(3)])
+    spread = np.concatenate([points[labels == k] - means[k] for k in range(3)]).var()
+    exact = MixtureScore(sde, means, np.stack([spread * np.eye(2)] * 3), np.full(3, 1 / 3))
 
     network = Network.init(lambda rngs: MLP((2,), width=64, depth=2, rngs=rngs), key=jax.random.key(0))
     score = NetworkScore(sde, network, EDMPreconditioning(1.0))
-    rate = optax.cosine_decay_schedule(1e-2, 800)
-    state = fit(score, data, steps=800, batch_size=256, optimizer=optax.adam(rate), ema=(0.99,))
+    rate = optax.warmup_cosine_decay_schedule(0, 1e-2, 50, 400)
+    state = fit(score, data, steps=400, batch_size=256, optimizer=optax.adam(rate), ema=(0.99,))
     held_out = lambda score: _losses(Objective(), score, sde, jnp.asarray(points), repeats=4).mean()  # noqa: E731
     start, end, least = (held_out(s) for s in (score, averaged_score(score, state), exact))
     assert least < end < start
