@@ -195,6 +195,33 @@ def test_damaged_files_are_left_out(digits, tmp_path):
     assert refused.code == 2 and "config.json" in refused.err
 
 
+DAMAGED = {
+    "metrics.jsonl": [
+        '{"step": 1, "loss": "x"}', '{"step": 1, "loss": [1]}\n{"step": 2, "loss": 0.5}', '{"step": 1, "watch/sliced_wasserstein": "x"}',
+        '{"step": 1, "loss": 1, "steps_per_second": "x", "learning_rate": {}}', '{"step": -1, "loss": 1e308}\n{"step": 1e30, "loss": -1e308}',
+    ],
+    "ledger.json": [
+        '{"seconds": 3}', '{"seconds": {"step": "x"}}', '{"seconds": {"step": null}}', '{"goodput": "x"}', '{"goodput": null}',
+        '{"sessions": 3}', '{"sessions": [3]}', '{"sessions": [{"command": 5}]}',
+    ],
+    "best.json": ['{"metric": "a"}', '{"metric": "a", "value": null, "step": 1}', '{"metric": "a", "value": 1, "step": "x"}'],
+    "evaluation/records.jsonl": ['{"metric": "a", "value": 1, "standard_error": Infinity}', '{"metric": {}, "value": [1], "nfe": [1], "split": ["x"]}'],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_json_of_another_kind_is_left_out(digits, name, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(digits, folder)
+    (folder / "evaluation").mkdir(exist_ok=True)
+    for content in DAMAGED[name]:
+        (folder / name).write_text(content + "\n")
+        write_report(folder)
+    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | {"training": {"steps": "x"}}))
+    refused = call("report", folder)
+    assert refused.code == 2 and "expected training.steps" in refused.err
+
+
 def test_a_report_that_fails_does_not_stop_a_run(tmp_path, monkeypatch):
     def broken(folder):
         raise ValueError("no page")
