@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from commands import ROOT, call, digits_run
+from commands import DIGITS, ROOT, call, digits_run
 
 from scoresde import images
 from scoresde.data import digits as digits_data
@@ -110,6 +111,16 @@ def test_a_record_is_repeated(evaluated, tmp_path):
         assert refused.code == code and word in refused.err and len(refused.err.splitlines()) == 1
     assert call("evaluate", "--repeat", f"{evaluated / 'records.jsonl'}:99").code == 2
     assert call("evaluate", "--repeat", tmp_path / "none.jsonl").code == 3
+
+
+def test_a_number_of_a_run_that_went_on_is_repeated_from_its_checkpoint(digits, evaluated, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(digits, run)
+    assert call("evaluate", "--workdir", run, "--metrics", "fd", "--num", 20, *SAMPLER, "--stats", evaluated / "stats").code == 0
+    assert call("train", *DIGITS, "--workdir", run, "--config.training.steps=6").code == 0
+    refused = call("evaluate", "--repeat", run / "evaluation" / "records.jsonl")
+    assert refused.code == 2 and "step was 4, is 6" in refused.err and "add --checkpoint 4" in refused.err and "config_hash" not in refused.err
+    assert "difference 0 " in call("evaluate", "--repeat", run / "evaluation" / "records.jsonl", "--checkpoint", 4).out
 
 
 def test_repeats_have_seeds_of_their_own_and_a_spread(digits, evaluated, tmp_path):

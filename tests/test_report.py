@@ -1,5 +1,6 @@
 """The report: what stands on the pages, that names cannot become markup, and that no run fails of it."""
 
+import dataclasses
 import html.parser
 import json
 import re
@@ -14,7 +15,7 @@ from scoresde.config import default, to_json
 from scoresde.report import compare, write_report
 from scoresde.report.chart import LARGE, Axis, Bars, Chart, Line
 from scoresde.report.facts import changed_fields, differing_fields, read_facts
-from scoresde.report.page import _value
+from scoresde.report.page import _commands, _tiles, _value
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -305,3 +306,20 @@ def test_facts_of_a_run(digits):
     assert facts.series("test_loss", facts.watched)[0].tolist() == [0, 2, 4]
     assert [step for step, _ in facts.grids] == [0, 2, 4] and facts.step == 4
     assert facts.likelihoods[0][:2] == ("test", "bits/dim") and facts.likelihoods[0][2].shape == (6,)
+    twice = dataclasses.replace(facts, ledger={"sessions": [{"command": "train a"}, {"command": "train b"}, {"command": "train a"}, {}]})
+    assert _commands(twice)[:3] == ["train a", "train b", f"python -m scoresde.sample --workdir {digits}"]
+    assert [line["step"] for line in facts.log] == [1, 2, 3, 4] and "loss" in dict(_tiles(facts))
+
+
+def test_the_newest_numbers_are_shown_and_equal_names_told_apart(digits, tmp_path):
+    folders = [tmp_path / part / "run" for part in "ab"]
+    for folder in folders:
+        shutil.copytree(digits, folder)
+        (folder / "evaluation").mkdir(exist_ok=True)
+        lines = [json.dumps({"metric": "fd_pixels", "value": value}) + "\n" for value in range(1000, 1100)]
+        (folder / "evaluation" / "records.jsonl").write_text("".join(lines))
+    values = [row["value"] for row in read_facts(folders[0]).metrics]
+    assert values == list(range(1040, 1100)), "the 60 newest"
+    text = " ".join(page(compare(folders, tmp_path / "both.html")).text)
+    assert "1099" in text and "1098" not in text and all(str(folder) in text for folder in folders)
+    assert f"Comparison of {folders[0]}, {folders[1]}" in text
