@@ -156,6 +156,8 @@ def _known(error: BaseException) -> ScoreSDEError:
         known = DistributedError(
             f"another process may have ended ({text[:160]}); look at what it says, then run the same command on all of them"
         )
+    elif isinstance(error, RuntimeError) and "home directory" in text:  # of Path.expanduser
+        known = ConfigError(f"a path begins with ~, and {text[:1].lower() + text[1:].rstrip('.')}; write it in full")
     elif isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
         known = ResourceError(f"{error.strerror}: {error.filename}; free space or choose another folder")
     else:

@@ -78,6 +78,7 @@ def evaluate(request: Request, trained: Trained | None, expected: dict | None = 
     if trained:
         config = to_json(trained.config)
         config["data"] = {k: v for k, v in config["data"].items() if k not in ("source", "data_dir")}  # where it lies; see "data"
+        config = {k: v for k, v in config.items() if k not in ("training", "optim")}  # a run that went on; see "parameters_crc32"
         digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
         about |= {"step": trained.step, "ema": trained.ema, "data": trained.dataset.fingerprint, "config_hash": digest}
         about |= {"parameters_crc32": parameters_crc32(trained)}
@@ -234,4 +235,5 @@ def _same(about: dict, expected: dict | None, *, of_features: bool = True) -> No
     """
     names = _SAME if of_features else _SAME[:5]
     if expected and (different := [f"{name} was {expected.get(name)!r}, is {about[name]!r}" for name in names if expected.get(name) != about[name]]):
-        raise ConfigError(f"--repeat: this is no repetition: {'; '.join(different)}; put back what was evaluated")
+        earlier = f", or add --checkpoint {expected['step']}" if expected.get("step") != about["step"] else ""
+        raise ConfigError(f"--repeat: this is no repetition: {'; '.join(different)}; put back what was evaluated{earlier}")

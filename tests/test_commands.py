@@ -122,7 +122,11 @@ def test_seeds_of_equal_number_ends_and_sum_are_told_apart(tmp_path):
     """0, 1, 5, 6 and 0, 2, 4, 6."""
     trained = {"shape": (2,), "dtype": np.float32, "num": 4}
     SampleStore(tmp_path, {"seeds": "a"}, **trained).append(np.ones((1, 2)), np.ones(1, bool), np.ones(1, int))
-    assert SampleStore(tmp_path, {"seeds": "a"}, **trained).done == 1
+    store = SampleStore(tmp_path, {"seeds": "a"}, **trained)
+    assert store.done == 1
+    with pytest.raises(ConfigError, match="another process is drawing"):  # two would overwrite each other's rows
+        SampleStore(tmp_path, {"seeds": "a"}, **trained)
+    del store
     with pytest.raises(ConfigError, match="1 samples of another run"):
         SampleStore(tmp_path, {"seeds": "b"}, **trained)
 

@@ -2,22 +2,24 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from commands import ROOT, call, digits_run
+from commands import DIGITS, ROOT, call, digits_run
 
 from scoresde import images
 from scoresde.data import digits as digits_data
 from scoresde.errors import ConfigError, DataError
-from scoresde.evaluate import port, record
+from scoresde.evaluate import features, port, record
 from scoresde.evaluate.features import Given, Images, Inception, Pixels, extract
 from scoresde.evaluate.frechet import Moments, frechet_distance, moments
 from scoresde.evaluate.kid import kid
 from scoresde.evaluate.measure import Reals, check, measure
+from scoresde.evaluate.request import default_stats
 from scoresde.feature_networks import feature_network
 from scoresde.nets import inception
 
@@ -99,7 +101,9 @@ def test_a_record_is_repeated(evaluated, tmp_path):
     """As it was; after its number was changed by more than the tolerance; and after its inputs were."""
     same = call("evaluate", "--repeat", f"{evaluated / 'records.jsonl'}:3")
     assert same.code == 0 and "precision_pixels: recorded" in same.out and "difference 0 " in same.out
-    assert not (evaluated / "repeat").exists()
+    assert not list(evaluated.glob(".repeat*"))
+    for flag in (["--out", evaluated], ["--metrics", "kid"]):  # the folder of a repetition is deleted: never one that is named
+        assert call("evaluate", "--repeat", evaluated / "records.jsonl", *flag).code == 2 and (evaluated / "samples").is_dir()
     line = records(evaluated)["fd_pixels"]
     for change, code, word in (({"value": line["value"] * 1.01}, 5, "not the recorded one"), ({"step": 5}, 2, "step was 5, is 4")):
         (tmp_path / "r.jsonl").write_text(json.dumps(line | change) + "\n")
@@ -107,6 +111,16 @@ def test_a_record_is_repeated(evaluated, tmp_path):
         assert refused.code == code and word in refused.err and len(refused.err.splitlines()) == 1
     assert call("evaluate", "--repeat", f"{evaluated / 'records.jsonl'}:99").code == 2
     assert call("evaluate", "--repeat", tmp_path / "none.jsonl").code == 3
+
+
+def test_a_number_of_a_run_that_went_on_is_repeated_from_its_checkpoint(digits, evaluated, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(digits, run)
+    assert call("evaluate", "--workdir", run, "--metrics", "fd", "--num", 20, *SAMPLER, "--stats", evaluated / "stats").code == 0
+    assert call("train", *DIGITS, "--workdir", run, "--config.training.steps=6").code == 0
+    refused = call("evaluate", "--repeat", run / "evaluation" / "records.jsonl")
+    assert refused.code == 2 and "step was 4, is 6" in refused.err and "add --checkpoint 4" in refused.err and "config_hash" not in refused.err
+    assert "difference 0 " in call("evaluate", "--repeat", run / "evaluation" / "records.jsonl", "--checkpoint", 4).out
 
 
 def test_repeats_have_seeds_of_their_own_and_a_spread(digits, evaluated, tmp_path):
@@ -132,6 +146,8 @@ def files(tmp_path_factory):
     np.savez(folder / "f.npz", fake=features[0], real=features[1], fake_logits=np.eye(80, 8, dtype=np.float32))
     exact = moments(features[1])
     np.savez(folder / "mu.npz", mu=exact.mean, sigma=exact.covariance)
+    np.savez(folder / "no_mu.npz", mu=exact.mean, sigma=-exact.covariance)
+    np.savez(folder / "huge.npz", fake=features[0] * 1e30, real=features[1] * 1e30)
     np.savez(folder / "wide.npz", samples=random.integers(0, 256, (80, 5, 4, 3)).astype(np.uint8))
     np.savez(folder / "floats.npz", samples=random.standard_normal((80, 4, 4, 3)).astype(np.float32))
     np.savez(folder / "tall.npz", samples=x.astype(np.int64))
@@ -169,6 +185,8 @@ def test_features_of_another_network_are_taken_as_they_are(files, tmp_path):
         (["--metrics", "fd", "--features", "f.npz", "--ema", "0.9"], 2, "belong to a run"),
         (["--metrics", "fd,colour", "--features", "f.npz"], 2, "colour"),
         (["--metrics", "fd", "--features", "f.npz", "--num", "8"], 2, "does nothing beside --features"),
+        (["--metrics", "kid", "--features", "huge.npz"], 5, "not finite"),
+        (["--metrics", "fd", "--samples", "a.npz", "--reference", "no_mu.npz", "--network", "pixels"], 3, "is no covariance"),
         (["--metrics", "fd", "--samples", "a.npz", "--reference", "wide.npz", "--network", "pixels"], 3, "one shape"),
         (["--metrics", "fd", "--samples", "tall.npz", "--reference", "b.npz", "--network", "pixels"], 3, "uint8"),
         (["--metrics", "fd", "--samples", "a.npz:nothing", "--reference", "b.npz", "--network", "pixels"], 3, "nothing"),
@@ -221,6 +239,42 @@ def test_features_are_computed_once_and_damage_is_seen(tmp_path):
             extract(Counted((2, 2, 1)), some, tmp_path)
 
 
+def test_another_process_at_the_same_features_does_no_harm(tmp_path):
+    """One that starts when the first rows are written and not yet noted."""
+
+    class Disturbed(Pixels):
+        calls = 0
+
+        def __call__(self, values):
+            self.calls += 1
+            if self.calls == 2:
+                for note in tmp_path.glob("*/progress.json"):
+                    note.unlink()
+                with pytest.MonkeyPatch.context() as patch:  # it has come as far as its first row
+                    patch.setattr(features, "_fill", lambda *_: None)
+                    extract(Pixels((2, 2, 1)), some, tmp_path)
+            return super().__call__(values)
+
+    x = np.random.default_rng(0).integers(0, 256, (90, 2, 2, 1)).astype(np.uint8)
+    some = Images("some", 90, (2, 2, 1), lambda first, last: x[first:last])
+    np.testing.assert_array_equal(extract(Disturbed((2, 2, 1)), some, tmp_path), x.reshape(90, 4) / np.float32(255))
+    assert sorted(path.name for path in tmp_path.glob("*/*")) == ["features.npy", "progress.json"]
+
+
+def test_without_a_home_references_are_kept_beside_the_numbers(files, tmp_path, monkeypatch):
+    folder, _ = files
+    for home in (None, "/dev/null"):
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.delenv("HOME", raising=False) if home is None else monkeypatch.setenv("HOME", home)
+        monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no entry"])
+        out = tmp_path / str(home is None)
+        flags = ["--samples", folder / "a.npz", "--reference", folder / "b.npz", "--network", "pixels", "--metrics", "fd"]
+        assert call("evaluate", *flags, "--out", out).code == 0 and list(out.glob("references/*/moments.npz"))
+    assert default_stats() is None
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert default_stats() == tmp_path / "cache" / "scoresde"
+
+
 def test_only_fifty_thousand_fakes_make_a_fid():
     space = Given("inception-2015", 1, 0)
     real = Reals(Moments(np.zeros(1), np.ones((1, 1)), 10), None)
@@ -243,6 +297,13 @@ def test_a_line_cut_short_costs_no_other(tmp_path):
     record.append(path, one | {"metric": "b"})
     assert {line: found["metric"] for line, found in record.read(path).items()} == {1: "a", 3: "b"}
     assert record.read(path)[1]["standard_error"] is None
+    record.append(path, one | {"values": [float("inf"), 1.0], "details": {"x": float("nan")}})
+    assert record.read(path)[4]["values"] == [None, 1.0] and record.read(path)[4]["details"] == {"x": None}
+    for number, change in enumerate(({"value": None}, {"value": "1"}, {"asked": None}, {"metric": [1]}, {"arguments": "x"}, {"arguments": [1]})):
+        other = tmp_path / f"{number}.jsonl"
+        record.append(other, one | change)
+        with pytest.raises(DataError, match="found none"):  # JSON, but nothing that can be repeated
+            record.read(other)
     assert record.agrees(2.0, 2.0019) and not record.agrees(2.0, 2.003)
 
 

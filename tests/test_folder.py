@@ -110,6 +110,34 @@ def test_the_survey_is_remembered_until_a_file_changes(tmp_path, monkeypatch):
     assert open_images(f"folder:{folder}", memory=0.0).fingerprint != first
 
 
+def test_a_survey_of_another_limit_is_no_answer(tmp_path):
+    folder = write(tmp_path, FLAT | {"large.png": png(1, (60, 50))})
+    assert open_images(f"folder:{folder}").found.survey.unlike == 1
+    with pytest.raises(DataError, match="large.png"):
+        open_images(f"folder:{folder}", max_pixels=2000)
+
+
+def test_what_fits_into_memory_is_kept_there(tmp_path):
+    folder, size = write(tmp_path, FLAT), 40 * 8 * 8 * 3 / 2**30
+    assert open_images(f"folder:{folder}", memory=size * 1.01).train.pictures.in_memory
+    assert not open_images(f"folder:{folder}", memory=size * 0.99).train.pictures.in_memory
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    """Left out without a word, a part of the data would be missing."""
+    scandir = os.scandir
+
+    def closed(path):
+        if os.fspath(path).endswith("cat"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    write(tmp_path, SORTED)
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(DataError, match="cat cannot be read: Permission denied"):
+        open_images(f"folder:{tmp_path}")
+
+
 def test_the_fingerprint_tells_content_rule_parts_and_labels(tmp_path):
     base = open_images(f"folder:{write(tmp_path / 'a', SORTED)}").fingerprint
     moved = {name.replace("/cat/", "/dog/"): data for name, data in SORTED.items()}
@@ -179,6 +207,13 @@ def test_folders_train_and_test_are_the_parts(test):
     tree = arrange(names, "x")
     assert [names[i] for i in tree.train] == ["train/a/1.png", "train/b/2.png"] and [names[i] for i in tree.test] == [f"{test}/b/0.png"]
     assert (tree.left_out, tree.classes) == (2, ("a", "b")) and tree.labels[tree.test].tolist() == [1]
+
+
+def test_train_without_test_is_told(tmp_path, capsys):
+    """A folder `testing` is a class, and its images are trained on: that should be no surprise."""
+    data = open_images(f"folder:{write(tmp_path, {name.replace('test/', 'testing/'): image for name, image in SORTED.items()})}")
+    assert data.found.classes == ("testing", "train") and "no folder test, val, valid, validation beside train" in capsys.readouterr().err
+    assert "beside" not in arrange(["a/0.png", "b/1.png"], "x").parts
 
 
 def test_test_comes_before_validation():

@@ -142,7 +142,7 @@ WRONG = {
     "no array": (["npz:b.npz"], 3, "expected an array 'x_train', the file has y"),
     "no name": (["functions:b.npz"], 2, "data.arrays=('NAME',)"),
     "wrong shape": (["digits", "--config.data.image_size=9"], 3, "declared shape (9, 9, 1)"),
-    "nothing readable": (["folder:bad"], 2, "no image has a size that can be read"),
+    "nothing readable": (["folder:bad"], 3, "none of 1 images can be read (0.png: empty file)"),
 }
 
 

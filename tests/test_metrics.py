@@ -73,6 +73,20 @@ def test_moments_are_those_of_the_whole_array(monkeypatch):
     np.testing.assert_allclose(found.covariance, np.cov(x.astype(np.float64), rowvar=False), rtol=1e-10)
 
 
+def test_the_standard_error_is_that_of_the_influence_of_each_fake():
+    """psi(y) is the derivative of the distance by the weight of a fake y, means and covariances far apart."""
+    random = np.random.default_rng(1)
+    x, real = random.standard_normal((30, 2)) @ np.array([[1.0, 0.4], [0.0, 0.7]]), gaussian([1.5, -0.5], [[2.0, 0.3], [0.3, 0.5]])
+
+    def distance(weights):
+        mean = weights @ x
+        return frechet_distance(Moments(mean, (x - mean).T * weights @ (x - mean) * 30 / 29, 30), real)
+
+    even, step = np.full(30, 1 / 30), 1e-5
+    psi = [(distance((1 - step) * even + step * one) - distance((1 + step) * even - step * one)) / (2 * step) for one in np.eye(30)]
+    assert frechet_with_error(moments(x), real, x)[1] == pytest.approx(np.std(psi, ddof=1) / np.sqrt(30), rel=0.01)
+
+
 def test_the_standard_error_is_the_spread_over_draws():
     """300 draws of 2000 fakes: the mean of the stated errors is the standard deviation of the values, which 300 draws know
     to 1/sqrt(600) = 4 %; the values are asserted against 3.5 times that."""
@@ -118,6 +132,12 @@ def test_kid_is_unbiased_and_knows_its_error():
     assert found.subsets == 40 and abs(found.value) < 4 * found.standard_error
     bias = np.mean((np.sum(x.astype(np.float64) ** 2, axis=1) / 16 + 1) ** 3) * 2 / 100
     assert bias > 20 * found.standard_error
+    several = kid(x, y, size=1000)
+    random = np.random.Generator(np.random.Philox(key=0))
+    orders = [random.permutation(4000) for _ in range(2)]
+    parts = [polynomial_mmd2(*(z[np.sort(order[k : k + 1000])] for z, order in zip((x, y), orders))) for k in range(0, 4000, 1000)]
+    assert several.value == pytest.approx(np.mean(parts), abs=1e-12)
+    assert several.standard_error == pytest.approx(np.std(parts, ddof=1) / 2, rel=1e-6)
     shifted = kid(x + 0.5, y, size=100)
     assert shifted.value > 20 * shifted.standard_error
 
@@ -147,8 +167,8 @@ def test_prdc_on_a_line():
 def test_prdc_by_sorting_all_distances(monkeypatch):
     """Against the definitions written out in float64, with blocks that do not divide the sets."""
     monkeypatch.setattr("scoresde.evaluate.prdc._BLOCK", 16)
-    real, fake = RANDOM.standard_normal((50, 6)).astype(np.float32), RANDOM.standard_normal((37, 6)).astype(np.float32) * 1.3 + 100
-    real, k = real + 100, 3  # far from the origin: float32 would cancel
+    real, fake = RANDOM.standard_normal((50, 6)).astype(np.float32), RANDOM.standard_normal((37, 6)).astype(np.float32) * 1.3 + 3000
+    real, k = real + 3000, 3  # far from the origin: float32 would cancel
     between = np.linalg.norm(fake[:, None].astype(np.float64) - real[None], axis=2)
     radius = [np.sort(np.linalg.norm(x[:, None].astype(np.float64) - x[None], axis=2), axis=1)[:, k] for x in (fake, real)]
     found = prdc(fake, real, neighbours=k)

@@ -1,5 +1,6 @@
 """The report: what stands on the pages, that names cannot become markup, and that no run fails of it."""
 
+import dataclasses
 import html.parser
 import json
 import re
@@ -14,7 +15,7 @@ from scoresde.config import default, to_json
 from scoresde.report import compare, write_report
 from scoresde.report.chart import LARGE, Axis, Bars, Chart, Line
 from scoresde.report.facts import changed_fields, differing_fields, read_facts
-from scoresde.report.page import _value
+from scoresde.report.page import _commands, _tiles, _value
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -195,6 +196,33 @@ def test_damaged_files_are_left_out(digits, tmp_path):
     assert refused.code == 2 and "config.json" in refused.err
 
 
+DAMAGED = {
+    "metrics.jsonl": [
+        '{"step": 1, "loss": "x"}', '{"step": 1, "loss": [1]}\n{"step": 2, "loss": 0.5}', '{"step": 1, "watch/sliced_wasserstein": "x"}',
+        '{"step": 1, "loss": 1, "steps_per_second": "x", "learning_rate": {}}', '{"step": -1, "loss": 1e308}\n{"step": 1e30, "loss": -1e308}',
+    ],
+    "ledger.json": [
+        '{"seconds": 3}', '{"seconds": {"step": "x"}}', '{"seconds": {"step": null}}', '{"goodput": "x"}', '{"goodput": null}',
+        '{"sessions": 3}', '{"sessions": [3]}', '{"sessions": [{"command": 5}]}',
+    ],
+    "best.json": ['{"metric": "a"}', '{"metric": "a", "value": null, "step": 1}', '{"metric": "a", "value": 1, "step": "x"}'],
+    "evaluation/records.jsonl": ['{"metric": "a", "value": 1, "standard_error": Infinity}', '{"metric": {}, "value": [1], "nfe": [1], "split": ["x"]}'],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_json_of_another_kind_is_left_out(digits, name, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(digits, folder)
+    (folder / "evaluation").mkdir(exist_ok=True)
+    for content in DAMAGED[name]:
+        (folder / name).write_text(content + "\n")
+        write_report(folder)
+    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | {"training": {"steps": "x"}}))
+    refused = call("report", folder)
+    assert refused.code == 2 and "expected training.steps" in refused.err
+
+
 def test_a_report_that_fails_does_not_stop_a_run(tmp_path, monkeypatch):
     def broken(folder):
         raise ValueError("no page")
@@ -278,3 +306,20 @@ def test_facts_of_a_run(digits):
     assert facts.series("test_loss", facts.watched)[0].tolist() == [0, 2, 4]
     assert [step for step, _ in facts.grids] == [0, 2, 4] and facts.step == 4
     assert facts.likelihoods[0][:2] == ("test", "bits/dim") and facts.likelihoods[0][2].shape == (6,)
+    twice = dataclasses.replace(facts, ledger={"sessions": [{"command": "train a"}, {"command": "train b"}, {"command": "train a"}, {}]})
+    assert _commands(twice)[:3] == ["train a", "train b", f"python -m scoresde.sample --workdir {digits}"]
+    assert [line["step"] for line in facts.log] == [1, 2, 3, 4] and "loss" in dict(_tiles(facts))
+
+
+def test_the_newest_numbers_are_shown_and_equal_names_told_apart(digits, tmp_path):
+    folders = [tmp_path / part / "run" for part in "ab"]
+    for folder in folders:
+        shutil.copytree(digits, folder)
+        (folder / "evaluation").mkdir(exist_ok=True)
+        lines = [json.dumps({"metric": "fd_pixels", "value": value}) + "\n" for value in range(1000, 1100)]
+        (folder / "evaluation" / "records.jsonl").write_text("".join(lines))
+    values = [row["value"] for row in read_facts(folders[0]).metrics]
+    assert values == list(range(1040, 1100)), "the 60 newest"
+    text = " ".join(page(compare(folders, tmp_path / "both.html")).text)
+    assert "1099" in text and "1098" not in text and all(str(folder) in text for folder in folders)
+    assert f"Comparison of {folders[0]}, {folders[1]}" in text

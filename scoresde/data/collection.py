@@ -131,6 +131,8 @@ def open_collection(
         if not len(numbers):
             raise DataError(f"{files.what}: expected images for {part} ({tree.parts}), got none that can be read; add some")
     print(f"note: {files.what}: {found.summary()}", file=sys.stderr)
+    if " beside " in tree.parts:
+        print(f"note: {files.what}: {tree.parts}", file=sys.stderr)
     if tree.left_out:
         print(f"note: {files.what}: {tree.left_out} images are in neither part ({tree.parts}); left out", file=sys.stderr)
     pictures = Pictures(files, rule, bad, in_memory, store)

@@ -14,7 +14,7 @@ from scoresde.data.files import Files
 from scoresde.data.images import LEVELS, BadImage, Header, header
 from scoresde.data.sources import COLLECTIONS, DIGITS_LEVELS, DIGITS_SHAPE, Request, named
 from scoresde.data.survey import in_threads
-from scoresde.errors import ConfigError
+from scoresde.errors import ConfigError, DataError
 
 LARGEST = 256
 _GREY = ("1", "L", "I")  # and LA, I;16
@@ -36,15 +36,17 @@ def declared(source: str, keys: tuple[str, ...], data_dir: str | None) -> tuple[
 
 
 def _of_images(files: Files) -> tuple[tuple[int, ...], int]:
-    def look(index: int) -> Header | None:
+    def look(index: int) -> Header | str:
         try:
             return header(files.read(index), files.names[index])
-        except BadImage:  # named when all are decoded
-            return None
+        except BadImage as error:  # if it is not the only one, all are named when they are decoded
+            return str(error)
 
-    found = [about for about in in_threads(len(files.names), look, f"look at {files.what}") if about]
+    looked = list(in_threads(len(files.names), look, f"look at {files.what}"))
+    found = [about for about in looked if isinstance(about, Header)]
     if not found:
-        raise ConfigError(f"{files.what}: no image has a size that can be read; declare one with --config.data.image_size")
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(zip(files.names, looked))[:3])
+        raise DataError(f"{files.what}: none of {len(looked)} images can be read ({reasons}{'; ...' if len(looked) > 3 else ''}); copy them again")
     heights, widths = (np.array([getattr(about, side) for about in found]) for side in ("height", "width"))
     channels = 1 if all(about.mode.startswith(_GREY) for about in found) else 3
     if (heights == heights[0]).all() and (widths == widths[0]).all() and max(heights[0], widths[0]) <= LARGEST:

@@ -72,7 +72,10 @@ class Folder:
             kind = "a file" if self.root.is_file() else "nothing"
             hint = "use zip:PATH" if self.root.suffix.lower() == ".zip" else "check the path"
             raise DataError(f"{self.what}: expected a folder of images, found {kind} there; {hint}")
-        found, others = _walk(self.root)
+        try:
+            found, others = _walk(self.root)
+        except OSError as error:  # passed over, its images would be missing without a word
+            raise DataError(f"{error.filename or self.root} cannot be read: {error.strerror or error}; change its permissions, or leave it out") from error
         if not found:
             raise no_images(self.what, others)
         self.names, self._sizes, times = (list(column) for column in zip(*sorted(found), strict=True))
@@ -95,7 +98,7 @@ class Folder:
 def _walk(root: Path) -> tuple[list[tuple[str, int, int]], int]:
     """(name, bytes, time of change) of the images below `root`, and how many other files there are."""
     found, others, seen = [], 0, set()
-    for place, folders, files in os.walk(root, followlinks=True):
+    for place, folders, files in os.walk(root, followlinks=True, onerror=_raise):
         real = os.path.realpath(place)
         if real in seen:  # a link to a folder above it would never end
             folders.clear()
@@ -113,6 +116,10 @@ def _walk(root: Path) -> tuple[list[tuple[str, int, int]], int]:
             else:
                 others += not file.startswith(".")
     return found, others
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 class Zip:

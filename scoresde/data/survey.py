@@ -6,6 +6,7 @@ run stops. What was found is kept in the user's cache folder under the names, si
 next start only lists them.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -177,16 +178,19 @@ def _kept(key: str) -> Survey | None:
     try:
         fields = json.loads(_place(key).read_text(encoding="utf-8"))
         return Survey(**fields | {"bad": [(name, reason) for name, reason in fields["bad"]]})
-    except (OSError, ValueError, TypeError, KeyError):  # none, or damaged: it is taken again
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError):  # none, damaged, or no home: it is taken again
         return None
 
 
 def _keep(key: str, found: Survey) -> None:
-    place = _place(key)
-    part = place.with_suffix(f".{os.getpid()}")
+    part = None
     try:
+        place = _place(key)
+        part = place.with_suffix(f".{os.getpid()}")
         place.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(json.dumps(dataclasses.asdict(found)), encoding="utf-8")
         part.replace(place)  # at once: another process may be reading
-    except (OSError, UnicodeEncodeError):  # a home that cannot be written to costs time at the next start, no more
-        part.unlink(missing_ok=True)
+    except (OSError, UnicodeEncodeError, RuntimeError):  # no home, or one that cannot be written: it costs time at the next start, no more
+        with contextlib.suppress(OSError):
+            if part:
+                part.unlink()

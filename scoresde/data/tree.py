@@ -99,7 +99,8 @@ def _parts(names: list[str], what: str) -> tuple[list[str], list[str], str]:
     if len(names) < 2:
         raise DataError(f"{what}: expected at least 2 images, to train and to test on, got {len(names)}; add images")
     part = ["test" if chosen else "train" for chosen in held_out(names)]
-    return part, names, f"{TEST_SHARE:.0%} for testing, by a hash of the name"
+    alone = f"; no folder {', '.join(TESTS)} beside {TRAIN}" if TRAIN in tops else ""
+    return part, names, f"{TEST_SHARE:.0%} for testing, by a hash of the name{alone}"
 
 
 def _numbered(labels: list[str], used: list[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -13,7 +13,7 @@ from scoresde.evaluate.request import METRICS, Request, default_stats, validate
 from scoresde.evaluations import FILE, evaluate, load
 from scoresde.trained import Trained
 
-_REPETITION = "repeat"  # folder beside the records, while a number is repeated
+_REPETITION = ".repeat-{}"  # folder beside the records, while the number in a line is repeated
 
 
 def _parser() -> Parser:
@@ -37,7 +37,7 @@ def _parser() -> Parser:
     parser.add_argument("--ema", type=float, help="decay of the averaged parameters; default: the first of training.ema")
     parser.add_argument("--checkpoint", help="latest, best (see training.keep_best) or a step; default: latest")
     parser.add_argument("--out", help="folder; default: WORKDIR/evaluation, or evaluation")
-    parser.add_argument("--stats", help="folder for the features of references; default: ~/.cache/scoresde")
+    parser.add_argument("--stats", help="folder for the features of references; default: ~/.cache/scoresde, or OUT/references where that cannot be written")
     parser.add_argument("--keep-going", "--keep_going", action="store_true", help="leave out samples whose solver failed")
     parser.add_argument("--repeat", metavar="FILE[:LINE]", help="repeat the number in a line of records.jsonl, the last if none is named, and compare")
     return parser
@@ -46,6 +46,8 @@ def _parser() -> Parser:
 def main(arguments: list[str]) -> None:
     found = _parser().parse(arguments)
     if found.repeat is not None:
+        if idle := [name for name in ("out", "metrics") if getattr(found, name) is not None]:
+            raise ConfigError(*(f"--{name}: the record and its place say it already; leave it out beside --repeat" for name in idle))
         at = arguments.index("--repeat") if "--repeat" in arguments else None
         rest = arguments[:at] + arguments[at + 2 :] if at is not None else [text for text in arguments if not text.startswith("--repeat=")]
         _repeat(found.repeat, rest)
@@ -65,10 +67,11 @@ def _asked(found: argparse.Namespace) -> tuple[Request, Trained | None, bool]:
         raise ConfigError(f"--num: expected at least 1, or -1 for all, got {found.num}")
     plain = found.metrics is None
     out = pathlib.Path(found.out or pathlib.Path(found.workdir or ".") / "evaluation")
+    stats = pathlib.Path(found.stats).expanduser() if found.stats else default_stats() or out / "references"
     flags = {field.name: getattr(found, field.name) for field in dataclasses.fields(Request)}
     flags |= {
         "metrics": ("nats",) if plain else tuple(found.metrics.split(",")), "num": None if found.num == -1 else found.num, "out": out,
-        "stats": pathlib.Path(found.stats).expanduser() if found.stats else default_stats(), "overrides": tuple(found.overrides),
+        "stats": stats, "overrides": tuple(found.overrides),
     }  # fmt: skip
     request = Request(**flags)
     validate(request)  # before a checkpoint is read
@@ -91,11 +94,11 @@ def _repeat(text: str, others: list[str]) -> None:
         line = max(records)
     if line not in records:
         raise ConfigError(f"--repeat: {file} has no record in line {line}; there are {', '.join(map(str, records))}")
-    old, folder = records[line], file.parent / _REPETITION
+    old, folder = records[line], file.parent / _REPETITION.format(line)
     again = [*old["arguments"], "--metrics", old["asked"], "--out", str(folder), *others]
     request, trained, _ = _asked(_parser().parse(again))
     found = {new["metric"]: new for new in evaluate(request, trained, expected=old)}
-    shutil.rmtree(request.out)  # it served to continue after a kill; kept, it would make the next repetition a copy
+    shutil.rmtree(folder)  # it served to continue after a kill; kept, it would make the next repetition a copy
     if old["metric"] not in found:
         raise NumericError(f"{old['metric']}: the repetition gave {', '.join(found)} instead")
     new = found[old["metric"]]["value"]

@@ -141,9 +141,8 @@ def extract(features: Features, images: Images, folder: pathlib.Path) -> Float[n
     place = pathlib.Path(folder) / f"{features.name}-{key}"
     file, note = place / "features.npy", place / "progress.json"
     done, shape = _done(note, identity), (images.num, features.dimensions + features.classes)
-    if not done:
-        place.mkdir(parents=True, exist_ok=True)
-        np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+    if not file.exists() and not done:
+        _created(file, shape)
     try:
         rows = np.lib.format.open_memmap(file, mode="r+")
         if rows.shape != shape or rows.dtype != np.float32:
@@ -152,6 +151,22 @@ def extract(features: Features, images: Images, folder: pathlib.Path) -> Float[n
         raise DataError(f"{file} is damaged; delete {place} to compute the features anew") from None
     _fill(features, images, rows, done, lambda count: _say(note, {"done": count, "identity": identity}))
     return np.load(file, mmap_mode="r", allow_pickle=False)
+
+
+def _created(file: pathlib.Path, shape: tuple[int, ...]) -> None:
+    """An array of zeros at `file`, whole at once. Another process may have asked for the same features at the same moment and
+    be filling its own: then that one stays, and both fill it with the same rows."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    scratch = file.with_suffix(f".{os.getpid()}.tmp")
+    np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float32, shape=shape)
+    try:
+        os.link(scratch, file)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        os.replace(scratch, file)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def _fill(features: Features, images: Images, rows: np.memmap, done: int, note: Callable[[int], None]) -> None:
@@ -184,6 +199,6 @@ def _done(note: pathlib.Path, identity: dict) -> int:
 
 
 def _say(note: pathlib.Path, content: dict) -> None:
-    scratch = note.with_suffix(".tmp")
+    scratch = note.with_suffix(f".{os.getpid()}.tmp")  # of this process: see _created
     scratch.write_text(json.dumps(content))
     os.replace(scratch, note)

@@ -5,12 +5,14 @@ tr(C) D/(4 N), so that numbers at different N are different quantities, and only
 themselves: `fd_pixels`, `kid_pixels`, `precision_pixels`.
 """
 
+import math
+import os
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
-from scoresde.errors import ConfigError, DataError
+from scoresde.errors import ConfigError, DataError, NumericError
 from scoresde.evaluate.features import Features, Inception
 from scoresde.evaluate.frechet import Moments, frechet_with_error, moments
 from scoresde.evaluate.inception_score import SPLITS, inception_score
@@ -63,7 +65,7 @@ def measure(wanted: tuple[str, ...], fake: np.ndarray, real: Reals | None, space
         real: None: `wanted` is the Inception Score alone.
 
     Raises:
-        DataError: too few features.
+        DataError: too few features. NumericError: a number is not finite.
     """
     features, logits = fake[:, : space.dimensions], fake[:, space.dimensions :]
     inception = space.name == Inception.name
@@ -82,6 +84,9 @@ def measure(wanted: tuple[str, ...], fake: np.ndarray, real: Reals | None, space
             found.append(Measured(f"{name}{suffix}", getattr(numbers, name), error, "prdc", {"neighbours": NEIGHBOURS}))
     if "is" in wanted:
         found.append(Measured(f"is{suffix}", *inception_score(logits), "is", {"splits": SPLITS}))
+    if lost := [part.metric for part in found if not math.isfinite(part.value)]:
+        largest = float(np.abs(features).max())
+        raise NumericError(f"{lost[0]}: the number is not finite; features of up to {largest:.3g} are too large for float32: scale them")
     return found
 
 
@@ -95,7 +100,7 @@ def stored_moments(features: np.memmap, dimensions: int) -> Moments:
         except (OSError, ValueError, KeyError, EOFError):
             raise DataError(f"{file} is damaged; delete it to compute the moments anew") from None
     found = moments(features[:, :dimensions])
-    scratch = file.with_suffix(".tmp.npz")
+    scratch = file.with_suffix(f".{os.getpid()}.tmp.npz")  # another process may be at the same
     np.savez(scratch, **found._asdict())
     scratch.replace(file)
     return found

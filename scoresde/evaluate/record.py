@@ -47,11 +47,19 @@ def read(path: pathlib.Path) -> dict[int, dict]:
             found = json.loads(line)
         except ValueError:
             continue
-        if isinstance(found, dict) and {"metric", "value", "asked", "arguments"} <= found.keys():
+        if _is_record(found):
             records[number] = found
     if not records:
         raise DataError(f"{path}: expected lines with metric, value, asked and arguments, found none")
     return records
+
+
+def _is_record(found) -> bool:
+    """Whether it says what number it is and how it was asked for; a file may be damaged, or edited, and still be JSON."""
+    if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in ("metric", "asked")):
+        return False
+    number, arguments = found.get("value"), found.get("arguments")
+    return isinstance(number, (int, float)) and isinstance(arguments, list) and all(isinstance(text, str) for text in arguments)
 
 
 def agrees(old: float, new: float) -> bool:
@@ -75,4 +83,9 @@ def commit() -> str | None:
 
 
 def _finite(value):
+    """With null for numbers that are not finite, within lists and objects too: JSON has none."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

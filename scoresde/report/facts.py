@@ -1,6 +1,7 @@
 """What a run folder says of its run, read from its files alone. Whatever is missing, or damaged, is left out."""
 
 import json
+import math
 import pathlib
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from scoresde.config import default, to_json
 from scoresde.errors import ConfigError
 
 COLUMNS = ("metric", "value", "standard_error", "num_fake", "num_real", "split", "step", "sampler", "nfe", "time")
+_MOST_STEPS, _MOST = 2**53, 1e200  # a number beyond them is damage: axes of larger ones overflow
 _MOST_ROWS = 60  # of the metric table: the newest
 
 
@@ -60,20 +62,23 @@ def read_facts(folder: pathlib.Path) -> Facts:
     folder = pathlib.Path(folder)
     if not isinstance(config := _json(folder / "config.json"), dict) or not config:
         raise ConfigError(f"{folder}: expected a run folder with a readable config.json; train into it first")
-    lines = [line for line in _json_lines(folder / "metrics.jsonl") if isinstance(line.get("step"), int)]
+    for name, kind in (("data.source", str), ("training.steps", int), ("training.batch_size", int)):
+        if not isinstance(flatten(config).get(name), kind):
+            raise ConfigError(f"{folder / 'config.json'}: expected {name} in it, {'a text' if kind is str else 'a whole number'}; restore the file")
+    lines = [line for line in map(_numbers, _json_lines(folder / "metrics.jsonl")) if _is_step(line.get("step"))]
     watched = [
         {"step": line["step"]} | {key.removeprefix("watch/"): value for key, value in line.items() if key.startswith("watch/")}
         for line in lines
     ]
-    pictures = [path for path in (folder / "samples").glob("*.png") if path.stem.isdigit()]
+    pictures = [path for path in (folder / "samples").glob("*.png") if path.stem.isascii() and path.stem.isdecimal() and _is_step(int(path.stem))]
     return Facts(
         folder=folder,
         name=folder.resolve().name,
         config=flatten(config),
         log=[line for line in lines if "loss" in line],
         watched=[line for line in watched if len(line) > 1],
-        ledger=_json(folder / "ledger.json"),
-        best=_json(folder / "best.json"),
+        ledger=_ledger(_json(folder / "ledger.json")),
+        best=_best(_json(folder / "best.json")),
         metrics=_metrics(folder)[-_MOST_ROWS:],
         likelihoods=_likelihoods(folder),
         grids=sorted((int(path.stem), path) for path in pictures),
@@ -106,7 +111,48 @@ def _metrics(folder: pathlib.Path) -> list[dict]:
                 "step": found.get("step"), "sampler": found.get("method"), "nfe": found.get("nfe"),
             })  # fmt: skip
     rows += [row for row in _json_lines(folder / "evaluation" / "records.jsonl") if "metric" in row and "value" in row]
-    return [dict.fromkeys(COLUMNS) | row for row in rows]
+    return [_row(row) for row in rows]
+
+
+def _row(row: dict) -> dict:
+    """With a text or a number in every column, or None."""
+    kept = {name: value for name, value in row.items() if isinstance(value, str) or _is_number(value)}
+    error = kept.get("standard_error")
+    return dict.fromkeys(COLUMNS) | kept | {"metric": str(row["metric"]), "standard_error": error if _is_finite(error) else None}
+
+
+# A file may be damaged, or edited, and still be JSON: what is not of the kind it should be is left out like what is missing.
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_finite(value) -> bool:
+    return _is_number(value) and math.isfinite(value)
+
+
+def _is_step(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_STEPS
+
+
+def _numbers(line: dict) -> dict:
+    return {name: value for name, value in line.items() if value is None or _is_number(value) and abs(value) < _MOST or value != value}
+
+
+def _ledger(found: dict) -> dict:
+    seconds, sessions = found.get("seconds"), found.get("sessions")
+    kept = {"goodput": found["goodput"]} if _is_finite(found.get("goodput")) else {}
+    if isinstance(seconds, dict):
+        kept["seconds"] = {name: value for name, value in seconds.items() if _is_finite(value)}
+    if isinstance(sessions, list):
+        kept["sessions"] = [{name: str(value) for name, value in each.items()} for each in sessions if isinstance(each, dict)]
+    return kept
+
+
+def _best(found: dict) -> dict:
+    whole = isinstance(found.get("metric"), str) and _is_finite(found.get("value")) and _is_step(found.get("step"))
+    return found if whole else {}
 
 
 def _likelihoods(folder: pathlib.Path) -> list[tuple[str, str, np.ndarray]]:
@@ -114,6 +160,8 @@ def _likelihoods(folder: pathlib.Path) -> list[tuple[str, str, np.ndarray]]:
     for path in [*sorted(folder.glob("likelihood_*.npz")), folder / "evaluation" / "evaluation.npz"]:
         arrays = _arrays(path)
         split = path.stem.removeprefix("likelihood_") if path.stem != "evaluation" else "test"
+        if any(array.dtype.kind != "f" or not array.ndim for name, array in arrays.items() if name in ("bits_per_dim", "log_prob")):
+            continue
         if "bits_per_dim" in arrays:
             found.append((split, "bits/dim", arrays["bits_per_dim"]))
         elif "log_prob" in arrays:

@@ -4,6 +4,8 @@
     OUT/.partial/       samples.npy, ok.npy, nfe.npy and progress.json of a run that has not finished
 """
 
+import errno
+import fcntl
 import json
 import os
 import pathlib
@@ -26,15 +28,16 @@ class SampleStore:
       num, shape, dtype: of the whole array.
 
     Raises:
-      ConfigError: the folder holds an unfinished run of another identity.
+      ConfigError: the folder holds an unfinished run of another identity, or another process is drawing into it.
     """
 
     def __init__(self, folder: pathlib.Path, identity: dict, *, num: int, shape: tuple[int, ...], dtype):
         self.folder, self._partial = pathlib.Path(folder), pathlib.Path(folder) / ".partial"
         self._identity = json.loads(json.dumps(identity))
+        self._partial.mkdir(parents=True, exist_ok=True)
+        self._lock = self._locked()
         self.done = self._found()
         mode = "r+" if self.done else "w+"
-        self._partial.mkdir(parents=True, exist_ok=True)
         self._samples = self._map("samples", mode, (num, *shape), dtype)
         self._ok = self._map("ok", mode, (num,), np.bool_)
         self._nfe = self._map("nfe", mode, (num,), np.int32)
@@ -66,7 +69,20 @@ class SampleStore:
         os.replace(scratch, path)
         (self._partial / "progress.json").unlink()  # first, so that a kill in the middle leaves nothing to continue
         shutil.rmtree(self._partial)
+        self._lock.close()
         return path, ok
+
+    def _locked(self):
+        """The lock of the folder; it goes with the process, however it ends. Two that fill one file would lose each other's rows."""
+        lock = open(self._partial / "lock", "w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            raise ConfigError(f"another process is drawing into {self.folder}; wait for it, or choose another --out") from None
+        return lock
 
     def _found(self) -> int:
         path = self._partial / "progress.json"
