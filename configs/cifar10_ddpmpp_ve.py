@@ -1,4 +1,4 @@
-"""CIFAR-10, DDPM++, VE: the recipe of Song et al. 2021 for NCSN++ with the cheaper network, 61,804,419 parameters.
+"""CIFAR-10, DDPM++, VE: the recipe of Song et al. 2021 for NCSN++ with the cheaper network, 61,870,083 parameters.
 
 python -m scoresde.train --config configs/cifar10_ddpmpp_ve.py --config.data.source=npz:PATH/cifar10.npz
 1.3 M steps of 128: 166 M images, meant for several accelerators.
