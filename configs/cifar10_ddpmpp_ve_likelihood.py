@@ -7,21 +7,13 @@ No number is published for VE: at t_min its noise of 0.01 covers 2.6 grey levels
 blurred data. Quote the bound on integers, which includes the way back: --method elbo --dequantization none.
 """
 
-from scoresde.config import default
+from scoresde.recipes import score_sde
 
 
 def get_config():
-    c = default()
-    c.sde.name = "ve"
-    c.data.source, c.data.image_size, c.data.channels, c.data.levels = "npz:cifar10.npz", 32, 3, 256
-    c.data.uniform_dequantization = False
-    c.training.weighting, c.training.time_law = "likelihood", "log_snr"
-    c.data.centered = False
-    c.model.preconditioning, c.model.embedding, c.model.dropout = "score", "fourier", 0.1
-    c.model.channels, c.model.multipliers, c.model.blocks, c.model.attention = 128, (1, 2, 2, 2), 4, (16,)
-    c.training.reduce_mean = False  # half the sum over dimensions: the loss is the bound, less its constant, in nats
-    c.training.steps, c.training.batch_size, c.training.ema = 1_300_000, 128, (0.999,)
-    c.optim.learning_rate, c.optim.warmup, c.optim.grad_clip = 2e-4, 5000, 1.0
-    c.sampling.sampler, c.sampling.steps, c.sampling.grid = "reverse_sde", 1000, "uniform"
-    c.likelihood.method, c.likelihood.dequantization = "elbo", "none"
+    c = score_sde("ve", "ddpmpp_cifar10")
+    c.data.random_flip = False
+    c.training.weighting, c.training.time_law = "likelihood", "log_snr"  # with half the sum over dimensions: the bound in nats
+    c.sampling.sampler = "reverse_sde"
+    c.likelihood.method, c.likelihood.dequantization, c.likelihood.dequantizations = "elbo", "none", 1
     return c

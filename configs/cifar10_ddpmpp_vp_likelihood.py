@@ -9,20 +9,12 @@ importance sampling, flow, variational dequantization (their abstract). This net
 sub-VP 3.02 (Song et al. 2021, table 2; flow, uniform dequantization). A number for this very setting: expected between the two.
 """
 
-from scoresde.config import default
+from scoresde.recipes import score_sde
 
 
 def get_config():
-    c = default()
-    c.sde.name = "vp"
-    c.data.source, c.data.image_size, c.data.channels, c.data.levels = "npz:cifar10.npz", 32, 3, 256
-    c.data.uniform_dequantization = True
+    c = score_sde("vp", "ddpmpp_cifar10")
+    c.data.random_flip, c.data.uniform_dequantization = False, True
     c.training.weighting, c.training.time_law = "likelihood", "log_snr"
-    c.model.preconditioning, c.model.dropout = "eps", 0.1
-    c.model.channels, c.model.multipliers, c.model.blocks, c.model.attention = 128, (1, 2, 2, 2), 4, (16,)
     c.training.reduce_mean = False  # half the sum over dimensions: the loss is the bound, less its constant, in nats
-    c.training.steps, c.training.batch_size, c.training.ema = 1_300_000, 128, (0.9999,)
-    c.optim.learning_rate, c.optim.warmup, c.optim.grad_clip = 2e-4, 5000, 1.0
-    c.sampling.sampler, c.sampling.steps, c.sampling.grid = "reverse_sde", 1000, "uniform"
-    c.likelihood.tolerance, c.likelihood.dequantizations = 1e-5, 5
     return c

@@ -84,6 +84,7 @@ def build_score(config: ConfigDict) -> score.NetworkScore:
             blocks=c.blocks,
             attention=tuple(c.attention),
             **{name: c[name] for name in UNET_FIELDS},
+            augmentation=train.LABELS if config.data.augment else 0,
             **common,
         ),
         "edm2": functools.partial(
@@ -182,6 +183,19 @@ def build_prepare(config: ConfigDict, dataset: data.Dataset) -> Callable:
         return basis.to_modes(x0)
 
     return prepare
+
+
+def build_augment(config: ConfigDict) -> Callable | None:
+    """(x0, key=key) -> (x0, label): the augmentation of training that the network is told of, in the coordinates of the process."""
+    if not config.data.augment:
+        return None
+    basis = build_sde(config, image_shape(config)[:-1]).basis
+
+    def augment(x0, *, key):
+        image, label = train.augment(basis.from_modes(x0), config.data.augment, key=key)
+        return basis.to_modes(image), label
+
+    return augment
 
 
 def build_trace(config: ConfigDict) -> likelihood.AbstractTrace:

@@ -70,6 +70,7 @@ def _data() -> ConfigDict:
     c.centered = True  # model range [-1, 1]; False: [0, 1]
     c.uniform_dequantization = False  # train on v + u, u ~ U[0, 1), rather than on the centres of the bins
     c.random_flip = False  # mirror images left-right with probability 1/2
+    c.augment = 0.0  # probability of each of EDM's augmentations, of which the U-Net is told; they flip left-right by themselves
     c.arrays = ()  # npz: names of the arrays (train, labels, test, labels), () takes x_train, y_train, x_test, y_test; functions: name of one
     c.data_dir = ""  # tfds: where the prepared sets are; "" takes TFDS_DATA_DIR
     c.labels = ""  # folder, zip, array_record: CSV of file,label; "" takes labels.csv, or else the subfolders
@@ -127,7 +128,7 @@ def _training() -> ConfigDict:
     c.log_normal_mean = -1.2  # log_normal
     c.log_normal_std = 1.2
     c.reduce_mean = True  # mean over dimensions; False: half the sum
-    c.ema = (0.9999,)  # decays of the averages; the first one is used for pictures and by the commands
+    c.ema = (0.9999,)  # averages, below 1 by decay a step, above by half-life in images; the first one is used for pictures and by the commands
     c.log_every = 50
     c.checkpoint_every = 10_000
     c.sample_every = 50_000  # pictures, the figures of `watch`, and the report

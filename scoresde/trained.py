@@ -19,7 +19,7 @@ from scoresde.train import averaged_score
 from scoresde.train.best import FOLDER as BEST
 from scoresde.train.best import lowest
 from scoresde.train.checkpoint import Checkpoints
-from scoresde.train.step import init_state
+from scoresde.train.step import average_name, init_state
 
 LATEST = "latest"
 # Networks that are the same function on every grid.
@@ -68,7 +68,7 @@ def load_trained(
     overrides: list[str] = (),
     checkpoint: str = LATEST,
 ) -> Trained:
-    """The score of a run, with the averaged parameters of decay `ema` (the first one if None).
+    """The score of a run, with the averaged parameters of decay or half-life `ema` (the first one if None).
 
     Args:
       checkpoint: "latest", the newest good one; "best", that of `training.keep_best`; or a step that was kept.
@@ -109,7 +109,7 @@ def load_trained(
         print(f"note: data are {dataset.fingerprint}, the run was trained on {meta['data']['fingerprint']}", file=sys.stderr)
     chosen = ema if ema is not None else decays[0]
     averaged = with_starts(averaged_score(score, state, chosen), config, dataset)
-    return Trained(config, dataset, averaged, meta["step"], str(chosen), dataset.shape)
+    return Trained(config, dataset, averaged, meta["step"], average_name(chosen), dataset.shape)
 
 
 def _checkpoint(folder: pathlib.Path, name: str) -> tuple[Checkpoints, int | None]:

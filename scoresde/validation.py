@@ -52,7 +52,7 @@ _CHOICES = {
 
 # Smallest value allowed, and whether it is allowed itself.
 _AT_LEAST = {
-    "seed": 0, "data.image_size": 0, "data.channels": 1, "data.levels": 0, "data.max_bad": -1, "data.max_pixels": 1, "data.memory": 0,
+    "seed": 0, "data.image_size": 0, "data.augment": 0, "data.channels": 1, "data.levels": 0, "data.max_bad": -1, "data.max_pixels": 1, "data.memory": 0,
     "model.dropout": 0, "model.num_classes": 0, "model.channels": 1, "model.multipliers": 1, "model.blocks": 1,
     "model.attention": 1, "model.head_channels": 0, "model.patch": 1, "model.width": 2, "model.depth": 1, "model.modes": 1, "sde.length": 0, "sde.jitter": 0, "model.data_index": 0,
     "training.steps": 1, "training.batch_size": 1, "training.accumulation": 1, "training.ema": 0,
@@ -71,7 +71,7 @@ _POSITIVE = (
     "sampling.s_noise", "likelihood.tolerance", "likelihood.variational_rate",
 )  # fmt: skip
 _BELOW_ONE = (
-    "model.dropout", "training.ema", "optim.beta1", "optim.beta2", "sampling.tolerance", "sampling.sde_tolerance", "likelihood.tolerance",
+    "data.augment", "model.dropout", "optim.beta1", "optim.beta2", "sampling.tolerance", "sampling.sde_tolerance", "likelihood.tolerance",
 )  # fmt: skip
 
 # What decides whether a network of images fits them.
@@ -119,6 +119,10 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
             problems.append(f"model.modes = {c.model.modes}: expected at most {min(shape[:-1])}, the points of the shortest axis of {size}")
     if c.data.random_flip and len(shape) != 3:
         problems.append(f"data.random_flip = True: expected images, but {size} = {c.data.image_size}")
+    if c.data.augment and (c.model.name != "unet" or len(shape) != 3):
+        problems.append(f"data.augment = {c.data.augment}: expected images and model.name = 'unet', which is told of it, got '{c.model.name}'")
+    if c.data.augment and c.data.random_flip:
+        problems.append(f"data.random_flip = True: expected False with data.augment = {c.data.augment}, which flips and says so to the network")
     if c.seed >= 2**32:
         problems.append(f"seed = {c.seed}: expected less than 2^32")
     if isinstance(c.data.image_size, tuple) and 0 in c.data.image_size:
@@ -135,6 +139,11 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
         )
     if not c.training.ema:
         problems.append("training.ema = (): expected at least one decay, such as (0.999,)")
+    if sound("training.ema", "training.batch_size") and (between := [v for v in c.training.ema if 1 <= v < batch]):
+        problems.append(
+            f"training.ema = {c.training.ema!r}: expected a decay less than 1, or a half-life in images, "
+            f"at least training.batch_size = {batch}; got {between[0]}"
+        )
     if sound("optim.decay_steps", "optim.warmup") and 0 < c.optim.decay_steps <= c.optim.warmup:
         problems.append(
             f"optim.decay_steps = {c.optim.decay_steps}: expected 0 or more than optim.warmup = {c.optim.warmup}"

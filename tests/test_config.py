@@ -77,7 +77,7 @@ MISTAKES = [
     (["optim.learning_rate=nan"], ["optim.learning_rate", "finite"]),
     (["optim.learning_rate=1e400"], ["optim.learning_rate", "finite"]),
     (["optim.learning_rate=0"], ["optim.learning_rate", "above 0"]),
-    (["training.ema=1.0"], ["training.ema", "less than 1"]),
+    (["training.ema=1.0"], ["training.ema", "less than 1", "batch_size", "got 1.0"]),
     (["training.ema=()"], ["training.ema", "at least one decay"]),
     (["training.batch_size=65"], ["batch_size = 65", "64 or 66"]),
     (["sde.name=vpp"], ["sde.name", "did you mean vp?"]),

@@ -248,7 +248,7 @@ class Recorder:
 @functools.cache
 def _whole():
     """Six steps, with dropout and two averages."""
-    return _fit(dropout=0.2, ema=(0.9, 0.15))
+    return _fit(dropout=0.2, ema=(0.9, 0.15, 40.0))
 
 
 def _fit(dataset=None, **options):
@@ -297,7 +297,7 @@ def test_a_run_gives_up_and_keeps_the_last_good_checkpoint(tmp_path):
 
 
 def test_accumulation_changes_nothing_but_rounding():
-    one, four = _whole(), _fit(accumulation=4, dropout=0.2, ema=(0.9, 0.15))
+    one, four = _whole(), _fit(accumulation=4, dropout=0.2, ema=(0.9, 0.15, 40.0))
     for step in one.metrics:
         np.testing.assert_allclose(four.metrics[step]["loss"], one.metrics[step]["loss"], rtol=1e-5)
         np.testing.assert_allclose(four.metrics[step]["grad_norm"], one.metrics[step]["grad_norm"], rtol=1e-4)
@@ -315,6 +315,32 @@ def test_averages_follow_their_formula():
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("batch_size", [8, 512])
+def test_a_half_life_counts_images(batch_size):
+    """Half-life H, long after the start: H / B steps halve the distance, for every batch B."""
+    half_life, average = 4096.0, jnp.zeros(())
+    for _ in range(int(half_life) // batch_size):
+        average = _average(average, jnp.ones(()), half_life, jnp.asarray(10**8), batch_size)
+    np.testing.assert_allclose(average, 0.5, rtol=1e-5)
+
+
+def test_a_half_life_starts_short():
+    """2^(-B / min(H, 0.05 n B)): the first step takes the parameters; at step 40, a half-life of 2 batches; later H."""
+    for n, kept in ((0, 0.0), (40, 2**-0.5), (1999, 2 ** (-1 / 99.95)), (10**6, 2 ** (-1 / 100))):
+        average = _average(jnp.ones(()), jnp.zeros(()), 51_200.0, jnp.asarray(n), 512)
+        np.testing.assert_allclose(average, kept, rtol=1e-5)
+
+
+def test_a_run_averages_by_half_life():
+    states = _whole().states
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, states[1].ema["40.0"], states[1].params)  # and not the parameters of the start
+    half, params = states[5].ema["40.0"], states[6].params
+    kept = 0.5 ** (32 / min(40, 0.05 * 5 * 32))
+    for a, b, p in zip(*map(jax.tree.leaves, (half, states[6].ema["40.0"], params)), strict=True):
+        close(b, kept * a + (1 - kept) * p)
+
+
 def test_which_average_must_be_said_where_there_are_several():
     score = _score()
     state = fit(score, Points(), steps=2, batch_size=32, ema=(0.9, 0.15), optimizer=optax.adam(1e-1))
@@ -322,7 +348,7 @@ def test_which_average_must_be_said_where_there_are_several():
     assert not _equal(state.ema["0.9"], state.ema["0.15"])
     with pytest.raises(ConfigError, match="there are"):
         averaged_score(score, state)
-    with pytest.raises(ConfigError, match="no average with decay 0.7"):
+    with pytest.raises(ConfigError, match="no average with decay or half-life 0.7"):
         averaged_score(score, state, 0.7)
 
 
@@ -340,7 +366,7 @@ def test_resuming_goes_on_with_the_noise_of_its_step(tmp_path):
     for steps in (3, 6):
         with Run(tmp_path, cadence=Cadence(log=1, checkpoint=100, sample=100), **options) as run:
             state = fit(
-                _score(dropout=0.2), Points(), steps=steps, batch_size=32, optimizer=optax.adam(1e-2), ema=(0.9, 0.15), run=run
+                _score(dropout=0.2), Points(), steps=steps, batch_size=32, optimizer=optax.adam(1e-2), ema=(0.9, 0.15, 40.0), run=run
             )
     assert _equal(state, _whole().states[6])
 
@@ -395,5 +421,5 @@ def test_averages_of_bfloat16_parameters_move():
     state = init_state(params, optax.sgd(0.0), (0.9999,), jax.random.key(0))
     average = state.ema["0.9999"]["w"]
     for _ in range(10):
-        average = _average(average, jnp.full(4, 2.0, jnp.bfloat16), 0.9999, jnp.asarray(10**6))
+        average = _average(average, jnp.full(4, 2.0, jnp.bfloat16), 0.9999, jnp.asarray(10**6), 1)
     np.testing.assert_allclose(average, 2 - 0.9999**10, rtol=1e-6)

@@ -13,7 +13,9 @@ Fourier (Tancik et al. 2020; Song et al. 2021, appendix H), with fixed `W ~ N(0,
 `c` is the noise label `c_noise` that the preconditioning chooses: `999 t` for the positional embedding of a VP process,
 `log sigma` for the Fourier embedding of a VE process. Conditioning turns it into the vector that every block reads:
 
-    temb = W_2 act(W_1 emb(c) + b_1) + b_2  (+ one learned vector per class)
+    temb = W_2 act(W_1 (emb(c) + A a) + b_1) + b_2  (+ one learned vector per class)
+
+with a the label of an augmentation (Karras et al. 2022), 0 without one.
 
 All of this is float32 whatever the compute dtype: bfloat16 has eight significant bits, so the labels 998 and 999 would
 be one number. It is a vector per example, so float32 costs nothing here.
@@ -122,12 +124,14 @@ class Conditioning(nnx.Module):
         embedding: "positional", "sinusoidal" or "fourier".
         fourier_scale: standard deviation of the Fourier frequencies; the others have none.
         num_classes: 0 for a network without classes.
+        augmentation: entries of the label of an augmentation; 0 for a network without one.
     Raises:
         ConfigError: unknown embedding; on a call, a label for a network without classes.
     """
 
     def __init__(
-        self, length: int, features: int, *, embedding: str, fourier_scale: float, num_classes: int, param_dtype, rngs
+        self, length: int, features: int, *, embedding: str, fourier_scale: float, num_classes: int, augmentation: int = 0,
+        param_dtype, rngs
     ):
         if embedding not in EMBEDDINGS:
             raise ConfigError(f"embedding: expected one of {', '.join(EMBEDDINGS)}, got {embedding!r}")
@@ -138,12 +142,20 @@ class Conditioning(nnx.Module):
         self.embedding = EMBEDDINGS[embedding](length, fourier_scale, rngs)
         self.dense_1 = nnx.Linear(self.embedding.features, features, **options)
         self.dense_2 = nnx.Linear(features, features, **options)
+        self.augmentation = nnx.Linear(augmentation, self.embedding.features, use_bias=False, **options) if augmentation else None
         table = dict(dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
         self.classes = nnx.Embed(num_classes + 1, features, **table) if num_classes else None
 
-    def __call__(self, c_noise: Float[Array, "b"], label: Int[Array, "b"] | None) -> Float[Array, "b features"]:
+    def __call__(
+        self, c_noise: Float[Array, "b"], label: Int[Array, "b"] | None, augmentation: Float[Array, "b entries"] | None = None
+    ) -> Float[Array, "b features"]:
         """A label of num_classes or more gives NaN: inside a compiled function nothing else can be said of it."""
-        temb = self.dense_2(nnx.swish(self.dense_1(self.embedding(c_noise))))
+        emb = self.embedding(c_noise)
+        if augmentation is not None:
+            if self.augmentation is None:
+                raise ConfigError("augmentation: this network was built without labels of augmentations; build it with them, or call it without")
+            emb = emb + self.augmentation(augmentation)
+        temb = self.dense_2(nnx.swish(self.dense_1(emb)))
         if self.classes is None:
             if label is not None:
                 raise ConfigError(

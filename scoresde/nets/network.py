@@ -74,6 +74,7 @@ class Network(eqx.Module):
         c_noise: Float[Array, "b"],
         label: Int[Array, "b"] | None = None,
         *,
+        augmentation: Float[Array, "b entries"] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b *x"]:
         """The module's output in float32. For one example: `network(x[None], c_noise[None])[0]`.
@@ -82,12 +83,14 @@ class Network(eqx.Module):
             x: a batch, [B, *x].
             c_noise: the noise label of each example, [B].
             label: classes, [B]; -1 is the null class. None: the null class for all.
+            augmentation: labels of augmentations, for a module that takes them. None: nothing was done.
             key: for dropout, one for the whole batch. None: no dropout, the output is deterministic.
         Raises:
             ConfigError: shapes that the module was not built for, or labels without classes.
         """
         module = nnx.merge(self.graphdef, self.params)
-        return module(x, c_noise, label, key=key).astype(jnp.float32)
+        told = {} if augmentation is None else {"augmentation": augmentation}
+        return module(x, c_noise, label, **told, key=key).astype(jnp.float32)
 
     @property
     def num_params(self) -> int:

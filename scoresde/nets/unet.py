@@ -131,6 +131,7 @@ class UNet(nnx.Module):
         fourier_scale: standard deviation of the Fourier frequencies.
         skip_rescale: divide every sum of skip path and block by sqrt(2).
         num_classes: 0 for a network without classes.
+        augmentation: entries of the label of an augmentation; 0 for a network that is told of none.
         dtype: of the computation. Embeddings, normalization statistics, softmax and output are float32 in any case.
         param_dtype: of the parameters.
     Raises:
@@ -162,6 +163,7 @@ class UNet(nnx.Module):
         fourier_scale: float = 16.0,
         skip_rescale: bool = True,
         num_classes: int = 0,
+        augmentation: int = 0,
         dtype=jnp.float32,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -176,7 +178,7 @@ class UNet(nnx.Module):
         common = dict(rescale=1 / math.sqrt(2) if skip_rescale else 1.0, epsilon=norm_epsilon)
         residual = dict(temb_features=TEMB_RATIO * channels, dropout=dropout, modulation=modulation, **common)
         style = Style(residual=residual, attention=dict(head_channels=head_channels, **common), options=options, **shared)
-        noise = dict(embedding=embedding, fourier_scale=fourier_scale, num_classes=num_classes)
+        noise = dict(embedding=embedding, fourier_scale=fourier_scale, num_classes=num_classes, augmentation=augmentation)
         widths = [channels * m for m in multipliers]
         attend = [shape[0] // 2**i in attention for i in range(len(widths))]
 
@@ -200,12 +202,13 @@ class UNet(nnx.Module):
         c_noise: Float[Array, "b"],
         label: Int[Array, "b"] | None = None,
         *,
+        augmentation: Float[Array, "b entries"] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b h w c"]:
-        """As every module of this room; see `network`."""
+        """As every module of this room; see `network`. `augmentation`: what was done to each example, None for nothing."""
         check_input(self.shape, x, c_noise)
         keys = iter([None] * self.num_keys if key is None else jax.random.split(key, self.num_keys))
-        temb = nnx.swish(self.conditioning(c_noise, label)).astype(self.dtype)
+        temb = nnx.swish(self.conditioning(c_noise, label, augmentation)).astype(self.dtype)
         pyramid = (2 * x - 1 if self.center_input else x).astype(self.dtype)
         hs = [self.conv_in(pyramid)]
         for level in self.encoder:

@@ -27,7 +27,7 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from scoresde.errors import ConfigError
 from scoresde.score.base import AbstractScore
@@ -169,6 +169,7 @@ class NetworkScore(AbstractScore):
         It is called with B = 1, on fields: Flax takes the first axis for a batch. `jax.vmap` makes it one batched call.
       preconditioning: how its output becomes a score.
       label: the class of this example, if the network takes one.
+      augmentation: the label of what was done to this example; for training only.
       key: switches dropout on; for training only.
     """
 
@@ -176,6 +177,7 @@ class NetworkScore(AbstractScore):
     network: Callable
     preconditioning: AbstractPreconditioning = EDMPreconditioning()
     label: Int[Array, ""] | None = None
+    augmentation: Float[Array, " entries"] | None = None
     key: Key | None = None
 
     def __call__(self, x: State, t: Time) -> State:
@@ -187,5 +189,6 @@ class NetworkScore(AbstractScore):
     def _in_modes(self, x: State, c_noise: Scalar) -> State:
         label = None if self.label is None else self.label[None]
         field = self.sde.basis.from_modes(x)
-        output = self.network(field[None], jnp.asarray(c_noise)[None], label, key=self.key)[0]
+        told = {} if self.augmentation is None else {"augmentation": self.augmentation[None]}
+        output = self.network(field[None], jnp.asarray(c_noise)[None], label, **told, key=self.key)[0]
         return self.sde.basis.to_modes(output)

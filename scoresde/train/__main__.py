@@ -9,6 +9,7 @@ import sys
 import jax
 
 from scoresde.build import (
+    build_augment,
     build_dataset,
     build_objective,
     build_optimizer,
@@ -26,6 +27,7 @@ from scoresde.report import write_report
 from scoresde.train import Cadence, Run, averaged_score, fit
 from scoresde.train.ledger import Ledger
 from scoresde.train.loop import check_batch
+from scoresde.train.step import average_name
 from scoresde.train.trackers import require
 from scoresde.trained import Trained
 from scoresde.watch import Watch
@@ -61,7 +63,7 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
 
     def trained(state) -> Trained:
         averaged = with_starts(averaged_score(score, state, decays[0]), config, dataset)
-        return Trained(config, dataset, averaged, int(state.step), str(decays[0]), dataset.shape)
+        return Trained(config, dataset, averaged, int(state.step), average_name(decays[0]), dataset.shape)
 
     watch, meta = Watch(config, dataset, workdir), description(config, dataset)
 
@@ -90,6 +92,7 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
             ema=decays,
             accumulation=config.training.accumulation,
             prepare=build_prepare(config, dataset),
+            augment=build_augment(config),
             seed=config.seed,
             run=folder,
         )

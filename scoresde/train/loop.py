@@ -13,7 +13,7 @@ from scoresde.devices import data_mesh, shardings
 from scoresde.errors import ConfigError
 from scoresde.score.network import NetworkScore
 from scoresde.train.loss import Objective
-from scoresde.train.step import TrainState, init_state, make_step, with_params
+from scoresde.train.step import TrainState, average_name, init_state, make_step, with_params
 from scoresde.types import State
 
 
@@ -28,6 +28,7 @@ def fit(
     ema: tuple[float, ...] = (0.999,),
     accumulation: int = 1,
     prepare: Callable[..., State] | None = None,
+    augment: Callable[..., tuple[State, jax.Array]] | None = None,
     seed: int = 0,
     run=None,
 ) -> TrainState:
@@ -40,9 +41,10 @@ def fit(
       batch_size: examples a step over all devices and processes.
       optimizer: optax; Adam with learning rate 2e-4 and gradients clipped at norm 1 by default.
       objective: weighting and law of t.
-      ema: decays of the averages of the parameters.
+      ema: of the averages of the parameters: decays a step, below 1, or half-lives in images.
       accumulation: micro-batches a step.
       prepare: (value, key=key) -> x0 for one record: encoding with dequantization and augmentation.
+      augment: (x0, key=key) -> (x0, label): an augmentation that the network is told of.
       seed: order of the data and all noise. The same seed gives the same run on any number of devices, to rounding.
       run: a `Run`, which restores, logs, saves and draws; None trains in memory, in silence.
 
@@ -59,9 +61,7 @@ def fit(
     state = start_state(score.network.params)
     if run is not None:
         state = run.begin(state, steps=steps, batch_size=batch_size)
-    step_function = make_step(
-        score, objective, optimizer, prepare=prepare, accumulation=accumulation, mesh=mesh
-    )
+    step_function = make_step(score, objective, optimizer, prepare=prepare, augment=augment, accumulation=accumulation, mesh=mesh)
 
     share = batch_size // jax.process_count()
     rows = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
@@ -80,15 +80,16 @@ def fit(
 
 
 def averaged_score(score: NetworkScore, state: TrainState, decay: float | None = None) -> NetworkScore:
-    """The score with the averaged parameters of one decay, which may be left out if there is only one.
+    """The score with the averaged parameters of one decay or half-life, which may be left out if there is only one.
 
     Raises:
       ConfigError: that decay was not tracked, or which of several is not said.
     """
     # Not "the first one": JAX sorts the keys of a dict.
-    wanted = str(decay) if decay is not None or len(state.ema) > 1 else next(iter(state.ema))
+    only = next(iter(state.ema)) if len(state.ema) == 1 else None
+    wanted = only if decay is None else average_name(decay)
     if wanted not in state.ema:
-        raise ConfigError(f"ema: no average with decay {wanted}; there are {', '.join(state.ema)}")
+        raise ConfigError(f"ema: no average with decay or half-life {wanted}; there are {', '.join(state.ema)}")
     return with_params(score, state.ema[wanted])
 
 

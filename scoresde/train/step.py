@@ -12,6 +12,7 @@ host looks. optax.apply_if_finite lets the bad update through in that case.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -27,6 +28,9 @@ from scoresde.train.loss import Objective
 from scoresde.types import Key, State
 
 MAX_SKIPPED = 10
+# Of the images seen so far, the longest half-life of an average (Karras et al. 2022, in their configuration).
+RAMP_UP = 0.05
+_AUGMENT = 2  # root of its key
 
 
 class TrainState(eqx.Module):
@@ -34,11 +38,16 @@ class TrainState(eqx.Module):
 
     step: Int[Array, ""]
     params: PyTree[Array]
-    ema: dict[str, PyTree[Array]]  # by decay, such as "0.999"
+    ema: dict[str, PyTree[Array]]  # by decay or half-life, as `average_name` writes it
     opt_state: PyTree
     key: UInt32[Array, " words"]  # the root key's data; never advanced
     skipped: Int[Array, ""]  # steps skipped so far
     skipped_in_a_row: Int[Array, ""]
+
+
+def average_name(memory: float) -> str:
+    """The name of an average: "0.999" for a decay a step, "500000.0" for a half-life in images."""
+    return str(float(memory))
 
 
 def init_state(params: PyTree, optimizer: optax.GradientTransformation, ema: tuple[float, ...], key: Key) -> TrainState:
@@ -50,7 +59,7 @@ def init_state(params: PyTree, optimizer: optax.GradientTransformation, ema: tup
     return TrainState(
         step=zero,
         params=copy(),
-        ema={str(decay): fine() for decay in ema},
+        ema={average_name(memory): fine() for memory in ema},
         opt_state=optimizer.init(params),
         key=jnp.copy(jax.random.key_data(key)),
         skipped=jnp.copy(zero),
@@ -69,6 +78,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
     *,
     prepare: Callable[..., State],
+    augment: Callable[..., tuple[State, Array]] | None = None,
     accumulation: int,
     mesh: Mesh,
 ) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
@@ -78,6 +88,7 @@ def make_step(
       score: its process, preconditioning and network; the parameters come from the state. If it has a label, each
         example's own label is used.
       prepare: (value, key=key) -> x0, one stored record to model coordinates, with its augmentation.
+      augment: (x0, key=key) -> (x0, label of what was done), which the network is told; None: nothing.
       accumulation: micro-batches a step; the gradient is their mean.
       mesh: with an axis "data", along which batches are split. The state is on every device.
     """
@@ -86,8 +97,10 @@ def make_step(
     def example_loss(params, value, label, rank, key, batch_key):
         data_key, dropout_key, loss_key = jax.random.split(key, 3)
         label = None if score.label is None else label
-        model = dataclasses.replace(with_params(score, params), label=label, key=dropout_key)
-        x0 = prepare(value, key=data_key)
+        x0, done = prepare(value, key=data_key), None
+        if augment is not None:
+            x0, done = augment(x0, key=jax.random.fold_in(data_key, _AUGMENT))
+        model = dataclasses.replace(with_params(score, params), label=label, augmentation=done, key=dropout_key)
         return objective(model, score.sde, x0, batch_key=batch_key, key=loss_key, rank=rank)
 
     def batch_loss(params, part, batch_key):
@@ -95,7 +108,7 @@ def make_step(
 
     def step(state: TrainState, batch):
         loss, grads = _gradient(batch_loss, state, batch, accumulation, loop=not on_cpu)
-        return _update(optimizer, state, loss, grads)
+        return _update(optimizer, state, loss, grads, batch["label"].shape[0])
 
     replicated, split = shardings(mesh)
     return jax.jit(
@@ -134,13 +147,13 @@ def _gradient(batch_loss, state: TrainState, batch, accumulation: int, *, loop: 
     return jax.tree.map(lambda x: x / accumulation, total)
 
 
-def _update(optimizer, state: TrainState, loss, grads) -> tuple[TrainState, dict]:
+def _update(optimizer, state: TrainState, loss, grads, batch_size: int) -> tuple[TrainState, dict]:
     """The next state and the metrics; nothing but the counters changes if loss or gradient are not finite."""
     norm = optax.tree.norm(grads)
     good = jnp.isfinite(loss) & jnp.isfinite(norm) & (state.skipped_in_a_row < MAX_SKIPPED)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    ema = {decay: _average(average, params, float(decay), state.step) for decay, average in state.ema.items()}
+    ema = {name: _average(average, params, float(name), state.step, batch_size) for name, average in state.ema.items()}
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)  # noqa: E731
     in_a_row = jnp.where(good, 0, state.skipped_in_a_row + 1)
     new = TrainState(
@@ -155,8 +168,15 @@ def _update(optimizer, state: TrainState, loss, grads) -> tuple[TrainState, dict
     return new, {"loss": loss, "grad_norm": norm, "skipped": new.skipped, "skipped_in_a_row": in_a_row}
 
 
-def _average(average, params, decay: float, step):
-    """EMA with the warm-up min(decay, (1 + n) / (10 + n)) of Song et al.'s PyTorch code, which short runs need; n counts
-    the steps before this one (there: with this one)."""
-    rate = 1 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+def _average(average, params, memory: float, step, batch_size: int):
+    """a + rate (p - a). n counts the steps before this one.
+
+    A decay, below 1, has the warm-up min(decay, (1 + n) / (10 + n)) of Song et al.'s PyTorch code, which short runs need (there n
+    counts this step too). A half-life of H images forgets half of what it held in H images, whatever the batch B; it starts short:
+    1 - rate = 2^(-B / min(H, 0.05 n B)), so that the first step takes p (Karras et al. 2022, their training loop).
+    """
+    if memory < 1:
+        rate = 1 - jnp.minimum(memory, (1.0 + step) / (10.0 + step))
+    else:
+        rate = -jnp.expm1(-math.log(2) / jnp.minimum(memory / batch_size, RAMP_UP * step))
     return jax.tree.map(lambda a, p: a + rate * (p - a), average, params)
