@@ -10,6 +10,7 @@ import numpy as np
 from scoresde.convert.copying import Copy
 from scoresde.convert.score_sde import from_score_sde, in_a_list
 
+
 def from_score_models(parameters: dict, ours: dict) -> dict:
     """NCSNpp and DDPM without attention, whose modules are one list as in score_sde. `ours`: fields of our U-Net."""
     theirs = dict(_as_in_score_sde(name, array) for name, array in parameters.items())

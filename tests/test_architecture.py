@@ -37,7 +37,7 @@ THIRD_PARTIES = {
     "lineax": {"sample", "likelihood"},
     "flax": {"nets", "convert/reading.py"},
     "safetensors": {"convert"},
-    "torch": {"convert/reading.py"},
+    "torch": {"convert/reading.py", "feature_networks.py"},
     "optax": {"train", "build.py", "doctor"},
     "orbax": {"train/checkpoint.py"},
     "ml_collections": {"config.py", "overrides.py", "validation.py", "build.py", "processes.py", "samplers.py", "trained.py", "watch.py", "door.py", "__main__.py", "convert"},

@@ -19,7 +19,7 @@ from scoresde.convert import recipes
 from scoresde.convert.diffusers import from_diffusers
 from scoresde.convert.folder import configuration, placed
 from scoresde.convert.guided import from_guided
-from scoresde.convert.score_sde import average_of_torch, from_score_sde, in_a_list
+from scoresde.convert.score_sde import average_of_flax, average_of_torch, by_class, from_score_sde, in_a_list
 from scoresde.trained import load_trained
 
 DDPM = {
@@ -275,12 +275,12 @@ def named(params) -> dict:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}
 
 
-@pytest.mark.parametrize("early", [True, False])
-def test_score_sde_of_flax_and_of_torch_are_the_same_network(early, tmp_path):
-    """The average is taken, not the parameters; the two layouts give the same arrays."""
+def test_score_sde_of_flax_and_of_torch_are_the_same_network(tmp_path):
+    """The average is taken, not the parameters; the two layouts give the same arrays, and what is exported comes back."""
     file, run = tmp_path / "checkpoint_26", tmp_path / "run"
-    zeros = jax.tree.map(np.zeros_like, as_flax(early))
-    file.write_bytes(serialization.msgpack_serialize({"step": 3, "optimizer": {"target": zeros}, "params_ema": as_flax(early)}))
+    early = as_flax(early=True)
+    zeros = jax.tree.map(np.zeros_like, early)
+    file.write_bytes(serialization.msgpack_serialize({"step": 3, "optimizer": {"target": zeros}, "params_ema": early}))
     flags = [f"--config.{text}" for text in SMALL]
     assert call("convert", file, f"--out={run}", *flags).code == 2  # no --network
     result = call("convert", file, f"--out={run}", "--network=ncsnpp_cifar10", *flags)
@@ -300,11 +300,12 @@ def test_score_sde_of_flax_and_of_torch_are_the_same_network(early, tmp_path):
     np.testing.assert_array_equal(exported["encoder/0/pyramid/down/conv/kernel"], theirs["all_modules.6.Conv2d_0.weight"].transpose(2, 3, 1, 0))
     np.testing.assert_array_equal(exported["decoder/0/attention/value/kernel"], theirs["all_modules.14.NIN_2.W"])
     refused(tmp_path / "checkpoint_26", tmp_path / "other", "GaussianFourierProjection_0.W was not used", flags=("--network=ddpmpp_cifar10", *flags))
-    if not early:  # what was exported comes back
-        assert call("convert", file, f"--out={tmp_path / 'again'}").code == 0
-        assert call("convert", tmp_path / "again", f"--export={tmp_path / 'again.safetensors'}").code == 0
-        again = load_file(tmp_path / "again.safetensors")
-        assert all((again[name] == array).all() for name, array in exported.items())
+    linen = from_score_sde(average_of_flax({"params_ema": as_flax(early=False)}), config.model, 8, by_class())
+    assert set(linen.ours) == set(exported) and all((linen.ours[name] == array).all() for name, array in exported.items())
+    result = call("convert", file, f"--out={tmp_path / 'again'}")
+    assert result.code == 0, result.err
+    again = named(load_trained(tmp_path / "again").score.network.params)
+    assert all((again[name] == array).all() for name, array in exported.items())
 
 
 def test_the_average_of_torch_is_a_list_in_the_order_of_the_parameters():
@@ -313,6 +314,23 @@ def test_the_average_of_torch_is_a_list_in_the_order_of_the_parameters():
     found = average_of_torch({"model": model, "ema": {"shadow_params": shadow}}, dict)
     expected = as_torch() | {"all_modules.0.W": np.zeros(8)}
     assert set(found) == set(expected) and all((found[name] == expected[name]).all() for name in expected)
+
+
+def test_a_pth_of_score_sde(tmp_path):
+    """Written by torch, with the optimizer beside the model as they have it."""
+    torch = pytest.importorskip("torch")
+    tensors = {f"module.{name}": torch.from_numpy(np.ascontiguousarray(array)) for name, array in as_torch().items()}
+    shadow = [tensor for name, tensor in tensors.items() if name != "module.all_modules.0.W"]
+    ema = {"decay": 0.999, "num_updates": 5, "shadow_params": shadow}
+    model = {"module.sigmas": torch.zeros(3)} | {name: tensor if name.endswith("_modules.0.W") else 0 * tensor for name, tensor in tensors.items()}
+    torch.save({"optimizer": {"state": {0: {"step": 5}}}, "model": model, "ema": ema, "step": 5}, tmp_path / "checkpoint_8.pth")
+    flags = ("--network=ncsnpp_cifar10", *(f"--config.{text}" for text in SMALL))
+    result = call("convert", tmp_path / "checkpoint_8.pth", f"--out={tmp_path / 'run'}", *flags)
+    assert result.code == 0, result.err
+    assert call("convert", tmp_path / "run", f"--export={tmp_path / 'run.safetensors'}").code == 0
+    ours = from_score_sde(as_torch(), configuration(recipes.fields("ncsnpp_cifar10"), list(SMALL)).model, 8, in_a_list()).ours
+    exported = load_file(tmp_path / "run.safetensors")
+    assert set(exported) == set(ours) and all((exported[name] == ours[name]).all() for name in ours)
 
 
 def test_adm():
