@@ -19,8 +19,8 @@ from scoresde.errors import CheckpointError, ConfigError
 
 TORCH = (".pt", ".pth", ".bin")
 _REFUSED = (
-    "{path}: refused: a pickle, which executes code when it is loaded (those of EDM carry their own source); load it in an environment "
-    "of its own where you trust it, save the state dict by safetensors.torch.save_file, and convert that"
+    "{path}: refused: a pickle, which executes code when it is loaded (those of EDM carry their own source); take weights that are "
+    "published as safetensors, as msgpack of Flax or as a plain state dict"
 )
 
 
@@ -65,7 +65,7 @@ def of_torch(path: pathlib.Path):
     try:
         import torch
     except ImportError:
-        raise ConfigError(f"{path}: needs torch to be read; pip install 'scoresde[torch]', or give a safetensors file") from None
+        raise ConfigError(f"{path}: needs torch to be read; pip install 'scoresde[torch]'") from None
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:

@@ -48,7 +48,7 @@ def _diffusers(folder: pathlib.Path) -> Read:
     network = folder / "unet" if (folder / "unet").is_dir() else folder
     weights = next((network / name for name in _WEIGHTS if (network / name).is_file()), None)
     if weights is None or not (network / "config.json").is_file():
-        raise CheckpointError(f"{folder}: expected config.json and {' or '.join(_WEIGHTS)} in it or in unet/")
+        raise CheckpointError(f"{folder}: expected config.json and {' or '.join(_WEIGHTS)} in it or in unet/; a run folder goes with --export")
     config = reading.json_of(network / "config.json")
     schedulers = [place for place in (folder / "scheduler_config.json", folder / "scheduler" / "scheduler_config.json") if place.is_file()]
     fields = diffusers.fields(config, reading.json_of(schedulers[0]) if schedulers else None)
