@@ -7,7 +7,7 @@ and filled with pip; to choose the build of torch, name it in a file and set PIP
 
 - cases: published networks, with their own configuration where it fits a small machine (the 256 x 256 NCSN++ runs on images of
   64 x 64, which its seven levels still divide), else fewer channels.
-- parameters: drawn anew by network_reference.py, biases and scales too, and renamed by network_weights.py.
+- parameters: drawn anew by network_reference.py, biases and scales too, and renamed by scoresde.convert and network_weights.py.
 - difference: |ours - theirs| / |theirs|, Euclidean norms of each output, the larger of two examples; worst: the largest difference
   of a component over the largest component. The limit is 1e-4 for the former.
 """
@@ -25,9 +25,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from network_weights import from_diffusers, from_dit, from_score_models
+from network_weights import from_dit, from_score_models
 from record import record
 
+from scoresde.convert.diffusers import from_diffusers
 from scoresde.nets import PUBLISHED, DiT, Network, UNet
 
 LIMIT = 1e-4
@@ -135,10 +136,10 @@ def dit_cases() -> dict[str, Case]:
 def parameters(case: Case, theirs: dict) -> dict:
     """Theirs under our names."""
     if case.network.startswith("score_models"):
-        return from_score_models(theirs, case.options)
+        return from_score_models(theirs, case.ours)
     if "DiT" in case.network:
         return from_dit(theirs, case.options)
-    return from_diffusers(theirs, len(case.options["block_out_channels"]))
+    return from_diffusers(theirs, len(case.options["block_out_channels"])).ours
 
 
 def filled(case: Case, copied: dict) -> Network:

@@ -112,8 +112,11 @@ def build_score(config: ConfigDict) -> score.NetworkScore:
 
 def with_starts(model: score.NetworkScore, config: ConfigDict, dataset: data.Dataset) -> score.NetworkScore:
     """The score of a process whose prior is degraded data, given the first training records; any other score as it is."""
-    records = np.arange(min(STARTS, len(dataset.train)))
-    process = started(model.sde, config, lambda: dataset.encode(dataset.train.rows(records)[0]))
+
+    def starts():
+        return dataset.encode(dataset.train.rows(np.arange(min(STARTS, len(dataset.train))))[0])
+
+    process = started(model.sde, config, starts)
     return dataclasses.replace(model, sde=process)
 
 

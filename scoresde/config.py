@@ -63,7 +63,7 @@ def _sde() -> ConfigDict:
 
 def _data() -> ConfigDict:
     c = ConfigDict({"image_size": placeholder(object)})  # a number or a tuple
-    c.source = "digits"  # digits, folder:PATH, zip:PATH, array_record:PATH, hf:NAME, npz:PATH, tfds:NAME, gaussian_mixture, two_moons, checkerboard, functions:PATH, gaussian_process, gp_mixture, quadratic
+    c.source = "digits"  # digits, folder:PATH, zip:PATH, array_record:PATH, hf:NAME, npz:PATH, tfds:NAME, gaussian_mixture, two_moons, checkerboard, functions:PATH, gaussian_process, gp_mixture, quadratic, none (converted networks)
     c.image_size = 32  # height and width, or (height, width); (points,) of curves; (depth, height, width) of volumes; 0: vectors of `channels` components
     c.channels = 3
     c.levels = 256  # grey levels; 0: continuous values

@@ -1,8 +1,10 @@
 """A trained score from its run folder: `config.json` and the newest good checkpoint. No Python file is executed."""
 
 import dataclasses
+import importlib.metadata
 import json
 import pathlib
+import platform
 import sys
 from typing import NamedTuple
 
@@ -12,6 +14,7 @@ from ml_collections import ConfigDict
 from scoresde.build import build_dataset, build_optimizer, build_score, with_starts
 from scoresde.config import differences, from_json, override, to_json
 from scoresde.data import Dataset
+from scoresde.data.absent import ABSENT
 from scoresde.errors import CheckpointError, ConfigError
 from scoresde.processes import PROCESSES, on_grid
 from scoresde.score import NetworkScore
@@ -22,6 +25,7 @@ from scoresde.train.checkpoint import Checkpoints
 from scoresde.train.step import average_name, init_state
 
 LATEST = "latest"
+_PACKAGES = ("scoresde", "jax", "jaxlib", "flax", "optax", "diffrax", "orbax-checkpoint")
 # Networks that are the same function on every grid.
 RESOLUTION_FREE = ("fno", "ufno")
 # What may be overridden: the rest belongs to what was trained.
@@ -105,11 +109,23 @@ def load_trained(
     if restored is None:
         raise CheckpointError(f"no checkpoint in {checkpoints.folder}; train first")
     state, meta = restored
-    if meta["data"]["fingerprint"] != dataset.fingerprint:
+    if meta["data"]["fingerprint"] not in (dataset.fingerprint, ABSENT):
         print(f"note: data are {dataset.fingerprint}, the run was trained on {meta['data']['fingerprint']}", file=sys.stderr)
     chosen = ema if ema is not None else decays[0]
     averaged = with_starts(averaged_score(score, state, chosen), config, dataset)
     return Trained(config, dataset, averaged, meta["step"], average_name(chosen), dataset.shape)
+
+
+def description(config: ConfigDict, fingerprint: str) -> dict:
+    """What is stored with every checkpoint beside the arrays. `fingerprint`: of the data set."""
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {
+        "config": to_json(config),
+        "versions": versions | {"python": platform.python_version()},
+        # The stream is a pure function of (seed, step): with the step, this is the whole position in the data.
+        "data": {"fingerprint": fingerprint, "seed": config.seed, "batch_size": config.training.batch_size},
+        "devices": f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}",
+    }
 
 
 def _checkpoint(folder: pathlib.Path, name: str) -> tuple[Checkpoints, int | None]:

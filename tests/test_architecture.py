@@ -24,6 +24,7 @@ LADDER = [
     {"recipes"},
     {"trained"},
     {"draws", "records"},
+    {"convert"},
     {"images", "latents", "restorations", "likelihoods", "watch"},
     {"function_metrics", "report", "doctor"},
     {"evaluations"},
@@ -35,10 +36,12 @@ NEIGHBOURS = {("errors", "types"), ("likelihood", "sample"), ("guide", "sample")
 THIRD_PARTIES = {
     "diffrax": {"sample", "likelihood", "samplers.py"},  # samplers names its solvers
     "lineax": {"sample", "likelihood"},
-    "flax": {"nets"},
+    "flax": {"nets", "convert/reading.py"},
+    "safetensors": {"convert"},
+    "torch": {"convert/reading.py", "feature_networks.py"},
     "optax": {"train", "build.py", "doctor"},
     "orbax": {"train/checkpoint.py"},
-    "ml_collections": {"config.py", "recipes.py", "overrides.py", "validation.py", "build.py", "processes.py", "samplers.py", "trained.py", "watch.py", "door.py", "__main__.py"},
+    "ml_collections": {"config.py", "recipes.py", "overrides.py", "validation.py", "build.py", "processes.py", "samplers.py", "trained.py", "watch.py", "door.py", "__main__.py", "convert"},
     "tensorflow_datasets": {"data"},
     "tensorflow": {"data"},
     "grain": {"data"},

@@ -540,8 +540,9 @@ def test_damaged_prepared_set(tfds_folder, tmp_path, file, change, message):
 def test_every_source_is_covered_here():
     here = {"digits", "npz", "tfds", "gaussian_mixture", "two_moons", "checkerboard"}
     there = {"functions", "gaussian_process", "gp_mixture", "quadratic"}  # tests/test_functions.py
+    absent = {"none"}  # tests/test_convert.py
     images = {"folder", "zip", "array_record", "hf"}  # tests/test_folder.py, tests/test_collections.py
-    assert set(SOURCES) == here | there | images
+    assert set(SOURCES) == here | there | images | absent
 
 
 def test_the_order_of_records_is_independent_of_their_draw():

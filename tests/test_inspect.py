@@ -164,4 +164,4 @@ def test_every_source_has_an_answer():
     from scoresde.data.declared import _FINDERS
     from scoresde.data.sources import COLLECTIONS
 
-    assert set(SOURCES) == set(COLLECTIONS) | set(_FINDERS) | {"gaussian_process", "gp_mixture", "quadratic"}
+    assert set(SOURCES) == set(COLLECTIONS) | set(_FINDERS) | {"gaussian_process", "gp_mixture", "quadratic", "none"}

@@ -10,6 +10,7 @@
     gaussian_process, gp_mixture, quadratic
                       functions drawn on the declared grid, see `scoresde.data.functions`
     functions:PATH    one array of measured functions of the user's, see `scoresde.data.measured`
+    none              no records, see `scoresde.data.absent`
 
 A new source is a function of a `Request` and a line in `SOURCES`.
 
@@ -30,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scoresde.data import functions, measured, npz, prepared, toys
+from scoresde.data.absent import ABSENT, Absent
 from scoresde.data.collection import Found, ImageOptions, open_collection
 from scoresde.data.dataset import ArraySource, Dataset, Source, fingerprint
 from scoresde.data.files import Files, Folder, Zip
@@ -171,6 +173,11 @@ def _generated(name: str, request: Request) -> Content:
     return Content(train, test, 0, identity, span=SPAN)
 
 
+def _absent(request: Request) -> Content:
+    nothing = Absent(request.shape)
+    return Content(nothing, nothing, request.levels, ABSENT)
+
+
 COLLECTIONS: dict[str, Callable[[str], Files]] = {"folder": Folder, "zip": Zip, "array_record": Shards, "hf": Hub}
 SOURCES: dict[str, Callable[[Request], Content]] = {
     "digits": _digits,
@@ -182,5 +189,6 @@ SOURCES: dict[str, Callable[[Request], Content]] = {
     "checkerboard": functools.partial(_toy, toys.checkerboard),
     "functions": _functions,
     **{name: functools.partial(_generated, name) for name in functions.FAMILIES},
+    ABSENT: _absent,
 }
 TAKES_ARGUMENT = {"folder": "PATH", "zip": "PATH", "array_record": "PATH", "hf": "NAME", "npz": "PATH", "tfds": "NAME", "functions": "PATH"}

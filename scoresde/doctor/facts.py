@@ -14,10 +14,10 @@ import scoresde
 
 PACKAGES = (
     "scoresde", "jax", "jaxlib", "flax", "optax", "diffrax", "equinox", "lineax", "jaxtyping", "orbax-checkpoint", "ml-collections",
-    "grain", "tensorflow-datasets", "numpy", "pillow", "jinja2", "tensorboardX", "tqdm",
+    "grain", "tensorflow-datasets", "numpy", "pillow", "jinja2", "safetensors", "tensorboardX", "tqdm",
 )  # fmt: skip
 # extra of pyproject.toml: the module it brings
-EXTRAS = {"tfds": "tensorflow", "pde": "exponax", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio", "test": "pytest", "docs": "matplotlib"}
+EXTRAS = {"tfds": "tensorflow", "pde": "exponax", "torch": "torch", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio", "test": "pytest", "docs": "matplotlib"}
 # Those that change results, speed or where things are; values of keys are never shown.
 VARIABLES = (
     "XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_COMPILATION_CACHE_DIR", "JAX_DEBUG_NANS",

@@ -1,8 +1,6 @@
 """`python -m scoresde.train`: train, draw, evaluate; run again to continue."""
 
-import importlib.metadata
 import pathlib
-import platform
 import shlex
 import sys
 
@@ -29,10 +27,8 @@ from scoresde.train.ledger import Ledger
 from scoresde.train.loop import check_batch
 from scoresde.train.step import average_name
 from scoresde.train.trackers import require
-from scoresde.trained import Trained
+from scoresde.trained import Trained, description
 from scoresde.watch import Watch
-
-PACKAGES = ("scoresde", "jax", "jaxlib", "flax", "optax", "diffrax", "orbax-checkpoint")
 
 
 def main(arguments: list[str]) -> None:
@@ -65,7 +61,7 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
         averaged = with_starts(averaged_score(score, state, decays[0]), config, dataset)
         return Trained(config, dataset, averaged, int(state.step), average_name(decays[0]), dataset.shape)
 
-    watch, meta = Watch(config, dataset, workdir), description(config, dataset)
+    watch, meta = Watch(config, dataset, workdir), description(config, dataset.fingerprint)
 
     def look(state, path: pathlib.Path) -> dict[str, float]:
         return watch(trained(state), path) if main_process else {}  # every process holds the parameters; one is enough
@@ -125,18 +121,6 @@ def checked_dataset(config):
             f"model.num_classes = {config.model.num_classes}: {config.data.source} has labels of {dataset.classes} classes"
         )
     return dataset
-
-
-def description(config, dataset) -> dict:
-    """What is stored with every checkpoint beside the arrays."""
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {
-        "config": to_json(config),
-        "versions": versions | {"python": platform.python_version()},
-        # The stream is a pure function of (seed, step): with the step, this is the whole position in the data.
-        "data": {"fingerprint": dataset.fingerprint, "seed": config.seed, "batch_size": config.training.batch_size},
-        "devices": f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}",
-    }
 
 
 def accept(stored: dict, current: dict) -> None:

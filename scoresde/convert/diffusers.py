@@ -1,0 +1,173 @@
+"""Folders of diffusers with a UNet2DModel: config.json, the weights, and a scheduler that says the process.
+
+The network's configuration names its blocks: DownBlock2D and AttnDownBlock2D are DDPM's, SkipDownBlock2D and
+AttnSkipDownBlock2D those of NCSN++, ResnetDownsampleBlock2D those of ADM. What our U-Net has not is refused.
+
+DDPM's 1000 betas, beta_1 to beta_N linear, are the VP process with beta_min = N beta_1 and beta_max = N beta_N (Song et al.
+2021, appendix B); ScoreSdeVeScheduler has the two sigmas of VE.
+"""
+
+from scoresde.convert.copying import Arrays, Copy
+from scoresde.errors import CheckpointError
+from scoresde.nets.blocks import num_groups
+
+_BLOCK = ("norm1", "conv1", "time_emb_proj", "norm2", "conv2", "conv_shortcut")
+_STEPS = 1000  # that the noise label 999 t counts
+_SIGMAS = dict(sigma_min=0.01, sigma_max=1348.0)  # the defaults of ScoreSdeVeScheduler
+# Class of block -> (pyramids, what resamples; None: as downsample_type or upsample_type says).
+_KINDS = {
+    "DownBlock2D": (False, "conv"), "AttnDownBlock2D": (False, None), "ResnetDownsampleBlock2D": (False, "resnet"),
+    "UpBlock2D": (False, "conv"), "AttnUpBlock2D": (False, None), "ResnetUpsampleBlock2D": (False, "resnet"),
+    "SkipDownBlock2D": (True, "fir"), "AttnSkipDownBlock2D": (True, "fir"),
+    "SkipUpBlock2D": (True, "fir"), "AttnSkipUpBlock2D": (True, "fir"),
+}  # fmt: skip
+_EMBEDDINGS = {
+    ("fourier", None): "fourier",
+    ("positional", (False, 1)): "positional",
+    ("positional", (True, 0)): "sinusoidal",
+}
+
+
+def fields(config: dict, scheduler: dict | None) -> dict[str, dict]:
+    """{section: {field: value}} of a run, from config.json and scheduler_config.json as they were read.
+
+    Raises:
+        CheckpointError: a network or a process that we have not.
+    """
+    try:
+        model = _model(config)
+    except (KeyError, TypeError, IndexError, ZeroDivisionError) as error:
+        raise CheckpointError(f"config.json: expected that of a UNet2DModel, got {type(error).__name__} at {error}") from None
+    variance_exploding = model["embedding"] == "fourier"
+    process = _ve(scheduler) if variance_exploding else _vp(scheduler)
+    size, classes = config["sample_size"], {}
+    model |= dict(preconditioning="score" if variance_exploding else "eps")
+    if config.get("num_class_embeds"):
+        classes = dict(num_classes=config["num_class_embeds"])
+    data = dict(
+        image_size=size if isinstance(size, int) else tuple(size),
+        channels=config["in_channels"],
+        centered=not (variance_exploding or model["center_input"]),
+    )
+    return {"model": model | classes, "sde": process, "data": data}
+
+
+def _model(config: dict) -> dict:
+    widths, downs, ups = config["block_out_channels"], config["down_block_types"], config["up_block_types"]
+    size = config["sample_size"] if isinstance(config["sample_size"], int) else config["sample_size"][0]
+    kinds = [_kind(name, config, i == len(types) - 1) for types in (downs, ups) for i, name in enumerate(types)]
+    resampling = {how for _, how in kinds if how} or {"conv"}
+    skip = any(pyramids for pyramids, _ in kinds)
+    attention = [name.startswith("Attn") for name in downs]
+    attended = [width for width, attends in zip(widths, attention) if attends]  # always 32 groups in NCSN++'s
+    rescale = config.get("mid_block_scale_factor", 1)
+    time = config.get("time_embedding_type", "positional")
+    shape = (config.get("flip_sin_to_cos", True), config.get("freq_shift", 0)) if time == "positional" else None
+    groups = config.get("norm_num_groups", 32)
+    checks = {
+        "block_out_channels": not any(width % widths[0] for width in widths) and len(widths) == len(downs) == len(ups),
+        "down_block_types": len(resampling) == 1 and len({pyramids for pyramids, _ in kinds}) == 1,
+        "up_block_types": [name.startswith("Attn") for name in ups] == attention[::-1],
+        "time_embedding_type": (time, shape) in _EMBEDDINGS,
+        "norm_num_groups": groups == num_groups(min(widths)) == 32 or (skip and groups is None and min(attended, default=128) >= 128),
+        "attn_norm_num_groups": config.get("attn_norm_num_groups") in (None, groups),
+        "mid_block_scale_factor": abs(rescale - (2**0.5 if skip else 1)) < 1e-6,
+        "downsample_padding": resampling != {"conv"} or len(widths) == 1 or config.get("downsample_padding", 1) == 0,
+        "act_fn": config.get("act_fn", "silu") in ("silu", "swish"),
+        "add_attention": config.get("add_attention", True),
+        "class_embed_type": config.get("class_embed_type") is None,
+        "resnet_time_scale_shift": config.get("resnet_time_scale_shift", "default") in ("default", "scale_shift"),
+    }
+    if wrong := [f"{name} = {config.get(name)!r}" for name, good in checks.items() if not good]:
+        raise CheckpointError(f"config.json: our U-Net has no such thing: {', '.join(wrong)}; see docs/networks.md")
+    return dict(
+        name="unet",
+        channels=widths[0],
+        multipliers=tuple(width // widths[0] for width in widths),
+        blocks=config.get("layers_per_block", 2),
+        attention=tuple(size // 2**i for i, attends in enumerate(attention) if attends),
+        head_channels=config.get("attention_head_dim", 8) or 0,
+        dropout=float(config.get("dropout", 0.0)),
+        embedding=_EMBEDDINGS[time, shape],
+        decoder_attention="level" if skip else "block",
+        modulation="scale_shift" if config.get("resnet_time_scale_shift") == "scale_shift" else "shift",
+        resampling="conv" if resampling == {"conv"} else "block",
+        resample_filter="fir" if skip else "box",
+        resample_skip="identity" if resampling == {"resnet"} else "conv",
+        progressive_input="input_skip" if skip else "none",
+        progressive="output_skip" if skip else "none",
+        skip_rescale=skip,
+        center_input=bool(config.get("center_input_sample", False)),
+        norm_epsilon=float(config.get("norm_eps", 1e-5)),
+    )
+
+
+def _kind(name: str, config: dict, last: bool) -> tuple[bool, str | None]:
+    """Whether a block has pyramids, and how it resamples; None for the last, which does not."""
+    if name not in _KINDS:
+        raise CheckpointError(f"config.json: our U-Net has no {name}; there are {', '.join(_KINDS)}")
+    pyramids, how = _KINDS[name]
+    how = how or config.get("downsample_type" if "Down" in name else "upsample_type", "conv")
+    return pyramids, None if last else how
+
+
+def _vp(scheduler: dict | None) -> dict:
+    given = {"num_train_timesteps": _STEPS, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"} | (scheduler or {})
+    expected = {"num_train_timesteps": _STEPS, "beta_schedule": "linear", "prediction_type": "epsilon", "trained_betas": None}
+    if wrong := [f"{name} = {given[name]!r}" for name, value in expected.items() if given.get(name, value) != value]:
+        raise CheckpointError(f"scheduler_config.json: expected {expected}, got {', '.join(wrong)}")
+    return dict(name="vp", beta_min=_STEPS * given["beta_start"], beta_max=_STEPS * given["beta_end"])
+
+
+def _ve(scheduler: dict | None) -> dict:
+    given = _SIGMAS | (scheduler or {})
+    return dict(name="ve", sigma_min=float(given["sigma_min"]), sigma_max=float(given["sigma_max"]))
+
+
+def from_diffusers(parameters: Arrays, levels: int) -> Copy:
+    """A UNet2DModel with any of its DDPM, ADM and NCSN++ blocks."""
+    copy = Copy(parameters)
+    copy.layer("conv_in", "conv_in")
+    copy.layer("conv_out", "conv_out")
+    copy.norm("norm_out", "conv_norm_out")
+    copy.layer("conditioning/dense_1", "time_embedding.linear_1")
+    copy.layer("conditioning/dense_2", "time_embedding.linear_2")
+    for name in ("time_proj.W", "time_proj.weight"):  # one array under two names
+        if name in parameters:
+            copy.ours["conditioning/embedding/frequencies"] = copy.take(name)
+    if "class_embedding.weight" in parameters:
+        copy.classes("class_embedding.weight")
+    for i in range(levels):
+        _level(copy, f"encoder/{i}", f"down_blocks.{i}", "attention/{j}", "down")
+        once = copy.has(f"up_blocks.{i}.attentions.0") and not copy.has(f"up_blocks.{i}.attentions.1")
+        _level(copy, f"decoder/{i}", f"up_blocks.{i}", "attention" if once else "block_attention/{j}", "up")
+    for j in (0, 1):
+        copy.residual(f"middle_{j + 1}", f"mid_block.resnets.{j}", _BLOCK)
+    _attention(copy, "middle_attention", "mid_block.attentions.0")
+    return copy
+
+
+def _attention(copy: Copy, ours: str, theirs: str) -> None:
+    """The names are those of today, or those of the first versions, which published folders still have."""
+    copy.norm(f"{ours}/norm", f"{theirs}.group_norm")
+    for name, path, first in (("query", "to_q", "query"), ("key", "to_k", "key"), ("value", "to_v", "value"), ("out", "to_out.0", "proj_attn")):
+        copy.layer(f"{ours}/{name}", f"{theirs}.{path if copy.has(f'{theirs}.{path}') else first}")
+
+
+def _level(copy: Copy, ours: str, theirs: str, attention: str, resample: str) -> None:
+    """`attention`, `resample`: names of the lists or modules of our level."""
+    for j in range(sum(copy.has(f"{theirs}.resnets.{j}") for j in range(16))):
+        copy.residual(f"{ours}/blocks/{j}", f"{theirs}.resnets.{j}", _BLOCK)
+        if copy.has(f"{theirs}.attentions.{j}"):
+            _attention(copy, f"{ours}/{attention}".format(j=j), f"{theirs}.attentions.{j}")
+    for name in (f"{theirs}.{resample}samplers.0", f"{theirs}.resnet_{resample}"):
+        if copy.has(f"{name}.norm1"):
+            copy.residual(f"{ours}/{resample}", name, _BLOCK)
+        elif copy.has(f"{name}.conv"):
+            copy.layer(f"{ours}/{resample}/conv", f"{name}.conv")
+            if resample == "up":
+                copy.ours[f"{ours}/up/bias"] = copy.ours.pop(f"{ours}/up/conv/bias")
+    if copy.has(f"{theirs}.skip_conv"):
+        copy.layer(f"{ours}/pyramid/conv", f"{theirs}.skip_conv")
+    if copy.has(f"{theirs}.skip_norm"):
+        copy.norm(f"{ours}/pyramid/norm", f"{theirs}.skip_norm")

@@ -1,0 +1,187 @@
+"""NCSN++ and DDPM++ of score_sde (Song et al. 2021), whose modules have no names but the order of the calls.
+
+In PyTorch they are one list, all_modules.0, .1, ...; in Flax each class counts for itself: Conv_0, ResnetBlockBigGANpp_0, .... One
+walk over the network, in their order, asks a function of the kind of module for the next name of it.
+
+A checkpoint holds the trained parameters and their exponential moving average, which is what the published numbers are of and
+what is taken here. In PyTorch the average is a list of the trained parameters in their order, without names.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from scoresde.convert.copying import Arrays, Copy
+from scoresde.errors import CheckpointError
+
+_BLOCK = ("GroupNorm_0", "Conv_0", "Dense_0", "GroupNorm_1", "Conv_1", "Conv_2")
+_FLAX = {
+    "fourier": "GaussianFourierProjection", "dense": "Dense", "conv": "Conv", "norm": "GroupNorm", "block": "ResnetBlockBigGANpp",
+    "attention": "AttnBlockpp", "down": "Downsample", "up": "Upsample", "combine": "Combine",
+}  # fmt: skip
+_LISTED = "all_modules."
+_UNTRAINED = ("sigmas", "all_modules.0.W")  # buffers, and Fourier's frequencies
+
+
+def in_a_list() -> Callable[[str], str]:
+    """The next name in PyTorch, whatever the kind."""
+    numbers = itertools.count()
+    return lambda kind: f"{_LISTED}{next(numbers)}"
+
+
+def by_class() -> Callable[[str], str]:
+    """The next name of a kind in Flax."""
+    numbers = Counter()
+
+    def name(kind: str) -> str:
+        numbers[kind] += 1
+        return f"{_FLAX[kind]}_{numbers[kind] - 1}"
+
+    return name
+
+
+def from_score_sde(parameters: Arrays, model, height: int, name: Callable[[str], str], middle_attention: bool = True) -> Copy:
+    """Their network with the fields `model` of our configuration.
+
+    Args:
+        height: of the images, which says at which levels there is attention.
+        name: `in_a_list()` or `by_class()`.
+        middle_attention: their published networks have it.
+    """
+    copy = Copy(parameters)
+    if model.embedding == "fourier":
+        copy.ours["conditioning/embedding/frequencies"] = copy.take(f"{name('fourier')}.W")
+    copy.layer("conditioning/dense_1", name("dense"))
+    copy.layer("conditioning/dense_2", name("dense"))
+    copy.layer("conv_in", name("conv"))
+    attends = [height // 2**i in tuple(model.attention) for i in range(len(model.multipliers))]
+    for i, attend in enumerate(attends):
+        _encoder_level(copy, f"encoder/{i}", model, name, attend, last=i == len(attends) - 1)
+    _block(copy, "middle_1", name("block"))
+    if middle_attention:
+        _attention(copy, "middle_attention", name("attention"))
+    _block(copy, "middle_2", name("block"))
+    for i, attend in enumerate(attends[::-1]):
+        _decoder_level(copy, f"decoder/{i}", model, name, attend, lowest=i == 0, first=i == len(attends) - 1)
+    copy.norm("norm_out", name("norm"))
+    copy.layer("conv_out", name("conv"))
+    return copy
+
+
+def _encoder_level(copy: Copy, ours: str, model, name, attend: bool, *, last: bool) -> None:
+    for j in range(model.blocks):
+        _block(copy, f"{ours}/blocks/{j}", name("block"))
+        if attend:
+            _attention(copy, f"{ours}/attention/{j}", name("attention"))
+    if last:
+        return
+    _block(copy, f"{ours}/down", name("block"))
+    if model.progressive_input == "input_skip":
+        copy.layer(f"{ours}/pyramid/conv", f"{name('combine')}.Conv_0")
+    elif model.progressive_input == "residual":
+        _resampling(copy, f"{ours}/pyramid/down", name("down"))
+
+
+def _decoder_level(copy: Copy, ours: str, model, name, attend: bool, *, lowest: bool, first: bool) -> None:
+    for j in range(model.blocks + 1):
+        _block(copy, f"{ours}/blocks/{j}", name("block"))
+    if attend:
+        _attention(copy, f"{ours}/attention", name("attention"))
+    if model.progressive == "residual" and not lowest:
+        _resampling(copy, f"{ours}/pyramid/up", name("up"))
+    elif model.progressive == "residual" or (model.progressive == "output_skip" and not first):
+        copy.norm(f"{ours}/pyramid/norm", name("norm"))
+        copy.layer(f"{ours}/pyramid/conv", name("conv"))
+    if not first:
+        _block(copy, f"{ours}/up", name("block"))
+
+
+def _block(copy: Copy, ours: str, theirs: str) -> None:
+    if not copy.has(f"{theirs}.GroupNorm_0"):  # DDPM's convolutions between levels
+        return _resampling(copy, ours, theirs)
+    copy.residual(ours, theirs, _BLOCK)
+    if copy.has(f"{theirs}.NIN_0"):
+        copy.ours[f"{ours}/skip/kernel"] = copy.take(f"{theirs}.NIN_0.W")[None, None]
+        copy.ours[f"{ours}/skip/bias"] = copy.take(f"{theirs}.NIN_0.b")
+
+
+def _attention(copy: Copy, ours: str, theirs: str) -> None:
+    copy.norm(f"{ours}/norm", f"{theirs}.GroupNorm_0")
+    for j, name in enumerate(("query", "key", "value", "out")):
+        copy.ours[f"{ours}/{name}/kernel"] = copy.take(f"{theirs}.NIN_{j}.W")  # [in, out], as here
+        copy.ours[f"{ours}/{name}/bias"] = copy.take(f"{theirs}.NIN_{j}.b")
+
+
+def _resampling(copy: Copy, ours: str, theirs: str) -> None:
+    """A convolution with a filter, Conv2d_0, or without, Conv_0."""
+    copy.layer(f"{ours}/conv", next(f"{theirs}.{n}" for n in ("Conv2d_0", "Conv_0") if copy.has(f"{theirs}.{n}") or n == "Conv_0"))
+    if ours.endswith("up"):
+        copy.ours[f"{ours}/bias"] = copy.ours.pop(f"{ours}/conv/bias")
+
+
+def average_of_torch(checkpoint: Mapping, arrays: Callable[[Mapping], Arrays]) -> Arrays:
+    """The average of {"model": state dict, "ema": {"shadow_params": [tensor]}}.
+
+    Args:
+        arrays: of a state dict.
+
+    Raises:
+        CheckpointError: another file.
+    """
+    try:
+        model, shadow = checkpoint["model"], list(checkpoint["ema"]["shadow_params"])
+        model = {name.removeprefix("module."): tensor for name, tensor in model.items()}
+        trained = [name for name in model if name not in _UNTRAINED]
+        average = dict(zip(trained, shadow, strict=True))
+        kept = {name: tensor for name, tensor in model.items() if name not in average and name.startswith(_LISTED)}
+        found = arrays(average | kept)
+        fits = all(found[name].shape == tuple(model[name].shape) for name in trained)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(f"expected a checkpoint of score_sde, with model and ema: {type(error).__name__} {error}") from None
+    if not fits:
+        raise CheckpointError("the averages of this checkpoint are not in the order of its parameters")
+    return found
+
+
+def average_of_flax(checkpoint: Mapping) -> Arrays:
+    """The average `params_ema` of their State, as PyTorch has it: kernels turned round, scales of normalization flat.
+
+    Raises:
+        CheckpointError: another file.
+    """
+    tree = checkpoint.get("params_ema") if isinstance(checkpoint, Mapping) else None
+    if isinstance(tree, Mapping) and set(tree) == {"params"}:
+        tree = tree["params"]
+    if not isinstance(tree, Mapping):
+        raise CheckpointError("expected a checkpoint of score_sde, with params_ema")
+    return dict(_leaf(path, array) for path, array in _flat(tree, ""))
+
+
+def _flat(tree: Mapping, above: str):
+    """(path, array). Modules of a class are counted from 0: early versions count all modules of a level together."""
+    seen = Counter()
+    for name in sorted(tree, key=_number):
+        kind, value = name.rpartition("_")[0], tree[name]
+        path = f"{above}.{name}" if above else name
+        if isinstance(value, Mapping):
+            yield from _flat(value, path.removesuffix(name) + f"{kind}_{seen[kind]}")
+            seen[kind] += 1
+        else:
+            yield path, np.asarray(value)
+
+
+def _number(name: str) -> int:
+    last = name.rpartition("_")[2]
+    return int(last) if last.isdigit() else 0
+
+
+def _leaf(path: str, array: np.ndarray) -> tuple[str, np.ndarray]:
+    """Scales of normalization are [C], or [1, 1, 1, C] in early versions; convolutions with a filter have w and b."""
+    module, _, name = path.rpartition(".")
+    if "NIN_" in module or "Fourier" in module:
+        return path, array
+    if name in ("scale", "bias", "b"):
+        return f"{module}.{'weight' if name == 'scale' else 'bias'}", array.reshape(-1)
+    return f"{module}.weight", array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T

@@ -1,0 +1,67 @@
+"""What SOURCE is, and how it is read: to fields of the configuration, and to parameters once that stands."""
+
+import pathlib
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from scoresde.build import image_shape
+from scoresde.convert import diffusers, exporting, guided, reading, recipes, score_sde
+from scoresde.convert.copying import Copy
+from scoresde.errors import CheckpointError, ConfigError
+
+# Fields of the configuration, and the parameters for the configuration that came of them.
+Read = tuple[dict[str, dict], Callable[[ConfigDict], Copy]]
+NETWORKS = (*recipes.SCORE_SDE, *recipes.GUIDED)
+_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+
+
+def read(source: pathlib.Path, network: str | None) -> Read:
+    """How `source` is read: a folder of diffusers, a file of --export, or a file with the network of that name.
+
+    Raises:
+        CheckpointError: no weights that we know, or a pickle. ConfigError: `network` is missing or of no use, or a package is missing.
+    """
+    if source.is_dir():
+        if network:
+            raise ConfigError("--network: a folder of diffusers says its network itself; leave it out")
+        return _diffusers(source)
+    if source.suffix == ".safetensors":
+        fields, ours = exporting.exported(source)
+        return fields, lambda _: Copy({}, ours)
+    reading.refuse_by_name(source)
+    if network is None:
+        raise ConfigError(f"--network: {source.name} does not say its network; give one of {', '.join(NETWORKS)}")
+    fields = recipes.fields(network)
+    loaded = reading.of_torch(source) if source.suffix in reading.TORCH else reading.of_flax(source)
+    if network in recipes.GUIDED:
+        arrays, kinds_first = reading.as_arrays(loaded), network == "adm_imagenet64"
+        return fields, lambda c: copied(source, lambda: guided.from_guided(arrays, c.model, image_shape(c), kinds_first))
+    in_torch = source.suffix in reading.TORCH
+    arrays = score_sde.average_of_torch(loaded, reading.as_arrays) if in_torch else score_sde.average_of_flax(loaded)
+    name = score_sde.in_a_list if in_torch else score_sde.by_class
+    return fields, lambda c: copied(source, lambda: score_sde.from_score_sde(arrays, c.model, image_shape(c)[0], name()))
+
+
+def _diffusers(folder: pathlib.Path) -> Read:
+    """The network lies in the folder itself or in unet/, its scheduler beside it or in scheduler/."""
+    network = folder / "unet" if (folder / "unet").is_dir() else folder
+    weights = next((network / name for name in _WEIGHTS if (network / name).is_file()), None)
+    if weights is None or not (network / "config.json").is_file():
+        raise CheckpointError(f"{folder}: expected config.json and {' or '.join(_WEIGHTS)} in it or in unet/; a run folder goes with --export")
+    config = reading.json_of(network / "config.json")
+    schedulers = [place for place in (folder / "scheduler_config.json", folder / "scheduler" / "scheduler_config.json") if place.is_file()]
+    fields = diffusers.fields(config, reading.json_of(schedulers[0]) if schedulers else None)
+    arrays = reading.weights(weights)
+    return fields, lambda config: copied(weights, lambda: diffusers.from_diffusers(arrays, len(config.model.multipliers)))
+
+
+def copied(where: pathlib.Path, collect: Callable[[], Copy]) -> Copy:
+    """
+    Raises:
+        CheckpointError: a parameter that the network has is not there.
+    """
+    try:
+        return collect()
+    except KeyError as error:
+        raise CheckpointError(f"{where} is not of this network: {error.args[0]} is missing") from None

@@ -1,0 +1,30 @@
+"""`none`: no records, a shape and grey levels alone. Converted networks have it: they can be drawn from where their data are not.
+
+Whatever needs a record says so, and another source of the same shape can take its place on the command line.
+"""
+
+import numpy as np
+
+from scoresde.errors import DataError
+
+ABSENT = "none"
+
+
+class Absent:
+    """A source without records, which raises a DataError where they are counted or read."""
+
+    classes = 0
+    threads = 0
+
+    def __init__(self, shape: tuple[int, ...]):
+        self.shape = tuple(shape)
+
+    def __len__(self) -> int:
+        raise _nothing()
+
+    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        raise _nothing()
+
+
+def _nothing() -> DataError:
+    return DataError(f"data.source = '{ABSENT}' has no records; name some with --config.data.source, such as folder:PATH")
