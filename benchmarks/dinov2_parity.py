@@ -19,6 +19,7 @@ import numpy as np
 from record import record
 from safetensors.numpy import load_file
 
+from scoresde.evaluate import features
 from scoresde.evaluate.dinov2 import SPACES
 from scoresde.feature_networks import feature_network
 from scoresde.nets import dinov2
@@ -32,6 +33,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--space", default="dinov2_vits14", choices=SPACES.values())
     parser.add_argument("--num", type=int, default=8)
     found = parser.parse_args(arguments)
+    features._BATCH_CPU = min(found.num, 8)  # batches are padded, and ViT-L takes a second an image
     width, depth = next(size for size, name in SPACES.items() if name == found.space)
     images = np.random.default_rng(0).integers(0, np.linspace(256, 32, found.num)[:, None, None, None], (found.num, 32, 32, 3)).astype(np.uint8)
     with tempfile.TemporaryDirectory() as folder:
