@@ -1,9 +1,10 @@
-"""Names of feature spaces -> objects: `--network pixels`, or the file of the 2015 Inception.
+"""Names of feature spaces -> objects: `--network pixels`, or the file of the 2015 Inception or of DINOv2.
 
 | file | where it is from |
 |---|---|
-| NPZ | arrays under the names of the TensorFlow graph, or of the PyTorch port |
-| .pt, .pth | the port's state dict as pytorch-fid and torch-fidelity publish it; needs torch, reads tensors only and runs no code |
+| NPZ | Inception: arrays under the names of the TensorFlow graph, or of the PyTorch port |
+| .pt, .pth | Inception: the port's state dict as pytorch-fid and torch-fidelity publish it; DINOv2: the state dict of its authors. Needs torch, reads tensors only and runs no code |
+| .safetensors | DINOv2 as on Hugging Face |
 """
 
 import hashlib
@@ -12,10 +13,12 @@ import pickle
 import zipfile
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from scoresde.data import npz
 from scoresde.errors import ConfigError, DataError
-from scoresde.evaluate import port
+from scoresde.evaluate import dinov2, port
 from scoresde.evaluate.features import Features, Inception, Pixels
 
 
@@ -28,10 +31,12 @@ def feature_network(text: str, shape: tuple[int, ...]) -> Features:
     if text == "pixels":
         return Pixels(shape)
     file = pathlib.Path(text).expanduser()
-    arrays = _state_dict(file) if file.suffix in (".pt", ".pth") else _npz(file)
-    convolutions, readout = port.weights(arrays, str(file))
+    arrays = _READERS.get(file.suffix, _npz)(file)
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if file.suffix == ".safetensors" or dinov2.is_published(arrays):
+        return dinov2.DINOv2(arrays, str(file), sha256=digest, shape=shape)
+    convolutions, readout = port.weights(arrays, str(file))
     return Inception(convolutions, readout, sha256=digest, shape=shape)
 
 
@@ -52,3 +57,15 @@ def _state_dict(file: pathlib.Path) -> dict[str, np.ndarray]:
         return {name: tensor.numpy() for name, tensor in state.items() if hasattr(tensor, "numpy")}
     except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise DataError(f"{file}: expected a state dict of tensors, which this is not ({type(error).__name__}); nothing was unpickled") from None
+
+
+def _safetensors(file: pathlib.Path) -> dict[str, np.ndarray]:
+    if not file.is_file():
+        raise DataError(f"{file}: expected a file of weights, found nothing there; check the path")
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file}: not a good safetensors file of float32 ({' '.join(str(error).split())[:200]}); copy it again") from None
+
+
+_READERS = {".safetensors": _safetensors, ".pt": _state_dict, ".pth": _state_dict}

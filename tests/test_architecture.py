@@ -37,7 +37,7 @@ THIRD_PARTIES = {
     "diffrax": {"sample", "likelihood", "samplers.py"},  # samplers names its solvers
     "lineax": {"sample", "likelihood"},
     "flax": {"nets", "convert/reading.py"},
-    "safetensors": {"convert"},
+    "safetensors": {"convert", "feature_networks.py"},
     "torch": {"convert/reading.py", "feature_networks.py"},
     "optax": {"train", "build.py", "doctor"},
     "orbax": {"train/checkpoint.py"},

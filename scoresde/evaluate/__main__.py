@@ -27,7 +27,7 @@ def _parser() -> Parser:
     parser.add_argument("--num", type=int, help="samples to draw, default 50000; bpd, nats: the first NUM test examples, default all")
     parser.add_argument("--seeds", help="the seeds of the samples instead, such as 0-49999")
     parser.add_argument("--repeats", type=int, help="sets of samples of NUM each, whose spread is the standard error; default: 1")
-    parser.add_argument("--network", help="file of the 2015 Inception (.npz or .pth), or pixels")
+    parser.add_argument("--network", help="file of the 2015 Inception (.npz or .pth) or of DINOv2 (.safetensors or .pth), or pixels")
     parser.add_argument("--split", choices=("train", "test"), help="of the run's data, to compare with; default: train")
     parser.add_argument("--samples", help="images FILE.npz[:ARRAY] to evaluate, instead of drawing")
     parser.add_argument("--reference", help="images FILE.npz[:ARRAY] to compare with, or FILE.npz with mu and sigma; default: the run's data")

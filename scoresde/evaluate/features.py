@@ -107,12 +107,7 @@ class Inception:
     def __call__(self, images: Num[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n width"]:
         if images.dtype != np.uint8:
             raise DataError(f"Inception features: expected images of integers 0..255, got {images.dtype}; use --network pixels with fd")
-        size = batch_for_devices(_batch(), _batch())
-        rows = []
-        for first in range(0, len(images), size):
-            part = inception.to_rgb(images[first : first + size])
-            rows.append(np.asarray(self._rows(self._params, spread(padded(part, size))))[: len(part)])
-        return np.concatenate(rows)
+        return in_batches(images, inception.to_rgb, lambda part: self._rows(self._params, part))
 
     @functools.cached_property
     def _rows(self) -> Any:
@@ -121,6 +116,21 @@ class Inception:
             return features if logits is None else jax.numpy.concatenate([features, logits], axis=1)
 
         return jax.jit(rows)
+
+
+def in_batches(images: np.ndarray, prepared: Callable[[np.ndarray], np.ndarray], rows: Callable[[Any], Any]) -> Float[np.ndarray, "n width"]:
+    """rows(prepared(images)) in batches of one size, spread over the devices of the process.
+
+    Args:
+        images: [n, ...].
+        prepared: of a batch, on the host.
+        rows: of a prepared batch on the devices, [size, width]; compiled once, since the last batch is padded.
+    """
+    size, found = batch_for_devices(_batch(), _batch()), []
+    for first in range(0, len(images), size):
+        part = prepared(images[first : first + size])
+        found.append(np.asarray(rows(spread(padded(part, size))))[: len(part)])
+    return np.concatenate(found)
 
 
 def _batch() -> int:

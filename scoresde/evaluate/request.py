@@ -83,7 +83,7 @@ def validate(request: Request) -> None:
         problems.append(f"--metrics: expected each once, got {','.join(request.metrics)}")
     if request.of_features and not (request.network or request.features):
         problems.append(
-            f"{request.of_features[0]}: needs a feature space: --network FILE (the 2015 Inception, see docs/evaluation.md), "
+            f"{request.of_features[0]}: needs a feature space: --network FILE (the 2015 Inception or DINOv2, see docs/evaluation.md), "
             "--network pixels, or --features FILE"
         )
     if request.of_run and not request.workdir:
