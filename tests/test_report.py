@@ -323,3 +323,14 @@ def test_the_newest_numbers_are_shown_and_equal_names_told_apart(digits, tmp_pat
     text = " ".join(page(compare(folders, tmp_path / "both.html")).text)
     assert "1099" in text and "1098" not in text and all(str(folder) in text for folder in folders)
     assert f"Comparison of {folders[0]}, {folders[1]}" in text
+
+
+def test_a_likelihood_in_a_report_and_in_a_record_is_one_row(tmp_path):
+    from scoresde.report.facts import _metrics
+
+    place = tmp_path / "evaluation"
+    place.mkdir()
+    (place / "evaluation.json").write_text(json.dumps({"nats": 5.0, "bits_per_dim": 1.9, "num": 3, "step": 7}))
+    lines = [{"metric": "bpd", "value": 1.9, "step": 7}, {"metric": "bpd", "value": 1.8, "step": 9}, {"metric": "fid@10", "value": 3.0}]
+    (place / "records.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert [(row["metric"], row["value"]) for row in _metrics(tmp_path)] == [("bits/dim", 1.9), ("bits/dim", 1.8), ("fid@10", 3.0)]

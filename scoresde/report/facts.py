@@ -100,8 +100,8 @@ def differing_fields(configs: list[dict]) -> list[tuple[str, list]]:
 
 
 def _metrics(folder: pathlib.Path) -> list[dict]:
-    """Rows of `COLUMNS`, None where unknown."""
-    rows = []
+    """Rows of `COLUMNS`, None where unknown. A likelihood that stands in a report and in a record is one row."""
+    rows, names = [], {"bpd": "bits/dim", "nats": "log p (nats)"}
     for path in [folder / "evaluation" / "evaluation.json", *sorted(folder.glob("likelihood_*.json"))]:
         if isinstance(found := _json(path), dict) and "nats" in found:
             name = "bits_per_dim" if "bits_per_dim" in found else "nats"
@@ -110,7 +110,12 @@ def _metrics(folder: pathlib.Path) -> list[dict]:
                 "standard_error": found.get(f"{name}_error"), "num_real": found.get("num"), "split": found.get("split"),
                 "step": found.get("step"), "sampler": found.get("method"), "nfe": found.get("nfe"),
             })  # fmt: skip
-    rows += [row for row in _json_lines(folder / "evaluation" / "records.jsonl") if "metric" in row and "value" in row]
+    known = {(row["metric"], row["value"]) for row in rows if _is_number(row["value"])}
+    for row in _json_lines(folder / "evaluation" / "records.jsonl"):
+        if "metric" in row and "value" in row:
+            metric = str(row["metric"])
+            if not _is_number(row["value"]) or (names.get(metric, metric), row["value"]) not in known:
+                rows.append(row | {"metric": names.get(metric, row["metric"])})
     return [_row(row) for row in rows]
 
 
