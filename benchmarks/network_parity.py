@@ -15,7 +15,6 @@ and filled with pip; to choose the build of torch, name it in a file and set PIP
 import argparse
 import dataclasses
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import tempfile
 import jax
 import jax.numpy as jnp
 import numpy as np
+from environment import environment
 from flax import nnx
 from network_weights import from_dit, from_score_models
 from record import record
@@ -187,26 +187,13 @@ def compare(case: Case, saved) -> dict:
     }
 
 
-def environment(folder: pathlib.Path) -> pathlib.Path:
-    """The Python of the other libraries' environment, made if need be."""
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    filled = folder / "filled"
-    if not filled.exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        (folder / ".gitignore").write_text("*\n")
-        for packages in (PACKAGES, ["--no-deps", *WITHOUT_DEPENDENCIES]):
-            subprocess.run([python, "-m", "pip", "install", *packages], check=True)
-        filled.touch()
-    return python
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", type=pathlib.Path, help="Python of an environment with torch, diffusers and score-models")
     parser.add_argument("--env", type=pathlib.Path, default=pathlib.Path(".network-parity-env"), help="environment to make")
     parser.add_argument("--only", default="", help="cases whose name contains this; nothing is recorded")
     flags = parser.parse_args()
-    python = flags.python or environment(flags.env)
+    python = flags.python or environment(flags.env, PACKAGES, WITHOUT_DEPENDENCIES)
     cases = {n: case for n, case in (diffusers_cases() | score_models_cases() | dit_cases()).items() if flags.only in n}
 
     rows = {}

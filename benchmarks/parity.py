@@ -29,6 +29,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from environment import environment
 from parity_cases import STEPS, Case, PublishedThree, cases, order_case, wrong_sign
 from record import record
 
@@ -175,19 +176,6 @@ def law_error(sampler, steps: int) -> float:
     return float(jnp.hypot(ends[0] + gains[0] - 1, spread - jnp.sqrt(0.25 + sde.sigma_min**2)))
 
 
-def environment(folder: pathlib.Path) -> pathlib.Path:
-    """The Python of the other libraries' environment, made if need be."""
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    filled = folder / "filled"
-    if not filled.exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        (folder / ".gitignore").write_text("*\n")
-        for packages in (PACKAGES, ["--no-deps", *WITHOUT_DEPENDENCIES]):
-            subprocess.run([python, "-m", "pip", "install", *packages], check=True)
-        filled.touch()
-    return python
-
-
 def run_theirs(python: pathlib.Path, told: dict, arrays: dict) -> tuple[dict, dict]:
     """The results of parity_reference.py by case, and its versions."""
     script = pathlib.Path(__file__).with_name("parity_reference.py")
@@ -234,7 +222,7 @@ def compare(case: Case, theirs: dict, shipped: dict | None, keys, z_T) -> dict:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--env", type=pathlib.Path, default=pathlib.Path(".parity-env"), help="their environment")
-    python = environment(parser.parse_args().env)
+    python = environment(parser.parse_args().env, PACKAGES, WITHOUT_DEPENDENCIES)
 
     listed = cases()
     keys = jax.random.split(jax.random.key(0), EXAMPLES)

@@ -17,7 +17,7 @@ from test_train import Points, _score
 from scoresde.build import build_score, learning_rate
 from scoresde.config import default, load_config, to_json
 from scoresde.data.dataset import ArraySource, Dataset
-from scoresde.errors import ConfigError, DataError
+from scoresde.errors import ConfigError, DataError, ResourceError
 from scoresde.evaluate.neighbours import nearest
 from scoresde.processes import build_sde
 from scoresde.sample import DDIM, Draw, trajectory
@@ -258,6 +258,22 @@ def test_another_metric_starts_anew_and_two_that_a_kill_left_are_told_apart(tmp_
     best.offer(3, {"other": 8.0}, {"w": jnp.zeros(2)}, {})  # the same step done again, with another result
     found, _ = Checkpoints(tmp_path / "best").restore(state, accept=lambda meta: None, set_aside=False)
     assert kept(tmp_path)[0][1]["value"] == 8.0 and float(found["w"][0]) == 0
+    best.close()
+
+
+def test_a_best_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    """What fails in the background is told when it is waited for; only then may the older one go."""
+
+    def full():
+        raise ResourceError("disk full")
+
+    best, state = Best(tmp_path, "loss", print), {"w": jnp.ones(2)}
+    best.offer(1, {"loss": 2.0}, state, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(best._checkpoints, "wait", full)
+        with pytest.raises(ResourceError, match="disk full"):
+            best.offer(2, {"loss": 1.0}, state, {})
+    assert 1 in best._checkpoints.steps()
     best.close()
 
 
