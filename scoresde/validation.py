@@ -8,7 +8,15 @@ from ml_collections import ConfigDict
 from scoresde import sample, samplers
 from scoresde.build import build_preconditioning, build_trace, flatten, image_shape
 from scoresde.errors import ConfigError
-from scoresde.nets import POSITIONS, REMAT, UNET_CHOICES, check_heads, check_image_size, check_patches, check_transformer
+from scoresde.nets import (
+    POSITIONS,
+    REMAT,
+    UNET_CHOICES,
+    check_heads,
+    check_image_size,
+    check_patches,
+    check_transformer,
+)
 from scoresde.processes import BASES, DEGRADED, KERNELS, PROCESSES, build_sde
 from scoresde.train.trackers import TRACKERS
 

@@ -3,7 +3,6 @@
     compile;  state = begin;  for each dispatch of n steps: batches(seed, step) -> devices -> steps -> after_step;  end
 """
 
-import contextlib
 import functools
 from collections.abc import Callable
 
@@ -73,10 +72,8 @@ def fit(
     step = make_step(score, objective, optimizer, prepare=prepare, augment=augment, state=like, mesh=mesh, **how)
     feed = Feed(dataset, seed, batch_size, mesh)
     compiled = functools.cache(lambda n: compile_step(step, _placed(like, parts), feed.shapes(n), **how))
-    if run is None or run.newest() < steps:
-        with run.ledger.part("compile") if run is not None else contextlib.nullcontext():
-            compiled(min(steps_per_dispatch, steps))  # before anything is allocated: it says what does not fit
-
+    if run is not None:
+        run.prepare(lambda: compiled(min(steps_per_dispatch, steps)), steps=steps)
     state = jax.jit(start, out_shardings=parts)(score.network.params)
     if run is not None:
         state = run.begin(state, steps=steps, batch_size=batch_size)

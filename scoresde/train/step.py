@@ -88,7 +88,7 @@ def make_step(
 ) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
     """The compiled (state, batches) -> (state, metrics of the last step); the old state's buffers are reused.
 
-    `batches` holds [n, B, ...]: n steps in one dispatch. They share the memory of one. The parameters are gathered once a step,
+    `batches` holds [n, B, ...]: n steps in one dispatch. They share the activations of one. The parameters are gathered once a step,
     and gradients come back as shards (see `scoresde.devices`).
 
     Args:
