@@ -173,6 +173,11 @@ def _is_weight(params):
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
+def build_averages(config: ConfigDict) -> tuple[str, ...]:
+    """The names of the averages of the parameters; the first one is used where none is asked for."""
+    return (*map(train.average_name, config.training.ema), *map(train.power_name, config.training.power_ema))
+
+
 def build_prepare(config: ConfigDict, dataset: data.Dataset) -> Callable:
     """(value, key=key) -> x0: one record in the coordinates of the process, with the augmentation of training."""
     basis = build_sde(config, image_shape(config)[:-1]).basis

@@ -348,7 +348,7 @@ def test_which_average_must_be_said_where_there_are_several():
     assert not _equal(state.ema["0.9"], state.ema["0.15"])
     with pytest.raises(ConfigError, match="there are"):
         averaged_score(score, state)
-    with pytest.raises(ConfigError, match="no average with decay or half-life 0.7"):
+    with pytest.raises(ConfigError, match="no average 0.7"):
         averaged_score(score, state, 0.7)
 
 

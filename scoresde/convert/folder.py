@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from scoresde.build import build_optimizer
+from scoresde.build import build_averages, build_optimizer
 from scoresde.config import default, override, to_json
 from scoresde.convert.copying import Arrays
 from scoresde.data.absent import ABSENT
@@ -79,8 +79,7 @@ def write_run(out: pathlib.Path, config: ConfigDict, network: Network) -> None:
         ResourceError: no space, or no permission.
     """
     out.mkdir(parents=True, exist_ok=True)
-    decays, key = tuple(config.training.ema), jax.random.key(config.seed)
-    state = init_state(network.params, build_optimizer(config), decays, key)
+    state = init_state(network.params, build_optimizer(config), build_averages(config), jax.random.key(config.seed))
     checkpoints = Checkpoints(out / "checkpoints")
     try:
         checkpoints.save(0, state, description(config, ABSENT))

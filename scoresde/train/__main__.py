@@ -8,6 +8,7 @@ import jax
 
 from scoresde.build import (
     build_augment,
+    build_averages,
     build_dataset,
     build_objective,
     build_optimizer,
@@ -25,7 +26,6 @@ from scoresde.report import write_report
 from scoresde.train import Cadence, Run, averaged_score, fit
 from scoresde.train.ledger import Ledger
 from scoresde.train.loop import check_batch
-from scoresde.train.step import average_name
 from scoresde.train.trackers import require
 from scoresde.trained import Trained, description
 from scoresde.watch import Watch
@@ -52,14 +52,14 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
     ledger = Ledger(workdir / "ledger.json" if main_process else None, {"command": command, "devices": devices})
     dataset = checked_dataset(config)
     score = build_score(config)
-    decays = tuple(config.training.ema)
+    averages = build_averages(config)
     if main_process:
         devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), {jax.process_count()} process(es)"
         print(f"{score.network.num_params:,} parameters, {len(dataset.train)} examples, {devices}, in {workdir}")
 
     def trained(state) -> Trained:
-        averaged = with_starts(averaged_score(score, state, decays[0]), config, dataset)
-        return Trained(config, dataset, averaged, int(state.step), average_name(decays[0]), dataset.shape)
+        averaged = with_starts(averaged_score(score, state, averages[0]), config, dataset)
+        return Trained(config, dataset, averaged, int(state.step), averages[0], dataset.shape)
 
     watch, meta = Watch(config, dataset, workdir), description(config, dataset.fingerprint)
 
@@ -70,7 +70,7 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
         workdir,
         meta=meta,
         accept=lambda stored: accept(stored, meta),
-        cadence=Cadence(config.training.log_every, config.training.checkpoint_every, config.training.sample_every),
+        cadence=Cadence(*(config.training[f"{name}_every"] for name in ("log", "checkpoint", "sample", "snapshot"))),
         watch=look,
         report=lambda: write_report(workdir),
         ledger=ledger,
@@ -85,7 +85,7 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
             batch_size=config.training.batch_size,
             optimizer=build_optimizer(config),
             objective=build_objective(config),
-            ema=decays,
+            ema=averages,
             accumulation=config.training.accumulation,
             prepare=build_prepare(config, dataset),
             augment=build_augment(config),

@@ -12,8 +12,9 @@ import optax
 from scoresde.devices import data_mesh, shardings
 from scoresde.errors import ConfigError
 from scoresde.score.network import NetworkScore
+from scoresde.train.average import average_name
 from scoresde.train.loss import Objective
-from scoresde.train.step import TrainState, average_name, init_state, make_step, with_params
+from scoresde.train.step import TrainState, init_state, make_step, with_params
 from scoresde.types import State
 
 
@@ -25,7 +26,7 @@ def fit(
     batch_size: int,
     optimizer: optax.GradientTransformation | None = None,
     objective: Objective = Objective(),
-    ema: tuple[float, ...] = (0.999,),
+    ema: tuple[float | str, ...] = (0.999,),
     accumulation: int = 1,
     prepare: Callable[..., State] | None = None,
     augment: Callable[..., tuple[State, jax.Array]] | None = None,
@@ -41,7 +42,7 @@ def fit(
       batch_size: examples a step over all devices and processes.
       optimizer: optax; Adam with learning rate 2e-4 and gradients clipped at norm 1 by default.
       objective: weighting and law of t.
-      ema: of the averages of the parameters: decays a step, below 1, or half-lives in images.
+      ema: of the averages of the parameters: decays a step, below 1, half-lives in images, or "power:WIDTH"; see average.py.
       accumulation: micro-batches a step.
       prepare: (value, key=key) -> x0 for one record: encoding with dequantization and augmentation.
       augment: (x0, key=key) -> (x0, label): an augmentation that the network is told of.
@@ -79,8 +80,8 @@ def fit(
     return state
 
 
-def averaged_score(score: NetworkScore, state: TrainState, decay: float | None = None) -> NetworkScore:
-    """The score with the averaged parameters of one decay or half-life, which may be left out if there is only one.
+def averaged_score(score: NetworkScore, state: TrainState, decay: float | str | None = None) -> NetworkScore:
+    """The score with the averaged parameters of one decay, half-life or name, which may be left out if there is only one.
 
     Raises:
       ConfigError: that decay was not tracked, or which of several is not said.
@@ -89,7 +90,7 @@ def averaged_score(score: NetworkScore, state: TrainState, decay: float | None =
     only = next(iter(state.ema)) if len(state.ema) == 1 else None
     wanted = only if decay is None else average_name(decay)
     if wanted not in state.ema:
-        raise ConfigError(f"ema: no average with decay or half-life {wanted}; there are {', '.join(state.ema)}")
+        raise ConfigError(f"ema: no average {wanted}; there are {', '.join(state.ema)}")
     return with_params(score, state.ema[wanted])
 
 
