@@ -83,17 +83,7 @@ def load_trained(
       ConfigError: no run there, or bad overrides. CheckpointError: no good checkpoint. DataError: see `load`.
     """
     folder = pathlib.Path(workdir)
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ConfigError(f"--workdir: expected a run folder with config.json, got {folder}; train into it first")
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(stored, dict):
-            raise ValueError("expected an object of sections")
-    except ValueError as error:  # of JSON, or of UTF-8
-        raise ConfigError(f"{path} is damaged ({error}); restore it, or run the training command again") from None
-    config = from_json(stored, where=str(path))
-    written = to_json(config)
+    config, written = stored_config(folder)
     if fixed := [text for text in overrides if not text.startswith(_OPEN)]:
         raise ConfigError(*(f"--config.{text}: a trained run keeps this as it was trained" for text in fixed))
     if sampler not in (None, config.sampling.sampler):
@@ -104,9 +94,9 @@ def load_trained(
     optimizer, averages = build_optimizer(config), build_averages(config)
     chosen = averages[0] if ema is None else average_name(ema)
     target = jax.eval_shape(lambda p: init_state(p, optimizer, averages, jax.random.key(0)), score.network.params)
-    target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=_here()), target)
+    target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here()), target)
     checkpoints, step = _checkpoint(folder, checkpoint)
-    restored = checkpoints.restore(target, accept=lambda meta: _accept(meta, written, path), set_aside=False, step=step)
+    restored = checkpoints.restore(target, accept=lambda meta: check_experiment(meta, written, folder / "config.json"), set_aside=False, step=step)
     if restored is None:
         raise CheckpointError(f"no checkpoint in {checkpoints.folder}; train first")
     state, meta = restored
@@ -114,6 +104,25 @@ def load_trained(
         print(f"note: data are {dataset.fingerprint}, the run was trained on {meta['data']['fingerprint']}", file=sys.stderr)
     averaged = with_starts(averaged_score(score, state, chosen), config, dataset)
     return Trained(config, dataset, averaged, meta["step"], chosen, dataset.shape)
+
+
+def stored_config(folder: pathlib.Path) -> tuple[ConfigDict, dict]:
+    """The configuration of a run folder, and its JSON form in this version.
+
+    Raises:
+      ConfigError: no run there, or its config.json is damaged.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"--workdir: expected a run folder with config.json, got {folder}; train into it first")
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(stored, dict):
+            raise ValueError("expected an object of sections")
+    except ValueError as error:  # of JSON, or of UTF-8
+        raise ConfigError(f"{path} is damaged ({error}); restore it, or run the training command again") from None
+    config = from_json(stored, where=str(path))
+    return config, to_json(config)
 
 
 def description(config: ConfigDict, fingerprint: str) -> dict:
@@ -149,11 +158,11 @@ def _checkpoint(folder: pathlib.Path, name: str) -> tuple[Checkpoints, int | Non
     raise CheckpointError(f"no checkpoint of step {name} in {folder}; there are {sorted({*newest.steps(), *best.steps()})}")
 
 
-def _accept(meta: dict, written: dict, path: pathlib.Path) -> None:
+def check_experiment(meta: dict, written: dict, path: pathlib.Path) -> None:
     """The checkpoint must be of the experiment in config.json: another SDE would draw wrong samples without a word."""
     if lines := differences(to_json(from_json(meta["config"])), written):
         raise CheckpointError(f"{path} is not of its checkpoints: {'; '.join(lines)}; undo the change")
 
 
-def _here():
+def here():
     return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

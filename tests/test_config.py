@@ -220,6 +220,7 @@ def test_json_of_other_fields_is_refused():
     "command, flags",
     [
         ("train", ["--config", "--config.SECTION.FIELD", "--workdir", "--distributed"]),
+        ("average", ["--workdir", "--sigma-rel", "--step", "--out"]),
         ("sample", ["--workdir", "--num", "--seeds", "--sampler", "--steps", "--label", "--ema", "--out", "--keep-going"]),
         ("likelihood", ["--workdir", "--split", "--num", "--probes", "--dequantizations", "--tolerance", "--nats", "--out"]),
         ("evaluate", ["--workdir", "--metrics", "--num", "--network", "--repeat", "--ema", "--out"]),

@@ -40,7 +40,8 @@ from scoresde.train import (
     denoising_score_matching,
     fit,
 )
-from scoresde.train.step import MAX_SKIPPED, _average, init_state
+from scoresde.train.average import update
+from scoresde.train.step import MAX_SKIPPED, init_state
 
 LAWS = {
     "uniform": Uniform(),
@@ -315,22 +316,6 @@ def test_averages_follow_their_formula():
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("batch_size", [8, 512])
-def test_a_half_life_counts_images(batch_size):
-    """Half-life H, long after the start: H / B steps halve the distance, for every batch B."""
-    half_life, average = 4096.0, jnp.zeros(())
-    for _ in range(int(half_life) // batch_size):
-        average = _average(average, jnp.ones(()), half_life, jnp.asarray(10**8), batch_size)
-    np.testing.assert_allclose(average, 0.5, rtol=1e-5)
-
-
-def test_a_half_life_starts_short():
-    """2^(-B / min(H, 0.05 n B)): the first step takes the parameters; at step 40, a half-life of 2 batches; later H."""
-    for n, kept in ((0, 0.0), (40, 2**-0.5), (1999, 2 ** (-1 / 99.95)), (10**6, 2 ** (-1 / 100))):
-        average = _average(jnp.ones(()), jnp.zeros(()), 51_200.0, jnp.asarray(n), 512)
-        np.testing.assert_allclose(average, kept, rtol=1e-5)
-
-
 def test_a_run_averages_by_half_life():
     states = _whole().states
     close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
@@ -421,5 +406,5 @@ def test_averages_of_bfloat16_parameters_move():
     state = init_state(params, optax.sgd(0.0), (0.9999,), jax.random.key(0))
     average = state.ema["0.9999"]["w"]
     for _ in range(10):
-        average = _average(average, jnp.full(4, 2.0, jnp.bfloat16), 0.9999, jnp.asarray(10**6), 1)
+        average = update({"0.9999": average}, jnp.full(4, 2.0, jnp.bfloat16), jnp.asarray(10**6), 1)["0.9999"]
     np.testing.assert_allclose(average, 2 - 0.9999**10, rtol=1e-6)
