@@ -33,8 +33,8 @@ def main(arguments: list[str]) -> None:
     print(f"{average.text()}\nwrote {out}")
     if average.residual > LARGE:
         print(
-            f"warning: residual {average.residual:.2g}, above {LARGE}: the snapshots do not make this width; take more of them "
-            "(training.snapshot_every), or a width nearer to those tracked",
+            f"warning: residual {average.residual:.2g}, above {LARGE}: the snapshots do not make this average; take the --step of a snapshot, "
+            "more of them (training.snapshot_every), or a width nearer to those tracked",
             file=sys.stderr,
         )
 
