@@ -32,8 +32,8 @@ class Snapshots:
 
     def begin(self, step: int) -> None:
         """Remove those after the step that the run continues from."""
-        if late := [found for found in self._checkpoints.steps() if found > step]:
-            self._checkpoints.remove(late)
+        # Whether there are any or not: it is where the processes meet, and one may look when another has removed them.
+        self._checkpoints.remove([found for found in self._checkpoints.steps() if found > step])
 
     def take(self, step: int, state: TrainState, meta: dict) -> None:
         """Write the averages by power functions, if there are any, and wait for the disk.
