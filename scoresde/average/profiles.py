@@ -12,7 +12,7 @@ parameters. The x_i are the least squares, from inner products in closed form (t
 
 Two things are added to the published solution. The x_i sum to 1, so that the part of the parameters that does not move comes out as it
 is. Free least squares scale it: by 0.96 for width 0.15 from four snapshots of widths 0.05 and 0.1. The profile is hardly worse for it, and the
-parameters of a run are better by a factor of 8 to 60 (`benchmarks/averages.py`). And the rounding of the snapshots, NOISE, counts as an
+parameters of a run are better by a factor of 6 to 60 (`benchmarks/averages.py`). And the rounding of the snapshots, NOISE, counts as an
 error, which bounds the x_i where profiles are nearly alike.
 """
 
