@@ -173,6 +173,16 @@ def _is_weight(params):
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
+def build_layout(config: ConfigDict) -> train.Layout:
+    """How the work is laid out over devices, micro-batches and dispatches."""
+    return train.Layout(**{field.name: config.training[field.name] for field in dataclasses.fields(train.Layout)})
+
+
+def build_averages(config: ConfigDict) -> tuple[str, ...]:
+    """The names of the averages of the parameters; the first one is used where none is asked for."""
+    return (*map(train.average_name, config.training.ema), *map(train.power_name, config.training.power_ema))
+
+
 def build_prepare(config: ConfigDict, dataset: data.Dataset) -> Callable:
     """(value, key=key) -> x0: one record in the coordinates of the process, with the augmentation of training."""
     basis = build_sde(config, image_shape(config)[:-1]).basis

@@ -3,7 +3,6 @@
 Section names are those of score_sde. An experiment file in `configs/` defines `get_config()`, which takes `default()`
 and changes what the experiment is about; `--config.SECTION.FIELD=value` changes it further. A saved run is read back
 from its `config.json`: no Python file is needed, or executed, to sample from it.
-
 """
 
 import difflib
@@ -132,8 +131,10 @@ def _training() -> ConfigDict:
     c.log_normal_std = 1.2
     c.reduce_mean = True  # mean over dimensions; False: half the sum
     c.ema = (0.9999,)  # averages, below 1 by decay a step, above by half-life in images; the first one is used for pictures and by the commands
+    c.power_ema = ()  # relative widths, such as (0.05, 0.1): averages by power functions, from which python -m scoresde.average makes any other
     c.log_every = 50
     c.checkpoint_every = 10_000
+    c.snapshot_every = 50_000  # of the averages of power_ema, all of them kept
     c.sample_every = 50_000  # pictures, the figures of `watch`, and the report
     c.watch = ("sliced_wasserstein", "moments", "nearest", "loss")  # figures of the pictured samples and of fixed records; () none
     c.watch_sampler = ""  # of these samples, with its own steps and grid; "": as in sampling
@@ -217,7 +218,8 @@ def _evaluate() -> ConfigDict:
 # What a resumed run may change: nothing of it enters the state, or only in the rounding of sums. The first two are the way out of a
 # run that diverges.
 FREE_FIELDS = (
-    "optim.learning_rate", "optim.grad_clip", "training.steps", "training.accumulation", "training.remat", "training.fsdp", "training.steps_per_dispatch", "training.log_every", "training.checkpoint_every", "training.sample_every",
+    "optim.learning_rate", "optim.grad_clip", "training.steps", "training.accumulation", "training.remat", "training.fsdp", "training.steps_per_dispatch",
+    "training.log_every", "training.checkpoint_every", "training.snapshot_every", "training.sample_every",
     "training.watch", "training.keep_best", "training.trackers",
     "sampling.", "likelihood.", "evaluate.", "data.data_dir",
     "data.max_bad", "data.max_pixels", "data.memory",

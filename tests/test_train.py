@@ -28,6 +28,7 @@ from scoresde.sde import VP, Karras
 from scoresde.train import (
     Cadence,
     EDMWeighting,
+    Layout,
     Likelihood,
     LogNormalSigma,
     LowDiscrepancy,
@@ -40,7 +41,8 @@ from scoresde.train import (
     denoising_score_matching,
     fit,
 )
-from scoresde.train.step import MAX_SKIPPED, _average, init_state
+from scoresde.train.average import update
+from scoresde.train.step import MAX_SKIPPED, init_state
 
 LAWS = {
     "uniform": Uniform(),
@@ -230,10 +232,8 @@ class Recorder:
     def __init__(self, start=None):
         self.start, self.states, self.metrics = start, {}, {}
 
-    def prepare(self, compile, *, steps):
-        compile()
-
-    def begin(self, state, *, steps, batch_size):
+    def begin(self, like, start, *, steps, batch_size):
+        state = start()
         self.states[0] = jax.tree.map(np.array, state)
         return state
 
@@ -266,7 +266,7 @@ def _equal(one, other) -> bool:
 
 
 def test_a_step_that_is_not_finite_changes_nothing_but_the_counters():
-    recorder = _fit(Points(spoiled=[3]), accumulation=2)
+    recorder = _fit(Points(spoiled=[3]), layout=Layout(accumulation=2))
     before, after = recorder.states[2], recorder.states[3]
     for part in ("params", "ema", "opt_state", "key"):
         assert _equal(getattr(before, part), getattr(after, part))
@@ -300,7 +300,7 @@ def test_a_run_gives_up_and_keeps_the_last_good_checkpoint(tmp_path):
 
 
 def test_accumulation_changes_nothing_but_rounding():
-    one, four = _whole(), _fit(accumulation=4, dropout=0.2, ema=(0.9, 0.15, 40.0))
+    one, four = _whole(), _fit(layout=Layout(accumulation=4), dropout=0.2, ema=(0.9, 0.15, 40.0))
     for step in one.metrics:
         np.testing.assert_allclose(four.metrics[step]["loss"], one.metrics[step]["loss"], rtol=1e-5)
         np.testing.assert_allclose(four.metrics[step]["grad_norm"], one.metrics[step]["grad_norm"], rtol=1e-4)
@@ -316,22 +316,6 @@ def test_averages_follow_their_formula():
             average = jax.tree.map(lambda a, p: a + rate * (p - a), average, states[n + 1].params)
         for a, b in zip(jax.tree.leaves(average), jax.tree.leaves(states[6].ema[decay]), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize("batch_size", [8, 512])
-def test_a_half_life_counts_images(batch_size):
-    """Half-life H, long after the start: H / B steps halve the distance, for every batch B."""
-    half_life, average = 4096.0, jnp.zeros(())
-    for _ in range(int(half_life) // batch_size):
-        average = _average(average, jnp.ones(()), half_life, jnp.asarray(10**8), batch_size)
-    np.testing.assert_allclose(average, 0.5, rtol=1e-5)
-
-
-def test_a_half_life_starts_short():
-    """2^(-B / min(H, 0.05 n B)): the first step takes the parameters; at step 40, a half-life of 2 batches; later H."""
-    for n, kept in ((0, 0.0), (40, 2**-0.5), (1999, 2 ** (-1 / 99.95)), (10**6, 2 ** (-1 / 100))):
-        average = _average(jnp.ones(()), jnp.zeros(()), 51_200.0, jnp.asarray(n), 512)
-        np.testing.assert_allclose(average, kept, rtol=1e-5)
 
 
 def test_a_run_averages_by_half_life():
@@ -351,7 +335,7 @@ def test_which_average_must_be_said_where_there_are_several():
     assert not _equal(state.ema["0.9"], state.ema["0.15"])
     with pytest.raises(ConfigError, match="there are"):
         averaged_score(score, state)
-    with pytest.raises(ConfigError, match="no average with decay or half-life 0.7"):
+    with pytest.raises(ConfigError, match="no average 0.7"):
         averaged_score(score, state, 0.7)
 
 
@@ -424,5 +408,5 @@ def test_averages_of_bfloat16_parameters_move():
     state = init_state(params, optax.sgd(0.0), (0.9999,), jax.random.key(0))
     average = state.ema["0.9999"]["w"]
     for _ in range(10):
-        average = _average(average, jnp.full(4, 2.0, jnp.bfloat16), 0.9999, jnp.asarray(10**6), 1)
+        average = update({"0.9999": average}, jnp.full(4, 2.0, jnp.bfloat16), jnp.asarray(10**6), 1)["0.9999"]
     np.testing.assert_allclose(average, 2 - 0.9999**10, rtol=1e-6)

@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")
     parser.add_argument("--grid", help="generate: another grid than that of training, such as 256 or 64,64; for networks fno and ufno")
     parser.add_argument("--label", type=int, help="the class, for a run with labels; default: the null class")
-    parser.add_argument("--ema", type=float, help="decay or half-life of the averaged parameters; default: the first of training.ema")
+    parser.add_argument("--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema")
     parser.add_argument("--checkpoint", default=LATEST, help="latest, best (see training.keep_best) or a step; default: latest")
     parser.add_argument("--out", help="folder; default: WORKDIR/samples_SAMPLER, or WORKDIR/TASK")
     parser.add_argument("--keep-going", "--keep_going", action="store_true", help="exit 0 even if a solver failed")
