@@ -107,6 +107,7 @@ def _model() -> ConfigDict:
     c.progressive = "none"  # unet, pyramid of the decoder: none, output_skip, residual
     c.combine = "sum"  # unet, how an input_skip joins: sum, cat
     c.center_input = False  # unet: the network sees 2 x - 1, for data.centered = False
+    c.input_fourier = (0, 0)  # unet: it also sees sin and cos of 2 pi 2^n x, n from the first to below the second; (6, 8): VDM
     c.norm_epsilon = 1e-6  # unet: of the group normalization
     c.head_channels = 0  # unet, edm2, dit: channels of an attention head; 0: one head
     c.patch = 2  # dit: side of a patch in pixels
@@ -124,7 +125,7 @@ def _training() -> ConfigDict:
     c.batch_size = 128  # over all devices
     c.accumulation = 1  # micro-batches a step
     c.weighting = "sigma2"  # sigma2, noise_field, likelihood, edm
-    c.time_law = "low_discrepancy"  # uniform, low_discrepancy, log_snr, log_normal
+    c.time_law = "low_discrepancy"  # uniform, low_discrepancy, log_snr, log_sigma, log_normal
     c.log_normal_mean = -1.2  # log_normal
     c.log_normal_std = 1.2
     c.reduce_mean = True  # mean over dimensions; False: half the sum

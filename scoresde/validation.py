@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from scoresde import sample, samplers
 from scoresde.build import build_preconditioning, build_trace, flatten, image_shape
 from scoresde.errors import ConfigError
-from scoresde.nets import POSITIONS, UNET_CHOICES, check_heads, check_image_size, check_patches, check_transformer
+from scoresde.nets import POSITIONS, UNET_CHOICES, check_fourier, check_heads, check_image_size, check_patches, check_transformer
 from scoresde.processes import BASES, DEGRADED, KERNELS, PROCESSES, build_sde
 from scoresde.train.trackers import TRACKERS
 
@@ -29,7 +29,7 @@ _CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
     "model.param_dtype": ("float32", "bfloat16"),
     "training.weighting": ("sigma2", "noise_field", "likelihood", "edm"),
-    "training.time_law": ("uniform", "low_discrepancy", "log_snr", "log_normal"),
+    "training.time_law": ("uniform", "low_discrepancy", "log_snr", "log_sigma", "log_normal"),
     "training.watch": WATCHES,
     "training.watch_sampler": ("", *samplers.SAMPLERS),
     "training.keep_best": ("", *(name for names in BEST.values() for name in names)),
@@ -184,6 +184,8 @@ def _validate_network(config: ConfigDict, shape: tuple[int, ...]) -> list[str]:
     problems = [f"{size}: {text}" for text in check_image_size(shape[:2], len(c.multipliers))]
     if not problems:
         problems += [f"model.{text}" for text in check_heads(shape[0], c.channels, c.multipliers, c.attention, c.head_channels)]
+    if c.name == "unet":
+        problems += [f"model.{text}" for text in check_fourier(c.input_fourier)]
     if c.name == "unet" and len(c.multipliers) == 1 and (c.progressive, c.progressive_input) != ("none", "none"):
         problems.append("model.progressive, model.progressive_input: they join levels, and model.multipliers has one; expected 'none'")
     return problems

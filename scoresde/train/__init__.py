@@ -11,6 +11,7 @@ from scoresde.train.loss import (
     Objective,
     SigmaSquared,
     Uniform,
+    UniformLogSigma,
     UniformLogSNR,
     denoising_score_matching,
     half_sum,
@@ -22,5 +23,5 @@ __all__ = [
     "fit", "averaged_score", "augment", "LABELS", "TrainState", "Run", "Cadence",
     "Objective", "denoising_score_matching", "half_sum",
     "SigmaSquared", "NoiseField", "Likelihood", "EDMWeighting",
-    "Uniform", "LowDiscrepancy", "UniformLogSNR", "LogNormalSigma",
+    "Uniform", "LowDiscrepancy", "UniformLogSNR", "UniformLogSigma", "LogNormalSigma",
 ]
