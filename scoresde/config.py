@@ -3,7 +3,6 @@
 Section names are those of score_sde. An experiment file in `configs/` defines `get_config()`, which takes `default()`
 and changes what the experiment is about; `--config.SECTION.FIELD=value` changes it further. A saved run is read back
 from its `config.json`: no Python file is needed, or executed, to sample from it.
-
 """
 
 import difflib
@@ -171,6 +170,7 @@ def _sampling() -> ConfigDict:
     c.corrections = 1  # corrector steps at a point of the grid; langevin_dynamics: steps a level
     c.norm = "image"  # langevin: norms of each image, or means over the batch as in the published numbers
     c.step_size = 0.2  # langevin_dynamics, in units of sigma^2
+    c.labels = "uniform"  # of a network with classes: uniform, each seed has a class drawn from it; null, the null class
     c.churn = 0.0  # euler_edm, heun_edm: noise added on the way, where sigma / alpha is between s_min and s_max
     c.s_min = 0.0
     c.s_max = 1e6

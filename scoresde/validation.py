@@ -8,7 +8,15 @@ from ml_collections import ConfigDict
 from scoresde import sample, samplers
 from scoresde.build import build_preconditioning, build_trace, flatten, image_shape
 from scoresde.errors import ConfigError
-from scoresde.nets import POSITIONS, UNET_CHOICES, check_fourier, check_heads, check_image_size, check_patches, check_transformer
+from scoresde.nets import (
+    POSITIONS,
+    UNET_CHOICES,
+    check_fourier,
+    check_heads,
+    check_image_size,
+    check_patches,
+    check_transformer,
+)
 from scoresde.processes import BASES, DEGRADED, KERNELS, PROCESSES, build_sde
 from scoresde.train.trackers import TRACKERS
 
@@ -42,6 +50,7 @@ _CHOICES = {
     "sampling.predictor": tuple(samplers.PREDICTORS),
     "sampling.corrector": tuple(samplers.CORRECTORS),
     "sampling.norm": ("image", "batch"),
+    "sampling.labels": ("uniform", "null"),
     "sampling.variant": ("bh1", "bh2"),
     "sampling.variable": ("log_rho", "rho", "t"),
     "likelihood.method": ("flow", "elbo", "vlb"),
