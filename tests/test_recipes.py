@@ -73,7 +73,9 @@ SMALL = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name, fields", [("cifar10_likelihood", ()), ("cifar10_fast", ("model.multipliers=(1,2)", "training.ema=40.0,"))])
+@pytest.mark.slow  # a minute of compiling
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name, fields", [("cifar10_likelihood", ()), ("cifar10_fast", ("model.multipliers=(1,2)", "model.num_classes=2", "training.ema=40.0,"))])
 def test_two_steps_of_a_small_copy(name, fields, tmp_path):
     """Train, draw and take the likelihood by the recipe's own sampler and method, on eight images of noise in two classes."""
     values, labels = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8), np.arange(8) % 2
