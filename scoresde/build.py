@@ -18,7 +18,7 @@ _LAST_RATE = 0.01
 # Fields of `model` that are arguments of the U-Net by the same name.
 UNET_FIELDS = (
     "skip_rescale", "head_channels", "decoder_attention", "modulation", "resampling", "resample_filter", "resample_skip",
-    "progressive_input", "progressive", "combine", "center_input", "norm_epsilon",
+    "progressive_input", "progressive", "combine", "center_input", "input_fourier", "norm_epsilon",
 )  # fmt: skip
 # Records that a prior of degraded data draws from.
 STARTS = 4096
@@ -132,6 +132,7 @@ def build_objective(config: ConfigDict) -> train.Objective:
         "uniform": train.Uniform,
         "low_discrepancy": train.LowDiscrepancy,
         "log_snr": train.UniformLogSNR,
+        "log_sigma": train.UniformLogSigma,
         "log_normal": lambda: train.LogNormalSigma(c.log_normal_mean, c.log_normal_std),
     }
     reduce = jnp.mean if c.reduce_mean else train.half_sum

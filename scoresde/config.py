@@ -106,6 +106,7 @@ def _model() -> ConfigDict:
     c.progressive = "none"  # unet, pyramid of the decoder: none, output_skip, residual
     c.combine = "sum"  # unet, how an input_skip joins: sum, cat
     c.center_input = False  # unet: the network sees 2 x - 1, for data.centered = False
+    c.input_fourier = (0, 0)  # unet: it also sees sin and cos of 2 pi 2^n x, n from the first to below the second; (6, 8): VDM
     c.norm_epsilon = 1e-6  # unet: of the group normalization
     c.head_channels = 0  # unet, edm2, dit: channels of an attention head; 0: one head
     c.patch = 2  # dit: side of a patch in pixels
@@ -126,7 +127,7 @@ def _training() -> ConfigDict:
     c.fsdp = 1  # devices over which parameters, optimizer and averages are split; 1: a copy on each, 0: all devices
     c.steps_per_dispatch = 1  # steps in one call of the device, for networks so small that the host is the slower
     c.weighting = "sigma2"  # sigma2, noise_field, likelihood, edm
-    c.time_law = "low_discrepancy"  # uniform, low_discrepancy, log_snr, log_normal
+    c.time_law = "low_discrepancy"  # uniform, low_discrepancy, log_snr, log_sigma, log_normal
     c.log_normal_mean = -1.2  # log_normal
     c.log_normal_std = 1.2
     c.reduce_mean = True  # mean over dimensions; False: half the sum
@@ -174,6 +175,7 @@ def _sampling() -> ConfigDict:
     c.corrections = 1  # corrector steps at a point of the grid; langevin_dynamics: steps a level
     c.norm = "image"  # langevin: norms of each image, or means over the batch as in the published numbers
     c.step_size = 0.2  # langevin_dynamics, in units of sigma^2
+    c.labels = "uniform"  # of a network with classes: uniform, each seed has a class drawn from it; null, the null class
     c.churn = 0.0  # euler_edm, heun_edm: noise added on the way, where sigma / alpha is between s_min and s_max
     c.s_min = 0.0
     c.s_max = 1e6

@@ -13,6 +13,7 @@ from scoresde.nets import (
     POSITIONS,
     REMAT,
     UNET_CHOICES,
+    check_fourier,
     check_heads,
     check_image_size,
     check_patches,
@@ -40,7 +41,7 @@ _CHOICES = {
     "model.param_dtype": ("float32", "bfloat16"),
     "training.remat": tuple(REMAT),
     "training.weighting": ("sigma2", "noise_field", "likelihood", "edm"),
-    "training.time_law": ("uniform", "low_discrepancy", "log_snr", "log_normal"),
+    "training.time_law": ("uniform", "low_discrepancy", "log_snr", "log_sigma", "log_normal"),
     "training.watch": WATCHES,
     "training.watch_sampler": ("", *samplers.SAMPLERS),
     "training.keep_best": ("", *(name for names in BEST.values() for name in names)),
@@ -53,6 +54,7 @@ _CHOICES = {
     "sampling.predictor": tuple(samplers.PREDICTORS),
     "sampling.corrector": tuple(samplers.CORRECTORS),
     "sampling.norm": ("image", "batch"),
+    "sampling.labels": ("uniform", "null"),
     "sampling.variant": ("bh1", "bh2"),
     "sampling.variable": ("log_rho", "rho", "t"),
     "likelihood.method": ("flow", "elbo", "vlb"),
@@ -213,6 +215,8 @@ def _validate_network(config: ConfigDict, shape: tuple[int, ...]) -> list[str]:
     problems = [f"{size}: {text}" for text in check_image_size(shape[:2], len(c.multipliers))]
     if not problems:
         problems += [f"model.{text}" for text in check_heads(shape[0], c.channels, c.multipliers, c.attention, c.head_channels)]
+    if c.name == "unet":
+        problems += [f"model.{text}" for text in check_fourier(c.input_fourier)]
     if c.name == "unet" and len(c.multipliers) == 1 and (c.progressive, c.progressive_input) != ("none", "none"):
         problems.append("model.progressive, model.progressive_input: they join levels, and model.multipliers has one; expected 'none'")
     return problems

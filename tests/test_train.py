@@ -24,7 +24,7 @@ from scoresde.score import (
     NetworkScore,
     tweedie,
 )
-from scoresde.sde import VP, Karras
+from scoresde.sde import VP, Cosine, Karras
 from scoresde.train import (
     Cadence,
     EDMWeighting,
@@ -36,10 +36,12 @@ from scoresde.train import (
     Run,
     SigmaSquared,
     Uniform,
+    UniformLogSigma,
     UniformLogSNR,
     averaged_score,
     denoising_score_matching,
     fit,
+    half_sum,
 )
 from scoresde.train.average import update
 from scoresde.train.step import MAX_SKIPPED, init_state
@@ -48,6 +50,7 @@ LAWS = {
     "uniform": Uniform(),
     "low discrepancy": LowDiscrepancy(),
     "log-SNR": UniformLogSNR(),
+    "log-sigma": UniformLogSigma(),
     "log-normal": LogNormalSigma(),
 }
 every_law = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
@@ -85,7 +88,7 @@ def test_times_stay_where_the_process_is_defined(law, sde):
     assert np.isfinite(jax.vmap(lambda t: law.density(sde, t))(t)).all()
 
 
-@pytest.mark.parametrize("name", ["low discrepancy", "log-SNR", "log-normal"])
+@pytest.mark.parametrize("name", ["low discrepancy", "log-SNR", "log-sigma", "log-normal"])
 def test_stratified_uniforms_cover_the_unit_interval_evenly(name):
     count, key = 64, jax.random.key(3)
     keys = jax.random.split(key, count)
@@ -145,6 +148,26 @@ def test_the_likelihood_weighting_makes_every_law_of_t_equal():
         error = means.std() / 6
         assert abs(means.mean() - exact) < 4 * error, (name, means.mean(), exact, error)
         assert error < 0.1 * exact
+
+
+def test_unit_data_under_edm_preconditioning_is_the_velocity_of_i_dode():
+    """sigma_data = 1, alpha^2 + sigma^2 = 1: F is minus v = alpha z - sigma x_0, and the law log-sigma makes its weight one number.
+
+    Zheng et al. 2023 (i-DODE): loss = Z / 2 |v - v_hat|^2 with Z = log((1 + e^13.3) / (1 + e^-5)); Cosine has these log-SNRs.
+    """
+    sde = Cosine(log_snr_min=-5.0, log_snr_max=13.3)
+    raw = lambda x, c, label, key=None: 0.3 * x**2 + 0.1 * c[:, None]  # noqa: E731
+    score = NetworkScore(sde, raw, EDMPreconditioning(1.0))
+    objective = Objective(Likelihood(), UniformLogSigma(), half_sum)
+    x0, key = jnp.array([0.5, -0.7]), jax.random.key(0)
+    Z = math.log((1 + math.exp(13.3)) / (1 + math.exp(-5.0)))
+    for u in np.linspace(0.01, 0.99, 9):
+        t = objective.time_law.quantile(sde, jnp.float32(u))
+        np.testing.assert_allclose(2 * np.log(sde.sigma(t)), -math.log(1 + math.exp(13.3)) + u * Z, atol=1e-4)
+        x, z = sde.perturb(x0, t, key=key)
+        v = sde.alpha(t) * z - sde.sigma(t) * x0
+        v_hat = -raw(x[None], -sde.log_snr(t)[None] / 8, None)[0]
+        np.testing.assert_allclose(objective.at(score, sde, x0, t, key=key), Z / 2 * jnp.sum((v - v_hat) ** 2), rtol=1e-3)
 
 
 class Shifted(AbstractScore):

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--sampler", help="default: sampling.sampler of the run; restore: see docs/commands.md, which lists them")
     parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")
     parser.add_argument("--grid", help="generate: another grid than that of training, such as 256 or 64,64; for networks fno and ufno")
-    parser.add_argument("--label", type=int, help="the class, for a run with labels; default: the null class")
+    parser.add_argument("--label", type=int, help="the class, for a run with labels; default: generate draws one for each seed, others take the null class")
     parser.add_argument("--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema")
     parser.add_argument("--checkpoint", default=LATEST, help="latest, best (see training.keep_best) or a step; default: latest")
     parser.add_argument("--out", help="folder; default: WORKDIR/samples_SAMPLER, or WORKDIR/TASK")

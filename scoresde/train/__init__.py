@@ -13,6 +13,7 @@ from scoresde.train.loss import (
     Objective,
     SigmaSquared,
     Uniform,
+    UniformLogSigma,
     UniformLogSNR,
     denoising_score_matching,
     half_sum,
@@ -24,5 +25,5 @@ __all__ = [
     "fit", "Layout", "averaged_score", "augment", "LABELS", "TrainState", "average_name", "power_name", "Run", "Cadence",
     "Objective", "denoising_score_matching", "half_sum",
     "SigmaSquared", "NoiseField", "Likelihood", "EDMWeighting",
-    "Uniform", "LowDiscrepancy", "UniformLogSNR", "LogNormalSigma",
+    "Uniform", "LowDiscrepancy", "UniformLogSNR", "UniformLogSigma", "LogNormalSigma",
 ]
