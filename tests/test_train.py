@@ -231,6 +231,9 @@ class Recorder:
     def __init__(self, start=None):
         self.start, self.states, self.metrics = start, {}, {}
 
+    def prepare(self, compile, *, steps):
+        compile()
+
     def begin(self, state, *, steps, batch_size):
         self.states[0] = jax.tree.map(np.array, state)
         return state

@@ -3,7 +3,6 @@
     compile;  state = begin;  for each dispatch of n steps: batches(seed, step) -> devices -> steps -> after_step;  end
 """
 
-import contextlib
 import functools
 from collections.abc import Callable
 
@@ -51,7 +50,7 @@ def fit(
       objective: weighting and law of t.
       ema: of the averages of the parameters: decays a step, below 1, half-lives in images, or "power:WIDTH"; see average.py.
       accumulation: micro-batches a step.
-      remat: what the backward pass computes again rather than keep: "none", or a name of `scoresde.train.step.REMAT`.
+      remat: what the backward pass computes again rather than keep: a name of `scoresde.nets.REMAT`.
       fsdp: devices over which parameters, optimizer and averages are split; 1: a copy on each, 0: all devices.
       steps_per_dispatch: steps in one call of the device. `run` hears of the last of them; its cadences are multiples of it.
       prepare: (value, key=key) -> x0 for one record: encoding with dequantization and augmentation.
@@ -74,10 +73,8 @@ def fit(
     step = make_step(score, objective, optimizer, prepare=prepare, augment=augment, state=like, mesh=mesh, **how)
     feed = Feed(dataset, seed, batch_size, mesh)
     compiled = functools.cache(lambda n: compile_step(step, _placed(like, parts), feed.shapes(n), **how))
-    if run is None or run.newest() < steps:
-        with run.ledger.part("compile") if run is not None else contextlib.nullcontext():
-            compiled(min(steps_per_dispatch, steps))  # before anything is allocated: it says what does not fit
-
+    if run is not None:
+        run.prepare(lambda: compiled(min(steps_per_dispatch, steps)), steps=steps)
     state = jax.jit(start, out_shardings=parts)(score.network.params)
     if run is not None:
         state = run.begin(state, steps=steps, batch_size=batch_size)

@@ -46,7 +46,7 @@ def _nothing() -> None:
 
 
 class Run:
-    """Restores, logs, saves, watches and stops. `fit` calls `begin`, `reading`, then `after_step`, then `end`.
+    """Restores, logs, saves, watches and stops. `fit` calls `prepare`, `begin`, `reading`, then `after_step`, then `end`.
 
     Args:
       folder: the run folder.
@@ -106,9 +106,11 @@ class Run:
             if part is not None:
                 part.close()
 
-    def newest(self) -> int:
-        """The step of the newest checkpoint, damaged or not; -1 where there is none."""
-        return max(self.checkpoints.steps(), default=-1)
+    def prepare(self, compile: Callable[[], None], *, steps: int) -> None:
+        """Called before anything is allocated, as `compile` tells what does not fit. A run that is done needs no program."""
+        if max(self.checkpoints.steps(), default=-1) < steps:
+            with self.ledger.part("compile"):
+                compile()
 
     def begin(self, state: TrainState, *, steps: int, batch_size: int) -> TrainState:
         """The state to continue from: the newest good checkpoint, or `state` if there is none."""
