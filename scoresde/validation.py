@@ -2,7 +2,6 @@
 
 import difflib
 import math
-from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
@@ -19,7 +18,7 @@ from scoresde.nets import (
     check_transformer,
 )
 from scoresde.processes import BASES, DEGRADED, KERNELS, PROCESSES, build_sde
-from scoresde.train.average import check_width
+from scoresde.train.average import check_averages
 from scoresde.train.trackers import TRACKERS
 
 # What `scoresde.watch` can look at, and its figures that may choose a checkpoint: lower must be better.
@@ -152,7 +151,8 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
         )
     if sound(*(f"training.{name}" for name in ("steps_per_dispatch", *_CADENCES))):
         problems += _validate_cadences(c.training)
-    problems += _validate_averages(config, sound)
+    if sound("training.ema", "training.power_ema", "training.batch_size"):
+        problems += [f"training.{text}" for text in check_averages(c.training.ema, c.training.power_ema, batch)]
     if sound("optim.decay_steps", "optim.warmup") and 0 < c.optim.decay_steps <= c.optim.warmup:
         problems.append(
             f"optim.decay_steps = {c.optim.decay_steps}: expected 0 or more than optim.warmup = {c.optim.warmup}"
@@ -169,26 +169,6 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
             problems += [f"training.watch_sampler = '{name}': {text}" for text in _validate_sampling(with_sampler(config, name))]
     if not any(name.startswith("likelihood.") for name in broken):
         problems += _validate_likelihood(config)
-    return problems
-
-
-def _validate_averages(config: ConfigDict, sound: Callable[..., bool]) -> list[str]:
-    c, problems = config.training, []
-    if not c.ema and not c.power_ema:
-        problems.append("training.ema = (): expected at least one decay, such as (0.999,), or a width in training.power_ema")
-    if sound("training.ema", "training.batch_size") and (between := [v for v in c.ema if 1 <= v < c.batch_size]):
-        problems.append(
-            f"training.ema = {c.ema!r}: expected a decay less than 1, or a half-life in images, "
-            f"at least training.batch_size = {c.batch_size}; got {between[0]}"
-        )
-    for width in c.power_ema if sound("training.power_ema") else ():
-        try:
-            check_width(width)
-        except ConfigError as error:
-            problems.append(f"training.power_ema = {c.power_ema!r}: {error}")
-    for name in ("ema", "power_ema"):
-        if len(set(c[name])) < len(c[name]):
-            problems.append(f"training.{name} = {c[name]!r}: expected each once")
     return problems
 
 
