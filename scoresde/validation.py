@@ -1,6 +1,5 @@
 """What a configuration must satisfy: each field by itself (`ranges`), and what goes with what. All problems at once, one line each."""
 
-from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
@@ -16,9 +15,9 @@ from scoresde.nets import (
 )
 from scoresde.processes import DEGRADED, PROCESSES, build_sde
 from scoresde.ranges import BEST, check_field
-from scoresde.train.average import check_width
+from scoresde.train.average import check_averages
 
-_CADENCES = ("log_every", "checkpoint_every", "snapshot_every", "sample_every")
+_CADENCES = ("log_every", "checkpoint_every", "sample_every", "snapshot_every")
 
 # What decides whether a network of images fits them.
 _SHAPE_FIELDS = ("name", "multipliers", "channels", "attention", "head_channels", "progressive", "progressive_input", "patch", "width", "positions")
@@ -68,7 +67,8 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
         )
     if sound(*(f"training.{name}" for name in ("steps_per_dispatch", *_CADENCES))):
         problems += _validate_cadences(c.training)
-    problems += _validate_averages(config, sound)
+    if sound("training.ema", "training.power_ema", "training.batch_size"):
+        problems += [f"training.{text}" for text in check_averages(c.training.ema, c.training.power_ema, batch)]
     if sound("optim.decay_steps", "optim.warmup") and 0 < c.optim.decay_steps <= c.optim.warmup:
         problems.append(
             f"optim.decay_steps = {c.optim.decay_steps}: expected 0 or more than optim.warmup = {c.optim.warmup}"
@@ -85,26 +85,6 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
             problems += [f"training.watch_sampler = '{name}': {text}" for text in _validate_sampling(with_sampler(config, name))]
     if not any(name.startswith("likelihood.") for name in broken):
         problems += _validate_likelihood(config)
-    return problems
-
-
-def _validate_averages(config: ConfigDict, sound: Callable[..., bool]) -> list[str]:
-    c, problems = config.training, []
-    if not c.ema and not c.power_ema:
-        problems.append("training.ema = (): expected at least one decay, such as (0.999,), or a width in training.power_ema")
-    if sound("training.ema", "training.batch_size") and (between := [v for v in c.ema if 1 <= v < c.batch_size]):
-        problems.append(
-            f"training.ema = {c.ema!r}: expected a decay less than 1, or a half-life in images, "
-            f"at least training.batch_size = {c.batch_size}; got {between[0]}"
-        )
-    for width in c.power_ema if sound("training.power_ema") else ():
-        try:
-            check_width(width)
-        except ConfigError as error:
-            problems.append(f"training.power_ema = {c.power_ema!r}: {error}")
-    for name in ("ema", "power_ema"):
-        if len(set(c[name])) < len(c[name]):
-            problems.append(f"training.{name} = {c[name]!r}: expected each once")
     return problems
 
 
@@ -198,7 +178,7 @@ def _validate_cadences(training: ConfigDict) -> list[str]:
     return [
         f"training.{name} = {training[name]}: expected a multiple of training.steps_per_dispatch = {each}; nearest: {_nearest(training[name], each)}"
         for name in _CADENCES
-        if training[name] % each
+        if training[name] % each and (name != "snapshot_every" or training.power_ema)  # else there are none
     ]
 
 
