@@ -25,7 +25,8 @@ from record import record
 from scoresde.build import build_dataset, build_objective, build_optimizer, build_prepare, build_score
 from scoresde.config import load_config
 from scoresde.data import Dataset, ImageOptions, load
-from scoresde.devices import data_mesh, shardings
+from scoresde.devices import data_mesh, stored
+from scoresde.train.feed import Feed
 from scoresde.train.step import init_state, make_step
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
@@ -67,11 +68,11 @@ def step_rate(config_name: str, overrides: list[str], steps: int) -> Rate:
     config = load_config(str(CONFIGS / config_name), overrides)
     dataset, score, batch_size = build_dataset(config), build_score(config), config.training.batch_size
     optimizer, mesh = build_optimizer(config), data_mesh()
-    replicated, split = shardings(mesh)
-    start = jax.jit(lambda p: init_state(p, optimizer, tuple(config.training.ema), jax.random.key(0)), out_shardings=replicated)
-    state = start(score.network.params)
-    step = make_step(score, build_objective(config), optimizer, prepare=build_prepare(config, dataset), accumulation=1, mesh=mesh)
-    batch = {name: jax.device_put(array, split) for name, array in next(dataset.stream(0, batch_size)).items()}
+    start = lambda p: init_state(p, optimizer, tuple(config.training.ema), jax.random.key(0))  # noqa: E731
+    state = jax.jit(start, out_shardings=stored(mesh, jax.eval_shape(start, score.network.params)))(score.network.params)
+    step = make_step(score, build_objective(config), optimizer, prepare=build_prepare(config, dataset), state=state, mesh=mesh)
+    feed = Feed(dataset, 0, batch_size, mesh)
+    batch = feed.put(next(feed.read(0, [1])))
     state, metrics = step(state, batch)
     jax.block_until_ready(metrics)
 

@@ -123,6 +123,9 @@ def _training() -> ConfigDict:
     c.steps = 1_300_000
     c.batch_size = 128  # over all devices
     c.accumulation = 1  # micro-batches a step
+    c.remat = "none"  # what the backward pass computes again rather than keep: none, block, products
+    c.fsdp = 1  # devices over which parameters, optimizer and averages are split; 1: a copy on each, 0: all devices
+    c.steps_per_dispatch = 1  # steps in one call of the device, for networks so small that the host is the slower
     c.weighting = "sigma2"  # sigma2, noise_field, likelihood, edm
     c.time_law = "low_discrepancy"  # uniform, low_discrepancy, log_snr, log_normal
     c.log_normal_mean = -1.2  # log_normal
@@ -211,9 +214,10 @@ def _evaluate() -> ConfigDict:
     return c
 
 
-# What a resumed run may change: nothing of it enters the state. The first two are the way out of a run that diverges.
+# What a resumed run may change: nothing of it enters the state, or only in the rounding of sums. The first two are the way out of a
+# run that diverges.
 FREE_FIELDS = (
-    "optim.learning_rate", "optim.grad_clip", "training.steps", "training.log_every", "training.checkpoint_every", "training.sample_every",
+    "optim.learning_rate", "optim.grad_clip", "training.steps", "training.accumulation", "training.remat", "training.fsdp", "training.steps_per_dispatch", "training.log_every", "training.checkpoint_every", "training.sample_every",
     "training.watch", "training.keep_best", "training.trackers",
     "sampling.", "likelihood.", "evaluate.", "data.data_dir",
     "data.max_bad", "data.max_pixels", "data.memory",

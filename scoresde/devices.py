@@ -1,7 +1,13 @@
-"""Where arrays live: one mesh axis "data" over all devices, or over those of this process.
+"""Where arrays live: a mesh [data, fsdp] of all devices, or one axis over those of this process.
+
+Training splits a batch over both axes. What a run keeps (parameters, moments, averages) is split over "fsdp" and the same along
+"data": fsdp = 1 is data parallelism, fsdp = all devices is fully sharded (Rajbhandari et al. 2020, ZeRO stage 3), and between
+them groups of fsdp devices hold one copy each. XLA's partitioner puts in the collectives.
 
 Axis types are Auto: diffrax does not take explicit ones.
 """
+
+import os
 
 import jax
 import numpy as np
@@ -9,15 +15,54 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+SMALL = 2**14  # arrays with fewer values stay whole: splitting them saves nothing
 
-def data_mesh() -> Mesh:
-    """All devices of all processes along "data"."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+def data_mesh(fsdp: int = 1, devices: list | None = None) -> Mesh:
+    """All devices of all processes, or those given, as [data, fsdp]; `fsdp` divides their number."""
+    devices = jax.devices() if devices is None else devices
+    shape, types = (len(devices) // fsdp, fsdp), (AxisType.Auto, AxisType.Auto)
+    return jax.make_mesh(shape, ("data", "fsdp"), axis_types=types, devices=devices)
 
 
 def shardings(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
-    """(a copy on every device, split along the first axis)."""
-    return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+    """(a copy on every device, split along the first axis over all devices)."""
+    return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+
+
+def stored(mesh: Mesh, tree: PyTree) -> PyTree:
+    """The sharding in which each array of `tree` is kept between steps: its longest axis that "fsdp" divides is split."""
+
+    def sharding(array) -> NamedSharding:
+        n, shape = mesh.shape["fsdp"], np.shape(array)
+        whole = [i for i, length in enumerate(shape) if length % n == 0]
+        if n == 1 or not whole or np.prod(shape) < SMALL:
+            return NamedSharding(mesh, PartitionSpec())
+        longest = max(whole, key=lambda i: shape[i])
+        return NamedSharding(mesh, PartitionSpec(*["fsdp" if i == longest else None for i in range(len(shape))]))
+
+    return jax.tree.map(sharding, tree)
+
+
+def gathered(tree: PyTree) -> PyTree:
+    """Every array whole on every device that holds a part of it. A collective: to be called on every process."""
+    split = [x for x in jax.tree.leaves(tree) if isinstance(x, jax.Array) and not x.is_fully_replicated]
+    if not split:
+        return tree
+    everywhere = NamedSharding(split[0].sharding.mesh, PartitionSpec())
+    return jax.jit(lambda x: x, out_shardings=everywhere)(tree)
+
+
+def memory_limit() -> int | None:
+    """Bytes that one device can give to this process: what the allocator has, or on the CPU a device's share of the machine's
+    memory. None where neither is known."""
+    device = jax.local_devices()[0]
+    if device.platform != "cpu":
+        return (device.memory_stats() or {}).get("bytes_limit")
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def spread(tree: PyTree) -> PyTree:

@@ -55,7 +55,7 @@ _AT_LEAST = {
     "seed": 0, "data.image_size": 0, "data.augment": 0, "data.channels": 1, "data.levels": 0, "data.max_bad": -1, "data.max_pixels": 1, "data.memory": 0,
     "model.dropout": 0, "model.num_classes": 0, "model.channels": 1, "model.multipliers": 1, "model.blocks": 1,
     "model.attention": 1, "model.head_channels": 0, "model.patch": 1, "model.width": 2, "model.depth": 1, "model.modes": 1, "sde.length": 0, "sde.jitter": 0, "model.data_index": 0,
-    "training.steps": 1, "training.batch_size": 1, "training.accumulation": 1, "training.ema": 0,
+    "training.steps": 1, "training.batch_size": 1, "training.accumulation": 1, "training.fsdp": 0, "training.steps_per_dispatch": 1, "training.ema": 0,
     "training.log_every": 1, "training.checkpoint_every": 1, "training.sample_every": 1,
     "optim.beta1": 0, "optim.beta2": 0, "optim.weight_decay": 0, "optim.warmup": 0, "optim.decay_steps": 0, "optim.grad_clip": 0,
     "sampling.steps": 0, "sampling.order": 0, "sampling.corrections": 1,
@@ -73,6 +73,8 @@ _POSITIVE = (
 _BELOW_ONE = (
     "data.augment", "model.dropout", "optim.beta1", "optim.beta2", "sampling.tolerance", "sampling.sde_tolerance", "likelihood.tolerance",
 )  # fmt: skip
+
+_CADENCES = ("log_every", "checkpoint_every", "sample_every")
 
 # What decides whether a network of images fits them.
 _SHAPE_FIELDS = ("name", "multipliers", "channels", "attention", "head_channels", "progressive", "progressive_input", "patch", "width", "positions")
@@ -137,6 +139,8 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
             f"training.batch_size = {batch}: expected a multiple of training.accumulation = {parts}; "
             f"nearest: {_nearest(batch, parts)}"
         )
+    if sound(*(f"training.{name}" for name in ("steps_per_dispatch", *_CADENCES))):
+        problems += _validate_cadences(c.training)
     if not c.training.ema:
         problems.append("training.ema = (): expected at least one decay, such as (0.999,)")
     if sound("training.ema", "training.batch_size") and (between := [v for v in c.training.ema if 1 <= v < batch]):
@@ -243,6 +247,16 @@ def _validate_likelihood(config: ConfigDict) -> list[str]:
     except ConfigError as error:
         return [f"likelihood.probes: {problem}" for problem in error.problems]
     return []
+
+
+def _validate_cadences(training: ConfigDict) -> list[str]:
+    """The host sees the state between dispatches alone."""
+    each = training.steps_per_dispatch
+    return [
+        f"training.{name} = {training[name]}: expected a multiple of training.steps_per_dispatch = {each}; nearest: {_nearest(training[name], each)}"
+        for name in _CADENCES
+        if training[name] % each
+    ]
 
 
 def _validate_sde(config: ConfigDict) -> list[str]:

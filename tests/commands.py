@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[1]
 PATIENCE = 150  # seconds for one process; a hang is what some of these tests look for
 
 # 20 ms a step: dropout and micro-batches, so that all noise counts; two averages, not in the order of their names,
-# and below the warm-up of the average, so that they differ.
+# and below the warm-up of the average, so that they differ. 128 x 128 is as small as `training.fsdp` splits.
 MIXTURE = [
     f"--config={ROOT / 'configs' / 'mixture_2d.py'}",
-    "--config.model.width=64", "--config.model.depth=1", "--config.model.dropout=0.1",
+    "--config.model.width=128", "--config.model.depth=1", "--config.model.dropout=0.1",
     "--config.training.batch_size=64", "--config.training.accumulation=2", "--config.training.ema=0.6,0.2",
     "--config.training.log_every=1", "--config.training.checkpoint_every=10", "--config.training.sample_every=100000",
     "--config.optim.warmup=5", "--config.sampling.num=8", "--config.sampling.steps=8", "--config.evaluate.num=0",

@@ -127,13 +127,13 @@ def test_two_unknown_flags_are_two_lines():
 
 
 def test_batches_that_do_not_fit_the_devices_are_met_by_numbers():
-    from scoresde.train.loop import check_batch
+    from scoresde.train.loop import check_devices
 
-    check_batch(12, 4)
+    check_devices(12, 4)
     with pytest.raises(ConfigError, match="nearest: 8 or 12"):
-        check_batch(10, 4)
+        check_devices(10, 4)
     with pytest.raises(ConfigError, match="nearest: 4$"):
-        check_batch(3, 4)
+        check_devices(3, 4)
 
 
 # The file

@@ -36,7 +36,8 @@ def one_device(tmp_path_factory):
 @pytest.fixture(scope="session")
 def eight_devices(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("eight")
-    result = run("train", *MIXTURE, "--workdir", workdir, "--config.training.steps=20", devices=8)
+    layout = ["--config.training.fsdp=4"]  # two groups of four devices, each with one copy of the state
+    result = run("train", *MIXTURE, "--workdir", workdir, "--config.training.steps=20", *layout, devices=8)
     assert result.code == 0 and "8 cpu device(s), 1 process(es)" in result.out
     return workdir
 
@@ -53,9 +54,10 @@ def test_eight_devices_give_the_losses_of_one(eight_devices, one_device):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [2, 4])
-def test_more_devices_give_the_losses_of_one(devices, one_device, tmp_path):
-    assert run("train", *MIXTURE, "--workdir", tmp_path, "--config.training.steps=20", devices=devices).code == 0
+@pytest.mark.parametrize("devices, fsdp", [(2, 1), (4, 0)])
+def test_more_devices_give_the_losses_of_one(devices, fsdp, one_device, tmp_path):
+    layout = ["--config.training.steps=20", f"--config.training.fsdp={fsdp}"]
+    assert run("train", *MIXTURE, "--workdir", tmp_path, *layout, devices=devices).code == 0
     np.testing.assert_allclose(losses(tmp_path), one_device, rtol=TOLERANCE)
 
 
@@ -76,8 +78,8 @@ def test_a_run_of_eight_devices_goes_on_with_two(eight_devices, tmp_path, tmp_pa
 
 
 def test_two_processes_give_the_losses_of_one_and_end(one_device, tmp_path):
-    """With pictures while training and an evaluation at the end, which share the work or wait for nobody."""
-    end = ["--config.training.steps=20", "--config.evaluate.num=5", "--config.training.sample_every=10"]
+    """Fully sharded, with pictures while training and an evaluation at the end, which share the work or wait for nobody."""
+    end = ["--config.training.fsdp=0", "--config.training.steps=20", "--config.evaluate.num=5", "--config.training.sample_every=10"]
     end += ["--config.training.watch=moments,", "--config.training.keep_best=mean_error"]  # they agree on what is best
     first, second = map(finish, _start_two(tmp_path, *end))
     assert (first.code, second.code) == (0, 0), first.err + second.err
@@ -118,6 +120,11 @@ def test_a_process_that_dies_takes_the_other_with_it(tmp_path):
     processes[1].kill()
     survivor = finish(processes[0])
     assert survivor.code == 7 and "another process" in survivor.err
+
+
+def test_a_group_that_does_not_divide_the_devices(tmp_path):
+    refused = call("train", *MIXTURE, "--config.training.fsdp=3", "--workdir", tmp_path / "run")
+    assert refused.code == 2 and "expected a divisor of the 1 devices" in refused.err and not (tmp_path / "run").exists()
 
 
 def test_a_batch_that_eight_devices_do_not_divide(tmp_path):

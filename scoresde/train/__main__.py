@@ -24,7 +24,7 @@ from scoresde.evaluations import evaluate
 from scoresde.report import write_report
 from scoresde.train import Cadence, Run, averaged_score, fit
 from scoresde.train.ledger import Ledger
-from scoresde.train.loop import check_batch
+from scoresde.train.loop import check_devices
 from scoresde.train.step import average_name
 from scoresde.train.trackers import require
 from scoresde.trained import Trained, description
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     connect(found.distributed)  # before anything is computed; a process checks its parameters by computing
     config = load_config(found.config, found.overrides)
     require(tuple(config.training.trackers))
-    check_batch(config.training.batch_size, config.training.accumulation)
+    check_devices(config.training.batch_size, config.training.accumulation, config.training.fsdp)
     workdir = pathlib.Path(found.workdir or pathlib.Path("runs") / pathlib.Path(found.config).stem)
     train(config, workdir, shlex.join(["python", "-m", "scoresde.train", *arguments]))
 
@@ -64,7 +64,8 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
     watch, meta = Watch(config, dataset, workdir), description(config, dataset.fingerprint)
 
     def look(state, path: pathlib.Path) -> dict[str, float]:
-        return watch(trained(state), path) if main_process else {}  # every process holds the parameters; one is enough
+        looked_at = trained(state)  # whole on every process
+        return watch(looked_at, path) if main_process else {}  # one is enough
 
     with Run(
         workdir,
@@ -87,6 +88,9 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
             objective=build_objective(config),
             ema=decays,
             accumulation=config.training.accumulation,
+            remat=config.training.remat,
+            fsdp=config.training.fsdp,
+            steps_per_dispatch=config.training.steps_per_dispatch,
             prepare=build_prepare(config, dataset),
             augment=build_augment(config),
             seed=config.seed,

@@ -101,6 +101,10 @@ class Run:
             if part is not None:
                 part.close()
 
+    def newest(self) -> int:
+        """The step of the newest checkpoint, damaged or not; -1 where there is none."""
+        return max(self.checkpoints.steps(), default=-1)
+
     def begin(self, state: TrainState, *, steps: int, batch_size: int) -> TrainState:
         """The state to continue from: the newest good checkpoint, or `state` if there is none."""
         with self.ledger.part("restore"):
@@ -118,7 +122,7 @@ class Run:
             os.replace(scratch, self.folder / "config.json")
         if restored is not None:
             self._say(f"resumed at step {step}")
-        self._first, self._last = step + 1, steps
+        self._started, self._last = False, steps
         if step < steps and step == 0:
             self._watch(step, state)
         self.ledger.switch("compile")
@@ -129,13 +133,14 @@ class Run:
         return self.ledger.waiting(batches, idle=lambda: self._pending is None or self._pending.is_ready())
 
     def after_step(self, step: int, state: TrainState, metrics: dict) -> None:
-        """Called with the number of steps done.
+        """Called with the number of steps done, after each dispatch.
 
         Raises:
           NumericError: too many steps in a row were not finite. Interrupted: a signal came; the state is saved.
         """
         self._pending = metrics["loss"]
-        if step == self._first:
+        if not self._started:
+            self._started = True
             jax.block_until_ready(metrics)
             self.ledger.switch("step")
             if self._progress is not None:

@@ -12,6 +12,7 @@ host looks. optax.apply_if_finite lets the bad update through in that case.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -22,8 +23,9 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, PyTree, UInt32
 
-from scoresde.devices import shardings
+from scoresde.devices import shardings, stored
 from scoresde.score.network import NetworkScore
+from scoresde.train.feed import batches_sharding
 from scoresde.train.loss import Objective
 from scoresde.types import Key, State
 
@@ -79,10 +81,15 @@ def make_step(
     *,
     prepare: Callable[..., State],
     augment: Callable[..., tuple[State, Array]] | None = None,
-    accumulation: int,
+    accumulation: int = 1,
+    remat: str = "none",
+    state: TrainState,
     mesh: Mesh,
 ) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
-    """The compiled (state, batch) -> (state, metrics); the old state's buffers are reused.
+    """The compiled (state, batches) -> (state, metrics of the last step); the old state's buffers are reused.
+
+    `batches` holds [n, B, ...]: n steps in one dispatch. They share the memory of one. The parameters are gathered once a step,
+    and gradients come back as shards (see `scoresde.devices`).
 
     Args:
       score: its process, preconditioning and network; the parameters come from the state. If it has a label, each
@@ -90,9 +97,11 @@ def make_step(
       prepare: (value, key=key) -> x0, one stored record to model coordinates, with its augmentation.
       augment: (x0, key=key) -> (x0, label of what was done), which the network is told; None: nothing.
       accumulation: micro-batches a step; the gradient is their mean.
-      mesh: with an axis "data", along which batches are split. The state is on every device.
+      remat: a name of `REMAT`, what the backward pass computes again rather than keep.
+      state: arrays, or their shapes and dtypes.
+      mesh: of `data_mesh`.
     """
-    on_cpu = jax.default_backend() == "cpu"
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
 
     def example_loss(params, value, label, rank, key, batch_key):
         data_key, dropout_key, loss_key = jax.random.split(key, 3)
@@ -106,44 +115,51 @@ def make_step(
     def batch_loss(params, part, batch_key):
         return jnp.mean(jax.vmap(example_loss, in_axes=(None, 0, 0, 0, 0, None))(params, *part, batch_key))
 
-    def step(state: TrainState, batch):
-        loss, grads = _gradient(batch_loss, state, batch, accumulation, loop=not on_cpu)
+    everywhere, _ = shardings(mesh)
+    parts = stored(mesh, state)
+    # XLA's CPU backend computes weight gradients some 50 times slower inside a loop.
+    loop = functools.partial(jax.lax.scan, unroll=on_cpu)
+
+    def one_step(state: TrainState, batch):
+        gradient = jax.value_and_grad(batch_loss)
+        loss, grads = _gradient(gradient, state, batch, accumulation, loop, everywhere, parts.params)
         return _update(optimizer, state, loss, grads, batch["label"].shape[0])
 
-    replicated, split = shardings(mesh)
+    def steps(state: TrainState, batches):
+        state, metrics = loop(one_step, state, batches)
+        return state, jax.tree.map(lambda x: x[-1], metrics)
+
     return jax.jit(
-        step,
-        in_shardings=(replicated, split),
-        out_shardings=(replicated, replicated),
+        steps,
+        in_shardings=(parts, batches_sharding(mesh)),
+        out_shardings=(parts, everywhere),
         donate_argnums=0,
         # On the CPU, level 1 compiles several times faster and runs as fast.
         compiler_options={"xla_backend_optimization_level": 1} if on_cpu else None,
     )
 
 
-def _gradient(batch_loss, state: TrainState, batch, accumulation: int, *, loop: bool):
-    """Loss and gradient, the means over the micro-batches; a `loop` over them keeps one of them in memory."""
+def _gradient(gradient, state: TrainState, batch, accumulation: int, loop, everywhere, parts):
+    """Loss and gradient, the means over the micro-batches, of which one at a time is in memory."""
     size = batch["label"].shape[0]
     batch_key, example_key = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step))
     index = jnp.arange(size)
     keys = jax.vmap(lambda i: jax.random.fold_in(example_key, i))(index)
-    parts = (batch["value"], batch["label"], index / size, keys)
+    micro = (batch["value"], batch["label"], index / size, keys)
     # Micro-batch a takes examples a, a + A, ...: each device keeps its own examples.
-    parts = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, accumulation, *x.shape[1:]), 0, 1), parts)
+    micro = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, accumulation, *x.shape[1:]), 0, 1), micro)
+    params = jax.lax.with_sharding_constraint(state.params, everywhere)
 
     def part_gradient(part):
-        return jax.value_and_grad(batch_loss)(state.params, part, batch_key)
+        loss, grads = gradient(params, part, batch_key)
+        return loss, jax.lax.with_sharding_constraint(grads, parts)
 
     def add(total, part):
         return jax.tree.map(jnp.add, total, part_gradient(part)), None
 
-    first, rest = jax.tree.map(lambda x: x[0], parts), jax.tree.map(lambda x: x[1:], parts)
-    total = part_gradient(first)
-    if loop and accumulation > 1:
-        total, _ = jax.lax.scan(add, total, rest)
-    elif not loop:  # XLA's CPU backend computes weight gradients some 50 times slower inside a loop
-        for a in range(accumulation - 1):
-            total, _ = add(total, jax.tree.map(lambda x: x[a], rest))
+    total = part_gradient(jax.tree.map(lambda x: x[0], micro))
+    if accumulation > 1:
+        total, _ = loop(add, total, jax.tree.map(lambda x: x[1:], micro))
     return jax.tree.map(lambda x: x / accumulation, total)
 
 

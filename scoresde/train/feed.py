@@ -1,0 +1,59 @@
+"""Batches on their way from the data set to the devices."""
+
+import collections
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+
+class Feed:
+    """The batches of a run, [n, B, ...] for n steps at a time.
+
+    Args:
+      dataset, seed, batch_size: as in `fit`. The order is that of `dataset.stream`.
+      mesh: of `data_mesh`; each process reads the rows of its own devices.
+    """
+
+    def __init__(self, dataset, seed: int, batch_size: int, mesh: Mesh):
+        share = batch_size // jax.process_count()
+        self._rows = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+        self._dataset, self._seed, self._batch_size = dataset, seed, batch_size
+        self.sharding = batches_sharding(mesh)
+
+    def shapes(self, n: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of n batches, from one record."""
+        values, labels = self._dataset.train.rows(np.zeros(1, np.int64))
+        like = {"value": values, "label": labels}
+        of = lambda x: jax.ShapeDtypeStruct((n, self._batch_size, *x.shape[1:]), x.dtype, sharding=self.sharding)  # noqa: E731
+        return {name: of(array) for name, array in like.items()}
+
+    def read(self, start: int, ends: list[int]) -> Iterator[dict[str, np.ndarray]]:
+        """For each of `ends` the batches of the steps up to it, the first from step `start` on."""
+        stream = self._dataset.stream(self._seed, self._batch_size, start, rows=self._rows)
+        try:
+            for first, end in zip([start, *ends], ends):
+                parts = list(itertools.islice(stream, end - first))
+                yield {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+        finally:
+            stream.close()
+
+    def put(self, batches: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        return {name: jax.make_array_from_process_local_data(self.sharding, array) for name, array in batches.items()}
+
+
+def batches_sharding(mesh: Mesh) -> NamedSharding:
+    """Of [n, B, ...]: each batch is split over all devices."""
+    return NamedSharding(mesh, PartitionSpec(None, mesh.axis_names))
+
+
+def ahead(batches: Iterable, put: Callable, count: int = 1) -> Iterator:
+    """`put(batch)` of each batch, `count` ahead of the one in use: its way to the device runs beside the step before."""
+    waiting = collections.deque()
+    for batch in batches:
+        waiting.append(put(batch))
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting

@@ -1,0 +1,87 @@
+"""The compiled step: how much memory of a device it takes, and what would fit if that is too much.
+
+    need = state + batch + temporaries,    temporaries of a micro-batches of B / a examples: about theirs of B, over a
+
+The compiler tells all of it before the first step runs, so a batch that is too large costs a compilation and no run.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator
+
+import jax
+from jaxtyping import PyTree
+
+from scoresde.devices import memory_limit
+from scoresde.errors import ResourceError
+
+GIB = 2**30
+
+
+def compile_step(step, state: PyTree, batches: PyTree, *, accumulation: int, remat: str) -> jax.stages.Compiled:
+    """`step` of `make_step` compiled for arrays like these, if the device can hold it.
+
+    Args:
+      state, batches: arrays or ShapeDtypeStructs; the batches as [n, B, ...].
+      accumulation, remat: as given to `make_step`.
+
+    Raises:
+      ResourceError: it does not fit, with what would.
+    """
+    batch_size = jax.tree.leaves(batches)[0].shape[1]
+    with memory_advice(batch_size, accumulation=accumulation, remat=remat):
+        program = step.lower(state, batches).compile()
+    limit, need = memory_limit(), memory(program)
+    if limit is not None and need is not None and sum(need) > limit:
+        raise ResourceError(too_large(*need, limit, batch_size, accumulation, remat))
+    return program
+
+
+@contextlib.contextmanager
+def memory_advice(batch_size: int, *, accumulation: int, remat: str) -> Iterator[None]:
+    """A context in which a device that runs out of memory is a ResourceError with advice."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        lines = [line for line in str(error).splitlines() if "RESOURCE_EXHAUSTED" in line or "Out of memory" in line]
+        if not lines:
+            raise
+        said = " ".join(lines[0].split())[:200]
+        ways = _ways(2 * accumulation, max(batch_size // 2, 1), remat)
+        raise ResourceError(f"a training step of {batch_size} examples does not fit in memory ({said}); {ways}") from error
+
+
+def memory(program: jax.stages.Compiled) -> tuple[int, int] | None:
+    """(bytes a device of what stays: state and batch, bytes of temporaries), None where the compiler does not tell."""
+    found = program.memory_analysis()
+    if found is None:
+        return None
+    stays = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    return stays, found.temp_size_in_bytes
+
+
+def too_large(stays: int, temporaries: int, limit: int, batch_size: int, accumulation: int, remat: str) -> str:
+    """One line for a step that needs `stays` + `temporaries` bytes of the `limit` of each device, with what would fit."""
+    kind, count = jax.devices()[0].device_kind, jax.device_count()
+    needed = (
+        f"a training step of {batch_size} examples needs {(stays + temporaries) / GIB:.1f} GiB on each {kind} device "
+        f"(state and batch {stays / GIB:.1f}, activations {temporaries / GIB:.1f}), and there are {limit / GIB:.1f}"
+    )
+    room = limit - stays
+    if room <= 0:
+        return f"{needed}; the state alone does not fit: split it over more devices with training.fsdp, or take a smaller network"
+    each = batch_size // (count * accumulation)  # of a device at a time
+    fitting = math.floor(each * room / temporaries)
+    if fitting < 1:
+        return f"{needed}; one example at a time does not fit: take {_remat(remat)}a smaller network or smaller images"
+    times = next(k for k in range(math.ceil(each / fitting), each + 1) if each % k == 0)
+    about = f" (about {(stays + temporaries / times) / GIB:.1f} GiB)"
+    return f"{needed}; {_ways(accumulation * times, fitting * count * accumulation, remat, about)}"
+
+
+def _ways(accumulation: int, batch_size: int, remat: str, about: str = "") -> str:
+    return f"take training.accumulation = {accumulation}{about}, {_remat(remat)}or training.batch_size = {batch_size}"
+
+
+def _remat(remat: str) -> str:
+    return "training.remat = 'block', " if remat == "none" else ""

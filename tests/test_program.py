@@ -1,0 +1,92 @@
+"""The step as a program: its memory and what is said when there is too little, several steps a dispatch, what is computed again."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from commands import MIXTURE, call, mixture_run, stored
+
+from scoresde.config import default
+from scoresde.errors import ResourceError
+from scoresde.train import program
+from scoresde.train.feed import ahead
+from scoresde.train.loop import _ends
+from scoresde.train.program import GIB, memory, memory_advice, too_large
+from scoresde.validation import validate
+
+# Memory
+
+
+@pytest.mark.parametrize("stays, temporaries, limit, batch, accumulation", [
+    (2.0, 90.0, 80.0, 512, 1), (1.0, 300.0, 16.0, 2048, 4), (15.0, 4.0, 16.0, 96, 1),
+])  # fmt: skip
+def test_what_is_advised_fits(stays, temporaries, limit, batch, accumulation):
+    """By the rule that temporaries go with the examples of a micro-batch."""
+    text = too_large(int(stays * GIB), int(temporaries * GIB), int(limit * GIB), batch, accumulation, "none")
+    parts, smaller = (int(re.search(rf"training\.{name} = (\d+)", text)[1]) for name in ("accumulation", "batch_size"))
+    assert parts % accumulation == 0 and batch % parts == 0 and parts > accumulation and 0 < smaller < batch
+    assert stays + temporaries * accumulation / parts <= limit and stays + temporaries * smaller / batch <= limit
+    assert stays + temporaries * (smaller + accumulation) / batch > limit, "a larger batch would have done"
+    assert f"needs {stays + temporaries:.1f} GiB" in text and "training.remat" in text and "\n" not in text
+
+
+def test_no_advice_that_does_not_help():
+    assert "the state alone does not fit" in too_large(20 * GIB, GIB, 16 * GIB, 64, 1, "none")
+    alone = too_large(GIB, 64 * GIB, 2 * GIB - 1, 64, 1, "none")
+    assert "one example at a time does not fit" in alone and "accumulation" not in alone
+    assert "remat" not in too_large(GIB, 64 * GIB, 16 * GIB, 64, 1, "block")
+
+
+def test_a_step_that_does_not_fit_is_refused_before_it_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(program, "memory_limit", lambda: 2**21)
+    refused = call("train", *MIXTURE, "--workdir", tmp_path / "run")
+    assert refused.code == 6 and len(refused.err.splitlines()) == 1 and "a training step of 64 examples needs 0.0 GiB" in refused.err
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_running_out_of_memory_is_told_with_what_to_do():
+    said = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1234 bytes.\nmany more lines"
+    with pytest.raises(ResourceError, match="allocate 1234 bytes.*training.accumulation = 4.*training.batch_size = 32"):
+        with memory_advice(64, accumulation=2, remat="none"):
+            raise jax.errors.JaxRuntimeError(said)
+    with pytest.raises(jax.errors.JaxRuntimeError), memory_advice(64, accumulation=2, remat="none"):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+
+def test_memory_is_that_of_arguments_and_temporaries():
+    compiled = jax.jit(lambda x: jnp.sin(x @ x) @ x).lower(jnp.zeros((256, 256))).compile()
+    stays, temporaries = memory(compiled)
+    assert stays == 2 * 256**2 * 4 and temporaries >= 256**2 * 4
+
+
+# Several steps in one dispatch
+
+
+def test_dispatches_end_at_multiples_and_at_the_last_step():
+    assert _ends(0, 7, 3) == [3, 6, 7] and _ends(4, 9, 3) == [6, 9] and _ends(0, 2, 5) == [2]
+    assert _ends(5, 5, 1) == [] and _ends(7, 5, 2) == []
+
+
+def test_four_steps_a_dispatch_are_four_steps(tmp_path, tmp_path_factory):
+    """The last dispatch of 18 steps has two; then the run goes on one by one."""
+    one, four = mixture_run(tmp_path_factory), tmp_path / "run"
+    cadence = ["--config.training.steps_per_dispatch=4", "--config.training.log_every=4", "--config.training.checkpoint_every=4"]
+    assert call("train", *MIXTURE, *cadence, "--workdir", four, "--config.training.steps=18").code == 0
+    resumed = call("train", *MIXTURE, "--workdir", four, "--config.training.steps=20")
+    assert resumed.code == 0 and "resumed at step 18" in resumed.out
+    np.testing.assert_allclose(stored(four, 20)["params/blocks/0/dense_1/kernel"], stored(one, 20)["params/blocks/0/dense_1/kernel"], rtol=1e-4, atol=1e-6)
+
+
+def test_cadences_are_multiples_of_a_dispatch():
+    config = default()
+    config.training.steps_per_dispatch, config.training.log_every = 8, 50
+    (problem,) = validate(config)
+    assert "training.log_every = 50: expected a multiple of training.steps_per_dispatch = 8; nearest: 48 or 56" in problem
+
+
+def test_batches_go_to_the_device_one_ahead():
+    put = []
+    stream = ahead(iter("abc"), lambda x: put.append(x) or x)
+    assert next(stream) == "a" and put == ["a", "b"] and list(stream) == ["b", "c"]
