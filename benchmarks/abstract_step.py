@@ -1,6 +1,6 @@
 """The real training step of a configuration with nothing in memory: shapes in, a compiled program out.
 
-`scoresde.train.step.make_step` is lowered for the devices of a mesh, which may be those of a machine that is not there.
+`scoresde.train.step.make_step` is traced for the devices of a mesh, which may be those of a machine that is not there.
 """
 
 import dataclasses
@@ -8,7 +8,6 @@ import math
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -22,13 +21,14 @@ from scoresde.build import (
     image_shape,
 )
 from scoresde.data import ArraySource, Dataset
-from scoresde.devices import shardings
+from scoresde.devices import data_mesh, stored
 from scoresde.processes import build_sde
+from scoresde.train.feed import Feed
 from scoresde.train.step import init_state, make_step
 
 
 class AbstractStep(NamedTuple):
-    """A step that was traced for a mesh. `state` and `batch`: shapes, types and shardings of its arguments."""
+    """A step that was traced for a mesh. `state`, `batch`: shapes, types and shardings of its arguments."""
 
     traced: jax.stages.Traced
     state: object
@@ -39,15 +39,17 @@ class AbstractStep(NamedTuple):
         return jax.tree.leaves(self.state.params)
 
 
-def abstract_step(config: ConfigDict, mesh: jax.sharding.Mesh) -> AbstractStep:
-    """The training step of `config` for all examples of `training.batch_size`, split over the devices of `mesh`."""
+def abstract_step(config: ConfigDict, devices: list) -> AbstractStep:
+    """The training step of `config` on `devices`, in the layout of `training.fsdp`."""
     shape = image_shape(config)
     score = jax.eval_shape(lambda: build_score(config))  # its parameters come from the state
     score = dataclasses.replace(score, sde=build_sde(config, shape[:-1]), preconditioning=build_preconditioning(config))
     optimizer = build_optimizer(config)
-    value = np.zeros((1, *shape), np.uint8 if config.data.levels else np.float32)
-    records = ArraySource(value)
+    records = ArraySource(np.zeros((1, *shape), np.uint8 if config.data.levels else np.float32))
     dataset = Dataset("shapes", records, records, levels=config.data.levels, centered=config.data.centered, fingerprint="")
+    mesh = data_mesh(config.training.fsdp or len(devices), devices)
+    key = jax.random.key(config.seed)
+    state = jax.eval_shape(lambda p: init_state(p, optimizer, tuple(config.training.ema), key), score.network.params)
     step = make_step(
         score,
         build_objective(config),
@@ -55,17 +57,13 @@ def abstract_step(config: ConfigDict, mesh: jax.sharding.Mesh) -> AbstractStep:
         prepare=build_prepare(config, dataset),
         augment=build_augment(config),
         accumulation=config.training.accumulation,
+        remat=config.training.remat,
+        state=state,
         mesh=mesh,
     )
-    replicated, split = shardings(mesh)
-    key = jax.random.key(config.seed)
-    state = jax.eval_shape(lambda p: init_state(p, optimizer, tuple(config.training.ema), key), score.network.params)
-    state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), state)
-    rows = config.training.batch_size
-    batch = {
-        "value": jax.ShapeDtypeStruct((rows, *shape), value.dtype, sharding=split),
-        "label": jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=split),
-    }
+    place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)  # noqa: E731
+    state = jax.tree.map(place, state, stored(mesh, state))
+    batch = Feed(dataset, config.seed, config.training.batch_size, mesh).shapes(1)
     return AbstractStep(step.trace(state, batch), state, batch)
 
 

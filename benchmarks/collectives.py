@@ -56,7 +56,7 @@ class Collective:
     @property
     def bytes(self) -> int:
         """N of one run, in bytes."""
-        return sum(_bits(kind) * math.prod(shape) for kind, shape in self.arrays) // 8
+        return sum(bits(kind) * math.prod(shape) for kind, shape in self.arrays) // 8
 
     @property
     def wire_bytes(self) -> float:
@@ -67,7 +67,7 @@ class Collective:
 
 def collectives(text: str) -> list[Collective]:
     """All collectives of a compiled program that a device takes part in with another, in the order of the text."""
-    entry, computations = _computations(text)
+    entry, computations = computations_of(text)
     partitions = int((re.search(r"num_partitions=(\d+)", text) or ["", "1"])[1])
     replicas = int((re.search(r"replica_count=(\d+)", text) or ["", "1"])[1])
     found: list[Collective] = []
@@ -75,7 +75,7 @@ def collectives(text: str) -> list[Collective]:
     def follow(name: str, times: int, counted: bool) -> None:
         scatters = "all-reduce-scatter" in name
         for line in computations.get(name, ()):
-            kind, result, rest = _operation(line)
+            kind, result, rest = operation(line)
             base = kind.removesuffix("-start")
             if base in KINDS:
                 devices = _devices(rest, partitions * replicas)
@@ -85,10 +85,8 @@ def collectives(text: str) -> list[Collective]:
                 if devices > 1:
                     found.append(Collective(base, arrays, devices, times, counted, source))
                 continue
-            trips = _TRIPS.search(rest) if kind == "while" else None
-            inner = (times * int(trips[1]), counted) if trips else (times, counted and kind != "while")
-            for called in _called(kind, rest):
-                follow(called, *inner)
+            for called, trips, known in followed(kind, rest, times):
+                follow(called, trips, counted and known)
 
     follow(entry, 1, True)
     return found
@@ -102,7 +100,7 @@ def totals(found: list[Collective]) -> dict[str, dict[str, float]]:
     return {kind: dict(sums[kind]) for kind in KINDS if kind in sums}
 
 
-def _computations(text: str) -> tuple[str, dict[str, list[str]]]:
+def computations_of(text: str) -> tuple[str, dict[str, list[str]]]:
     """The name of the entry, and the instructions of each computation."""
     entry, current, computations = "", None, {}
     for line in text.splitlines():
@@ -118,7 +116,7 @@ def _computations(text: str) -> tuple[str, dict[str, list[str]]]:
     return entry, computations
 
 
-def _operation(line: str) -> tuple[str, str, str]:
+def operation(line: str) -> tuple[str, str, str]:
     """(opcode, text of the result's type, the rest) of an instruction; empty for anything else."""
     match = _INSTRUCTION.match(line)
     if not match:
@@ -137,14 +135,30 @@ def _operation(line: str) -> tuple[str, str, str]:
     return opcode, text[:end], rest
 
 
-def _called(kind: str, rest: str) -> list[str]:
-    """Computations that an instruction runs. A reduction's is applied to elements and holds no collective."""
+def followed(kind: str, rest: str, times: int) -> list[tuple[str, int, bool]]:
+    """(computation, times, whether that is known) of all that an instruction runs. A reduction's holds no collective."""
+    if kind in ("reduce", "reduce-window", "scatter", "sort"):
+        return []
     branches = _BRANCHES.search(rest)
-    listed = [name.strip().removeprefix("%") for name in branches[1].split(",")] if branches else []
-    return listed + (_CALLED.findall(rest) if kind not in ("reduce", "reduce-window", "scatter", "sort") else [])
+    names = [name.strip().removeprefix("%") for name in branches[1].split(",")] if branches else []
+    trips = _TRIPS.search(rest) if kind == "while" else None
+    return [
+        (name, times * int(trips[1]) if trips else times, trips is not None or kind != "while")
+        for name in names + _CALLED.findall(rest)
+    ]
 
 
-def _arrays(text: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
+def operands_of(rest: str) -> list[str]:
+    """Names of the operands, from the text after the opcode's bracket."""
+    depth = 1
+    for end, character in enumerate(rest):
+        depth += (character == "(") - (character == ")")
+        if depth == 0:
+            break
+    return re.findall(r"%([\w.\-]+)", rest[:end])
+
+
+def arrays_of(text: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
     return tuple((kind, tuple(int(n.strip("<=")) for n in dims.split(",") if n)) for kind, dims in _ARRAY.findall(text))
 
 
@@ -163,8 +177,8 @@ def _parts(text: str) -> list[str]:
 def _last(base: str, kind: str, result: str) -> tuple:
     """The arrays that come out. The start of an all-reduce has their type; another start has (operands, results, flags...)."""
     if kind.endswith("-start") and base != "all-reduce" and result.startswith("("):
-        return _arrays(_parts(result)[1])
-    return _arrays(result)
+        return arrays_of(_parts(result)[1])
+    return arrays_of(result)
 
 
 def _whole(base: str, arrays: tuple, devices: int, rest: str) -> tuple:
@@ -193,7 +207,7 @@ def _devices(rest: str, everyone: int) -> int:
     return everyone
 
 
-def _bits(kind: str) -> int:
+def bits(kind: str) -> int:
     """Of one element: bf16 has 16, pred a byte; tokens and opaque values none."""
     digits = re.search(r"\d+", kind)
     return int(digits[0]) if digits else 8 * (kind == "pred")
