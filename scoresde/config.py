@@ -123,7 +123,7 @@ def _training() -> ConfigDict:
     c.steps = 1_300_000
     c.batch_size = 128  # over all devices
     c.accumulation = 1  # micro-batches a step
-    c.remat = "none"  # what the backward pass computes again rather than keep: none, block, products
+    c.remat = "none"  # what the backward pass computes again rather than keep: none, products, block
     c.fsdp = 1  # devices over which parameters, optimizer and averages are split; 1: a copy on each, 0: all devices
     c.steps_per_dispatch = 1  # steps in one call of the device, for networks so small that the host is the slower
     c.weighting = "sigma2"  # sigma2, noise_field, likelihood, edm

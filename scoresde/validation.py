@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from scoresde import sample, samplers
 from scoresde.build import build_preconditioning, build_trace, flatten, image_shape
 from scoresde.errors import ConfigError
-from scoresde.nets import POSITIONS, UNET_CHOICES, check_heads, check_image_size, check_patches, check_transformer
+from scoresde.nets import POSITIONS, REMAT, UNET_CHOICES, check_heads, check_image_size, check_patches, check_transformer
 from scoresde.processes import BASES, DEGRADED, KERNELS, PROCESSES, build_sde
 from scoresde.train.trackers import TRACKERS
 
@@ -28,6 +28,7 @@ _CHOICES = {
     "model.positions": POSITIONS,
     "model.dtype": ("float32", "bfloat16"),
     "model.param_dtype": ("float32", "bfloat16"),
+    "training.remat": tuple(REMAT),
     "training.weighting": ("sigma2", "noise_field", "likelihood", "edm"),
     "training.time_law": ("uniform", "low_discrepancy", "log_snr", "log_normal"),
     "training.watch": WATCHES,

@@ -1,5 +1,6 @@
 """The step as a program: its memory and what is said when there is too little, several steps a dispatch, what is computed again."""
 
+import dataclasses
 import re
 
 import jax
@@ -7,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from commands import MIXTURE, call, mixture_run, stored
+from jax.flatten_util import ravel_pytree
 
 from scoresde.config import default
 from scoresde.errors import ResourceError
+from scoresde.nets import FNO, MLP, REMAT, DiT, EDM2UNet, Network, UNet
 from scoresde.train import program
 from scoresde.train.feed import ahead
 from scoresde.train.loop import _ends
@@ -90,3 +93,39 @@ def test_batches_go_to_the_device_one_ahead():
     put = []
     stream = ahead(iter("abc"), lambda x: put.append(x) or x)
     assert next(stream) == "a" and put == ["a", "b"] and list(stream) == ["b", "c"]
+
+
+# What is computed again
+
+SHAPES = {UNet: (4, 4, 1), EDM2UNet: (4, 4, 1), DiT: (4, 4, 1), FNO: (16, 1), MLP: (5,)}
+SMALL = {
+    UNet: dict(channels=8, multipliers=(1,), blocks=1, attention=(4,), dropout=0.5),
+    EDM2UNet: dict(channels=8, multipliers=(1,), blocks=1, attention=(4,), head_channels=8, dropout=0.5),
+    DiT: dict(width=16, depth=1, head_channels=8, positions="rotary", dropout=0.5),
+    FNO: dict(width=8, depth=1, modes=4),
+    MLP: dict(width=16, depth=1, dropout=0.5),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_gradients_do_not_depend_on_what_is_computed_again(kind):
+    """More work of the same program, and less that waits for the backward pass."""
+    network = Network.init(lambda rngs: kind(SHAPES[kind], **SMALL[kind], rngs=rngs), key=jax.random.key(0))
+    network = dataclasses.replace(network, params=jax.tree.map(lambda p: p + 0.1, network.params))  # away from zero outputs
+    x = jax.random.normal(jax.random.key(1), (2, *SHAPES[kind]))
+
+    def loss(params, remat):
+        changed = dataclasses.replace(network, params=params, remat=remat)
+        return jnp.sum(changed(x, jnp.array([0.1, 0.7]), key=jax.random.key(2)) ** 2)
+
+    found, flops, kept = {}, {}, {}
+    for remat in REMAT:
+        gradient = jax.jit(jax.grad(loss), static_argnums=1).lower(network.params, remat)
+        flops[remat] = gradient.cost_analysis()["flops"]  # of the program as written
+        pullback = jax.eval_shape(lambda params: jax.vjp(lambda p: loss(p, remat), params)[1], network.params)  # noqa: B023
+        kept[remat] = sum(residual.size for residual in jax.tree.leaves(pullback))
+        compiled = gradient.compile(compiler_options={"xla_backend_optimization_level": 0})
+        found[remat] = ravel_pytree(compiled(network.params))[0]
+    for remat in ("products", "block"):
+        np.testing.assert_allclose(found[remat], found["none"], rtol=1e-4, atol=1e-5 * np.abs(found["none"]).max())
+    assert flops["none"] < flops["products"] < flops["block"] and kept["none"] > kept["products"] > kept["block"]

@@ -52,5 +52,6 @@ FAST = {
     "test_nets.py::test_gradients_reach_every_parameter_but_the_fixed_ones": ("mlp", "unet_other", "dit", "fno", "ufno"),
     "test_published_nets.py::test_edm2_kernels_stay_on_rms_one_and_the_function_does_not_see_their_length": (),
     "test_published_nets.py::test_pyramids_go_beside_the_network": ("input_skip-residual",),
+    "test_program.py::test_gradients_do_not_depend_on_what_is_computed_again": ("UNet", "DiT", "MLP"),
     "test_report.py::test_the_pages_of_points_and_curves": (),
 }

@@ -14,6 +14,7 @@ from .fno import FNO as FNO
 from .mlp import MLP as MLP
 from .network import Network as Network
 from .published import PUBLISHED as PUBLISHED
+from .remat import REMAT as REMAT
 from .ufno import UFNO as UFNO
 from .unet import UNET_CHOICES as UNET_CHOICES
 from .unet import UNet as UNet

@@ -28,6 +28,7 @@ from ..errors import ConfigError
 from .blocks import attend, linear, num_heads, split_heads
 from .embedding import Conditioning
 from .network import check_input
+from .remat import rematerialised
 
 POSITIONS = ("sincos", "rotary")
 MLP_RATIO = 4  # hidden features of a block over its width
@@ -111,6 +112,7 @@ class DiTBlock(nnx.Module):
         self.dropout = nnx.Dropout(dropout)  # no rngs: the key comes with the call
         self.dense_2 = linear(MLP_RATIO * width, width, **options)
 
+    @rematerialised
     def __call__(
         self, h: Tokens, temb: Float[Array, "b width"], angle: np.ndarray | None, *, key: PRNGKeyArray | None = None
     ) -> Tokens:

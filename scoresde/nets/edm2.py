@@ -35,6 +35,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from ..errors import ConfigError
 from .blocks import FeatureMap, attend, num_heads, split_heads
 from .network import check_input
+from .remat import rematerialised
 from .resampling import downsample, upsample
 from .unet import check_levels
 
@@ -134,6 +135,7 @@ class MPAttention(nnx.Module):
         self.value = MPConv(features, features, 0, **options)
         self.out = MPConv(features, features, 0, **options)
 
+    @rematerialised
     def __call__(self, x: FeatureMap) -> FeatureMap:
         b, height, width, c = x.shape
         h = x.reshape(b, height * width, c)
@@ -169,6 +171,7 @@ class MPBlock(nnx.Module):
         self.conv_2 = MPConv(out_features, out_features, 3, **options)
         self.attention = MPAttention(out_features, head_channels=head_channels, **options) if attend else None
 
+    @rematerialised
     def __call__(self, x: FeatureMap, temb: Float[Array, "b features"], *, key: PRNGKeyArray | None = None) -> FeatureMap:
         x = x if self.resample is None else self.resample(x)
         h, x = self.start(x, self.skip)

@@ -21,6 +21,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..errors import ConfigError
+from .remat import rematerialising
 
 # XLA's CPU backend spends long on optimizing hundreds of random draws that run once: 16 s for a small U-Net (2 cores),
 # against 3 s at level 1. The numbers are the same.
@@ -35,10 +36,12 @@ class Network(eqx.Module):
     Attributes:
         params: nested dict of arrays; the keys are attribute names, and positions in lists of modules.
         graphdef: what is left of the module without its arrays.
+        remat: a name of `REMAT`, what gradients compute again; the outputs are the same.
     """
 
     params: PyTree[Array]
     graphdef: nnx.GraphDef = eqx.field(static=True)
+    remat: str = eqx.field(static=True, default="none")
 
     @classmethod
     def init(cls, build: Callable[[nnx.Rngs], nnx.Module], *, key: PRNGKeyArray) -> "Network":
@@ -90,7 +93,8 @@ class Network(eqx.Module):
         """
         module = nnx.merge(self.graphdef, self.params)
         told = {} if augmentation is None else {"augmentation": augmentation}
-        return module(x, c_noise, label, **told, key=key).astype(jnp.float32)
+        with rematerialising(self.remat):
+            return module(x, c_noise, label, **told, key=key).astype(jnp.float32)
 
     @property
     def num_params(self) -> int:

@@ -50,7 +50,7 @@ def fit(
       objective: weighting and law of t.
       ema: of the averages of the parameters: decays a step, below 1, or half-lives in images.
       accumulation: micro-batches a step.
-      remat: what the backward pass computes again rather than keep: "none", or a name of `scoresde.train.step.REMAT`.
+      remat: what the backward pass computes again rather than keep: a name of `scoresde.nets.REMAT`.
       fsdp: devices over which parameters, optimizer and averages are split; 1: a copy on each, 0: all devices.
       steps_per_dispatch: steps in one call of the device. `run` hears of the last of them; its cadences are multiples of it.
       prepare: (value, key=key) -> x0 for one record: encoding with dequantization and augmentation.

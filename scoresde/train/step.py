@@ -97,7 +97,7 @@ def make_step(
       prepare: (value, key=key) -> x0, one stored record to model coordinates, with its augmentation.
       augment: (x0, key=key) -> (x0, label of what was done), which the network is told; None: nothing.
       accumulation: micro-batches a step; the gradient is their mean.
-      remat: a name of `REMAT`, what the backward pass computes again rather than keep.
+      remat: a name of `scoresde.nets.REMAT`, what the backward pass computes again rather than keep.
       state: arrays, or their shapes and dtypes.
       mesh: of `data_mesh`.
     """
@@ -117,6 +117,7 @@ def make_step(
 
     everywhere, _ = shardings(mesh)
     parts = stored(mesh, state)
+    score = dataclasses.replace(score, network=dataclasses.replace(score.network, remat=remat))
     # XLA's CPU backend computes weight gradients some 50 times slower inside a loop.
     loop = functools.partial(jax.lax.scan, unroll=on_cpu)
 
