@@ -22,26 +22,21 @@ float32 and their results are cast back to `dtype`.
 """
 
 import functools
-import math
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..errors import ConfigError
+from .attention import attend, split_heads
 from .remat import rematerialised
 
 FeatureMap = Float[Array, "b _ _ _"]  # batch, height, width, channels
-Heads = Float[Array, "b n heads d"]
 
 GROUP_NORM_EPSILON = 1e-6  # as in DDPM and in Song et al. 2021; ADM and EDM's ADM have 1e-5
 MAX_GROUPS = 32
 MIN_GROUP_WIDTH = 4  # channels per group, where the channels allow it
-
-FUSED = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
-FUSED_CAPABILITY = 8.0  # cuDNN has fused attention from Ampere on
 
 
 @functools.cache
@@ -196,43 +191,3 @@ def num_heads(features: int, head_channels: int) -> int:
     if head_channels and features % head_channels:
         raise ConfigError(f"attention: expected head_channels that divide the {features} channels, got {head_channels}")
     return features // head_channels if head_channels else 1
-
-
-def attend(q: Heads, k: Heads, v: Heads, *, training: bool = False) -> Heads:
-    """softmax(q k^T / sqrt(d)) v for each head, the softmax in float32: the attention of all networks.
-
-    The device it is compiled for decides how, which need not be the one JAX runs on:
-
-    - CPUs have heads along the batch, where XLA's matrix products want them: half to four fifths of the time of
-      `jax.nn.dot_product_attention`, forward and backward (32 x 256 tokens, 256 channels in one head or four);
-    - NVIDIA GPUs have cuDNN's fused kernel in `training` if it takes these heads, which keeps no [n, n] matrix. It has no
-      derivative in forward mode, which likelihoods need: hence in training alone;
-    - all else has `jax.nn.dot_product_attention`.
-    """
-    fused = training and takes_fused(q.shape, q.dtype)
-    return jax.lax.platform_dependent(
-        q, k, v, cpu=_along_batch, cuda=FUSED if fused else jax.nn.dot_product_attention, default=jax.nn.dot_product_attention
-    )
-
-
-@functools.cache
-def takes_fused(shape: tuple[int, ...], dtype) -> bool:
-    """Whether cuDNN is there and takes heads of this shape and type: 16 bits, d a multiple of 8 and at most 128, or 256 from Hopper on."""
-    heads = jax.ShapeDtypeStruct(shape, dtype)
-    try:
-        jax.eval_shape(FUSED, heads, heads, heads)  # JAX looks for cuDNN, and knows its limits
-        return all(float(d.compute_capability) >= FUSED_CAPABILITY for d in jax.devices() if d.platform == "gpu")
-    except (RuntimeError, NotImplementedError, ValueError):
-        return False
-
-
-def _along_batch(q: Heads, k: Heads, v: Heads) -> Heads:
-    b, n, heads, d = q.shape
-    q, k, v = (x.transpose(0, 2, 1, 3).reshape(b * heads, n, d) for x in (q, k, v))
-    logits = jnp.einsum("bid,bjd->bij", q, k, preferred_element_type=jnp.float32) / math.sqrt(d)
-    y = jnp.einsum("bij,bjd->bid", jax.nn.softmax(logits, axis=-1).astype(v.dtype), v)
-    return y.reshape(b, heads, n, d).transpose(0, 2, 1, 3)
-
-
-def split_heads(x: Float[Array, "b n c"], heads: int) -> Heads:
-    return x.reshape(*x.shape[:2], heads, -1)
