@@ -79,7 +79,7 @@ def collectives(text: str) -> list[Collective]:
             base = kind.removesuffix("-start")
             if base in KINDS:
                 devices = _devices(rest, partitions * replicas)
-                arrays = _whole(base, _last(base, kind, result), devices, rest)
+                arrays = _whole(base, _results(base, kind, result, rest), devices, rest)
                 base = "reduce-scatter" if scatters and base == "all-reduce" else base
                 source = (re.search(r'op_name="([^"]*)"', rest) or ["", ""])[1]
                 if devices > 1:
@@ -174,11 +174,13 @@ def _parts(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def _last(base: str, kind: str, result: str) -> tuple:
-    """The arrays that come out. The start of an all-reduce has their type; another start has (operands, results, flags...)."""
+def _results(base: str, kind: str, result: str, rest: str) -> tuple:
+    """The arrays that come out. A start has (operands, results, flags...), but that of an all-reduce may have the results alone."""
     if kind.endswith("-start") and base != "all-reduce" and result.startswith("("):
         return arrays_of(_parts(result)[1])
-    return arrays_of(result)
+    arrays = arrays_of(result)
+    count = len(operands_of(rest))
+    return arrays[count:] if kind.endswith("-start") and len(arrays) == 2 * count else arrays
 
 
 def _whole(base: str, arrays: tuple, devices: int, rest: str) -> tuple:

@@ -63,6 +63,8 @@ def figures(case: dict) -> dict:
         "flops": cost.get("flops"),
         "bytes_accessed": cost.get("bytes accessed"),
         "bytes_of_text": memory_traffic(text),
+        "fused_attentions": text.count('custom_call_target="__cudnn$fmha'),
+        "branches": text.count(" conditional("),
         "collectives": [dataclasses.asdict(one) | {"name": one.name[:120]} for one in found],
         "totals": totals(found),
     }

@@ -103,6 +103,8 @@ ENTRY %main (x: f32[4,128]) -> f32[4,128] {
   %gs = ((f32[4,128]{1,0}, f32[2]{0}), (f32[8,128]{1,0}, f32[4]{0})) all-gather-start(%x, %y), replica_groups={{0,1},{2,3},{4,5},{6,7}}, dimensions={0}
   %r = f32[4,128]{1,0} all-reduce-start(%x), replica_groups=[2,4]<=[2,4]T(1,0), to_apply=%add, metadata={op_name="jit(step)/psum"}
   %rd = f32[4,128]{1,0} all-reduce-done(%r)
+  %r2 = (f32[4,128]{1,0}, f32[4,128]{1,0}) all-reduce-start(%x), replica_groups=[1,8]<=[8], to_apply=%add
+  %r3 = (f32[4,128]{1,0}, f32[2]{0}) all-reduce-start(%x, %y), replica_groups={}, to_apply=%add
   %s = ((f32[4,128]{1,0}), f32[4,64]{1,0}, u32[], u32[]) reduce-scatter-start(%x), replica_groups=mesh['data'=8] {'data':(4)2}, dimensions={1}, to_apply=%add
   %f = bf16[8,32]{1,0} fusion(%y), kind=kCustom, calls=%all-reduce-scatter.1
   %p = (f32[4,128]{1,0}, f32[4,128]{1,0}, u32[]{:T(128)S(2)}, u32[]{:T(128)S(2)}) collective-permute-start(%x), source_target_pairs={{0,1},{1,0}}
@@ -118,6 +120,8 @@ def test_asynchronous_forms_tilings_and_named_groups():
         ("all-gather", 32 * 128 * 4, 8),
         ("all-gather", (8 * 128 + 4) * 4, 2),
         ("all-reduce", 4 * 128 * 4, 4),
+        ("all-reduce", 4 * 128 * 4, 8),
+        ("all-reduce", (4 * 128 + 2) * 4, 8),
         ("reduce-scatter", 4 * 128 * 4, 2),
         ("reduce-scatter", 64 * 32 * 2, 8),
         ("collective-permute", 4 * 128 * 4, 2),
@@ -127,6 +131,6 @@ def test_asynchronous_forms_tilings_and_named_groups():
 def test_bytes_on_a_ring():
     """n - 1 of n parts, twice for an all-reduce; groups of one send nothing and are left out."""
     sent = reader.totals(reader.collectives(ASYNCHRONOUS))
-    assert sent["all-reduce"]["wire_bytes"] == 2 * 2048 * 3 / 4
+    assert sent["all-reduce"]["wire_bytes"] == 2 * (2048 * 3 / 4 + (2048 + 2056) * 7 / 8)
     assert sent["all-gather"]["wire_bytes"] == 16384 * 7 / 8 + 4112 / 2
     assert sent["collective-permute"]["wire_bytes"] == 2048
