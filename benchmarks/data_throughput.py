@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 from record import record
 
-from scoresde.build import build_dataset, build_objective, build_optimizer, build_prepare, build_score
+from scoresde.build import build_averages, build_dataset, build_objective, build_optimizer, build_prepare, build_score
 from scoresde.config import load_config
 from scoresde.data import Dataset, ImageOptions, load
 from scoresde.devices import data_mesh, stored
@@ -68,7 +68,7 @@ def step_rate(config_name: str, overrides: list[str], steps: int) -> Rate:
     config = load_config(str(CONFIGS / config_name), overrides)
     dataset, score, batch_size = build_dataset(config), build_score(config), config.training.batch_size
     optimizer, mesh = build_optimizer(config), data_mesh()
-    start = lambda p: init_state(p, optimizer, tuple(config.training.ema), jax.random.key(0))  # noqa: E731
+    start = lambda p: init_state(p, optimizer, build_averages(config), jax.random.key(0))  # noqa: E731
     state = jax.jit(start, out_shardings=stored(mesh, jax.eval_shape(start, score.network.params)))(score.network.params)
     step = make_step(score, build_objective(config), optimizer, prepare=build_prepare(config, dataset), state=state, mesh=mesh)
     feed = Feed(dataset, 0, batch_size, mesh)

@@ -18,7 +18,7 @@ _LAST_RATE = 0.01
 # Fields of `model` that are arguments of the U-Net by the same name.
 UNET_FIELDS = (
     "skip_rescale", "head_channels", "decoder_attention", "modulation", "resampling", "resample_filter", "resample_skip",
-    "progressive_input", "progressive", "combine", "center_input", "norm_epsilon",
+    "progressive_input", "progressive", "combine", "center_input", "input_fourier", "norm_epsilon",
 )  # fmt: skip
 # Records that a prior of degraded data draws from.
 STARTS = 4096
@@ -132,6 +132,7 @@ def build_objective(config: ConfigDict) -> train.Objective:
         "uniform": train.Uniform,
         "low_discrepancy": train.LowDiscrepancy,
         "log_snr": train.UniformLogSNR,
+        "log_sigma": train.UniformLogSigma,
         "log_normal": lambda: train.LogNormalSigma(c.log_normal_mean, c.log_normal_std),
     }
     reduce = jnp.mean if c.reduce_mean else train.half_sum
@@ -171,6 +172,16 @@ def _onto_unit_kernels(updates, params):
 def _is_weight(params):
     """Weight decay is for matrices and kernels: biases, norms and fixed frequencies have one axis."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def build_layout(config: ConfigDict) -> train.Layout:
+    """How the work is laid out over devices, micro-batches and dispatches."""
+    return train.Layout(**{field.name: config.training[field.name] for field in dataclasses.fields(train.Layout)})
+
+
+def build_averages(config: ConfigDict) -> tuple[str, ...]:
+    """The names of the averages of the parameters; the first one is used where none is asked for."""
+    return (*map(train.average_name, config.training.ema), *map(train.power_name, config.training.power_ema))
 
 
 def build_prepare(config: ConfigDict, dataset: data.Dataset) -> Callable:

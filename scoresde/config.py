@@ -3,7 +3,6 @@
 Section names are those of score_sde. An experiment file in `configs/` defines `get_config()`, which takes `default()`
 and changes what the experiment is about; `--config.SECTION.FIELD=value` changes it further. A saved run is read back
 from its `config.json`: no Python file is needed, or executed, to sample from it.
-
 """
 
 import difflib
@@ -107,6 +106,7 @@ def _model() -> ConfigDict:
     c.progressive = "none"  # unet, pyramid of the decoder: none, output_skip, residual
     c.combine = "sum"  # unet, how an input_skip joins: sum, cat
     c.center_input = False  # unet: the network sees 2 x - 1, for data.centered = False
+    c.input_fourier = (0, 0)  # unet: it also sees sin and cos of 2 pi 2^n x, n from the first to below the second; (6, 8): VDM
     c.norm_epsilon = 1e-6  # unet: of the group normalization
     c.head_channels = 0  # unet, edm2, dit: channels of an attention head; 0: one head
     c.patch = 2  # dit: side of a patch in pixels
@@ -127,13 +127,15 @@ def _training() -> ConfigDict:
     c.fsdp = 1  # devices over which parameters, optimizer and averages are split; 1: a copy on each, 0: all devices
     c.steps_per_dispatch = 1  # steps in one call of the device, for networks so small that the host is the slower
     c.weighting = "sigma2"  # sigma2, noise_field, likelihood, edm
-    c.time_law = "low_discrepancy"  # uniform, low_discrepancy, log_snr, log_normal
+    c.time_law = "low_discrepancy"  # uniform, low_discrepancy, log_snr, log_sigma, log_normal
     c.log_normal_mean = -1.2  # log_normal
     c.log_normal_std = 1.2
     c.reduce_mean = True  # mean over dimensions; False: half the sum
     c.ema = (0.9999,)  # averages, below 1 by decay a step, above by half-life in images; the first one is used for pictures and by the commands
+    c.power_ema = ()  # relative widths, such as (0.05, 0.1): averages by power functions, from which python -m scoresde.average makes any other
     c.log_every = 50
     c.checkpoint_every = 10_000
+    c.snapshot_every = 50_000  # of the averages of power_ema, all of them kept
     c.sample_every = 50_000  # pictures, the figures of `watch`, and the report
     c.watch = ("sliced_wasserstein", "moments", "nearest", "loss")  # figures of the pictured samples and of fixed records; () none
     c.watch_sampler = ""  # of these samples, with its own steps and grid; "": as in sampling
@@ -173,6 +175,7 @@ def _sampling() -> ConfigDict:
     c.corrections = 1  # corrector steps at a point of the grid; langevin_dynamics: steps a level
     c.norm = "image"  # langevin: norms of each image, or means over the batch as in the published numbers
     c.step_size = 0.2  # langevin_dynamics, in units of sigma^2
+    c.labels = "uniform"  # of a network with classes: uniform, each seed has a class drawn from it; null, the null class
     c.churn = 0.0  # euler_edm, heun_edm: noise added on the way, where sigma / alpha is between s_min and s_max
     c.s_min = 0.0
     c.s_max = 1e6
@@ -217,7 +220,8 @@ def _evaluate() -> ConfigDict:
 # What a resumed run may change: nothing of it enters the state, or only in the rounding of sums. The first two are the way out of a
 # run that diverges.
 FREE_FIELDS = (
-    "optim.learning_rate", "optim.grad_clip", "training.steps", "training.accumulation", "training.remat", "training.fsdp", "training.steps_per_dispatch", "training.log_every", "training.checkpoint_every", "training.sample_every",
+    "optim.learning_rate", "optim.grad_clip", "training.steps", "training.accumulation", "training.remat", "training.fsdp", "training.steps_per_dispatch",
+    "training.log_every", "training.checkpoint_every", "training.snapshot_every", "training.sample_every",
     "training.watch", "training.keep_best", "training.trackers",
     "sampling.", "likelihood.", "evaluate.", "data.data_dir",
     "data.max_bad", "data.max_pixels", "data.memory",

@@ -7,7 +7,7 @@ import zlib
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from scoresde.data.picture import save_picture
 from scoresde.devices import batch_for_devices, local_copy, padded, spread
@@ -17,9 +17,12 @@ from scoresde.sample.store import SampleStore
 from scoresde.samplers import build_sampler
 from scoresde.sde import AbstractSDE
 from scoresde.trained import Trained
+from scoresde.types import Keys
 
 # Root of the keys: samples depend on their seeds alone, not on the seed of training.
 _ROOT = 0
+_CLASS = 2  # root of the class of a seed, beside its noise
+NULL = -1  # the null class, which a score has until it is given another
 _PICTURE = 64  # samples shown in OUT/grid.png
 
 
@@ -37,12 +40,21 @@ def sampler_of(trained: Trained) -> AbstractSampler:
     return build_sampler(trained.config, trained.score, trained.shape)
 
 
+def classes(trained: Trained, keys: Keys) -> Int[Array, "num"] | None:
+    """The class of each key with `sampling.labels` = "uniform", drawn from it; None where all have that of the score."""
+    score = trained.score
+    if score.label is None or int(score.label) != NULL or trained.config.sampling.labels != "uniform":
+        return None
+    count = trained.config.model.num_classes
+    return jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, _CLASS), (), 0, count))(keys)
+
+
 def draw(trained: Trained, sampler: AbstractSampler, seeds: np.ndarray, size: int):
     """One denoised sample per seed, in model coordinates; `size` seeds at once, on the devices of this process."""
     root = jax.random.key(_ROOT)
     keys = jax.vmap(lambda seed: jax.random.fold_in(root, seed))(spread(padded(seeds, size)))
     score = trained.score
-    drawn = fields(score.sde, denoised_draw(sampler, score.sde, score, trained.shape, keys=keys))
+    drawn = fields(score.sde, denoised_draw(sampler, score.sde, score, trained.shape, keys=keys, labels=classes(trained, keys)))
     return jax.tree.map(lambda part: np.asarray(part)[: len(seeds)], drawn)
 
 

@@ -10,6 +10,9 @@ import re
 
 from ml_collections import ConfigDict
 
+# Tuples of numbers that may be empty, and then do not show their type; the others are of texts.
+_ELEMENTS = {"training.ema": 0.0, "training.power_ema": 0.0, "model.attention": 0}
+
 
 def apply(config: ConfigDict, path: str, text: str) -> str | None:
     """Set the field at `path` ("section.field") from text, in the type it has. Returns the problem, or None."""
@@ -36,6 +39,8 @@ def apply(config: ConfigDict, path: str, text: str) -> str | None:
 def _parse(text: str, old, path: str):
     if isinstance(old, str):
         return text
+    if isinstance(old, tuple):
+        old = old or (_ELEMENTS.get(path, ""),)
     if isinstance(old, tuple) and all(isinstance(element, str) for element in old) and re.fullmatch(r"[\w.-]+(,[\w.-]+)*,?", text):
         return tuple(filter(None, text.split(",")))  # names without quotes
     value = {"true": True, "false": False}.get(text.lower())
@@ -45,7 +50,7 @@ def _parse(text: str, old, path: str):
         return tuple(_cast(element, 0) for element in value) if isinstance(value, tuple) and len(value) in (1, 2, 3) else _cast(value, 0)
     if isinstance(old, tuple):
         elements = value if isinstance(value, (tuple, list)) else (value,)
-        return tuple(_cast(element, old[0]) if old else _cast(element, "") for element in elements)
+        return tuple(_cast(element, old[0]) for element in elements)
     return _cast(value, old)
 
 

@@ -11,18 +11,18 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from scoresde.build import build_dataset, build_optimizer, build_score, with_starts
+from scoresde.build import build_averages, build_dataset, build_optimizer, build_score, with_starts
 from scoresde.config import differences, from_json, override, to_json
 from scoresde.data import Dataset
 from scoresde.data.absent import ABSENT
 from scoresde.errors import CheckpointError, ConfigError
 from scoresde.processes import PROCESSES, on_grid
 from scoresde.score import NetworkScore
-from scoresde.train import averaged_score
+from scoresde.train import average_name, averaged_score
 from scoresde.train.best import FOLDER as BEST
 from scoresde.train.best import lowest
 from scoresde.train.checkpoint import Checkpoints
-from scoresde.train.step import average_name, init_state
+from scoresde.train.step import init_state
 
 LATEST = "latest"
 _PACKAGES = ("scoresde", "jax", "jaxlib", "flax", "optax", "diffrax", "orbax-checkpoint")
@@ -67,12 +67,12 @@ class Trained(NamedTuple):
 def load_trained(
     workdir: str | pathlib.Path,
     *,
-    ema: float | None = None,
+    ema: float | str | None = None,
     sampler: str | None = None,
     overrides: list[str] = (),
     checkpoint: str = LATEST,
 ) -> Trained:
-    """The score of a run, with the averaged parameters of decay or half-life `ema` (the first one if None).
+    """The score of a run, with the averaged parameters of `ema`, a decay, half-life or name (the first one if None).
 
     Args:
       checkpoint: "latest", the newest good one; "best", that of `training.keep_best`; or a step that was kept.
@@ -83,6 +83,35 @@ def load_trained(
       ConfigError: no run there, or bad overrides. CheckpointError: no good checkpoint. DataError: see `load`.
     """
     folder = pathlib.Path(workdir)
+    config, written = stored_config(folder)
+    if fixed := [text for text in overrides if not text.startswith(_OPEN)]:
+        raise ConfigError(*(f"--config.{text}: a trained run keeps this as it was trained" for text in fixed))
+    if sampler not in (None, config.sampling.sampler):
+        overrides = [f"sampling.sampler={sampler}", "sampling.steps=0", "sampling.grid=", "sampling.order=0", *overrides]
+    override(config, list(overrides))
+
+    dataset, score = build_dataset(config), build_score(config)
+    optimizer, averages = build_optimizer(config), build_averages(config)
+    chosen = averages[0] if ema is None else average_name(ema)
+    target = jax.eval_shape(lambda p: init_state(p, optimizer, averages, jax.random.key(0)), score.network.params)
+    target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here()), target)
+    checkpoints, step = _checkpoint(folder, checkpoint)
+    restored = checkpoints.restore(target, accept=lambda meta: check_experiment(meta, written, folder / "config.json"), set_aside=False, step=step)
+    if restored is None:
+        raise CheckpointError(f"no checkpoint in {checkpoints.folder}; train first")
+    state, meta = restored
+    if meta["data"]["fingerprint"] not in (dataset.fingerprint, ABSENT):
+        print(f"note: data are {dataset.fingerprint}, the run was trained on {meta['data']['fingerprint']}", file=sys.stderr)
+    averaged = with_starts(averaged_score(score, state, chosen), config, dataset)
+    return Trained(config, dataset, averaged, meta["step"], chosen, dataset.shape)
+
+
+def stored_config(folder: pathlib.Path) -> tuple[ConfigDict, dict]:
+    """The configuration of a run folder, and its JSON form in this version.
+
+    Raises:
+      ConfigError: no run there, or its config.json is damaged.
+    """
     path = folder / "config.json"
     if not path.is_file():
         raise ConfigError(f"--workdir: expected a run folder with config.json, got {folder}; train into it first")
@@ -93,27 +122,7 @@ def load_trained(
     except ValueError as error:  # of JSON, or of UTF-8
         raise ConfigError(f"{path} is damaged ({error}); restore it, or run the training command again") from None
     config = from_json(stored, where=str(path))
-    written = to_json(config)
-    if fixed := [text for text in overrides if not text.startswith(_OPEN)]:
-        raise ConfigError(*(f"--config.{text}: a trained run keeps this as it was trained" for text in fixed))
-    if sampler not in (None, config.sampling.sampler):
-        overrides = [f"sampling.sampler={sampler}", "sampling.steps=0", "sampling.grid=", "sampling.order=0", *overrides]
-    override(config, list(overrides))
-
-    dataset, score = build_dataset(config), build_score(config)
-    optimizer, decays = build_optimizer(config), tuple(config.training.ema)
-    target = jax.eval_shape(lambda p: init_state(p, optimizer, decays, jax.random.key(0)), score.network.params)
-    target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=_here()), target)
-    checkpoints, step = _checkpoint(folder, checkpoint)
-    restored = checkpoints.restore(target, accept=lambda meta: _accept(meta, written, path), set_aside=False, step=step)
-    if restored is None:
-        raise CheckpointError(f"no checkpoint in {checkpoints.folder}; train first")
-    state, meta = restored
-    if meta["data"]["fingerprint"] not in (dataset.fingerprint, ABSENT):
-        print(f"note: data are {dataset.fingerprint}, the run was trained on {meta['data']['fingerprint']}", file=sys.stderr)
-    chosen = ema if ema is not None else decays[0]
-    averaged = with_starts(averaged_score(score, state, chosen), config, dataset)
-    return Trained(config, dataset, averaged, meta["step"], average_name(chosen), dataset.shape)
+    return config, to_json(config)
 
 
 def description(config: ConfigDict, fingerprint: str) -> dict:
@@ -149,11 +158,11 @@ def _checkpoint(folder: pathlib.Path, name: str) -> tuple[Checkpoints, int | Non
     raise CheckpointError(f"no checkpoint of step {name} in {folder}; there are {sorted({*newest.steps(), *best.steps()})}")
 
 
-def _accept(meta: dict, written: dict, path: pathlib.Path) -> None:
+def check_experiment(meta: dict, written: dict, path: pathlib.Path) -> None:
     """The checkpoint must be of the experiment in config.json: another SDE would draw wrong samples without a word."""
     if lines := differences(to_json(from_json(meta["config"])), written):
         raise CheckpointError(f"{path} is not of its checkpoints: {'; '.join(lines)}; undo the change")
 
 
-def _here():
+def here():
     return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

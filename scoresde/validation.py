@@ -2,14 +2,25 @@
 
 import difflib
 import math
+from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
 from scoresde import sample, samplers
 from scoresde.build import build_preconditioning, build_trace, flatten, image_shape
 from scoresde.errors import ConfigError
-from scoresde.nets import POSITIONS, REMAT, UNET_CHOICES, check_heads, check_image_size, check_patches, check_transformer
+from scoresde.nets import (
+    POSITIONS,
+    REMAT,
+    UNET_CHOICES,
+    check_fourier,
+    check_heads,
+    check_image_size,
+    check_patches,
+    check_transformer,
+)
 from scoresde.processes import BASES, DEGRADED, KERNELS, PROCESSES, build_sde
+from scoresde.train.average import check_width
 from scoresde.train.trackers import TRACKERS
 
 # What `scoresde.watch` can look at, and its figures that may choose a checkpoint: lower must be better.
@@ -30,7 +41,7 @@ _CHOICES = {
     "model.param_dtype": ("float32", "bfloat16"),
     "training.remat": tuple(REMAT),
     "training.weighting": ("sigma2", "noise_field", "likelihood", "edm"),
-    "training.time_law": ("uniform", "low_discrepancy", "log_snr", "log_normal"),
+    "training.time_law": ("uniform", "low_discrepancy", "log_snr", "log_sigma", "log_normal"),
     "training.watch": WATCHES,
     "training.watch_sampler": ("", *samplers.SAMPLERS),
     "training.keep_best": ("", *(name for names in BEST.values() for name in names)),
@@ -43,6 +54,7 @@ _CHOICES = {
     "sampling.predictor": tuple(samplers.PREDICTORS),
     "sampling.corrector": tuple(samplers.CORRECTORS),
     "sampling.norm": ("image", "batch"),
+    "sampling.labels": ("uniform", "null"),
     "sampling.variant": ("bh1", "bh2"),
     "sampling.variable": ("log_rho", "rho", "t"),
     "likelihood.method": ("flow", "elbo", "vlb"),
@@ -57,7 +69,7 @@ _AT_LEAST = {
     "model.dropout": 0, "model.num_classes": 0, "model.channels": 1, "model.multipliers": 1, "model.blocks": 1,
     "model.attention": 1, "model.head_channels": 0, "model.patch": 1, "model.width": 2, "model.depth": 1, "model.modes": 1, "sde.length": 0, "sde.jitter": 0, "model.data_index": 0,
     "training.steps": 1, "training.batch_size": 1, "training.accumulation": 1, "training.fsdp": 0, "training.steps_per_dispatch": 1, "training.ema": 0,
-    "training.log_every": 1, "training.checkpoint_every": 1, "training.sample_every": 1,
+    "training.log_every": 1, "training.checkpoint_every": 1, "training.snapshot_every": 1, "training.sample_every": 1,
     "optim.beta1": 0, "optim.beta2": 0, "optim.weight_decay": 0, "optim.warmup": 0, "optim.decay_steps": 0, "optim.grad_clip": 0,
     "sampling.steps": 0, "sampling.order": 0, "sampling.corrections": 1,
     "sampling.churn": 0, "sampling.s_min": 0, "sampling.s_max": 0, "sampling.eta": 0, "sampling.tau": 0, "sampling.tau_low": 0, "sampling.tau_high": 0, "sampling.num": 1, "sampling.batch_size": 1,
@@ -142,13 +154,7 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
         )
     if sound(*(f"training.{name}" for name in ("steps_per_dispatch", *_CADENCES))):
         problems += _validate_cadences(c.training)
-    if not c.training.ema:
-        problems.append("training.ema = (): expected at least one decay, such as (0.999,)")
-    if sound("training.ema", "training.batch_size") and (between := [v for v in c.training.ema if 1 <= v < batch]):
-        problems.append(
-            f"training.ema = {c.training.ema!r}: expected a decay less than 1, or a half-life in images, "
-            f"at least training.batch_size = {batch}; got {between[0]}"
-        )
+    problems += _validate_averages(config, sound)
     if sound("optim.decay_steps", "optim.warmup") and 0 < c.optim.decay_steps <= c.optim.warmup:
         problems.append(
             f"optim.decay_steps = {c.optim.decay_steps}: expected 0 or more than optim.warmup = {c.optim.warmup}"
@@ -165,6 +171,26 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
             problems += [f"training.watch_sampler = '{name}': {text}" for text in _validate_sampling(with_sampler(config, name))]
     if not any(name.startswith("likelihood.") for name in broken):
         problems += _validate_likelihood(config)
+    return problems
+
+
+def _validate_averages(config: ConfigDict, sound: Callable[..., bool]) -> list[str]:
+    c, problems = config.training, []
+    if not c.ema and not c.power_ema:
+        problems.append("training.ema = (): expected at least one decay, such as (0.999,), or a width in training.power_ema")
+    if sound("training.ema", "training.batch_size") and (between := [v for v in c.ema if 1 <= v < c.batch_size]):
+        problems.append(
+            f"training.ema = {c.ema!r}: expected a decay less than 1, or a half-life in images, "
+            f"at least training.batch_size = {c.batch_size}; got {between[0]}"
+        )
+    for width in c.power_ema if sound("training.power_ema") else ():
+        try:
+            check_width(width)
+        except ConfigError as error:
+            problems.append(f"training.power_ema = {c.power_ema!r}: {error}")
+    for name in ("ema", "power_ema"):
+        if len(set(c[name])) < len(c[name]):
+            problems.append(f"training.{name} = {c[name]!r}: expected each once")
     return problems
 
 
@@ -189,6 +215,8 @@ def _validate_network(config: ConfigDict, shape: tuple[int, ...]) -> list[str]:
     problems = [f"{size}: {text}" for text in check_image_size(shape[:2], len(c.multipliers))]
     if not problems:
         problems += [f"model.{text}" for text in check_heads(shape[0], c.channels, c.multipliers, c.attention, c.head_channels)]
+    if c.name == "unet":
+        problems += [f"model.{text}" for text in check_fourier(c.input_fourier)]
     if c.name == "unet" and len(c.multipliers) == 1 and (c.progressive, c.progressive_input) != ("none", "none"):
         problems.append("model.progressive, model.progressive_input: they join levels, and model.multipliers has one; expected 'none'")
     return problems

@@ -32,7 +32,7 @@ from scoresde.build import build_objective, build_prepare
 from scoresde.data import Dataset
 from scoresde.data.picture import picture, save_picture
 from scoresde.devices import batch_for_devices, local_copy, padded, spread
-from scoresde.draws import draw, sampler_of
+from scoresde.draws import classes, draw, sampler_of
 from scoresde.evaluate.functions import moments, sliced_wasserstein
 from scoresde.evaluate.neighbours import nearest
 from scoresde.sample import Draw, trajectory
@@ -154,11 +154,13 @@ class Watch:
     # Pictures
 
     def _save_trajectory(self, trained: Trained, path: pathlib.Path) -> dict:
-        """A picture, but of curves the values: the report draws those."""
+        """A picture, but of curves the values: the report draws those. With classes, those of one of them."""
         sde, score = trained.score.sde, trained.score
         seeds = _SEEDS if len(trained.shape) > 1 else _POINTS
         keys = jax.random.split(jax.random.key(_ROOT), batch_for_devices(seeds, seeds))
         x_T = jax.vmap(lambda key: sde.sample_prior(trained.shape, key=key))(spread(keys))
+        labels = classes(trained, keys)
+        score = score if labels is None else dataclasses.replace(score, label=labels[0])
         found = trajectory(sde, score, x_T, _STEPS)
         shown = np.linspace(0, _STEPS, _SHOWN).round().astype(int)
         x0 = found.x0[shown, :seeds]  # [shown, seeds, ...]

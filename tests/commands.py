@@ -122,9 +122,9 @@ def saved_steps(workdir: Path) -> list[int]:
     return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
 
 
-def stored(workdir: Path, step: int) -> dict[str, np.ndarray]:
+def stored(workdir: Path, step: int, place: str = "checkpoints") -> dict[str, np.ndarray]:
     """Every leaf of a checkpoint by its path, read by Orbax alone."""
-    folder = (workdir / "checkpoints" / str(step) / "state").resolve()
+    folder = (workdir / place / str(step) / "state").resolve()
     with ocp.PyTreeCheckpointer() as reader:
         leaves = reader.metadata(folder).item_metadata.tree
         to_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), leaves)

@@ -128,7 +128,7 @@ def flip_arrays(step):
 
 def flip_meta(step):
     path = step / "meta" / "metadata"
-    _flip(path, path.read_bytes().index(b'"width": 64') + len(b'"width": '))  # 6 becomes another digit: valid JSON
+    _flip(path, path.read_bytes().index(b'"width": 128') + len(b'"width": '))  # 1 becomes another digit: valid JSON
 
 
 def zero_64_bytes(step):

@@ -127,13 +127,13 @@ def test_two_unknown_flags_are_two_lines():
 
 
 def test_batches_that_do_not_fit_the_devices_are_met_by_numbers():
-    from scoresde.train.loop import check_devices
+    from scoresde.train import Layout
 
-    check_devices(12, 4)
+    Layout(accumulation=4).check(12)
     with pytest.raises(ConfigError, match="nearest: 8 or 12"):
-        check_devices(10, 4)
+        Layout(accumulation=4).check(10)
     with pytest.raises(ConfigError, match="nearest: 4$"):
-        check_devices(3, 4)
+        Layout(accumulation=4).check(3)
 
 
 # The file
@@ -220,6 +220,7 @@ def test_json_of_other_fields_is_refused():
     "command, flags",
     [
         ("train", ["--config", "--config.SECTION.FIELD", "--workdir", "--distributed"]),
+        ("average", ["--workdir", "--sigma-rel", "--step", "--out"]),
         ("sample", ["--workdir", "--num", "--seeds", "--sampler", "--steps", "--label", "--ema", "--out", "--keep-going"]),
         ("likelihood", ["--workdir", "--split", "--num", "--probes", "--dequantizations", "--tolerance", "--nats", "--out"]),
         ("evaluate", ["--workdir", "--metrics", "--num", "--network", "--repeat", "--ema", "--out"]),

@@ -50,7 +50,7 @@ def test_the_table_of_exit_codes_is_that_of_the_errors():
     assert written == {kind.exit_code: kind.__name__ for kind in kinds} | {0: ""}
 
 
-@pytest.mark.parametrize("command", ["data", "train", "sample", "likelihood", "evaluate", "report", "convert", "doctor"])
+@pytest.mark.parametrize("command", ["data", "train", "sample", "likelihood", "evaluate", "report", "convert", "average", "doctor"])
 def test_every_flag_is_documented(command):
     """The flags that --help lists are those of the command's section."""
     asked = subprocess.run(

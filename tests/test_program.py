@@ -13,9 +13,8 @@ from jax.flatten_util import ravel_pytree
 from scoresde.config import default
 from scoresde.errors import ResourceError
 from scoresde.nets import FNO, MLP, REMAT, DiT, EDM2UNet, Network, UNet
-from scoresde.train import program
+from scoresde.train import Layout, program
 from scoresde.train.feed import ahead
-from scoresde.train.loop import _ends
 from scoresde.train.program import GIB, memory, memory_advice, too_large
 from scoresde.validation import validate
 
@@ -27,7 +26,7 @@ from scoresde.validation import validate
 ])  # fmt: skip
 def test_what_is_advised_fits(stays, temporaries, limit, batch, accumulation):
     """By the rule that temporaries go with the examples of a micro-batch."""
-    text = too_large(int(stays * GIB), int(temporaries * GIB), int(limit * GIB), batch, accumulation, "none")
+    text = too_large(int(stays * GIB), int(temporaries * GIB), int(limit * GIB), batch, Layout(accumulation=accumulation))
     parts, smaller = (int(re.search(rf"training\.{name} = (\d+)", text)[1]) for name in ("accumulation", "batch_size"))
     assert parts % accumulation == 0 and batch % parts == 0 and parts > accumulation and 0 < smaller < batch
     assert stays + temporaries * accumulation / parts <= limit and stays + temporaries * smaller / batch <= limit
@@ -36,10 +35,10 @@ def test_what_is_advised_fits(stays, temporaries, limit, batch, accumulation):
 
 
 def test_no_advice_that_does_not_help():
-    assert "the state alone does not fit" in too_large(20 * GIB, GIB, 16 * GIB, 64, 1, "none")
-    alone = too_large(GIB, 64 * GIB, 2 * GIB - 1, 64, 1, "none")
+    assert "the state alone does not fit" in too_large(20 * GIB, GIB, 16 * GIB, 64, Layout())
+    alone = too_large(GIB, 64 * GIB, 2 * GIB - 1, 64, Layout())
     assert "one example at a time does not fit" in alone and "accumulation" not in alone
-    assert "remat" not in too_large(GIB, 64 * GIB, 16 * GIB, 64, 1, "block")
+    assert "remat" not in too_large(GIB, 64 * GIB, 16 * GIB, 64, Layout(remat="block"))
 
 
 def test_a_step_that_does_not_fit_is_refused_before_it_runs(tmp_path, monkeypatch):
@@ -52,9 +51,9 @@ def test_a_step_that_does_not_fit_is_refused_before_it_runs(tmp_path, monkeypatc
 def test_running_out_of_memory_is_told_with_what_to_do():
     said = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1234 bytes.\nmany more lines"
     with pytest.raises(ResourceError, match="allocate 1234 bytes.*training.accumulation = 4.*training.batch_size = 32"):
-        with memory_advice(64, accumulation=2, remat="none"):
+        with memory_advice(64, Layout(accumulation=2)):
             raise jax.errors.JaxRuntimeError(said)
-    with pytest.raises(jax.errors.JaxRuntimeError), memory_advice(64, accumulation=2, remat="none"):
+    with pytest.raises(jax.errors.JaxRuntimeError), memory_advice(64, Layout(accumulation=2)):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 
@@ -68,8 +67,9 @@ def test_memory_is_that_of_arguments_and_temporaries():
 
 
 def test_dispatches_end_at_multiples_and_at_the_last_step():
-    assert _ends(0, 7, 3) == [3, 6, 7] and _ends(4, 9, 3) == [6, 9] and _ends(0, 2, 5) == [2]
-    assert _ends(5, 5, 1) == [] and _ends(7, 5, 2) == []
+    three = Layout(steps_per_dispatch=3)
+    assert three.ends(0, 7) == [3, 6, 7] and three.ends(4, 9) == [6, 9] and three.ends(0, 2) == [2]
+    assert Layout().ends(3, 5) == [4, 5] and Layout().ends(5, 5) == [] and three.ends(7, 5) == []
 
 
 def test_four_steps_a_dispatch_are_four_steps(tmp_path, tmp_path_factory):

@@ -18,7 +18,7 @@ from scoresde.errors import ConfigError
 from scoresde.nets import PUBLISHED, DiT, Network, UNet, edm2
 from scoresde.nets.blocks import ResidualBlock
 from scoresde.nets.dit import angles, rotate, sincos
-from scoresde.nets.embedding import SinusoidalEmbedding
+from scoresde.nets.embedding import SinusoidalEmbedding, fourier_features
 from scoresde.nets.resampling import FILTERS, DownConv, UpConv
 from scoresde.validation import validate
 
@@ -151,6 +151,32 @@ def test_pyramids_go_beside_the_network(inputs, outputs):
 
     ours, expected = both(x, c)
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4 * float(jnp.abs(expected).max()))
+
+
+def test_the_first_convolution_sees_fourier_features():
+    """[x, sin 2 pi 2^n x, cos 2 pi 2^n x], n = 1 and 2, written out, into a U-Net of so many channels; center_input comes first."""
+    options = dict(channels=8, multipliers=(1,), blocks=1, attention=())
+    ours = fill(UNet((4, 4, 2), **options, input_fourier=(1, 3), center_input=True, rngs=nnx.Rngs(0)))
+    plain = UNet((4, 4, 10), **options, rngs=nnx.Rngs(0))
+    state = nnx.state(ours)
+    for name in ("kernel", "bias"):
+        state["conv_out"][name] = nnx.Param(jnp.repeat(state["conv_out"][name][...], 5, axis=-1))
+    nnx.update(plain, state)
+    x, c = np.float32(image(2, 4, 4, 2)), jnp.array([0.1, 0.2])
+    y = 2 * np.float64(x) - 1
+    seen = np.concatenate([y, *(f(2 * np.pi * 2**n * y) for f in (np.sin, np.cos) for n in (1, 2))], -1)
+    expected = plain(jnp.asarray(seen, jnp.float32), c)[..., ::5]
+    np.testing.assert_allclose(ours(jnp.asarray(x), c), expected, rtol=1e-4, atol=1e-4 * float(jnp.abs(expected).max()))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_finest_features_of_grey_levels_are_exact(dtype):
+    """At n = 7 all centres of 256 levels have the same phase, at n = 6 neighbours opposite ones; bfloat16 alone could not tell them."""
+    levels = jnp.asarray((2 * (np.arange(256) + 0.5) / 256 - 1).reshape(1, 16, 16, 1), jnp.float32)
+    features = np.asarray(fourier_features(levels, (6, 8)).astype(dtype), np.float64).reshape(256, 5)
+    np.testing.assert_allclose(features[:, 1], np.where(np.arange(256) % 2, -1, 1), atol=1e-5)  # sin, n = 6
+    np.testing.assert_allclose(features[:, 4], -1, atol=1e-5)  # cos, n = 7
+    np.testing.assert_allclose(features[:, 2:4], 0, atol=1e-5)
 
 
 def test_sinusoidal_embedding_formula():
@@ -338,6 +364,7 @@ def test_the_default_network_has_the_parameters_it_always_had():
         (dict(name="dit", patch=5), "data.image_size: image height: expected a multiple of the patch, 5, got 32"),
         (dict(name="dit", width=100, head_channels=64), "model.head_channels: expected a divisor of the width 100, got 64"),
         (dict(multipliers=(1,), progressive="residual"), "they join levels"),
+        (dict(input_fourier=(8, 6)), r"model.input_fourier: expected \(first, stop\).* got \(8, 6\); \(6, 8\) is VDM's"),
         (dict(resample_filter="fri"), "model.resample_filter = 'fri': expected one of box, fir; did you mean fir?"),
     ],
 )

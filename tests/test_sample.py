@@ -241,6 +241,24 @@ def test_an_example_depends_on_its_own_key_alone(name):
     assert len(np.unique(np.round(together.x[:, 0], 4))) == 8
 
 
+class OfClass(AbstractScore):
+    """Of N(label, 1) at every t."""
+
+    label: object
+
+    def __call__(self, x, t):
+        return self.label - x
+
+
+def test_every_example_has_its_own_class():
+    sde, sampler, keys = VP(), ReverseSDE(stepping=FixedGrid(8)), jax.random.split(jax.random.key(11), 3)
+    one = lambda label: denoised_draw(sampler, sde, OfClass(jnp.asarray(label)), (2,), keys=keys).x  # noqa: E731
+    together = denoised_draw(sampler, sde, OfClass(jnp.asarray(-1)), (2,), keys=keys, labels=jnp.array([4, 0, 2])).x
+    for k, label in enumerate((4, 0, 2)):
+        np.testing.assert_allclose(together[k], one(label)[k], rtol=1e-5)
+        assert np.abs(together[k] - one(-1)[k]).max() > 0.1
+
+
 def test_the_first_samples_stay_when_more_are_drawn():
     sde, sampler = VP(), ReverseSDE(stepping=FixedGrid(32))
     few, more = (sample(sampler, sde, mixture(sde), (5,), num=num, key=jax.random.key(11)) for num in (3, 8))

@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--out", help="the run folder to write")
     parser.add_argument("--network", choices=NETWORKS, help="what a checkpoint holds; see docs/networks.md")
     parser.add_argument("--export", metavar="FILE", help="the safetensors file to write; SOURCE is a run folder then")
-    parser.add_argument("--ema", type=float, help="with --export: decay of the averaged parameters; default: the first of training.ema")
+    parser.add_argument("--ema", help="with --export: decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema")
     found = parser.parse(arguments)
     if (found.out is None) == (found.export is None):
         raise ConfigError("expected one of --out, to convert, and --export, to export")

@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from scoresde.build import build_optimizer
+from scoresde.build import build_averages, build_optimizer
 from scoresde.config import default, override, to_json
 from scoresde.convert.copying import Arrays
 from scoresde.data.absent import ABSENT
 from scoresde.errors import CheckpointError, ConfigError
 from scoresde.nets import Network
 from scoresde.train.checkpoint import Checkpoints
-from scoresde.train.step import init_state
+from scoresde.train.step import TrainState, init_state
 from scoresde.trained import description
 
 _SHOWN = 5
@@ -78,12 +78,20 @@ def write_run(out: pathlib.Path, config: ConfigDict, network: Network) -> None:
     Raises:
         ResourceError: no space, or no permission.
     """
+    state = init_state(network.params, build_optimizer(config), build_averages(config), jax.random.key(config.seed))
+    write_state(out, config, state, ABSENT)
+
+
+def write_state(out: pathlib.Path, config: ConfigDict, state: TrainState, fingerprint: str) -> None:
+    """OUT/config.json and OUT/checkpoints/STEP of a state. `fingerprint`: of the data it was trained on.
+
+    Raises:
+        ResourceError: no space, or no permission.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    decays, key = tuple(config.training.ema), jax.random.key(config.seed)
-    state = init_state(network.params, build_optimizer(config), decays, key)
     checkpoints = Checkpoints(out / "checkpoints")
     try:
-        checkpoints.save(0, state, description(config, ABSENT))
+        checkpoints.save(int(state.step), state, description(config, fingerprint))
         checkpoints.wait()
     finally:
         checkpoints.close()

@@ -34,7 +34,7 @@ def _parser() -> Parser:
     parser.add_argument("--features", help="NPZ with features `fake` and `real` [N, D], and perhaps `fake_logits`, of another network")
     parser.add_argument("--sampler", help="default: sampling.sampler of the run")
     parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")
-    parser.add_argument("--ema", type=float, help="decay or half-life of the averaged parameters; default: the first of training.ema")
+    parser.add_argument("--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema")
     parser.add_argument("--checkpoint", help="latest, best (see training.keep_best) or a step; default: latest")
     parser.add_argument("--out", help="folder; default: WORKDIR/evaluation, or evaluation")
     parser.add_argument("--stats", help="folder for the features of references; default: ~/.cache/scoresde, or OUT/references where that cannot be written")

@@ -33,7 +33,7 @@ class Request:
     num: int | None = None
     seeds: str | None = None
     repeats: int | None = None
-    ema: float | None = None
+    ema: str | None = None
     checkpoint: str | None = None
     sampler: str | None = None
     steps: int | None = None

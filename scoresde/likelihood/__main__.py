@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--samples", type=int, help="elbo, vlb: calls of the score per example")
     parser.add_argument("--tolerance", type=float, help="flow: of the solver, per example")
     parser.add_argument("--nats", action="store_true", help="log p in nats, for continuous data")
-    parser.add_argument("--ema", type=float, help="decay or half-life of the averaged parameters; default: the first of training.ema")
+    parser.add_argument("--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema")
     parser.add_argument("--checkpoint", default=LATEST, help="latest, best (see training.keep_best) or a step; default: latest")
     parser.add_argument("--out", help="default: WORKDIR/likelihood_SPLIT")
     parser.add_argument("--keep-going", "--keep_going", action="store_true", help="exit 0 even if a solver failed")

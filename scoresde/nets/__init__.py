@@ -10,6 +10,7 @@ from .edm2 import EDM2UNet as EDM2UNet
 from .edm2 import unit_kernels as unit_kernels
 from .embedding import FourierEmbedding as FourierEmbedding
 from .embedding import PositionalEmbedding as PositionalEmbedding
+from .embedding import check_fourier as check_fourier
 from .fno import FNO as FNO
 from .mlp import MLP as MLP
 from .network import Network as Network

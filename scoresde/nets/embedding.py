@@ -10,6 +10,12 @@ Fourier (Tancik et al. 2020; Song et al. 2021, appendix H), with fixed `W ~ N(0,
 
     emb(c) = [sin(2 pi W c), cos(2 pi W c)]
 
+Fourier features of the image itself (Kingma et al. 2021, appendix; their code), for n from `first` to below `stop`:
+
+    features(x) = [x, sin(2 pi 2^n x), cos(2 pi 2^n x)]
+
+The period is 2^-n: for 256 grey levels in [-1, 1], one level at n = 7. They show a network what a difference of levels changes.
+
 `c` is the noise label `c_noise` that the preconditioning chooses: `999 t` for the positional embedding of a VP process,
 `log sigma` for the Fourier embedding of a VE process. Conditioning turns it into the vector that every block reads:
 
@@ -102,6 +108,30 @@ class FourierEmbedding(nnx.Module):
         w = jax.lax.stop_gradient(self.frequencies[...]).astype(jnp.float32)
         angle = 2 * math.pi * c_noise.astype(jnp.float32)[:, None] * w
         return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+LARGEST_EXPONENT = 12  # float32 resolves the phase of x = 4 to 1/500 of a period
+
+
+def check_fourier(exponents: tuple[int, ...]) -> list[str]:
+    """What is wrong with the exponents of `fourier_features`: one line, none if valid."""
+    if len(exponents) == 2 and 0 <= exponents[0] <= exponents[1] <= LARGEST_EXPONENT + 1:
+        return []
+    return [
+        f"input_fourier: expected (first, stop), the first exponent and the one after the last, 0 <= first <= stop <= {LARGEST_EXPONENT + 1}, "
+        f"got {tuple(exponents)}; (6, 8) is VDM's, (0, 0) is none"
+    ]
+
+
+def fourier_features(x: Float[Array, "b h w c"], exponents: tuple[int, int]) -> Float[Array, "b h w _"]:
+    """[x, sin(2 pi 2^n x), cos(2 pi 2^n x)] along the channels, n from the first exponent to below the second; float32 at least.
+
+    Whole periods go off first, which is exact in binary: sin and cos then see angles of at most pi.
+    """
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    phases = [2.0**n * x for n in range(*exponents)]
+    angles = [2 * math.pi * (phase - jnp.round(phase)) for phase in phases]
+    return jnp.concatenate([x, *map(jnp.sin, angles), *map(jnp.cos, angles)], axis=-1)
 
 
 # Name in a config -> (length, scale, rngs) -> embedding.

@@ -3,8 +3,9 @@
     c.model.update(PUBLISHED["ncsnpp_cifar10"].fields)
 
 The table of `docs/networks.md` has a row for each, and the tests count the parameters. Sources: Ho et al. 2020 (DDPM, appendix B);
-Song et al. 2021 (DDPM++, NCSN++, appendix H and their configurations); Dhariwal and Nichol 2021 (ADM, section 3 and appendix);
-Karras et al. 2022 (EDM, table 7); Karras et al. 2024 (EDM2, ImageNet-512 latents); Peebles and Xie 2023 (DiT, table 1).
+Song et al. 2021 (DDPM++, NCSN++, appendix H and their configurations); Kingma et al. 2021 (VDM, their configuration); Dhariwal and
+Nichol 2021 (ADM, section 3 and appendix); Karras et al. 2022 (EDM, table 7); Karras et al. 2024 (EDM2, ImageNet-512 latents);
+Peebles and Xie 2023 (DiT, table 1).
 """
 
 import dataclasses
@@ -43,6 +44,10 @@ _DIT = dict(name="dit", patch=2, positions="sincos", embedding="sinusoidal", dro
 _EDM2 = dict(
     name="edm2", multipliers=(1, 2, 3, 4), blocks=3, attention=(16, 8), head_channels=64, dropout=0.0, num_classes=1000
 )
+# One level, 32 blocks on the way down and 33 on the way up; their label is 1000 t with DDPM's frequencies, ours log-SNR with Fourier's.
+_VDM = dict(
+    channels=128, multipliers=(1,), blocks=32, attention=(), dropout=0.1, skip_rescale=False, input_fourier=(6, 8), embedding="fourier"
+)
 _SMALL, _MIDDLE, _LARGE, _LATENTS = (32, 32, 3), (64, 64, 3), (256, 256, 3), (32, 32, 4)
 
 PUBLISHED = {
@@ -55,6 +60,7 @@ PUBLISHED = {
     "ncsnpp_256": Published(_NCSNPP_256, _LARGE, "65,574,549", "diffusers, configuration google/ncsnpp-celebahq-256"),
     "edm_ddpmpp_cifar10": Published(_CIFAR10 | _EDM, _SMALL, "55.7 M", "Geng et al. 2024 (ECT), which has this network"),
     "edm_ncsnpp_cifar10": Published(_NCSNPP | _EDM, _SMALL, "56.4 M", "Song and Dhariwal 2024 (iCT), which has this network"),
+    "vdm_cifar10": Published(_VDM, _SMALL),
     "adm_imagenet64": Published(
         _ADM | dict(channels=192, multipliers=(1, 2, 3, 4), blocks=3, dropout=0.1), _MIDDLE, "296 M", "Dhariwal and Nichol 2021, appendix"
     ),

@@ -1,6 +1,6 @@
 """The U-Net of DDPM, DDPM++, NCSN++ and ADM, channels last: one network with arguments.
 
-    h = conv3x3(x)                                                          push h
+    h = conv3x3(x, or its Fourier features)                                 push h
     encoder, for each level:   blocks times [block, attention if due]       push each
                                then, except at the last level, half the size, input pyramid    push
     middle:                    block, attention, block
@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..errors import ConfigError
 from .blocks import GROUP_NORM_EPSILON, conv, group_norm
-from .embedding import Conditioning
+from .embedding import Conditioning, check_fourier, fourier_features
 from .levels import DECODER_ATTENTIONS, RESAMPLINGS, DecoderLevel, EncoderLevel, Style
 from .network import check_input
 from .pyramids import COMBINES, PROGRESSIVE_INPUTS, PROGRESSIVE_OUTPUTS
@@ -125,6 +125,7 @@ class UNet(nnx.Module):
         progressive: "none", "output_skip" or "residual", the pyramid of the decoder.
         combine: "sum" or "cat", how an input_skip joins.
         center_input: the network sees 2 x - 1, for data in [0, 1].
+        input_fourier: the first convolution also sees sin and cos of 2 pi 2^n x, n from the first to below the second (VDM: (6, 8)).
         norm_epsilon: of the group normalization.
         dropout: probability of dropping an activation inside a residual block.
         embedding: "positional", "sinusoidal" or "fourier", of the noise label.
@@ -157,6 +158,7 @@ class UNet(nnx.Module):
         progressive: str = "none",
         combine: str = "sum",
         center_input: bool = False,
+        input_fourier: tuple[int, int] = (0, 0),
         norm_epsilon: float = GROUP_NORM_EPSILON,
         dropout: float = 0.1,
         embedding: str = "positional",
@@ -172,7 +174,7 @@ class UNet(nnx.Module):
         shared |= dict(decoder_attention=decoder_attention)
         kinds = dict(modulation=modulation, progressive_input=progressive_input, progressive=progressive)
         problems = check_levels("unet", shape, channels, multipliers, blocks, attention, head_channels, dropout)
-        if problems := problems + _check_words(len(multipliers), shared | kinds):
+        if problems := problems + _check_words(len(multipliers), shared | kinds) + check_fourier(input_fourier):
             raise ConfigError(*problems)
         options = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         common = dict(rescale=1 / math.sqrt(2) if skip_rescale else 1.0, epsilon=norm_epsilon)
@@ -182,9 +184,9 @@ class UNet(nnx.Module):
         widths = [channels * m for m in multipliers]
         attend = [shape[0] // 2**i in attention for i in range(len(widths))]
 
-        self.shape, self.dtype, self.center_input = tuple(shape), dtype, center_input
+        self.shape, self.dtype, self.center_input, self.input_fourier = tuple(shape), dtype, center_input, tuple(input_fourier)
         self.conditioning = Conditioning(channels, TEMB_RATIO * channels, **noise, param_dtype=param_dtype, rngs=rngs)
-        self.conv_in = conv(shape[2], channels, 3, **options)
+        self.conv_in = conv(shape[2] * (1 + 2 * len(range(*input_fourier))), channels, 3, **options)
         self.encoder, skips = _encoder(shape[2], channels, widths, attend, blocks, progressive_input, style)
         self.middle_1 = style.block(widths[-1], widths[-1])
         self.middle_attention = style.attend(widths[-1])
@@ -209,8 +211,9 @@ class UNet(nnx.Module):
         check_input(self.shape, x, c_noise)
         keys = iter([None] * self.num_keys if key is None else jax.random.split(key, self.num_keys))
         temb = nnx.swish(self.conditioning(c_noise, label, augmentation)).astype(self.dtype)
-        pyramid = (2 * x - 1 if self.center_input else x).astype(self.dtype)
-        hs = [self.conv_in(pyramid)]
+        x = 2 * x - 1 if self.center_input else x
+        pyramid = x.astype(self.dtype)
+        hs = [self.conv_in(fourier_features(x, self.input_fourier).astype(self.dtype))]
         for level in self.encoder:
             more, pyramid = level(hs[-1], pyramid, temb, keys)
             hs += more

@@ -5,6 +5,7 @@
 """
 
 import abc
+import dataclasses
 
 import equinox as eqx
 import jax
@@ -44,17 +45,22 @@ def draw(sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, shape
 
 @eqx.filter_jit
 def denoised_draw(
-    sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, shape: tuple[int, ...], *, keys: Keys
+    sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, shape: tuple[int, ...], *, keys: Keys,
+    labels: Int[Array, "num"] | None = None,
 ) -> Draw:
-    """As `draw`, with x replaced by E[x_0 | x] at t_min: one more call of the score."""
+    """As `draw`, with x replaced by E[x_0 | x] at t_min: one more call of the score.
 
-    def one(key: Key) -> Draw:
-        drawn = _draw_one(sampler, sde, score, shape, key)
-        x0 = tweedie(sde, score, drawn.x, jnp.asarray(sde.t_min, drawn.x.dtype))
+    labels: a class for each example, for a score with a field `label` such as `NetworkScore`; None: the score as it is.
+    """
+
+    def one(key: Key, label: Int[Array, ""] | None) -> Draw:
+        own = score if label is None else dataclasses.replace(score, label=label)
+        drawn = _draw_one(sampler, sde, own, shape, key)
+        x0 = tweedie(sde, own, drawn.x, jnp.asarray(sde.t_min, drawn.x.dtype))
         ok = drawn.ok & jnp.all(jnp.isfinite(x0))
         return Draw(jnp.where(ok, x0, jnp.nan), jnp.where(drawn.nfe < 0, drawn.nfe, drawn.nfe + 1), ok)
 
-    return jax.vmap(one, axis_name=BATCH)(keys)
+    return jax.vmap(one, axis_name=BATCH)(keys, labels)
 
 
 def sample(

@@ -1,6 +1,8 @@
 """Training by denoising score matching."""
 
 from scoresde.train.augment import LABELS, augment
+from scoresde.train.average import average_name, power_name
+from scoresde.train.layout import Layout
 from scoresde.train.loop import averaged_score, fit
 from scoresde.train.loss import (
     EDMWeighting,
@@ -11,6 +13,7 @@ from scoresde.train.loss import (
     Objective,
     SigmaSquared,
     Uniform,
+    UniformLogSigma,
     UniformLogSNR,
     denoising_score_matching,
     half_sum,
@@ -19,8 +22,8 @@ from scoresde.train.run import Cadence, Run
 from scoresde.train.step import TrainState
 
 __all__ = [
-    "fit", "averaged_score", "augment", "LABELS", "TrainState", "Run", "Cadence",
+    "fit", "Layout", "averaged_score", "augment", "LABELS", "TrainState", "average_name", "power_name", "Run", "Cadence",
     "Objective", "denoising_score_matching", "half_sum",
     "SigmaSquared", "NoiseField", "Likelihood", "EDMWeighting",
-    "Uniform", "LowDiscrepancy", "UniformLogSNR", "LogNormalSigma",
+    "Uniform", "LowDiscrepancy", "UniformLogSNR", "UniformLogSigma", "LogNormalSigma",
 ]

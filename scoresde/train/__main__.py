@@ -8,7 +8,9 @@ import jax
 
 from scoresde.build import (
     build_augment,
+    build_averages,
     build_dataset,
+    build_layout,
     build_objective,
     build_optimizer,
     build_prepare,
@@ -24,8 +26,6 @@ from scoresde.evaluations import evaluate
 from scoresde.report import write_report
 from scoresde.train import Cadence, Run, averaged_score, fit
 from scoresde.train.ledger import Ledger
-from scoresde.train.loop import check_devices
-from scoresde.train.step import average_name
 from scoresde.train.trackers import require
 from scoresde.trained import Trained, description
 from scoresde.watch import Watch
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     connect(found.distributed)  # before anything is computed; a process checks its parameters by computing
     config = load_config(found.config, found.overrides)
     require(tuple(config.training.trackers))
-    check_devices(config.training.batch_size, config.training.accumulation, config.training.fsdp)
+    build_layout(config).check(config.training.batch_size)
     workdir = pathlib.Path(found.workdir or pathlib.Path("runs") / pathlib.Path(found.config).stem)
     train(config, workdir, shlex.join(["python", "-m", "scoresde.train", *arguments]))
 
@@ -52,14 +52,14 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
     ledger = Ledger(workdir / "ledger.json" if main_process else None, {"command": command, "devices": devices})
     dataset = checked_dataset(config)
     score = build_score(config)
-    decays = tuple(config.training.ema)
+    averages = build_averages(config)
     if main_process:
         devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), {jax.process_count()} process(es)"
         print(f"{score.network.num_params:,} parameters, {len(dataset.train)} examples, {devices}, in {workdir}")
 
     def trained(state) -> Trained:
-        averaged = with_starts(averaged_score(score, state, decays[0]), config, dataset)
-        return Trained(config, dataset, averaged, int(state.step), average_name(decays[0]), dataset.shape)
+        averaged = with_starts(averaged_score(score, state, averages[0]), config, dataset)
+        return Trained(config, dataset, averaged, int(state.step), averages[0], dataset.shape)
 
     watch, meta = Watch(config, dataset, workdir), description(config, dataset.fingerprint)
 
@@ -71,7 +71,7 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
         workdir,
         meta=meta,
         accept=lambda stored: accept(stored, meta),
-        cadence=Cadence(config.training.log_every, config.training.checkpoint_every, config.training.sample_every),
+        cadence=Cadence(*(config.training[f"{name}_every"] for name in ("log", "checkpoint", "sample", "snapshot"))),
         watch=look,
         report=lambda: write_report(workdir),
         ledger=ledger,
@@ -86,11 +86,8 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
             batch_size=config.training.batch_size,
             optimizer=build_optimizer(config),
             objective=build_objective(config),
-            ema=decays,
-            accumulation=config.training.accumulation,
-            remat=config.training.remat,
-            fsdp=config.training.fsdp,
-            steps_per_dispatch=config.training.steps_per_dispatch,
+            ema=averages,
+            layout=build_layout(config),
             prepare=build_prepare(config, dataset),
             augment=build_augment(config),
             seed=config.seed,

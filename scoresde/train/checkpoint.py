@@ -29,6 +29,17 @@ from scoresde.errors import CheckpointError, ResourceError
 _KEEP = 3  # the newest ones; older ones are deleted
 
 
+class AllDamagedError(CheckpointError):
+    """No good checkpoint among those of `steps`."""
+
+    def __init__(self, folder: pathlib.Path, steps: list[int]):
+        self.steps = steps
+        super().__init__(
+            f"no good checkpoint in {folder}: steps {steps} are all damaged; restore the folder from a copy, "
+            "or choose another --workdir to start anew"
+        )
+
+
 class Checkpoints:
     """The checkpoints of one run.
 
@@ -135,10 +146,7 @@ class Checkpoints:
                     self._set_aside(damaged)
             return state, meta
         if damaged:
-            raise CheckpointError(
-                f"no good checkpoint in {self.folder}: steps {damaged} are all damaged; restore the folder from a copy, "
-                "or choose another --workdir to start anew"
-            )
+            raise AllDamagedError(self.folder, damaged)
         return None
 
     def _read_meta(self, step: int) -> dict:

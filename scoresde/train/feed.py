@@ -25,8 +25,9 @@ class Feed:
 
     def shapes(self, n: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of n batches, from one record."""
-        values, labels = self._dataset.train.rows(np.zeros(1, np.int64))
-        like = {"value": values, "label": labels}
+        stream = self._dataset.stream(self._seed, self._batch_size, 0, rows=slice(1))
+        like = next(stream)
+        stream.close()
         of = lambda x: jax.ShapeDtypeStruct((n, self._batch_size, *x.shape[1:]), x.dtype, sharding=self.sharding)  # noqa: E731
         return {name: of(array) for name, array in like.items()}
 

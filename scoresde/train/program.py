@@ -14,31 +14,31 @@ from jaxtyping import PyTree
 
 from scoresde.devices import memory_limit
 from scoresde.errors import ResourceError
+from scoresde.train.layout import Layout
 
 GIB = 2**30
 
 
-def compile_step(step, state: PyTree, batches: PyTree, *, accumulation: int, remat: str) -> jax.stages.Compiled:
+def compile_step(step, state: PyTree, batches: PyTree, layout: Layout) -> jax.stages.Compiled:
     """`step` of `make_step` compiled for arrays like these, if the device can hold it.
 
     Args:
       state, batches: arrays or ShapeDtypeStructs; the batches as [n, B, ...].
-      accumulation, remat: as given to `make_step`.
 
     Raises:
       ResourceError: it does not fit, with what would.
     """
     batch_size = jax.tree.leaves(batches)[0].shape[1]
-    with memory_advice(batch_size, accumulation=accumulation, remat=remat):
+    with memory_advice(batch_size, layout):
         program = step.lower(state, batches).compile()
     limit, need = memory_limit(), memory(program)
     if limit is not None and need is not None and sum(need) > limit:
-        raise ResourceError(too_large(*need, limit, batch_size, accumulation, remat))
+        raise ResourceError(too_large(*need, limit, batch_size, layout))
     return program
 
 
 @contextlib.contextmanager
-def memory_advice(batch_size: int, *, accumulation: int, remat: str) -> Iterator[None]:
+def memory_advice(batch_size: int, layout: Layout) -> Iterator[None]:
     """A context in which a device that runs out of memory is a ResourceError with advice."""
     try:
         yield
@@ -47,7 +47,7 @@ def memory_advice(batch_size: int, *, accumulation: int, remat: str) -> Iterator
         if not lines:
             raise
         said = " ".join(lines[0].split())[:200]
-        ways = _ways(2 * accumulation, max(batch_size // 2, 1), remat)
+        ways = _ways(2 * layout.accumulation, max(batch_size // 2, 1), layout)
         raise ResourceError(f"a training step of {batch_size} examples does not fit in memory ({said}); {ways}") from error
 
 
@@ -60,9 +60,9 @@ def memory(program: jax.stages.Compiled) -> tuple[int, int] | None:
     return stays, found.temp_size_in_bytes
 
 
-def too_large(stays: int, temporaries: int, limit: int, batch_size: int, accumulation: int, remat: str) -> str:
+def too_large(stays: int, temporaries: int, limit: int, batch_size: int, layout: Layout) -> str:
     """One line for a step that needs `stays` + `temporaries` bytes of the `limit` of each device, with what would fit."""
-    kind, count = jax.devices()[0].device_kind, jax.device_count()
+    kind, unit = jax.devices()[0].device_kind, jax.device_count() * layout.accumulation
     needed = (
         f"a training step of {batch_size} examples needs {(stays + temporaries) / GIB:.1f} GiB on each {kind} device "
         f"(state and batch {stays / GIB:.1f}, activations {temporaries / GIB:.1f}), and there are {limit / GIB:.1f}"
@@ -70,18 +70,18 @@ def too_large(stays: int, temporaries: int, limit: int, batch_size: int, accumul
     room = limit - stays
     if room <= 0:
         return f"{needed}; the state alone does not fit: split it over more devices with training.fsdp, or take a smaller network"
-    each = batch_size // (count * accumulation)  # of a device at a time
+    each = batch_size // unit  # examples of a device at a time
     fitting = math.floor(each * room / temporaries)
     if fitting < 1:
-        return f"{needed}; one example at a time does not fit: take {_remat(remat)}a smaller network or smaller images"
+        return f"{needed}; one example at a time does not fit: take {_remat(layout)}a smaller network or smaller images"
     times = next(k for k in range(math.ceil(each / fitting), each + 1) if each % k == 0)
     about = f" (about {(stays + temporaries / times) / GIB:.1f} GiB)"
-    return f"{needed}; {_ways(accumulation * times, fitting * count * accumulation, remat, about)}"
+    return f"{needed}; {_ways(layout.accumulation * times, fitting * unit, layout, about)}"
 
 
-def _ways(accumulation: int, batch_size: int, remat: str, about: str = "") -> str:
-    return f"take training.accumulation = {accumulation}{about}, {_remat(remat)}or training.batch_size = {batch_size}"
+def _ways(accumulation: int, batch_size: int, layout: Layout, about: str = "") -> str:
+    return f"take training.accumulation = {accumulation}{about}, {_remat(layout)}or training.batch_size = {batch_size}"
 
 
-def _remat(remat: str) -> str:
-    return "training.remat = 'block', " if remat == "none" else ""
+def _remat(layout: Layout) -> str:
+    return "training.remat = 'block', " if layout.remat == "none" else ""

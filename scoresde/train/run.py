@@ -3,8 +3,9 @@
     WORKDIR/config.json    the configuration        WORKDIR/metrics.jsonl, tensorboard/   see log.py
     WORKDIR/checkpoints/   see checkpoint.py        WORKDIR/best/                         see best.py
     WORKDIR/ledger.json    see ledger.py            WORKDIR/samples/000500.png            fixed keys, averaged parameters
+    WORKDIR/averages/      see snapshots.py
 
-After a step: log, then watch, then save. So a checkpoint at a step says that its metrics and picture are there too.
+After a step: log, watch, take a snapshot, save. So a checkpoint at a step says that its metrics, picture and snapshot are there too.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ from scoresde.train.checkpoint import Checkpoints
 from scoresde.train.ledger import Ledger
 from scoresde.train.log import MetricsLog
 from scoresde.train.signals import StopRequest
+from scoresde.train.snapshots import Snapshots
 from scoresde.train.step import MAX_SKIPPED, TrainState
 from scoresde.train.trackers import Trackers
 
@@ -36,6 +38,7 @@ class Cadence:
     log: int = 50
     checkpoint: int = 1000
     sample: int = 1000
+    snapshot: int = 1000
 
 
 def _nothing() -> None:
@@ -49,7 +52,7 @@ class Run:
       folder: the run folder.
       meta: JSON stored with every checkpoint (configuration, versions, data).
       accept: raises CheckpointError if a stored meta is not of this run.
-      cadence: when to log, save and watch.
+      cadence: when to log, save, watch, and take snapshots of averages by power functions.
       watch: (state, path) -> metrics; writes the picture of samples to `path` and returns figures by name. Called on every
         process; it must hold no collective, as only the main one need do the work. Its figures count.
       report: writes the report; called on the main process. Whatever it raises is one line of warning.
@@ -80,6 +83,7 @@ class Run:
         self.ledger = ledger or Ledger(self.folder / "ledger.json" if self._main else None)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", report=self._say)
         self._best = Best(self.folder, keep_best, report=self._say)
+        self._snapshots = Snapshots(self.folder, self._say)
         self._log = self._progress = self._lock = self._trackers = None
         self._stop = StopRequest()
         self._saved, self._pending = -1, None
@@ -93,6 +97,7 @@ class Run:
         self._stop.__exit__(*error)
         self.checkpoints.close()
         self._best.close()
+        self._snapshots.close()
         if self._log is not None:
             self.ledger.write()
             if error[0] is not None:
@@ -101,18 +106,22 @@ class Run:
             if part is not None:
                 part.close()
 
-    def newest(self) -> int:
-        """The step of the newest checkpoint, damaged or not; -1 where there is none."""
-        return max(self.checkpoints.steps(), default=-1)
+    def begin(self, like: TrainState, start: Callable[[], TrainState], *, steps: int, batch_size: int) -> TrainState:
+        """The state to continue from: the newest good checkpoint, or that of `start`, which also compiles the step.
 
-    def begin(self, state: TrainState, *, steps: int, batch_size: int) -> TrainState:
-        """The state to continue from: the newest good checkpoint, or `state` if there is none."""
+        Args:
+          like: shapes, dtypes and shardings of the state.
+        """
         with self.ledger.part("restore"):
-            restored = self.checkpoints.restore(state, accept=self._accept, set_aside=True)
-        if restored is not None:
+            restored = self.checkpoints.restore(like, accept=self._accept, set_aside=True)
+        if restored is None:
+            with self.ledger.part("compile"):
+                state = start()
+        else:
             state = restored[0]
         step = int(state.step)
         self._saved = step if restored is not None else -1
+        self._snapshots.begin(step)
         if self._main:
             self._log = MetricsLog(self.folder, step)
             self._progress = Progress(step, steps, items=batch_size)
@@ -145,7 +154,7 @@ class Run:
             self.ledger.switch("step")
             if self._progress is not None:
                 self._progress.restart(step)
-        log, save, watch = (self._due(step, every) for every in dataclasses.astuple(self._cadence))
+        log, save, watch, snapshot = (self._due(step, every) for every in dataclasses.astuple(self._cadence))
         if log or save or step % MAX_SKIPPED == 0:
             if int(metrics["skipped_in_a_row"]) >= MAX_SKIPPED:
                 self._give_up(step)
@@ -159,6 +168,9 @@ class Run:
                 self._save(step, state)
                 self.checkpoints.wait()
                 raise
+        if snapshot:
+            with self.ledger.part("save"):
+                self._snapshots.take(step, state, self._meta)
         if save:
             self._save(step, state)
         if self._stop.reached(step) and step < self._last:

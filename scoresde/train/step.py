@@ -13,7 +13,6 @@ host looks. optax.apply_if_finite lets the bad update through in that case.
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -25,13 +24,12 @@ from jaxtyping import Array, Int, PyTree, UInt32
 
 from scoresde.devices import shardings, stored
 from scoresde.score.network import NetworkScore
+from scoresde.train.average import average_name, update
 from scoresde.train.feed import batches_sharding
 from scoresde.train.loss import Objective
 from scoresde.types import Key, State
 
 MAX_SKIPPED = 10
-# Of the images seen so far, the longest half-life of an average (Karras et al. 2022, in their configuration).
-RAMP_UP = 0.05
 _AUGMENT = 2  # root of its key
 
 
@@ -40,19 +38,14 @@ class TrainState(eqx.Module):
 
     step: Int[Array, ""]
     params: PyTree[Array]
-    ema: dict[str, PyTree[Array]]  # by decay or half-life, as `average_name` writes it
+    ema: dict[str, PyTree[Array]]  # by name, see average.py
     opt_state: PyTree
     key: UInt32[Array, " words"]  # the root key's data; never advanced
     skipped: Int[Array, ""]  # steps skipped so far
     skipped_in_a_row: Int[Array, ""]
 
 
-def average_name(memory: float) -> str:
-    """The name of an average: "0.999" for a decay a step, "500000.0" for a half-life in images."""
-    return str(float(memory))
-
-
-def init_state(params: PyTree, optimizer: optax.GradientTransformation, ema: tuple[float, ...], key: Key) -> TrainState:
+def init_state(params: PyTree, optimizer: optax.GradientTransformation, ema: tuple[float | str, ...], key: Key) -> TrainState:
     """The state at step 0. Every leaf is a buffer of its own: donated buffers may not be shared."""
     zero = jnp.zeros((), jnp.int32)
     copy = lambda: jax.tree.map(jnp.copy, params)  # noqa: E731
@@ -88,7 +81,7 @@ def make_step(
 ) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
     """The compiled (state, batches) -> (state, metrics of the last step); the old state's buffers are reused.
 
-    `batches` holds [n, B, ...]: n steps in one dispatch. They share the memory of one. The parameters are gathered once a step,
+    `batches` holds [n, B, ...]: n steps in one dispatch. They share the activations of one. The parameters are gathered once a step,
     and gradients come back as shards (see `scoresde.devices`).
 
     Args:
@@ -102,27 +95,14 @@ def make_step(
       mesh: of `data_mesh`.
     """
     on_cpu = mesh.devices.flat[0].platform == "cpu"
-
-    def example_loss(params, value, label, rank, key, batch_key):
-        data_key, dropout_key, loss_key = jax.random.split(key, 3)
-        label = None if score.label is None else label
-        x0, done = prepare(value, key=data_key), None
-        if augment is not None:
-            x0, done = augment(x0, key=jax.random.fold_in(data_key, _AUGMENT))
-        model = dataclasses.replace(with_params(score, params), label=label, augmentation=done, key=dropout_key)
-        return objective(model, score.sde, x0, batch_key=batch_key, key=loss_key, rank=rank)
-
-    def batch_loss(params, part, batch_key):
-        return jnp.mean(jax.vmap(example_loss, in_axes=(None, 0, 0, 0, 0, None))(params, *part, batch_key))
-
     everywhere, _ = shardings(mesh)
     parts = stored(mesh, state)
     score = dataclasses.replace(score, network=dataclasses.replace(score.network, remat=remat))
+    gradient = jax.value_and_grad(_batch_loss(score, objective, prepare, augment))
     # XLA's CPU backend computes weight gradients some 50 times slower inside a loop.
     loop = functools.partial(jax.lax.scan, unroll=on_cpu)
 
     def one_step(state: TrainState, batch):
-        gradient = jax.value_and_grad(batch_loss)
         loss, grads = _gradient(gradient, state, batch, accumulation, loop, everywhere, parts.params)
         return _update(optimizer, state, loss, grads, batch["label"].shape[0])
 
@@ -138,6 +118,24 @@ def make_step(
         # On the CPU, level 1 compiles several times faster and runs as fast.
         compiler_options={"xla_backend_optimization_level": 1} if on_cpu else None,
     )
+
+
+def _batch_loss(score: NetworkScore, objective: Objective, prepare, augment):
+    """(params, records with labels, ranks and keys, key of the batch) -> the mean loss."""
+
+    def example_loss(params, value, label, rank, key, batch_key):
+        data_key, dropout_key, loss_key = jax.random.split(key, 3)
+        label = None if score.label is None else label
+        x0, done = prepare(value, key=data_key), None
+        if augment is not None:
+            x0, done = augment(x0, key=jax.random.fold_in(data_key, _AUGMENT))
+        model = dataclasses.replace(with_params(score, params), label=label, augmentation=done, key=dropout_key)
+        return objective(model, score.sde, x0, batch_key=batch_key, key=loss_key, rank=rank)
+
+    def batch_loss(params, part, batch_key):
+        return jnp.mean(jax.vmap(example_loss, in_axes=(None, 0, 0, 0, 0, None))(params, *part, batch_key))
+
+    return batch_loss
 
 
 def _gradient(gradient, state: TrainState, batch, accumulation: int, loop, everywhere, parts):
@@ -170,7 +168,7 @@ def _update(optimizer, state: TrainState, loss, grads, batch_size: int) -> tuple
     good = jnp.isfinite(loss) & jnp.isfinite(norm) & (state.skipped_in_a_row < MAX_SKIPPED)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    ema = {name: _average(average, params, float(name), state.step, batch_size) for name, average in state.ema.items()}
+    ema = update(state.ema, params, state.step, batch_size)
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)  # noqa: E731
     in_a_row = jnp.where(good, 0, state.skipped_in_a_row + 1)
     new = TrainState(
@@ -183,17 +181,3 @@ def _update(optimizer, state: TrainState, loss, grads, batch_size: int) -> tuple
         skipped_in_a_row=in_a_row,
     )
     return new, {"loss": loss, "grad_norm": norm, "skipped": new.skipped, "skipped_in_a_row": in_a_row}
-
-
-def _average(average, params, memory: float, step, batch_size: int):
-    """a + rate (p - a). n counts the steps before this one.
-
-    A decay, below 1, has the warm-up min(decay, (1 + n) / (10 + n)) of Song et al.'s PyTorch code, which short runs need (there n
-    counts this step too). A half-life of H images forgets half of what it held in H images, whatever the batch B; it starts short:
-    1 - rate = 2^(-B / min(H, 0.05 n B)), so that the first step takes p (Karras et al. 2022, their training loop).
-    """
-    if memory < 1:
-        rate = 1 - jnp.minimum(memory, (1.0 + step) / (10.0 + step))
-    else:
-        rate = -jnp.expm1(-math.log(2) / jnp.minimum(memory / batch_size, RAMP_UP * step))
-    return jax.tree.map(lambda a, p: a + rate * (p - a), average, params)

@@ -1,0 +1,52 @@
+"""How the work of a run is laid out over devices and over time: what changes sums in their rounding, and nothing else."""
+
+import dataclasses
+
+import jax
+from jax.sharding import Mesh
+
+from scoresde.devices import data_mesh
+from scoresde.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The same training on other devices, or in less memory.
+
+    Attributes:
+      accumulation: micro-batches a step.
+      remat: a name of `scoresde.nets.REMAT`, what the backward pass computes again rather than keep.
+      fsdp: devices over which parameters, optimizer and averages are split; 1: a copy on each, 0: all devices.
+      steps_per_dispatch: steps in one call of the device; a `Run` hears of the last of them.
+    """
+
+    accumulation: int = 1
+    remat: str = "none"
+    fsdp: int = 1
+    steps_per_dispatch: int = 1
+
+    def mesh(self) -> Mesh:
+        return data_mesh(self.fsdp or jax.device_count())
+
+    def check(self, batch_size: int) -> None:
+        """Every device must get the same number of examples in every micro-batch, and be in one group of `fsdp` devices.
+
+        Raises:
+          ConfigError: with the numbers and the nearest that fit.
+        """
+        count, unit = jax.device_count(), jax.device_count() * self.accumulation
+        if self.fsdp and count % self.fsdp:
+            fitting = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
+            raise ConfigError(f"training.fsdp = {self.fsdp}: expected a divisor of the {count} devices, one of {fitting}, or 0 for all of them")
+        if batch_size < 1 or batch_size % unit:
+            below, above = batch_size // unit * unit, (batch_size // unit + 1) * unit
+            nearest = f"{below} or {above}" if below > 0 else f"{above}"
+            raise ConfigError(
+                f"training.batch_size = {batch_size} is not divisible by {count} devices x {self.accumulation} accumulation "
+                f"steps = {unit}; nearest: {nearest}"
+            )
+
+    def ends(self, start: int, steps: int) -> list[int]:
+        """The number of steps done after each dispatch: multiples of `steps_per_dispatch`, and the last."""
+        each = self.steps_per_dispatch
+        return [*range(start // each * each + each, steps, each), steps] if start < steps else []
