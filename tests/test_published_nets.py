@@ -16,7 +16,7 @@ from scoresde.build import build_optimizer, build_score
 from scoresde.config import default
 from scoresde.errors import ConfigError
 from scoresde.nets import PUBLISHED, DiT, Network, UNet, edm2
-from scoresde.nets.blocks import ResidualBlock, attend
+from scoresde.nets.blocks import ResidualBlock
 from scoresde.nets.dit import angles, rotate, sincos
 from scoresde.nets.embedding import SinusoidalEmbedding, fourier_features
 from scoresde.nets.resampling import FILTERS, DownConv, UpConv
@@ -184,12 +184,6 @@ def test_sinusoidal_embedding_formula():
     angle = c[:, None] * np.exp(-np.arange(4) * np.log(1e4) / 4)
     expected = np.concatenate([np.cos(angle), np.sin(angle)], 1)
     np.testing.assert_allclose(SinusoidalEmbedding(8)(jnp.asarray(c, jnp.float32)), expected, atol=3e-4)  # angles up to 700
-
-
-def test_attention_is_that_of_jax_by_either_road():
-    """On a CPU `attend` is written out; elsewhere it is `jax.nn.dot_product_attention`."""
-    q, k, v = (jnp.asarray(3 * image(2, 5, 3, 4, seed=seed), jnp.float32) for seed in range(3))
-    np.testing.assert_allclose(attend(q, k, v), jax.nn.dot_product_attention(q, k, v), rtol=1e-5, atol=1e-5)
 
 
 # DiT

@@ -22,15 +22,14 @@ float32 and their results are cast back to `dtype`.
 """
 
 import functools
-import math
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..errors import ConfigError
+from .attention import attend, split_heads
 from .remat import rematerialised
 
 FeatureMap = Float[Array, "b _ _ _"]  # batch, height, width, channels
@@ -192,24 +191,3 @@ def num_heads(features: int, head_channels: int) -> int:
     if head_channels and features % head_channels:
         raise ConfigError(f"attention: expected head_channels that divide the {features} channels, got {head_channels}")
     return features // head_channels if head_channels else 1
-
-
-def attend(
-    q: Float[Array, "b n heads d"], k: Float[Array, "b n heads d"], v: Float[Array, "b n heads d"]
-) -> Float[Array, "b n heads d"]:
-    """softmax(q k^T / sqrt(d)) v for each head, the softmax in float32: the attention of all networks.
-
-    On CPUs with heads along the batch, where XLA's matrix products want them: half to four fifths of the time of
-    `jax.nn.dot_product_attention`, forward and backward (32 x 256 tokens, 256 channels in one head or four).
-    """
-    if jax.default_backend() != "cpu":
-        return jax.nn.dot_product_attention(q, k, v)
-    b, n, heads, d = q.shape
-    q, k, v = (x.transpose(0, 2, 1, 3).reshape(b * heads, n, d) for x in (q, k, v))
-    logits = jnp.einsum("bid,bjd->bij", q, k, preferred_element_type=jnp.float32) / math.sqrt(d)
-    y = jnp.einsum("bij,bjd->bid", jax.nn.softmax(logits, axis=-1).astype(v.dtype), v)
-    return y.reshape(b, heads, n, d).transpose(0, 2, 1, 3)
-
-
-def split_heads(x: Float[Array, "b n c"], heads: int) -> Float[Array, "b n heads d"]:
-    return x.reshape(*x.shape[:2], heads, -1)

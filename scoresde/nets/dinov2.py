@@ -23,7 +23,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from .blocks import attend, split_heads
+from .attention import attend, split_heads
 
 SIZE = 224  # of an image, in pixels
 PATCH = 14

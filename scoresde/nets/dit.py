@@ -25,7 +25,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..errors import ConfigError
-from .blocks import attend, linear, num_heads, split_heads
+from .attention import attend, split_heads
+from .blocks import linear, num_heads
 from .embedding import Conditioning
 from .network import check_input
 from .remat import rematerialised

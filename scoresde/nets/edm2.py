@@ -33,7 +33,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..errors import ConfigError
-from .blocks import FeatureMap, attend, num_heads, split_heads
+from .attention import attend, split_heads
+from .blocks import FeatureMap, num_heads
 from .network import check_input
 from .remat import rematerialised
 from .resampling import downsample, upsample

@@ -21,6 +21,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..errors import ConfigError
+from .attention import training
 from .remat import rematerialising
 
 # XLA's CPU backend spends long on optimizing hundreds of random draws that run once: 16 s for a small U-Net (2 cores),
@@ -93,7 +94,7 @@ class Network(eqx.Module):
         """
         module = nnx.merge(self.graphdef, self.params)
         told = {} if augmentation is None else {"augmentation": augmentation}
-        with rematerialising(self.remat):
+        with rematerialising(self.remat), training(key is not None):
             return module(x, c_noise, label, **told, key=key).astype(jnp.float32)
 
     @property

@@ -1,0 +1,98 @@
+"""The real training step of a configuration with nothing in memory: shapes in, a compiled program out.
+
+`scoresde.train.step.make_step` is traced for the devices of a mesh, which may be those of a machine that is not there.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from scoresde.build import (
+    build_augment,
+    build_objective,
+    build_optimizer,
+    build_preconditioning,
+    build_prepare,
+    build_score,
+    image_shape,
+)
+from scoresde.data import ArraySource, Dataset
+from scoresde.devices import data_mesh, stored
+from scoresde.processes import build_sde
+from scoresde.train.feed import Feed
+from scoresde.train.step import init_state, make_step
+
+
+class AbstractStep(NamedTuple):
+    """A step that was traced for a mesh. `state`, `batch`: shapes, types and shardings of its arguments."""
+
+    traced: jax.stages.Traced
+    state: object
+    batch: dict
+
+    @property
+    def params(self) -> list:
+        return jax.tree.leaves(self.state.params)
+
+
+def abstract_step(config: ConfigDict, devices: list) -> AbstractStep:
+    """The training step of `config` on `devices`, in the layout of `training.fsdp`."""
+    shape = image_shape(config)
+    score = jax.eval_shape(lambda: build_score(config))  # its parameters come from the state
+    score = dataclasses.replace(score, sde=build_sde(config, shape[:-1]), preconditioning=build_preconditioning(config))
+    optimizer = build_optimizer(config)
+    records = ArraySource(np.zeros((1, *shape), np.uint8 if config.data.levels else np.float32))
+    dataset = Dataset("shapes", records, records, levels=config.data.levels, centered=config.data.centered, fingerprint="")
+    mesh = data_mesh(config.training.fsdp or len(devices), devices)
+    key = jax.random.key(config.seed)
+    state = jax.eval_shape(lambda p: init_state(p, optimizer, tuple(config.training.ema), key), score.network.params)
+    step = make_step(
+        score,
+        build_objective(config),
+        optimizer,
+        prepare=build_prepare(config, dataset),
+        augment=build_augment(config),
+        accumulation=config.training.accumulation,
+        remat=config.training.remat,
+        state=state,
+        mesh=mesh,
+    )
+    place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)  # noqa: E731
+    state = jax.tree.map(place, state, stored(mesh, state))
+    batch = Feed(dataset, config.seed, config.training.batch_size, mesh).shapes(1)
+    return AbstractStep(step.trace(state, batch), state, batch)
+
+
+def product_flops(jaxpr) -> float:
+    """FLOPs of the matrix products and convolutions of a traced function, on all devices together: two for a multiplication and
+    addition. What rematerialization computes again counts again; zeros that pad a convolution count."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        name, (out, *_) = equation.primitive.name, [*equation.outvars, None]
+        if name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            total += 2 * out.aval.size * math.prod(shape[i] for i in contracted)
+        elif name == "conv_general_dilated":
+            kernel, numbers = equation.invars[1].aval.shape, equation.params["dimension_numbers"]
+            total += 2 * out.aval.size * math.prod(kernel[i] for i in numbers.rhs_spec[1:])
+        inner = [product_flops(j) for j in _inner(equation)]
+        if name in ("cond", "platform_index"):
+            total += max(inner, default=0.0)
+        else:
+            total += sum(inner) * (equation.params["length"] if name == "scan" else 1)
+    return total
+
+
+def _inner(equation):
+    """The traced functions inside an equation."""
+    for value in equation.params.values():
+        for one in value if isinstance(value, (tuple, list)) else (value,):
+            if hasattr(one, "eqns"):
+                yield one
+            elif hasattr(one, "jaxpr") and hasattr(one.jaxpr, "eqns"):
+                yield one.jaxpr
