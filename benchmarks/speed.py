@@ -90,6 +90,11 @@ def timed(call, wait, repeats: int, inner: int) -> dict:
     return {"seconds": wall, "cpu_seconds": processor, "inner": inner}
 
 
+def cores() -> int:
+    """Processor cores that this process may use: `taskset` gives it fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def forget_peak() -> None:
     """Start the count of `peak_memory` anew, where Linux lets us."""
     try:

@@ -51,7 +51,8 @@ class Worker:
         self.score = with_params(self.score, placed(self.score.network, copied(theirs, told)).params)
         self.classes = self.config.model.num_classes
         self.step = self.forward = None
-        return {"jax": jax.__version__, "device": jax.devices()[0].device_kind, "platform": jax.default_backend()}
+        device = {"device": jax.devices()[0].device_kind, "platform": jax.default_backend(), "cores": speed.cores()}
+        return {"jax": jax.__version__} | device
 
     def check(self) -> dict:
         """Largest relative differences of output, loss and norm of the gradient, both sides in full float32 and without dropout."""

@@ -69,7 +69,7 @@ class Worker:
         generator = torch.Generator().manual_seed(3)
         self.images = torch.randint(0, 256, (batch, channels, height, width), dtype=torch.uint8, generator=generator).to(DEVICE)
         self.label = torch.arange(batch, device=DEVICE) % self.classes if self.classes else None
-        return {"torch": torch.__version__, "device": torch.cuda.get_device_name() if CUDA else "cpu", "threads": torch.get_num_threads()}
+        return {"torch": torch.__version__, "device": torch.cuda.get_device_name() if CUDA else "cpu", "torch_threads": torch.get_num_threads()}
 
     def _network(self, x, t, label):
         """F(x, c_noise(t)): the noise for "vp", minus the noise for "ve"."""
