@@ -40,6 +40,39 @@ def copied(theirs: dict, told: dict) -> dict:
     return from_diffusers(theirs, len(told["options"]["block_out_channels"])).ours
 
 
+def make(score, config, shape, batch: int):
+    """The step of training, and functions for its state and a batch of random bytes: the one place that knows how."""
+    optimizer = build_optimizer(config)
+
+    def prepare(value, *, key):
+        del key
+        return 2 * ((value.astype(jnp.float32) + 0.5) / 256) - 1
+
+    step = make_step(score, build_objective(config), optimizer, prepare=prepare, accumulation=1, mesh=data_mesh())
+    classes = config.model.num_classes
+
+    def state():
+        return init_state(score.network.params, optimizer, tuple(config.training.ema), jax.random.key(0))
+
+    def data():
+        value = jax.random.randint(jax.random.key(1), (batch, *shape), 0, 256).astype(jnp.uint8)
+        label = jnp.arange(batch) % classes if classes else jnp.zeros(batch, jnp.int32)
+        return {"value": value, "label": label}
+
+    return step, state, data
+
+
+def traced_step(score, config, shape, batch: int):
+    """The step before compilation, of shapes alone: `score` may have shapes for parameters."""
+    network = score.network
+
+    def state(params):
+        return make(with_params(score, params), config, shape, batch)[1]()
+
+    step, _, data = make(score, config, shape, batch)
+    return step.trace(jax.eval_shape(state, network.params), jax.eval_shape(data))
+
+
 class Worker:
     def start(self, told: dict, batch: int, dtype: str, file: str) -> dict:
         """The network with the parameters in `file`, those of the other side."""
@@ -79,24 +112,10 @@ class Worker:
             "gradient_norm": abs(float(norm) / float(self.saved["norm"]) - 1),
         }
 
-    def _make(self):
-        """The step of training, its state and a batch: the one place that knows how."""
-        optimizer = build_optimizer(self.config)
-
-        def prepare(value, *, key):
-            del key
-            return 2 * ((value.astype(jnp.float32) + 0.5) / 256) - 1
-
-        step = make_step(self.score, build_objective(self.config), optimizer, prepare=prepare, accumulation=1, mesh=data_mesh())
-        state = init_state(self.score.network.params, optimizer, tuple(self.config.training.ema), jax.random.key(0))
-        shape = (self.batch, *self.told["shape"])
-        value = jax.random.randint(jax.random.key(1), shape, 0, 256).astype(jnp.uint8)
-        label = jnp.arange(self.batch) % self.classes if self.classes else jnp.zeros(self.batch, jnp.int32)
-        return step, state, {"value": value, "label": label}
-
     def compile(self) -> dict:
         """Both programs, with what they must do and what the compiler says of them."""
-        step, self.state, self.data = self._make()
+        step, state, data = make(self.score, self.config, self.told["shape"], self.batch)
+        self.state, self.data = state(), data()
         trained = step.trace(self.state, self.data)
         lowered = trained.lower()
         self.step = lowered.compile()
