@@ -42,7 +42,7 @@ def fixed(twin, batch: int, dtype: str, flags, deadline: float) -> dict:
         sides, about = start(twin, batch, "float32", flags, folder)
         differences = {what: compare(sides, what, folder) for what in SAMPLERS}
         if dtype != "float32":
-            close(sides)
+            speed.close_sides()
             sides, about = start(twin, batch, dtype, flags, folder)
         row = about | {"dtype": dtype, "batch": batch, "samplers": {}}
         for what, calls in SAMPLERS.items():
@@ -51,7 +51,6 @@ def fixed(twin, batch: int, dtype: str, flags, deadline: float) -> dict:
             wanted = {name: _Drawing(side, {} if name == "ours" else {"what": what, "file": file}) for name, side in sides.items()}
             found = speed.rounds(wanted, flags.rounds, deadline, do="draw", save="", repeats=1)
             row["samplers"][what] = {"calls": calls, "difference": differences[what]} | speed.figures(found, batch)
-        close(sides)
     return row
 
 
@@ -64,11 +63,6 @@ class _Drawing:
 
     def ask(self, do: str, **arguments) -> dict:
         return self.side.ask(do, **self.told, **arguments)
-
-
-def close(sides: dict[str, speed.Side]) -> None:
-    for side in sides.values():
-        side.close()
 
 
 def compare(sides: dict[str, speed.Side], what: str, folder: str) -> float:

@@ -18,6 +18,7 @@ import traceback
 
 HERE = pathlib.Path(__file__).parent
 MEASURE = 0.2  # seconds that one measurement takes at least: many short calls are timed together
+_OPEN = []  # sides that hold memory of the device
 
 
 class Side:
@@ -31,6 +32,7 @@ class Side:
             [str(python), str(HERE / script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=os.environ | {"PYTHONPATH": path} | environment,
         )  # fmt: skip
+        _OPEN.append(self)
 
     def ask(self, do: str, **arguments) -> dict:
         """The answer of a method.
@@ -48,9 +50,13 @@ class Side:
             raise RuntimeError(f"{do}: {answer['error']}")
         return answer
 
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
+
+def close_sides() -> None:
+    """End all sides: what one case leaves would be missing to the next."""
+    while _OPEN:
+        process = _OPEN.pop().process
+        process.stdin.close()
+        process.wait()
 
 
 def serve(worker) -> None:

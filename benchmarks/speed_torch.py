@@ -179,7 +179,7 @@ class Worker:
         a, b = (torch.randn(size, size, device=DEVICE).to(getattr(torch, dtype)) for _ in range(2))
         wait = torch.cuda.synchronize if CUDA else lambda: None
         found = speed.timed(lambda: a @ b, wait, 5, 0)
-        return {"flops_per_s": 2 * size**3 / min(found["seconds"])}
+        return {"flops_per_s": 2 * size**3 / min(found["seconds" if CUDA else "cpu_seconds"])}
 
     def forget(self) -> None:
         speed.forget_peak()

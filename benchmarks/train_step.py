@@ -13,7 +13,8 @@ pip. Where one environment has all, name it, also that this program runs in.
 - times: three processes take turns, ours, eager, compiled, ours, ...; medians with quartiles, and the median of the ratios round
   by round. Also of processor time on a CPU, which other programs disturb less.
 - operations: of products and convolutions, forward and backward (speed_count.py), beside the counts of XLA and of PyTorch. The
-  share is of the largest rate of a square matrix product, of either side, measured in the same run on random data.
+  share is of the largest rate of a square matrix product, of either side, measured in the same run on random data; both by
+  processor time on a CPU.
 - memory: the largest number of bytes, of the device on accelerators, of the process on a CPU.
 
 Cases that results/train_step.json has are left out, unless --again: call it again to go on.
@@ -92,13 +93,12 @@ def measure(twin: Twin, batch: int, dtype: str, flags, deadline: float) -> dict:
         found = speed.rounds(sides, flags.rounds, deadline, do="time", what=what, repeats=repeats)
         table = speed.figures(found, batch)
         for name, figures in table.items():
-            share = cost[what]["flops"] / (figures["ms"]["median"] / 1e3) / max(peak.values())
+            spent = figures["cpu_ms"] if about["platform"] == "cpu" else figures["ms"]["median"]
+            share = cost[what]["flops"] / (spent / 1e3) / max(peak.values())
             figures["share_of_matrix_peak"] = float(f"{share:.3g}")
             if what == "train":
                 figures["peak_bytes"] = sides[name].ask("memory")["peak_bytes"]
         row[f"{what}_times"] = table
-    for side in sides.values():
-        side.close()
     return row
 
 
@@ -130,6 +130,8 @@ def run(name: str, flags, cases, measure, show) -> None:
         except RuntimeError as error:  # a batch too large for the memory
             print(f"{key}: {error}")
             continue
+        finally:
+            speed.close_sides()
         show(key, done[key])
         record(name, {"limit": LIMIT, "cases": done})
 
