@@ -33,7 +33,7 @@ import jax  # noqa: E402
 import speed  # noqa: E402
 from environment import environment  # noqa: E402
 from network_parity import PACKAGES, WITHOUT_DEPENDENCIES  # noqa: E402
-from record import record  # noqa: E402
+from record import commit, record  # noqa: E402
 from speed_networks import Twin, twins  # noqa: E402
 
 LIMIT = 1e-4
@@ -126,7 +126,7 @@ def run(name: str, flags, cases, measure, show) -> None:
             print(f"{key}: {'measured already' if key in done else 'left for another call'}")
             continue
         try:
-            done[key] = measure(*given, flags, begin + 60 * flags.minutes)
+            done[key] = {"commit": commit()} | measure(*given, flags, begin + 60 * flags.minutes)
         except RuntimeError as error:  # a batch too large for the memory
             print(f"{key}: {error}")
             continue
