@@ -12,9 +12,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from abstract_step import abstract_step
 from record import record
 from speed_count import least_work
-from speed_jax import configuration, traced_step
+from speed_jax import configuration
 from speed_networks import twins
 
 from scoresde.build import build_score
@@ -30,7 +31,8 @@ def floors(told: dict, dtype: str) -> dict:
     score = dataclasses.replace(build_score(small), network=network)
     x, t = (jax.ShapeDtypeStruct((BATCH, *shape), jnp.float32) for shape in (told["shape"], ()))
     forward = least_work(jax.jit(lambda p, x, t: jax.vmap(with_params(score, p))(x, t)).trace(network.params, x, t))
-    train = least_work(traced_step(score, config, told["shape"], BATCH))
+    config.training.batch_size = BATCH
+    train = least_work(abstract_step(config, jax.devices()[:1]).traced)
     per_image = {f"{name}_{key}": value / BATCH for name, work in (("forward", forward), ("train", train)) for key, value in work.items()}
     return per_image | {"parameters": network.num_params, "optimizer_bytes": 4 * network.num_params * 9}
 

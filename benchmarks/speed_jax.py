@@ -11,7 +11,7 @@ from network_weights import from_dit, placed
 from speed_count import least_work
 
 import scoresde.sample as s
-from scoresde.build import build_objective, build_optimizer, build_score
+from scoresde.build import build_averages, build_objective, build_optimizer, build_score
 from scoresde.config import default
 from scoresde.convert.diffusers import from_diffusers
 from scoresde.devices import data_mesh
@@ -48,29 +48,20 @@ def make(score, config, shape, batch: int):
         del key
         return 2 * ((value.astype(jnp.float32) + 0.5) / 256) - 1
 
-    step = make_step(score, build_objective(config), optimizer, prepare=prepare, accumulation=1, mesh=data_mesh())
     classes = config.model.num_classes
 
     def state():
-        return init_state(score.network.params, optimizer, tuple(config.training.ema), jax.random.key(0))
+        return init_state(score.network.params, optimizer, build_averages(config), jax.random.key(0))
 
-    def data():
-        value = jax.random.randint(jax.random.key(1), (batch, *shape), 0, 256).astype(jnp.uint8)
-        label = jnp.arange(batch) % classes if classes else jnp.zeros(batch, jnp.int32)
+    def data():  # of one step in a dispatch
+        value = jax.random.randint(jax.random.key(1), (1, batch, *shape), 0, 256).astype(jnp.uint8)
+        label = jnp.arange(batch)[None] % classes if classes else jnp.zeros((1, batch), jnp.int32)
         return {"value": value, "label": label}
 
+    like = jax.eval_shape(state)
+    step = make_step(score, build_objective(config), optimizer, prepare=prepare, state=like, mesh=data_mesh())
+
     return step, state, data
-
-
-def traced_step(score, config, shape, batch: int):
-    """The step before compilation, of shapes alone: `score` may have shapes for parameters."""
-    network = score.network
-
-    def state(params):
-        return make(with_params(score, params), config, shape, batch)[1]()
-
-    step, _, data = make(score, config, shape, batch)
-    return step.trace(jax.eval_shape(state, network.params), jax.eval_shape(data))
 
 
 class Worker:

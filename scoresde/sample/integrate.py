@@ -5,7 +5,7 @@
 
 Both are solved forward in r = -t, from -t_max up to -t_min: some of diffrax's SDE solvers are wrong, without an
 error, when time runs down. Unlike t_max - t, this r keeps the relative precision of t next to t_min in float32.
-Encoding, from t_min to t_max, runs forward in r = t.
+Encoding, from t_min to t_max, runs forward in r = t. Adaptive solves of the flow step in log t where that is better, see `clock`.
 
 One example is one solve, so an adaptive solver chooses its steps per example and a failure stays in its own row.
 """
@@ -21,6 +21,7 @@ import lineax as lx
 from equinox import AbstractVar
 
 from scoresde.sample.base import AbstractSampler, Draw
+from scoresde.sample.clock import Clock, steady_clock
 from scoresde.sample.grid import uniform_log_snr
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
@@ -29,14 +30,14 @@ from scoresde.types import Scalar, State
 
 # A trained network needs some tens of steps; more than this means that the solver is stuck.
 MAX_STEPS = 4096
-# Of the range of t. NaN shortens every step: give up here, not after all steps, for which the whole batch would wait.
+# Of the range of the solve. NaN shortens every step: give up here, not after all steps, for which the whole batch would wait.
 _MIN_STEP = 1e-10
 # Of the range of t: below this a Brownian path is a straight line.
 _FINEST_NOISE = 1e-7
 
 
-def adaptive_controller(sde: AbstractSDE, tolerance: float, norm: Callable) -> dfx.PIDController:
-    """Steps whose error, in `norm`, stays below tolerance (1 + |y|); a NaN gives up."""
+def adaptive_controller(span: Scalar, tolerance: float, norm: Callable) -> dfx.PIDController:
+    """Steps of a solve over `span` whose error, in `norm`, stays below tolerance (1 + |y|); a NaN gives up."""
 
     def finite_norm(error):
         size = norm(error)
@@ -46,7 +47,7 @@ def adaptive_controller(sde: AbstractSDE, tolerance: float, norm: Callable) -> d
         rtol=tolerance,
         atol=tolerance,
         norm=finite_norm,
-        dtmin=_MIN_STEP * (sde.t_max - sde.t_min),
+        dtmin=_MIN_STEP * span,
         force_dtmin=False,
     )
 
@@ -62,15 +63,15 @@ class AbstractStepping(eqx.Module):
     max_steps: AbstractVar[int]
 
     @abc.abstractmethod
-    def controller(self, sde: AbstractSDE, sign: int, time_type) -> dfx.AbstractStepSizeController:
-        """Steps in r = sign t."""
+    def controller(self, sde: AbstractSDE, sign: int, span: Scalar) -> dfx.AbstractStepSizeController:
+        """Steps in r = sign u, from end to end of which it is `span`."""
 
     @abc.abstractmethod
     def brownian(self, sde: AbstractSDE, **of) -> dfx.AbstractBrownianPath:
         """The noise of r = -t: `of` has its shape, key and Levy area."""
 
     @abc.abstractmethod
-    def first_step(self, sde: AbstractSDE) -> float | None:
+    def first_step(self, span: Scalar) -> Scalar | None:
         """The size of the step to try first; None where the grid gives it."""
 
 
@@ -84,14 +85,14 @@ class FixedGrid(AbstractStepping):
     def max_steps(self) -> int:
         return self.steps
 
-    def controller(self, sde: AbstractSDE, sign: int, time_type) -> dfx.AbstractStepSizeController:
-        t = self.grid(sde, self.steps).astype(time_type)
+    def controller(self, sde: AbstractSDE, sign: int, span: Scalar) -> dfx.AbstractStepSizeController:
+        t = self.grid(sde, self.steps).astype(span.dtype)
         return dfx.StepTo(ts=-t if sign < 0 else t[::-1])
 
     def brownian(self, sde: AbstractSDE, **of) -> dfx.AbstractBrownianPath:
         return dfx.UnsafeBrownianPath(**of)  # fresh noise on each step; a tree costs several times as much
 
-    def first_step(self, sde: AbstractSDE) -> None:
+    def first_step(self, span: Scalar) -> None:
         return None
 
     def __check_init__(self):
@@ -108,15 +109,15 @@ class Adaptive(AbstractStepping):
     tolerance: float = 1e-5
     max_steps: int = MAX_STEPS
 
-    def controller(self, sde: AbstractSDE, sign: int, time_type) -> dfx.AbstractStepSizeController:
-        return adaptive_controller(sde, self.tolerance, lambda error: field_norm(sde, error))
+    def controller(self, sde: AbstractSDE, sign: int, span: Scalar) -> dfx.AbstractStepSizeController:
+        return adaptive_controller(span, self.tolerance, lambda error: field_norm(sde, error))
 
     def brownian(self, sde: AbstractSDE, **of) -> dfx.AbstractBrownianPath:
         # A rejected step goes on along the path that it was tried on, so that rejecting has no bias.
         return dfx.VirtualBrownianTree(-sde.t_max, -sde.t_min, tol=_FINEST_NOISE * (sde.t_max - sde.t_min), **of)
 
-    def first_step(self, sde: AbstractSDE) -> float:
-        return 0.01 * (sde.t_max - sde.t_min)
+    def first_step(self, span: Scalar) -> Scalar:
+        return 0.01 * span
 
     def __check_init__(self):
         check_parameters(
@@ -140,11 +141,15 @@ class ProbabilityFlow(AbstractSampler):
 
     def __call__(self, sde, score, x_T, *, key):
         del key  # deterministic
-        return _solve(dfx.ODETerm(_probability_flow), self, sde, score, x_T, sign=-1)
+        return self._solve(sde, score, x_T, sign=-1)
 
     def encode(self, sde: AbstractSDE, score: AbstractScore, x0: State) -> Draw:
         """The way back, from x at t_min to t_max."""
-        return _solve(dfx.ODETerm(_probability_flow), self, sde, score, x0, sign=1)
+        return self._solve(sde, score, x0, sign=1)
+
+    def _solve(self, sde, score, x, *, sign: int) -> Draw:
+        clock = steady_clock(sde) if isinstance(self.stepping, Adaptive) else Clock(jnp.asarray(False))
+        return _solve(dfx.ODETerm(_probability_flow), self, sde, score, x, sign=sign, clock=clock)
 
 
 class ReverseSDE(AbstractSampler):
@@ -167,39 +172,40 @@ class ReverseSDE(AbstractSampler):
             levy_area=dfx.SpaceTimeLevyArea if hasattr(inner, "minimal_levy_area") else dfx.BrownianIncrement,
         )
         terms = dfx.MultiTerm(dfx.ODETerm(_reverse_drift), dfx.ControlTerm(_diffusion, path))
-        return _solve(terms, self, sde, score, x_T, sign=-1)
+        return _solve(terms, self, sde, score, x_T, sign=-1, clock=Clock(jnp.asarray(False)))
 
 
 def _probability_flow(r, x, args):
-    """d x / d r of the probability flow, r = sign t."""
-    sde, score, sign = args
-    t = sign * r
-    return (sign * (sde.f(t) * x - 0.5 * sde.g2(t) * score(x, t))).astype(x.dtype)
+    """d x / d r of the probability flow, r = sign u(t)."""
+    sde, score, sign, clock = args
+    t = clock.time(sign * r)
+    return (sign * clock.rate(t) * (sde.f(t) * x - 0.5 * sde.g2(t) * score(x, t))).astype(x.dtype)
 
 
 def _reverse_drift(r, x, args):
-    sde, score, _ = args
+    sde, score, *_ = args
     return (sde.g2(-r) * score(x, -r) - sde.f(-r) * x).astype(x.dtype)
 
 
 def _diffusion(r, x, args):
-    sde, _, _ = args
+    sde, *_ = args
     return lx.DiagonalLinearOperator(jnp.broadcast_to(jnp.sqrt(sde.g2(-r)), x.shape).astype(x.dtype))
 
 
-def _solve(terms, sampler, sde: AbstractSDE, score: AbstractScore, x, *, sign: int) -> Draw:
-    """From t_max to t_min in r = -t, or from t_min to t_max in r = t."""
+def _solve(terms, sampler, sde: AbstractSDE, score: AbstractScore, x, *, sign: int, clock: Clock) -> Draw:
+    """From t_max to t_min in r = -u, or from t_min to t_max in r = u; u is t by `clock`."""
     time_type = jnp.result_type(x.dtype, jnp.float32)  # never below float32
-    start, end = (sde.t_max, sde.t_min) if sign < 0 else (sde.t_min, sde.t_max)
+    low, high = (clock.reading(jnp.asarray(t, time_type)) for t in (sde.t_min, sde.t_max))
+    start, end = (high, low) if sign < 0 else (low, high)
     solution = dfx.diffeqsolve(
         terms,
         sampler.solver,
-        t0=sign * jnp.asarray(start, time_type),
-        t1=sign * jnp.asarray(end, time_type),
-        dt0=sampler.stepping.first_step(sde),
+        t0=sign * start,
+        t1=sign * end,
+        dt0=sampler.stepping.first_step(high - low),
         y0=x,
-        args=(sde, score, sign),
-        stepsize_controller=sampler.stepping.controller(sde, sign, time_type),
+        args=(sde, score, sign, clock),
+        stepsize_controller=sampler.stepping.controller(sde, sign, high - low),
         adjoint=dfx.ForwardMode(),
         max_steps=sampler.stepping.max_steps,
         throw=False,  # throwing gathers the whole batch on one device
