@@ -126,13 +126,25 @@ def table(cases: dict) -> list[str]:
     return lines
 
 
+def _remedy(one: dict, room: float, temporaries: float) -> str:
+    """What would fit, by the rule that temporaries go with the examples of a micro-batch."""
+    if room <= 0:
+        return "the state alone is too large; split it with training.fsdp"
+    parts = one["accumulation"]
+    while temporaries * one["accumulation"] / parts > room and parts < one["per_chip"]:
+        parts *= 2
+    remat = "training.remat = 'block', or " if one["remat"] == "none" else ""
+    return f"take {remat}training.accumulation = {parts}"
+
+
 def _row(name: str, one: dict) -> str:
     limit = CHIPS[one["chip"]].memory / GIB
     if "does_not_fit" in one:
-        return f"| {name} | does not fit: {one['does_not_fit']} | {limit:.1f} | {one['flops_of_products'] / 1e12:.2f} | | | | | |"
+        said = f"**does not fit**: {one['does_not_fit']}; take training.remat = 'block' or training.accumulation"
+        return f"| {name} | {said} | {limit:.1f} | {one['flops_of_products'] / 1e12:.2f} | | | | | |"
     time = bounds(one)
     stays, temporaries = one["arguments"] / GIB, one["temporaries"] / GIB
-    verdict = "" if stays + temporaries <= limit else " **does not fit**"
+    verdict = "" if stays + temporaries <= limit else f" **does not fit**: {_remedy(one, limit - stays, temporaries)}"
     sent = sum(kind["wire_bytes"] for kind in one["totals"].values()) / GB
     fast, slow = time["overlapped"], time["one_after_another"]
     rows = one["per_chip"] * Slice(one["chip"], tuple(one["axes"])).devices
