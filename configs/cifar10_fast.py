@@ -4,7 +4,7 @@ python -m scoresde.train --config configs/cifar10_fast.py --config.data.source=n
 33,000 steps of 256: 8.4 M images, 169 epochs. 39.3 GFLOP an image forward and backward, so 3.3e17 in all: 18 minutes at 39 % of 790 TFLOP/s
 in bfloat16, and two to compile, look and save. For another device measure first:
 python -m scoresde.train --config configs/cifar10_fast.py --config.data.source=npz:PATH/cifar10.npz --config.training.steps=2000 --workdir runs/try
-and give the first line --config.training.steps=N, N = 1080 x the last steps_per_second of runs/try/metrics.jsonl. The decay ends with them.
+and give the first line --config.training.steps=N, N = 1080 x the last steps_per_second of runs/try/metrics.jsonl. The decay follows.
 
 python -m scoresde.sample --workdir runs/cifar10_fast
 python -m scoresde.evaluate --workdir runs/cifar10_fast --metrics fid,kid,prdc,bpd --network fid_inception_2015.npz
@@ -23,10 +23,10 @@ def get_config():
     c.data.source, c.data.random_flip = "npz:cifar10.npz", True
     c.model.num_classes, c.model.multipliers, c.model.blocks, c.model.dropout = 10, (1, 2, 2, 2), 2, 0.05
     c.model.dtype = "bfloat16"
-    c.training.reduce_mean, c.training.ema = True, (200_000.0, 50_000.0)
+    c.training.reduce_mean, c.training.ema = True, (200_000.0, 400_000.0)
     c.training.checkpoint_every, c.training.sample_every = 16_500, 16_500
     c.optim.learning_rate, c.optim.warmup, c.optim.beta2, c.optim.grad_clip = 1e-3, 1000, 0.99, 1.0
-    c.optim.decay_steps = c.training.get_ref("steps") + 0  # follows training.steps; an override of its own leaves that alone
+    c.optim.decay_steps = c.training.get_ref("steps") * 3 // 2  # follows training.steps; at the last one the rate is at 27 %
     c.sampling.sampler, c.sampling.steps, c.sampling.grid = "unipc", 19, "karras"
     c.likelihood.method, c.likelihood.dequantization = "elbo", "none"
     return c

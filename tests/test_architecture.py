@@ -11,14 +11,14 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # From the ground up. A room imports from its own rung and from those below.
 LADDER = [
-    {"types", "errors", "devices", "progress", "overrides"},
+    {"types", "errors", "devices", "progress", "overrides", "fields"},
     {"sde"},
     {"score", "nets"},
     {"sample", "likelihood", "guide"},
     {"train", "evaluate", "data"},
     {"scoresde"},  # the public nouns
     {"processes", "samplers", "feature_networks"},
-    {"build"},
+    {"build", "ranges"},
     {"validation"},
     {"config"},
     {"recipes"},
@@ -41,7 +41,7 @@ THIRD_PARTIES = {
     "torch": {"convert/reading.py", "feature_networks.py"},
     "optax": {"train", "build.py", "doctor"},
     "orbax": {"train/checkpoint.py"},
-    "ml_collections": {"config.py", "recipes.py", "overrides.py", "validation.py", "build.py", "processes.py", "samplers.py", "trained.py", "watch.py", "door.py", "__main__.py", "convert", "average"},
+    "ml_collections": {"config.py", "fields.py", "recipes.py", "overrides.py", "validation.py", "build.py", "processes.py", "samplers.py", "trained.py", "watch.py", "door.py", "__main__.py", "convert", "average"},
     "tensorflow_datasets": {"data"},
     "tensorflow": {"data"},
     "grain": {"data"},

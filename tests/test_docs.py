@@ -31,7 +31,7 @@ def test_the_python_of_a_document_runs(name):
 def test_the_table_of_fields_is_the_default_configuration():
     """docs/commands.md has one row per field of config.py, with its default and comment as they stand there."""
     rows, section = [], ""
-    for line in (ROOT / "scoresde" / "config.py").read_text().splitlines():
+    for line in (ROOT / "scoresde" / "fields.py").read_text().splitlines():
         if found := re.match(r"def (\w+)\(", line):
             section = "" if found[1] == "default" else found[1].removeprefix("_") + "."
         found = re.fullmatch(r"    c\.(\w+) = (.*?)(?:  # (.*))?", line)
@@ -39,9 +39,9 @@ def test_the_table_of_fields_is_the_default_configuration():
             name, value, meaning = f"{section}{found[1]}", found[2], found[3]
             rows.append(f"| `{name}` | `{value}` | {meaning} |" if meaning else f"| `{name}` | `{value}` | |")
     fields = set(flatten(default()))
-    assert len(rows) == len(fields) and all(row.split("`")[1] in fields for row in rows), "this test misreads config.py"
+    assert len(rows) == len(fields) and all(row.split("`")[1] in fields for row in rows), "this test misreads fields.py"
     written = re.findall(r"^\| `\w+(?:\.\w+)?` \| `.*$", COMMANDS, re.MULTILINE)
-    assert written == rows, "copy the fields of scoresde/config.py into docs/commands.md"
+    assert written == rows, "copy the fields of scoresde/fields.py into docs/commands.md"
 
 
 def test_the_table_of_exit_codes_is_that_of_the_errors():

@@ -56,13 +56,15 @@ def test_images_of_edm_do_not_depend_on_the_batch():
         assert 0 <= 10_000_000 - config.optim.warmup * batch_size < batch_size
 
 
-def test_the_decay_of_the_fast_recipe_ends_with_its_steps():
+def test_the_decay_of_the_fast_recipe_follows_its_steps():
     path = str(ROOT / "configs" / "cifar10_fast.py")
-    for overrides, steps, decay in (([], 33_000, 33_000), (["training.steps=2000"], 2000, 2000), (["optim.decay_steps=4000"], 33_000, 4000)):
+    for overrides, steps, decay in (([], 33_000, 49_500), (["training.steps=20000"], 20_000, 30_000), (["optim.decay_steps=4000"], 33_000, 4000)):
         config = load_config(path, overrides)
         assert (config.training.steps, config.optim.decay_steps) == (steps, decay)
         rate = learning_rate(config)
         assert float(rate(decay)) == pytest.approx(0.01 * config.optim.learning_rate, rel=1e-5)
+        if decay > steps:
+            assert 0.25 < float(rate(steps)) / config.optim.learning_rate < 0.3
         assert from_json(to_json(config)).optim.decay_steps == decay
 
 

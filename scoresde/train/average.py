@@ -67,6 +67,26 @@ def check_width(width: float) -> None:
         raise ConfigError(f"expected a relative width above 0 and below {WIDEST:.4f} (the mean of all steps), got {width:g}")
 
 
+def check_averages(ema: tuple[float, ...], power_ema: tuple[float, ...], batch_size: int) -> list[str]:
+    """What is wrong with the fields of a configuration, one line each; [] if nothing."""
+    problems = []
+    if not ema and not power_ema:
+        problems.append("ema = (): expected at least one decay, such as (0.999,), or a width in training.power_ema")
+    if between := [memory for memory in ema if 1 <= memory < batch_size]:
+        problems.append(
+            f"ema = {ema!r}: expected a decay less than 1, or a half-life in images, at least training.batch_size = {batch_size}; got {between[0]}"
+        )
+    for width in power_ema:
+        try:
+            check_width(width)
+        except ConfigError as error:
+            problems.append(f"power_ema = {power_ema!r}: {error}")
+    for name, memories in (("ema", ema), ("power_ema", power_ema)):
+        if len(set(memories)) < len(memories):
+            problems.append(f"{name} = {memories!r}: expected each once")
+    return problems
+
+
 def exponent(width: float) -> float:
     """gamma of a relative width, in float64.
 

@@ -1,0 +1,215 @@
+"""Every field of a configuration with its default and meaning, and which of them a resumed run may change.
+
+A field has the type of its default. What values it may have is in `ranges`, what goes with what in `validation`.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def default() -> ConfigDict:
+    """Every field with its default and meaning. A field has the type of its default."""
+    c = ConfigDict()
+    c.seed = 42  # data order, initial parameters, all noise of training
+    c.sde = _sde()
+    c.data = _data()
+    c.model = _model()
+    c.training = _training()
+    c.optim = _optim()
+    c.sampling = _sampling()
+    c.likelihood = _likelihood()
+    c.evaluate = _evaluate()
+    return c.lock()
+
+
+def _sde() -> ConfigDict:
+    c = ConfigDict()
+    c.name = "vp"  # vp, subvp, ve, cosine, karras; in function space coloured_vp, coloured_ve, coloured_cosine, heat, blur, inverse_heat, pixelate, fade
+    c.beta_min = 0.1  # vp, subvp
+    c.beta_max = 20.0
+    c.sigma_min = 0.01  # ve, karras
+    c.sigma_max = 50.0
+    c.log_snr_min = -15.0  # cosine, blur
+    c.log_snr_max = 15.0
+    c.t_min = 1e-5  # all but karras, whose t is sigma
+    c.basis = "dct"  # function space: dct, fourier (periodic), haar, kernel (curves)
+    c.length = 1.0  # of the domain along each axis; 0: the points of the grid, so that blur is in pixels
+    c.index = 1.5  # noise of coloured_*: variance of mode k ~ (screening + lambda_k)^-index; of heat: one power more
+    c.screening = 9.0
+    c.variance = 1.0  # of that noise at a point of the grid
+    c.kernel = "exponential"  # basis kernel: rbf, exponential, matern12, matern32, matern52
+    c.length_scale = 0.2
+    c.jitter = 1e-6
+    c.blur_min = 0.5  # inverse_heat
+    c.blur_max = 20.0  # inverse_heat, blur
+    c.min_scale = 1e-3  # blur: what is left of the highest mode
+    c.noise = 0.01  # inverse_heat, pixelate, fade
+    return c
+
+
+def _data() -> ConfigDict:
+    c = ConfigDict({"image_size": placeholder(object)})  # a number or a tuple
+    c.source = "digits"  # digits, folder:PATH, zip:PATH, array_record:PATH, hf:NAME, npz:PATH, tfds:NAME, gaussian_mixture, two_moons, checkerboard, functions:PATH, gaussian_process, gp_mixture, quadratic, none (converted networks)
+    c.image_size = 32  # height and width, or (height, width); (points,) of curves; (depth, height, width) of volumes; 0: vectors of `channels` components
+    c.channels = 3
+    c.levels = 256  # grey levels; 0: continuous values
+    c.centered = True  # model range [-1, 1]; False: [0, 1]
+    c.uniform_dequantization = False  # train on v + u, u ~ U[0, 1), rather than on the centres of the bins
+    c.random_flip = False  # mirror images left-right with probability 1/2
+    c.augment = 0.0  # probability of each of EDM's augmentations, of which the U-Net is told; they flip left-right by themselves
+    c.arrays = ()  # npz: names of the arrays (train, labels, test, labels), () takes x_train, y_train, x_test, y_test; functions: name of one
+    c.data_dir = ""  # tfds: where the prepared sets are; "" takes TFDS_DATA_DIR
+    c.labels = ""  # folder, zip, array_record: CSV of file,label; "" takes labels.csv, or else the subfolders
+    c.max_bad = -1  # folder, zip, array_record, hf: damaged images left out before it is an error; -1: a thousandth, but 10 to 100
+    c.max_pixels = 80_000_000  # the same: an image with more is refused
+    c.memory = 2.0  # the same and tfds: GiB of decoded images kept in memory; a larger set is decoded as it is read
+    return c
+
+
+def _model() -> ConfigDict:
+    c = ConfigDict()
+    c.name = "unet"  # unet, edm2 and dit (images), fno and ufno (curves and fields on any grid), mlp (anything)
+    c.preconditioning = "edm"  # edm, eps, score
+    c.sigma_data = 0.5  # edm: standard deviation of the data in model range
+    c.data_index = 0.0  # edm, function space: variance of mode k of the data ~ (data_screening + lambda_k)^-data_index
+    c.data_screening = 1.0
+    c.embedding = "positional"  # positional, sinusoidal (ADM, DiT), fourier
+    c.fourier_scale = 16.0
+    c.dropout = 0.1
+    c.num_classes = 0  # 0: labels are not used
+    c.dtype = "float32"  # compute dtype: float32, bfloat16
+    c.param_dtype = "float32"
+    c.channels = 128  # unet, edm2
+    c.multipliers = (1, 2, 2, 2)
+    c.blocks = 4
+    c.attention = (16,)  # heights at which there is attention
+    c.skip_rescale = True  # unet: sums of skip path and block over sqrt(2)
+    c.decoder_attention = "level"  # unet: attention in the decoder, once a level (DDPM++) or after each block: level, block
+    c.modulation = "shift"  # unet: shift, scale_shift (adaptive group normalization, ADM)
+    c.resampling = "block"  # unet, what halves and doubles: block, conv (DDPM)
+    c.resample_filter = "box"  # unet: box, fir ([1, 3, 3, 1], NCSN++)
+    c.resample_skip = "conv"  # unet, skip path of blocks that resample: conv, identity (ADM)
+    c.progressive_input = "none"  # unet, pyramid of the encoder: none, input_skip, residual
+    c.progressive = "none"  # unet, pyramid of the decoder: none, output_skip, residual
+    c.combine = "sum"  # unet, how an input_skip joins: sum, cat
+    c.center_input = False  # unet: the network sees 2 x - 1, for data.centered = False
+    c.input_fourier = (0, 0)  # unet: it also sees sin and cos of 2 pi 2^n x, n from the first to below the second; (6, 8): VDM
+    c.norm_epsilon = 1e-6  # unet: of the group normalization
+    c.head_channels = 0  # unet, edm2, dit: channels of an attention head; 0: one head
+    c.patch = 2  # dit: side of a patch in pixels
+    c.positions = "sincos"  # dit: sincos, rotary
+    c.width = 128  # mlp, fno, ufno, dit
+    c.depth = 3
+    c.modes = 16  # fno, ufno: Fourier modes kept along each axis
+    c.boundary = "even"  # fno, ufno: even, periodic
+    return c
+
+
+def _training() -> ConfigDict:
+    c = ConfigDict()
+    c.steps = 1_300_000
+    c.batch_size = 128  # over all devices
+    c.accumulation = 1  # micro-batches a step
+    c.remat = "none"  # what the backward pass computes again rather than keep: none, products, block
+    c.fsdp = 1  # devices over which parameters, optimizer and averages are split; 1: a copy on each, 0: all devices
+    c.steps_per_dispatch = 1  # steps in one call of the device, for networks so small that the host is the slower
+    c.weighting = "sigma2"  # sigma2, noise_field, likelihood, edm
+    c.time_law = "low_discrepancy"  # uniform, low_discrepancy, log_snr, log_sigma, log_normal
+    c.log_normal_mean = -1.2  # log_normal
+    c.log_normal_std = 1.2
+    c.reduce_mean = True  # mean over dimensions; False: half the sum
+    c.ema = (0.9999,)  # averages, below 1 by decay a step, above by half-life in images; the first one is used for pictures and by the commands
+    c.power_ema = ()  # relative widths, such as (0.05, 0.1): averages by power functions, from which python -m scoresde.average makes any other
+    c.log_every = 50
+    c.checkpoint_every = 10_000
+    c.snapshot_every = 50_000  # of the averages of power_ema, all of them kept
+    c.sample_every = 50_000  # pictures, the figures of `watch`, and the report
+    c.watch = ("sliced_wasserstein", "moments", "nearest", "loss")  # figures of the pictured samples and of fixed records; () none
+    c.watch_sampler = ""  # of these samples, with its own steps and grid; "": as in sampling
+    c.keep_best = ""  # sliced_wasserstein, mean_error, deviation_error, test_loss: keep the checkpoint where it is lowest
+    c.trackers = ()  # wandb, mlflow, trackio: send the figures there as well
+    return c
+
+
+def _optim() -> ConfigDict:
+    c = ConfigDict()
+    c.optimizer = "adam"  # adam, adamw
+    c.learning_rate = 2e-4
+    c.beta1 = 0.9
+    c.beta2 = 0.999
+    c.eps = 1e-8
+    c.weight_decay = 0.0  # adamw; matrices and kernels only
+    c.warmup = 5000  # steps of linear warm-up
+    c.decay_steps = 0  # 0: constant after the warm-up; else a cosine to a hundredth at this step
+    c.grad_clip = 1.0  # global norm; 0: off
+    return c
+
+
+def _sampling() -> ConfigDict:
+    c = ConfigDict()
+    c.sampler = "reverse_sde"  # see docs/commands.md for the names
+    c.steps = 0  # 0: the sampler's own number; probability_flow then chooses its steps
+    c.grid = ""  # "": the sampler's own; uniform, quadratic, geometric, log_snr, karras, optimised
+    c.order = 0  # 0: the sampler's own; dpmpp, sde_dpmpp, unipc, deis, ipndm, sa_solver
+    c.sde_solver = "euler"  # reverse_sde: euler, heun, sea, shark, sra1, slowrk
+    c.ode_solver = "tsit5"  # probability_flow: tsit5, dopri5, dopri8, bosh3, heun, euler, kvaerno3, kvaerno5
+    c.tolerance = 1e-5  # adaptive probability_flow
+    c.sde_tolerance = 0.02  # adaptive_sde, gotta_go_fast
+    c.absolute_tolerance = 1 / 128  # gotta_go_fast: one grey level of data in [-1, 1]
+    c.predictor = "reverse_diffusion"  # predictor_corrector: reverse_diffusion, ancestral, ancestral_transition, none
+    c.corrector = "langevin"  # predictor_corrector: langevin, annealed_langevin, none
+    c.snr = 0.16  # of the corrector
+    c.corrections = 1  # corrector steps at a point of the grid; langevin_dynamics: steps a level
+    c.norm = "image"  # langevin: norms of each image, or means over the batch as in the published numbers
+    c.step_size = 0.2  # langevin_dynamics, in units of sigma^2
+    c.labels = "uniform"  # of a network with classes: uniform, each seed has a class drawn from it; null, the null class
+    c.churn = 0.0  # euler_edm, heun_edm: noise added on the way, where sigma / alpha is between s_min and s_max
+    c.s_min = 0.0
+    c.s_max = 1e6
+    c.s_noise = 1.0
+    c.eta = 0.0  # ddim: 0 the probability flow, 1 the reverse SDE
+    c.variant = "bh2"  # unipc: bh1, bh2
+    c.variable = "log_rho"  # deis: log_rho, rho, t
+    c.tau = 1.0  # sa_solver: strength of the noise where sigma / alpha is between tau_low and tau_high
+    c.tau_low = 0.05
+    c.tau_high = 1.0
+    c.num = 64  # samples in a picture
+    c.batch_size = 256  # drawn at once
+    return c
+
+
+def _likelihood() -> ConfigDict:
+    c = ConfigDict()
+    c.method = "flow"  # flow: probability flow; elbo, vlb: bounds in continuous and in discrete time
+    c.tolerance = 1e-5  # flow
+    c.probes = 1  # flow; 0: exact trace
+    c.estimator = "rademacher"  # flow: rademacher, gaussian, hutchpp (3 probes or more)
+    c.dequantization = "uniform"  # integers: uniform, variational, truncated_normal (flow), none (elbo, vlb)
+    c.dequantizations = 1  # integers: draws of x per image
+    c.samples = 128  # elbo, vlb: calls of the score per image
+    c.vlb_steps = 1000  # vlb: steps of the chain, equal in log-SNR
+    c.vlb_variance = "beta"  # vlb: beta, beta_tilde
+    c.variational_steps = 1000  # variational: steps of training its flow
+    c.variational_batch_size = 64
+    c.variational_rate = 1e-3
+    c.variational_width = 32
+    c.variational_depth = 4
+    c.batch_size = 256
+    return c
+
+
+def _evaluate() -> ConfigDict:
+    c = ConfigDict()
+    c.num = 0  # test examples whose likelihood is taken when training ends; 0: none, -1: all
+    return c
+
+
+# What a resumed run may change: nothing of it enters the state, or only in the rounding of sums. The first two are the way out of a
+# run that diverges.
+FREE_FIELDS = (
+    "optim.learning_rate", "optim.grad_clip", "training.steps", "training.accumulation", "training.remat", "training.fsdp", "training.steps_per_dispatch",
+    "training.log_every", "training.checkpoint_every", "training.snapshot_every", "training.sample_every",
+    "training.watch", "training.keep_best", "training.trackers",
+    "sampling.", "likelihood.", "evaluate.", "data.data_dir",
+    "data.max_bad", "data.max_pixels", "data.memory",
+)  # fmt: skip
