@@ -98,6 +98,17 @@ ASYNCHRONOUS = """HloModule step, is_scheduled=true, num_partitions=8
   ROOT %slice = bf16[8,32]{1,0} dynamic-slice(%all-reduce.3, %p), dynamic_slice_sizes={8,32}
 }
 
+%step.1 (p: bf16[16,8]) -> (bf16[16,8], bf16[128,8], u32[]) {
+  %p = bf16[16,8]{1,0} parameter(0)
+  %gather = bf16[128,8]{1,0} all-gather(%p), channel_id=7, replica_groups=[1,8]<=[8], dimensions={0}
+  ROOT %begun = (bf16[16,8]{1,0}, bf16[128,8]{1,0}, u32[]) custom-call(%gather), custom_call_target="AsyncCollectiveStart"
+}
+
+%step.2 (p: bf16[16,8]) -> bf16[128,8] {
+  %p = bf16[16,8]{1,0} parameter(0)
+  ROOT %gather.1 = bf16[128,8]{1,0} all-gather(%p), channel_id=7, replica_groups=[1,8]<=[8], dimensions={0}
+}
+
 ENTRY %main (x: f32[4,128]) -> f32[4,128] {
   %x = f32[4,128]{1,0:T(4,128)S(1)} parameter(0)
   %g = (f32[4,128]{1,0:T(4,128)}, f32[32,128]{1,0:T(8,128)}) all-gather-start(%x), replica_groups=mesh['data'=1,'shard'=8] {'shard'}, dimensions={0}
@@ -110,6 +121,8 @@ ENTRY %main (x: f32[4,128]) -> f32[4,128] {
   %s = ((f32[4,128]{1,0}), f32[4,64]{1,0}, u32[], u32[]) reduce-scatter-start(%x), replica_groups=mesh['data'=8] {'data':(4)2}, dimensions={1}, to_apply=%add
   %f = bf16[8,32]{1,0} fusion(%y), kind=kCustom, calls=%all-reduce-scatter.1
   %p = (f32[4,128]{1,0}, f32[4,128]{1,0}, u32[]{:T(128)S(2)}, u32[]{:T(128)S(2)}) collective-permute-start(%x), source_target_pairs={{0,1},{1,0}}
+  %begin = (bf16[16,8]{1,0}, bf16[128,8]{1,0}, u32[]) fusion(%z), kind=kCustom, calls=%step.1
+  %end = bf16[128,8]{1,0} fusion(%z), kind=kCustom, calls=%step.2
   %alone = f32[4,128]{1,0} all-reduce(%x), replica_groups={{0},{1},{2},{3},{4},{5},{6},{7}}, to_apply=%add
   ROOT %out = f32[4,128]{1,0} copy(%x)
 }
@@ -127,6 +140,7 @@ def test_asynchronous_forms_tilings_and_named_groups():
         ("reduce-scatter", 4 * 128 * 4, 2),
         ("reduce-scatter", 64 * 32 * 2, 8),
         ("collective-permute", 4 * 128 * 4, 2),
+        ("all-gather", 128 * 8 * 2, 8),
     ]
 
 
@@ -134,7 +148,7 @@ def test_bytes_on_a_ring():
     """n - 1 of n parts, twice for an all-reduce; groups of one send nothing and are left out."""
     sent = reader.totals(reader.collectives(ASYNCHRONOUS))
     assert sent["all-reduce"]["wire_bytes"] == 2 * (2048 * 3 / 4 + (2048 + 2056) * 7 / 8)
-    assert sent["all-gather"]["wire_bytes"] == 16384 * 7 / 8 + 4112 / 2
+    assert sent["all-gather"]["wire_bytes"] == 16384 * 7 / 8 + 4112 / 2 + 2048 * 7 / 8
     assert sent["collective-permute"]["wire_bytes"] == 2048
 
 
