@@ -3,7 +3,9 @@
     t_compute = FLOPs / peak,    t_memory = bytes to and from memory / bandwidth,    t_network = sum of bytes sent / rate of the links
 
 all of one chip. A step whose parts all run at once takes the largest of the three, one whose parts all wait for each other
-their sum. Both are bounds from published peaks: kernels reach less.
+their sum. FLOPs and bytes sent are what must be done; bytes to and from memory are the compiler's count for each kernel, of which caches
+and on-chip memory spare some. Rates are published peaks: kernels reach less. So these are estimates to compare layouts and batches
+by, the compute and network times alone are bounds.
 
 Links. A collective over g chips of a TPU slice runs over as many axes of the torus as g covers, counted from the last, each with
 two links; a slice wraps around, so rings close. GPUs of one node reach each other through switches at the full rate of a GPU.

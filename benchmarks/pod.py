@@ -4,7 +4,7 @@
 
 Needs no accelerator: the compilers for TPU and GPU run on a CPU (`benchmarks/pod_step.py`), in environments that this makes unless a
 Python with `jax[tpu]` or `jax[cuda13]` is given. What is measured is what the compilers say: memory, FLOPs, every collective with its
-bytes. Times are rooflines (`benchmarks/chips.py`), bounds from published rates and nothing that ran. Each case is written as
+bytes. Times are rooflines (`benchmarks/chips.py`) from published rates; nothing ran. Each case is written as
 it is done, and a case that is there is skipped unless --again; --only takes those whose name has TEXT.
 """
 
