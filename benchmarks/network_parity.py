@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from environment import environment
 from flax import nnx
-from network_weights import from_dit, from_score_models
+from network_weights import from_dit, from_score_models, placed
 from record import record
 
 from scoresde.convert.diffusers import from_diffusers
@@ -154,20 +154,7 @@ def filled(case: Case, copied: dict) -> Network:
             module.middle_attention = Nothing()
         return module
 
-    network = jax.eval_shape(lambda key: Network.init(build, key=key), jax.random.key(0))
-    left = dict(copied)
-
-    def value(path, p):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        array = left.pop(name)
-        if array.shape != p.shape:
-            sys.exit(f"{name}: theirs is {array.shape}, ours {p.shape}")
-        return jnp.asarray(array, p.dtype)
-
-    params = jax.tree_util.tree_map_with_path(value, network.params)
-    if left:
-        sys.exit(f"not placed: {', '.join(left)}")
-    return dataclasses.replace(network, params=params)
+    return placed(jax.eval_shape(lambda key: Network.init(build, key=key), jax.random.key(0)), copied)
 
 
 def compare(case: Case, saved) -> dict:

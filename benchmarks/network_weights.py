@@ -3,12 +3,34 @@
 Those of diffusers.UNet2DModel are copied as `python -m scoresde.convert` does.
 """
 
+import dataclasses
+import sys
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from scoresde.convert.copying import Copy
 from scoresde.convert.score_sde import from_score_sde, in_a_list
+from scoresde.nets import Network
+
+
+def placed(network: Network, copied: dict) -> Network:
+    """The network with those parameters, {path: array}; every one is set, and none is left over."""
+    left = dict(copied)
+
+    def value(path, p):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        array = left.pop(name)
+        if array.shape != p.shape:
+            sys.exit(f"{name}: theirs is {array.shape}, ours {p.shape}")
+        return jnp.asarray(array, p.dtype)
+
+    params = jax.tree_util.tree_map_with_path(value, network.params)
+    if left:
+        sys.exit(f"not placed: {', '.join(left)}")
+    return dataclasses.replace(network, params=params)
 
 
 def from_score_models(parameters: dict, ours: dict) -> dict:

@@ -13,14 +13,18 @@ import jax
 FOLDER = pathlib.Path(__file__).parent / "results"
 
 
+def commit() -> str:
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=FOLDER.parent)
+    return found.stdout.strip() or "unknown"
+
+
 def record(name: str, figures: dict) -> None:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=FOLDER.parent)
     versions = {p: importlib.metadata.version(p) for p in ("jax", "jaxlib", "diffrax", "flax", "numpy")}
     about = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.devices()[0].device_kind}",
         "python": platform.python_version(),
         "versions": versions,
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": commit(),
         "time": time.strftime("%Y-%m-%d"),
     }
     FOLDER.mkdir(exist_ok=True)

@@ -54,4 +54,11 @@ FAST = {
     "test_published_nets.py::test_pyramids_go_beside_the_network": ("input_skip-residual",),
     "test_program.py::test_gradients_do_not_depend_on_what_is_computed_again": ("UNet", "DiT", "MLP"),
     "test_report.py::test_the_pages_of_points_and_curves": (),
+    "test_function_commands.py::test_images_in_modes": (),
+    "test_function_commands.py::test_noise_of_a_kernel_and_white_noise_on_another_grid": (),
+    "test_launch.py::test_sigterm_reaches_all_processes_and_gives_75": (),
+    "test_commands.py::test_seeds_in_one_batch_in_eight_and_alone": (),
+    "test_fixed_grid.py::test_the_adaptive_sde_solver_follows_the_density": (),
+    "test_latent.py::test_rows_that_were_not_encoded_stay_failed": (),
+    "test_collections.py::test_arrays_of_any_number_of_axes_are_trained_on": (),
 }

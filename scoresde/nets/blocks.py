@@ -54,11 +54,34 @@ def num_groups(channels: int) -> int:
     return next(groups for groups in range(wanted, 0, -1) if channels % groups == 0)
 
 
+class GroupNorm(nnx.GroupNorm):
+    """nnx.GroupNorm as one scale and one shift per channel, from sums per channel:
+
+        y = x a + b,    a = scale / sqrt(v + epsilon),    b = bias - m a
+
+    m and v are mean and variance of the channel's group, E[x^2] - E[x]^2 as there, in float32 at least. The sums run along axes
+    that lie together in memory, and no array of the size of x has one axis for groups and one for the channels in them. On a CPU
+    the U-Net's forward pass takes 0.88 of the time, and its gradient 0.93 (`docs/performance.md`).
+    """
+
+    def __call__(self, x: FeatureMap) -> FeatureMap:
+        b, height, width, channels = x.shape
+        fine = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        moments = jnp.stack([jnp.sum(fine, axis=(1, 2)), jnp.sum(fine**2, axis=(1, 2))])
+        size = height * width * channels // self.num_groups
+        mean, square = jnp.sum(moments.reshape(2, b, self.num_groups, -1), axis=-1) / size
+        variance = jnp.maximum(square - mean**2, 0)
+        mean, inverse = (jnp.repeat(v, channels // self.num_groups, axis=1) for v in (mean, jax.lax.rsqrt(variance + self.epsilon)))
+        a = inverse * self.scale[...]
+        shift = self.bias[...] - mean * a
+        return (fine * a[:, None, None] + shift[:, None, None]).astype(self.dtype)
+
+
 def group_norm(
     channels: int, *, epsilon: float = GROUP_NORM_EPSILON, dtype, param_dtype, rngs: nnx.Rngs
-) -> nnx.GroupNorm:
-    """GroupNorm with float32 statistics and its result in `dtype` (without `dtype` it would promote bfloat16)."""
-    return nnx.GroupNorm(
+) -> GroupNorm:
+    """GroupNorm with float32 statistics and its result in `dtype`."""
+    return GroupNorm(
         channels,
         num_groups=num_groups(channels),
         epsilon=epsilon,
