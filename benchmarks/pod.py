@@ -19,7 +19,7 @@ import tempfile
 from chips import CHIPS, Slice, roofline
 from collectives import Collective
 from environment import environment
-from record import FOLDER, record
+from record import FOLDER, commit, record
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAME = "pod"
@@ -76,7 +76,8 @@ def main() -> None:
             kind = "cuda13" if case.chip == "H200" else "tpu"
             given[kind] = given[kind] or _environment(kind)
             print(f"compiling {case.name}", flush=True)
-            found = _compile(case, given[kind], kind)
+            of = {"commit": commit()}  # cases of one file may be of several days
+            found = of | _compile(case, given[kind], kind)
             record(NAME, {"cases": stored() | {case.name: dataclasses.asdict(case) | found}})
     print("\n".join(table(stored())))
 

@@ -24,6 +24,7 @@ float32 and their results are cast back to `dtype`.
 import functools
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
