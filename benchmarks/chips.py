@@ -15,9 +15,6 @@ collective.
 
 import dataclasses
 import math
-from collections.abc import Iterable
-
-from collectives import Collective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,16 +70,16 @@ class Slice:
         return chip.link * max(used, 1) / len(self.axes)
 
 
-def roofline(where: Slice, flops: float, memory_bytes: float, sent: Iterable[Collective]) -> dict[str, float]:
+def roofline(where: Slice, flops: float, memory_bytes: float, sent: dict[int, float]) -> dict[str, float]:
     """Seconds of one step, and the share of the chip's peak that its products then have.
 
     Args:
         flops, memory_bytes: of one chip.
-        sent: the collectives of the step.
+        sent: bytes that leave a chip in rings over so many chips.
     """
     chip = CHIPS[where.chip]
     compute, memory = flops / chip.flops, memory_bytes / chip.bandwidth
-    network = sum(one.times * one.wire_bytes / where.rate(one.devices) for one in sent)
+    network = sum(count / where.rate(group) for group, count in sent.items())
     fastest, slowest = max(compute, memory, network), compute + memory + network
     return {
         "compute": compute,

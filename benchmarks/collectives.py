@@ -105,6 +105,12 @@ def totals(found: list[Collective]) -> dict[str, dict[str, float]]:
     return {kind: dict(sums[kind]) for kind in KINDS if kind in sums}
 
 
+def by_group(found: list[Collective]) -> dict[int, dict]:
+    """`totals` of the collectives over each number of devices."""
+    sizes = sorted({one.devices for one in found})
+    return {size: totals([one for one in found if one.devices == size]) for size in sizes}
+
+
 def computations_of(text: str) -> tuple[str, dict[str, list[str]]]:
     """The name of the entry, and the instructions of each computation."""
     entry, current, computations = "", None, {}

@@ -17,7 +17,6 @@ import subprocess
 import tempfile
 
 from chips import CHIPS, Slice, roofline
-from collectives import Collective
 from environment import environment
 from record import FOLDER, commit, record
 
@@ -112,7 +111,7 @@ def _compile(case: Case, python: pathlib.Path, kind: str) -> dict:
 
 def bounds(one: dict) -> dict[str, float]:
     """The roofline of a stored case. Its FLOPs are those of the products; its bytes XLA's count, or ours by the same convention."""
-    sent = [Collective(**{**c, "arrays": tuple((t, tuple(s)) for t, s in c["arrays"])}) for c in one["collectives"]]
+    sent = {int(size): sum(kind["wire_bytes"] for kind in kinds.values()) for size, kinds in one["collectives"].items()}
     moved = one["bytes_accessed"] or one["bytes_of_text"]
     return roofline(Slice(one["chip"], tuple(one["axes"])), one["flops_of_products"], moved, sent)
 
@@ -148,7 +147,7 @@ def _row(name: str, one: dict) -> str:
     time = bounds(one)
     stays, temporaries = one["arguments"] / GIB, one["temporaries"] / GIB
     verdict = "" if stays + temporaries <= limit else f" **does not fit**: {_remedy(one, limit - stays, temporaries)}"
-    sent = sum(kind["wire_bytes"] for kind in one["totals"].values()) / GB
+    sent = sum(kind["wire_bytes"] for kinds in one["collectives"].values() for kind in kinds.values()) / GB
     fast, slow = time["overlapped"], time["one_after_another"]
     rows = one["per_chip"] * Slice(one["chip"], tuple(one["axes"])).devices
     return (

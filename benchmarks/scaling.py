@@ -127,7 +127,6 @@ def figures_of(case: Case) -> dict:
         "flops_of_products": product_flops(step.traced.jaxpr.jaxpr) / case.devices,
         "arguments": memory.argument_size_in_bytes,
         "temporaries": memory.temp_size_in_bytes,
-        "collectives": [dataclasses.asdict(one) for one in found],
         "totals": totals(found),
         "gathers": gathers([p.shape for p in step.params if not p.sharding.is_fully_replicated], found),
     }

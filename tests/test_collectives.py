@@ -205,9 +205,10 @@ def test_rates_of_rings_and_the_bounds_of_a_step():
     v5e, node, nodes = chips.Slice("v5e", (16, 16)), chips.Slice("H200", (1, 8)), chips.Slice("H200", (2, 8))
     assert (v5e.rate(256), v5e.rate(16), chips.Slice("v5p", (4, 4, 4)).rate(16)) == (200e9, 100e9, 400e9)
     assert (node.rate(8), nodes.rate(16), nodes.rate(8)) == (450e9, 400e9, 450e9)
-    gradients = reader.Collective("all-reduce", (("f32", (10**8,)),), 256, 2, True, "")
-    bound = chips.roofline(v5e, flops=197e9, memory_bytes=2 * 819e6, sent=[gradients])
+    gradients = [reader.Collective("all-reduce", (("f32", (10**8,)),), devices, 2, True, "") for devices in (256, 16)]
+    sent = {size: kinds["all-reduce"]["wire_bytes"] for size, kinds in reader.by_group(gradients).items()}
+    bound = chips.roofline(v5e, flops=197e9, memory_bytes=2 * 819e6, sent=sent)
     assert bound["compute"] == pytest.approx(1e-3) and bound["memory"] == pytest.approx(2e-3)
-    assert bound["network"] == pytest.approx(2 * (2 * 4e8 * 255 / 256) / 200e9)
+    assert bound["network"] == pytest.approx(4 * 4e8 * 255 / 256 / 200e9 + 4 * 4e8 * 15 / 16 / 100e9)
     assert bound["overlapped"] == bound["network"] and bound["one_after_another"] == sum(bound[k] for k in ("compute", "memory", "network"))
     assert bound["of_peak_one_after_another"] == pytest.approx(1e-3 / bound["one_after_another"])
