@@ -2,8 +2,8 @@
 
     python benchmarks/pod_step.py CASE.json OUT.json        benchmarks/pod.py starts it, in an environment with the compiler
 
-JAX's compilers for TPU and GPU want a description of the machine, not the machine (`jax.experimental.topologies`). XLA's
-description of an H200 is beside this file: xla/backends/gpu/target_config/specs/h200.txtpb of github.com/openxla/xla, Apache-2.0.
+JAX's compilers for TPU and GPU want a description of the machine, not the machine (`jax.experimental.topologies`). That of an H200
+is `h200.txtpb`, after openxla/xla's.
 """
 
 import importlib.metadata
