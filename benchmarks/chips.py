@@ -3,7 +3,9 @@
     t_compute = FLOPs / peak,    t_memory = bytes to and from memory / bandwidth,    t_network = sum of bytes sent / rate of the links
 
 all of one chip. A step whose parts all run at once takes the largest of the three, one whose parts all wait for each other
-their sum. Both are bounds from published peaks: kernels reach less.
+their sum. FLOPs and bytes sent are what must be done; bytes to and from memory are the compiler's count for each kernel, of which caches
+and on-chip memory spare some. Rates are published peaks: kernels reach less. So these are estimates to compare layouts and batches
+by, the compute and network times alone are bounds.
 
 Links. A collective over g chips of a TPU slice runs over as many axes of the torus as g covers, counted from the last, each with
 two links; a slice wraps around, so rings close. GPUs of one node reach each other through switches at the full rate of a GPU.
@@ -13,9 +15,6 @@ collective.
 
 import dataclasses
 import math
-from collections.abc import Iterable
-
-from collectives import Collective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,16 +70,16 @@ class Slice:
         return chip.link * max(used, 1) / len(self.axes)
 
 
-def roofline(where: Slice, flops: float, memory_bytes: float, sent: Iterable[Collective]) -> dict[str, float]:
+def roofline(where: Slice, flops: float, memory_bytes: float, sent: dict[int, float]) -> dict[str, float]:
     """Seconds of one step, and the share of the chip's peak that its products then have.
 
     Args:
         flops, memory_bytes: of one chip.
-        sent: the collectives of the step.
+        sent: bytes that leave a chip in rings over so many chips.
     """
     chip = CHIPS[where.chip]
     compute, memory = flops / chip.flops, memory_bytes / chip.bandwidth
-    network = sum(one.times * one.wire_bytes / where.rate(one.devices) for one in sent)
+    network = sum(count / where.rate(group) for group, count in sent.items())
     fastest, slowest = max(compute, memory, network), compute + memory + network
     return {
         "compute": compute,

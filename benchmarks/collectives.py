@@ -14,7 +14,8 @@ Thakur, Rabenseifner and Gropp 2005, section 4, for the rings; they are what a b
 
 Followed from the entry: loops with their trip counts, calls, branches and fusions. Asynchronous forms count once, at their
 start. TPU programs have a reduce-scatter as a fusion called "all-reduce-scatter" of an all-reduce and a slice: it is counted
-as a reduce-scatter.
+as a reduce-scatter. They run a collective in steps beside other work, each step a fusion that has it again, on one channel: it
+counts once.
 """
 
 import dataclasses
@@ -71,8 +72,9 @@ def collectives(text: str) -> list[Collective]:
     partitions = int((re.search(r"num_partitions=(\d+)", text) or ["", "1"])[1])
     replicas = int((re.search(r"replica_count=(\d+)", text) or ["", "1"])[1])
     found: list[Collective] = []
+    channels: set[str] = set()  # of collectives inside fusions
 
-    def follow(name: str, times: int, counted: bool) -> None:
+    def follow(name: str, times: int, counted: bool, fused: bool = False) -> None:
         scatters = "all-reduce-scatter" in name
         for line in computations.get(name, ()):
             kind, result, rest = operation(line)
@@ -82,11 +84,14 @@ def collectives(text: str) -> list[Collective]:
                 arrays = _whole(base, _results(base, kind, result, rest), devices, rest)
                 base = "reduce-scatter" if scatters and base == "all-reduce" else base
                 source = (re.search(r'op_name="([^"]*)"', rest) or ["", ""])[1]
-                if devices > 1:
+                channel = (re.search(r"channel_id=(\d+)", rest) or ["", ""])[1]
+                if devices > 1 and not (fused and channel and channel in channels):
                     found.append(Collective(base, arrays, devices, times, counted, source))
+                if fused:
+                    channels.add(channel)
                 continue
             for called, trips, known in followed(kind, rest, times):
-                follow(called, trips, counted and known)
+                follow(called, trips, counted and known, fused or kind == "fusion")
 
     follow(entry, 1, True)
     return found
@@ -98,6 +103,12 @@ def totals(found: list[Collective]) -> dict[str, dict[str, float]]:
     for one in found:
         sums[one.kind].update(count=one.times, bytes=one.times * one.bytes, wire_bytes=one.times * one.wire_bytes)
     return {kind: dict(sums[kind]) for kind in KINDS if kind in sums}
+
+
+def by_group(found: list[Collective]) -> dict[int, dict]:
+    """`totals` of the collectives over each number of devices."""
+    sizes = sorted({one.devices for one in found})
+    return {size: totals([one for one in found if one.devices == size]) for size in sizes}
 
 
 def computations_of(text: str) -> tuple[str, dict[str, list[str]]]:

@@ -4,7 +4,7 @@
 
 Needs no accelerator: the compilers for TPU and GPU run on a CPU (`benchmarks/pod_step.py`), in environments that this makes unless a
 Python with `jax[tpu]` or `jax[cuda13]` is given. What is measured is what the compilers say: memory, FLOPs, every collective with its
-bytes. Times are rooflines (`benchmarks/chips.py`), bounds from published rates and nothing that ran. Each case is written as
+bytes. Times are rooflines (`benchmarks/chips.py`) from published rates; nothing ran. Each case is written as
 it is done, and a case that is there is skipped unless --again; --only takes those whose name has TEXT.
 """
 
@@ -17,9 +17,8 @@ import subprocess
 import tempfile
 
 from chips import CHIPS, Slice, roofline
-from collectives import Collective
 from environment import environment
-from record import FOLDER, record
+from record import FOLDER, commit, record
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAME = "pod"
@@ -52,11 +51,13 @@ PER_CHIP = {
     "ADM": {V5E: 16, V5P: 64, V5P_256: 16, NODE: 128, NODES: 128},  # 4096 in all is published
     "DiT-XL/2": {V5E: 16, V5P: 64, V5P_256: 64, NODE: 128, NODES: 128},
 }
+# Groups of chips that hold one copy of the state, besides one and all: an axis of a TPU slice.
+GROUPS = {V5E: (16,), V5P: (16,), V5P_256: (16,), NODE: (), NODES: (8,)}
 CASES = [
     Case(network, *where, fsdp, PER_CHIP[network][where])
     for where in (NODE, V5E, V5P, NODES, V5P_256)
     for network in ("DiT-XL/2", "DDPM++", "ADM")
-    for fsdp in (1, 0)
+    for fsdp in (1, *GROUPS[where], 0)
 ]
 
 
@@ -74,7 +75,8 @@ def main() -> None:
             kind = "cuda13" if case.chip == "H200" else "tpu"
             given[kind] = given[kind] or _environment(kind)
             print(f"compiling {case.name}", flush=True)
-            found = _compile(case, given[kind], kind)
+            of = {"commit": commit()}  # cases of one file may be of several days
+            found = of | _compile(case, given[kind], kind)
             record(NAME, {"cases": stored() | {case.name: dataclasses.asdict(case) | found}})
     print("\n".join(table(stored())))
 
@@ -109,7 +111,7 @@ def _compile(case: Case, python: pathlib.Path, kind: str) -> dict:
 
 def bounds(one: dict) -> dict[str, float]:
     """The roofline of a stored case. Its FLOPs are those of the products; its bytes XLA's count, or ours by the same convention."""
-    sent = [Collective(**{**c, "arrays": tuple((t, tuple(s)) for t, s in c["arrays"])}) for c in one["collectives"]]
+    sent = {int(size): sum(kind["wire_bytes"] for kind in kinds.values()) for size, kinds in one["collectives"].items()}
     moved = one["bytes_accessed"] or one["bytes_of_text"]
     return roofline(Slice(one["chip"], tuple(one["axes"])), one["flops_of_products"], moved, sent)
 
@@ -126,14 +128,26 @@ def table(cases: dict) -> list[str]:
     return lines
 
 
+def _remedy(one: dict, room: float, temporaries: float) -> str:
+    """What would fit, by the rule that temporaries go with the examples of a micro-batch."""
+    if room <= 0:
+        return "the state alone is too large; split it with training.fsdp"
+    parts = one["accumulation"]
+    while temporaries * one["accumulation"] / parts > room and parts < one["per_chip"]:
+        parts *= 2
+    remat = "training.remat = 'block', or " if one["remat"] == "none" else ""
+    return f"take {remat}training.accumulation = {parts}"
+
+
 def _row(name: str, one: dict) -> str:
     limit = CHIPS[one["chip"]].memory / GIB
     if "does_not_fit" in one:
-        return f"| {name} | does not fit: {one['does_not_fit']} | {limit:.1f} | {one['flops_of_products'] / 1e12:.2f} | | | | | |"
+        said = f"**does not fit**: {one['does_not_fit']}; take training.remat = 'block' or training.accumulation"
+        return f"| {name} | {said} | {limit:.1f} | {one['flops_of_products'] / 1e12:.2f} | | | | | |"
     time = bounds(one)
     stays, temporaries = one["arguments"] / GIB, one["temporaries"] / GIB
-    verdict = "" if stays + temporaries <= limit else " **does not fit**"
-    sent = sum(kind["wire_bytes"] for kind in one["totals"].values()) / GB
+    verdict = "" if stays + temporaries <= limit else f" **does not fit**: {_remedy(one, limit - stays, temporaries)}"
+    sent = sum(kind["wire_bytes"] for kinds in one["collectives"].values() for kind in kinds.values()) / GB
     fast, slow = time["overlapped"], time["one_after_another"]
     rows = one["per_chip"] * Slice(one["chip"], tuple(one["axes"])).devices
     return (

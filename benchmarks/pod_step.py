@@ -2,11 +2,10 @@
 
     python benchmarks/pod_step.py CASE.json OUT.json        benchmarks/pod.py starts it, in an environment with the compiler
 
-JAX's compilers for TPU and GPU want a description of the machine, not the machine (`jax.experimental.topologies`). XLA's
-description of an H200 is beside this file: xla/backends/gpu/target_config/specs/h200.txtpb of github.com/openxla/xla, Apache-2.0.
+JAX's compilers for TPU and GPU want a description of the machine, not the machine (`jax.experimental.topologies`). That of an H200
+is `h200.txtpb`, after openxla/xla's.
 """
 
-import dataclasses
 import importlib.metadata
 import json
 import pathlib
@@ -15,9 +14,10 @@ import time
 
 import jax
 from abstract_step import abstract_step, product_flops
-from collectives import collectives, totals
+from collectives import by_group, collectives
 from jax.experimental import topologies
 from ml_collections import ConfigDict
+from scaling import gathers
 from traffic import memory_traffic
 
 from scoresde.config import default, load_config
@@ -65,8 +65,8 @@ def figures(case: dict) -> dict:
         "bytes_of_text": memory_traffic(text),
         "fused_attentions": text.count('custom_call_target="__cudnn$fmha'),
         "branches": text.count(" conditional("),
-        "collectives": [dataclasses.asdict(one) | {"name": one.name[:120]} for one in found],
-        "totals": totals(found),
+        "collectives": by_group(found),
+        "gathers": gathers([p.shape for p in step.params if not p.sharding.is_fully_replicated], found),
     }
 
 

@@ -62,14 +62,14 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="also cases that are there")
     parser.add_argument("--table", action="store_true", help="print the table and compile nothing")
     args = parser.parse_args()
-    from record import FOLDER, record
+    from record import FOLDER, commit, record
 
     path = FOLDER / f"{NAME}.json"
     cases = json.loads(path.read_text())["cases"] if path.exists() else {}
     for case in [] if args.table else CASES:
         if args.again or case.name not in cases:
             print(f"compiling {case.name}", flush=True)
-            cases[case.name] = dataclasses.asdict(case) | _run(case)
+            cases[case.name] = dataclasses.asdict(case) | {"commit": commit()} | _run(case)
             record(NAME, {"cases": cases})
     print("\n".join(table(cases)))
 
@@ -127,7 +127,6 @@ def figures_of(case: Case) -> dict:
         "flops_of_products": product_flops(step.traced.jaxpr.jaxpr) / case.devices,
         "arguments": memory.argument_size_in_bytes,
         "temporaries": memory.temp_size_in_bytes,
-        "collectives": [dataclasses.asdict(one) for one in found],
         "totals": totals(found),
         "gathers": gathers([p.shape for p in step.params if not p.sharding.is_fully_replicated], found),
     }
