@@ -52,9 +52,9 @@ def _sum(jaxpr) -> dict:
             total["flops"] += _COUNTS[name](equation)
             total["bytes"] += sum(v.aval.size * v.aval.dtype.itemsize for v in (*equation.invars, *equation.outvars))
             continue
+        parts = [_sum(inner) for value in equation.params.values() for inner in _inner(value)]
+        if name == "cond" and parts:  # one of them runs, such as that of the device
+            parts = [max(parts, key=lambda part: part["flops"])]
         repeats = equation.params["length"] if name == "scan" else 1
-        for value in equation.params.values():
-            for inner in _inner(value):
-                part = _sum(inner)
-                total = {key: total[key] + repeats * part[key] for key in total}
+        total = {key: total[key] + repeats * sum(part[key] for part in parts) for key in total}
     return total
