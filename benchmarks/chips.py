@@ -9,7 +9,7 @@ by, the compute and network times alone are bounds.
 
 Links. A collective over g chips of a TPU slice runs over as many axes of the torus as g covers, counted from the last, each with
 two links; a slice wraps around, so rings close. GPUs of one node reach each other through switches at the full rate of a GPU.
-Across nodes the rings leave through the network cards, one for each GPU. Latency is left out: a few microseconds a
+Across nodes the rings leave through the network cards, one for each GPU; a group of as many GPUs as there are nodes has one of each. Latency is left out: a few microseconds a
 collective.
 """
 
@@ -62,6 +62,8 @@ class Slice:
         """Bytes per second that a chip sends in a ring over `group` chips, the last axes first."""
         chip = CHIPS[self.chip]
         if chip.outside:
+            if 1 < self.axes[0] >= group:  # one GPU of each node, with its own card
+                return chip.outside
             return chip.link if group <= GPUS_OF_A_NODE else min(chip.link, chip.outside * GPUS_OF_A_NODE)
         covered, used = 1, 0
         for size in reversed(self.axes):

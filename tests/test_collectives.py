@@ -204,7 +204,8 @@ def test_rates_of_rings_and_the_bounds_of_a_step():
     """16 of 256 chips are one axis of a v5e slice, half of the links; across nodes a GPU has an eighth of the cards' total."""
     v5e, node, nodes = chips.Slice("v5e", (16, 16)), chips.Slice("H200", (1, 8)), chips.Slice("H200", (2, 8))
     assert (v5e.rate(256), v5e.rate(16), chips.Slice("v5p", (4, 4, 4)).rate(16)) == (200e9, 100e9, 400e9)
-    assert (node.rate(8), nodes.rate(16), nodes.rate(8)) == (450e9, 400e9, 450e9)
+    assert (node.rate(8), node.rate(2)) == (450e9, 450e9)
+    assert (nodes.rate(16), nodes.rate(8), nodes.rate(2)) == (400e9, 450e9, 50e9)
     gradients = [reader.Collective("all-reduce", (("f32", (10**8,)),), devices, 2, True, "") for devices in (256, 16)]
     sent = {size: kinds["all-reduce"]["wire_bytes"] for size, kinds in reader.by_group(gradients).items()}
     bound = chips.roofline(v5e, flops=197e9, memory_bytes=2 * 819e6, sent=sent)
