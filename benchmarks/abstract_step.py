@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import math
 from typing import NamedTuple
 
 import jax
@@ -65,34 +64,3 @@ def abstract_step(config: ConfigDict, devices: list) -> AbstractStep:
     state = jax.tree.map(place, state, stored(mesh, state))
     batch = Feed(dataset, config.seed, config.training.batch_size, mesh).shapes(1)
     return AbstractStep(step.trace(state, batch), state, batch)
-
-
-def product_flops(jaxpr) -> float:
-    """FLOPs of the matrix products and convolutions of a traced function, on all devices together: two for a multiplication and
-    addition. What rematerialization computes again counts again; zeros that pad a convolution count."""
-    total = 0.0
-    for equation in jaxpr.eqns:
-        name, (out, *_) = equation.primitive.name, [*equation.outvars, None]
-        if name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            shape = equation.invars[0].aval.shape
-            total += 2 * out.aval.size * math.prod(shape[i] for i in contracted)
-        elif name == "conv_general_dilated":
-            kernel, numbers = equation.invars[1].aval.shape, equation.params["dimension_numbers"]
-            total += 2 * out.aval.size * math.prod(kernel[i] for i in numbers.rhs_spec[1:])
-        inner = [product_flops(j) for j in _inner(equation)]
-        if name in ("cond", "platform_index"):
-            total += max(inner, default=0.0)
-        else:
-            total += sum(inner) * (equation.params["length"] if name == "scan" else 1)
-    return total
-
-
-def _inner(equation):
-    """The traced functions inside an equation."""
-    for value in equation.params.values():
-        for one in value if isinstance(value, (tuple, list)) else (value,):
-            if hasattr(one, "eqns"):
-                yield one
-            elif hasattr(one, "jaxpr") and hasattr(one.jaxpr, "eqns"):
-                yield one.jaxpr

@@ -13,11 +13,12 @@ import sys
 import time
 
 import jax
-from abstract_step import abstract_step, product_flops
+from abstract_step import abstract_step
 from collectives import by_group, collectives
 from jax.experimental import topologies
 from ml_collections import ConfigDict
 from scaling import gathers
+from speed_count import least_work
 from traffic import memory_traffic
 
 from scoresde.config import default, load_config
@@ -42,7 +43,7 @@ def figures(case: dict) -> dict:
     step = abstract_step(config, list(devices))
     about = {
         "parameters": sum(p.size for p in step.params),
-        "flops_of_products": product_flops(step.traced.jaxpr.jaxpr) / len(devices),
+        "flops_of_products": least_work(step.traced)["flops"] / len(devices),
         "versions": {p: version for p in ("jax", "jaxlib", "libtpu", "jax-cuda13-plugin") if (version := _version(p))},
     }
     began = time.monotonic()

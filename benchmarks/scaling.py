@@ -108,8 +108,9 @@ def worker(case: Case, out: pathlib.Path, address: str, rank: int) -> None:
 def figures_of(case: Case) -> dict:
     """What the compiler says of the step of a case on the devices of this process and its companions."""
     import jax
-    from abstract_step import abstract_step, product_flops
+    from abstract_step import abstract_step
     from collectives import collectives, totals
+    from speed_count import least_work
 
     from scoresde.config import load_config
 
@@ -124,7 +125,7 @@ def figures_of(case: Case) -> dict:
         "parameter_bytes": sum(p.size * p.dtype.itemsize for p in step.params),
         "whole_parameter_bytes": sum(p.size * p.dtype.itemsize for p in whole),
         "flops": cost["flops"],
-        "flops_of_products": product_flops(step.traced.jaxpr.jaxpr) / case.devices,
+        "flops_of_products": least_work(step.traced)["flops"] / case.devices,
         "arguments": memory.argument_size_in_bytes,
         "temporaries": memory.temp_size_in_bytes,
         "totals": totals(found),
