@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from oracles import mixture
 
-from scoresde.likelihood import log_likelihood
 from scoresde.sample import Adaptive, ProbabilityFlow, denoised_draw, integrate
 from scoresde.sample.clock import Clock, steady_clock
-from scoresde.score import GaussianScore
 from scoresde.sde import VE, VP, Cosine, Karras, SubVP
 
 STEADY = {VP: True, SubVP: True, Karras: True, VE: False, Cosine: False}
@@ -47,16 +45,3 @@ def test_fewer_calls_for_no_larger_error(process, monkeypatch, x64):
     error, error_in_t = (np.sqrt(np.mean((drawn.x - exact.x) ** 2)) for drawn in (ours, in_t))
     assert ours.nfe.mean() < 0.95 * in_t.nfe.mean(), (ours.nfe.mean(), in_t.nfe.mean())
     assert error < 2 * error_in_t < 1e-4, (error, error_in_t)
-
-
-@pytest.mark.parametrize("process", [VP(), SubVP(), Karras()], ids=["VP", "SubVP", "Karras"])
-def test_the_likelihood_of_a_gaussian_is_exact(process, x64):
-    """The flow takes each coordinate of a Gaussian linearly from t_min to t_max, where the prior is asked."""
-    mean, variance = np.linspace(-0.5, 0.5, 5), np.geomspace(1e-3, 1.0, 5)
-    x = mean + np.sqrt(variance) * jax.random.normal(jax.random.key(1), (8, 5), jnp.float64)
-    found = log_likelihood(process, GaussianScore(process, mean, variance), x, key=jax.random.key(0), probes=None, tolerance=1e-7)
-    times = [jnp.asarray(t, jnp.float64) for t in (process.t_min, process.t_max)]
-    (a, v), (a_T, v_T) = ((process.alpha(t), process.alpha(t) ** 2 * variance + process.sigma(t) ** 2) for t in times)
-    latent = a_T * mean + (x - a * mean) * jnp.sqrt(v_T / v)
-    exact = jax.vmap(process.log_prior)(latent) + 0.5 * jnp.sum(jnp.log(v_T / v))
-    np.testing.assert_allclose(found.log_prob, exact, atol=1e-5)

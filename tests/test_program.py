@@ -77,14 +77,15 @@ def test_dispatches_end_at_multiples_and_at_the_last_step():
     assert Layout().ends(3, 5) == [4, 5] and Layout().ends(5, 5) == [] and three.ends(7, 5) == []
 
 
-def test_four_steps_a_dispatch_are_four_steps(tmp_path, tmp_path_factory):
-    """The last dispatch of 18 steps has two; then the run goes on one by one."""
-    one, four = mixture_run(tmp_path_factory), tmp_path / "run"
-    cadence = ["--config.training.steps_per_dispatch=4", "--config.training.log_every=4", "--config.training.checkpoint_every=4"]
-    assert call("train", *MIXTURE, *cadence, "--workdir", four, "--config.training.steps=18").code == 0
-    resumed = call("train", *MIXTURE, "--workdir", four, "--config.training.steps=20")
-    assert resumed.code == 0 and "resumed at step 18" in resumed.out
-    np.testing.assert_allclose(stored(four, 20)["params/blocks/0/dense_1/kernel"], stored(one, 20)["params/blocks/0/dense_1/kernel"], rtol=1e-4, atol=1e-6)
+def test_two_steps_a_dispatch_are_two_steps(tmp_path, tmp_path_factory):
+    """The last dispatch of 19 steps has one; then the run goes on one by one."""
+    one, two = mixture_run(tmp_path_factory), tmp_path / "run"
+    cadence = ["--config.training.steps_per_dispatch=2", "--config.training.log_every=4", "--config.training.checkpoint_every=10"]
+    assert call("train", *MIXTURE, *cadence, "--workdir", two, "--config.training.steps=19").code == 0
+    resumed = call("train", *MIXTURE, "--workdir", two, "--config.training.steps=20")
+    assert resumed.code == 0 and "resumed at step 19" in resumed.out
+    kernels = [stored(workdir, 20)["params/blocks/0/dense_1/kernel"] for workdir in (two, one)]
+    np.testing.assert_allclose(*kernels, rtol=1e-4, atol=1e-6)
 
 
 def test_cadences_are_multiples_of_a_dispatch():

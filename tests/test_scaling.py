@@ -33,7 +33,7 @@ print(json.dumps([scaling.figures_of(case) for case in cases]))
 """
 
 
-@pytest.fixture(scope="module", params=["mlp", pytest.param("dit", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[pytest.param("mlp", marks=pytest.mark.slow), pytest.param("dit", marks=pytest.mark.slow)])
 def steps(request):
     """Figures of (data parallel, fully sharded, fully sharded with twice the batch)."""
     environment = os.environ | {

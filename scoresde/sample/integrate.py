@@ -5,7 +5,7 @@
 
 Both are solved forward in r = -t, from -t_max up to -t_min: some of diffrax's SDE solvers are wrong, without an
 error, when time runs down. Unlike t_max - t, this r keeps the relative precision of t next to t_min in float32.
-Encoding, from t_min to t_max, runs forward in r = t. Adaptive solves of the flow step in log t where that is better, see `clock`.
+Encoding, from t_min to t_max, runs forward in r = t. Adaptive solves of the flow to t_min step in log t where that is better, see `clock`.
 
 One example is one solve, so an adaptive solver chooses its steps per example and a failure stays in its own row.
 """
@@ -148,7 +148,8 @@ class ProbabilityFlow(AbstractSampler):
         return self._solve(sde, score, x0, sign=1)
 
     def _solve(self, sde, score, x, *, sign: int) -> Draw:
-        clock = steady_clock(sde) if isinstance(self.stepping, Adaptive) else Clock(jnp.asarray(False))
+        steady = isinstance(self.stepping, Adaptive) and sign < 0
+        clock = steady_clock(sde) if steady else Clock(jnp.asarray(False))
         return _solve(dfx.ODETerm(_probability_flow), self, sde, score, x, sign=sign, clock=clock)
 
 

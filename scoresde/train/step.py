@@ -96,7 +96,8 @@ def make_step(
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     everywhere, _ = shardings(mesh)
     parts = stored(mesh, state)
-    score = dataclasses.replace(score, network=dataclasses.replace(score.network, remat=remat))
+    if remat != "none":
+        score = dataclasses.replace(score, network=dataclasses.replace(score.network, remat=remat))
     gradient = jax.value_and_grad(_batch_loss(score, objective, prepare, augment))
 
     def loop(body, carry, xs):
