@@ -1,6 +1,5 @@
 """Batches on their way from the data set to the devices."""
 
-import collections
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
@@ -50,11 +49,7 @@ def batches_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(None, mesh.axis_names))
 
 
-def ahead(batches: Iterable, put: Callable, count: int = 1) -> Iterator:
-    """`put(batch)` of each batch, `count` ahead of the one in use: its way to the device runs beside the step before."""
-    waiting = collections.deque()
-    for batch in batches:
-        waiting.append(put(batch))
-        if len(waiting) > count:
-            yield waiting.popleft()
-    yield from waiting
+def ahead(batches: Iterable, put: Callable) -> Iterator:
+    """`put(batch)` of each batch, one ahead of the one in use: its way to the device runs beside the step before."""
+    for one, _on_its_way in itertools.pairwise(itertools.chain(map(put, batches), [None])):
+        yield one

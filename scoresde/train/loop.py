@@ -75,11 +75,13 @@ def fit(
     state = start() if run is None else run.begin(like, start, steps=steps, batch_size=batch_size)
     ends = layout.ends(int(state.step), steps)
     batches = feed.read(int(state.step), ends)
-    with memory_advice(batch_size, layout):
-        for end, batch in zip(ends, ahead(batches if run is None else run.reading(batches), feed.put)):
+    for end, batch in zip(ends, ahead(batches if run is None else run.reading(batches), feed.put)):
+        with memory_advice(batch_size, layout):
             state, metrics = compiled(batch["label"].shape[0])(state, batch)
-            if run is not None:
-                run.after_step(end, state, metrics)
+            if end == ends[0]:
+                jax.block_until_ready(metrics)  # memory that runs out is told here, and not as that of a picture
+        if run is not None:
+            run.after_step(end, state, metrics)
     if run is not None:
         run.end(state)
     return state
