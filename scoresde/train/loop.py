@@ -75,16 +75,23 @@ def fit(
     state = start() if run is None else run.begin(like, start, steps=steps, batch_size=batch_size)
     ends = layout.ends(int(state.step), steps)
     batches = feed.read(int(state.step), ends)
-    for end, batch in zip(ends, ahead(batches if run is None else run.reading(batches), feed.put)):
-        with memory_advice(batch_size, layout):
-            state, metrics = compiled(batch["label"].shape[0])(state, batch)
-            if end == ends[0]:
-                jax.block_until_ready(metrics)  # memory that runs out is told here, and not as that of a picture
+    batches = ahead(batches if run is None else run.reading(batches), feed.put)
+    for end, batch in zip(ends, batches):
+        state, metrics = _step(compiled, state, batch, layout, batch_size, wait=end == ends[0])
         if run is not None:
             run.after_step(end, state, metrics)
     if run is not None:
         run.end(state)
     return state
+
+
+def _step(compiled: Callable, state: TrainState, batch: dict, layout: Layout, batch_size: int, *, wait: bool):
+    """One dispatch. `wait` for the first: memory that runs out is then told here, and not as that of a picture."""
+    with memory_advice(batch_size, layout):
+        state, metrics = compiled(batch["label"].shape[0])(state, batch)
+        if wait:
+            jax.block_until_ready(metrics)
+    return state, metrics
 
 
 def _placed(like: PyTree, mesh: Mesh) -> PyTree:
