@@ -51,14 +51,14 @@ PER_CHIP = {
     "ADM": {V5E: 16, V5P: 64, V5P_256: 16, NODE: 128, NODES: 128},  # 4096 in all is published
     "DiT-XL/2": {V5E: 16, V5P: 64, V5P_256: 64, NODE: 128, NODES: 128},
 }
-# Groups of chips that hold one copy of the state, besides one and all: an axis of a TPU slice.
-GROUPS = {V5E: (16,), V5P: (16,), V5P_256: (16,), NODE: (), NODES: (8,)}
+# Chips that hold one copy of the state: 1 is data parallelism, 0 all chips, and between them an axis of a TPU slice or a node.
+GROUPS = {V5E: (1, 16, 0), V5P: (1, 16), V5P_256: (16,), NODE: (1, 0), NODES: (1, 8)}
 CASES = [
     Case(network, *where, fsdp, PER_CHIP[network][where])
     for where in (NODE, V5E, V5P, NODES, V5P_256)
     for network in ("DiT-XL/2", "DDPM++", "ADM")
-    for fsdp in (1, *GROUPS[where], 0)
-]
+    for fsdp in GROUPS[where]
+] + [Case(network, *NODE, 1, PER_CHIP[network][NODE], remat) for network in ("DDPM++", "ADM") for remat in ("products", "block")]
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ How it is theirs. Log-SNR from 13.3 to -5, alpha^2 + sigma^2 = 1. Data of varian
 the velocity, and the law log_sigma makes the weight of its error one number: i-DODE's loss, in nats. The flow starts at the alpha and sigma
 of t_min, whose bins the truncated normal fills (tau = 3.02): training and evaluation see one law. A learned schedule is not needed: in
 continuous time the bound depends on its ends alone, and the law of t is what it would learn. Left out: their second-order fine-tuning.
+Other than theirs: weight decay takes kernels alone, as everywhere here; the mask in VDM's code spares biases but not the scales of norms.
 """
 
 from scoresde.config import default

@@ -385,6 +385,18 @@ def test_bfloat16_is_close_and_returns_float32(name):
     assert 1e-4 < error < 0.05  # 8 bits over some twenty layers; and it is not float32 in disguise
 
 
+@nets
+def test_parameters_enter_in_the_dtype_of_the_computation(name):
+    low = network(name, dtype=jnp.bfloat16)
+    enter = low.entering()
+    x, c = batch()
+    np.testing.assert_array_equal(apply(low, x, c), apply(enter, x, c))
+    narrow = sum(p.size for p in jax.tree.leaves(enter.params) if p.dtype == jnp.bfloat16)
+    read = {"edm2": 0, "fno": 0.01, "ufno": 0.01}.get(name, 0.3)  # theirs are normalized, or spectral, in float32
+    assert narrow >= read * low.num_params
+    assert {p.dtype for p in jax.tree.leaves(network(name).entering().params)} == {jnp.dtype("float32")}
+
+
 @pytest.mark.parametrize("shape, multipliers", [((12, 8, 3), (1, 2)), ((28, 28, 1), (1, 1, 2))])
 def test_any_shape_and_every_pixel_sees_every_other(shape, multipliers):
     net = fill(

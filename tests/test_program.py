@@ -150,14 +150,29 @@ def _in_loops(jaxpr, inside=False):
                 yield from _in_loops(getattr(value, "jaxpr", value), inside or equation.primitive.name in ("scan", "while"))
 
 
-@pytest.mark.parametrize("steps, accumulation", [(1, 1), (1, 2), (2, 1)])
-def test_no_gradient_is_taken_in_a_loop_on_a_cpu(steps, accumulation):
-    """XLA's CPU backend takes 20 to 50 times as long there, also in a loop of one turn."""
+def _traced(kind, *, steps=1, accumulation=1, **options):
+    """The program of a training step, and its state."""
     sde, mesh, optimizer = VP(), data_mesh(), optax.adam(1e-3)
-    network = Network.init(lambda rngs: UNet(SHAPES[UNet], **SMALL[UNet], rngs=rngs), key=jax.random.key(0))
+    network = Network.init(lambda rngs: kind(SHAPES[kind], **SMALL[kind], **options, rngs=rngs), key=jax.random.key(0))
     score = NetworkScore(sde, network, EDMPreconditioning(0.5))
     like = jax.eval_shape(lambda: init_state(network.params, optimizer, (0.9,), jax.random.key(0)))
     step = make_step(score, Objective(), optimizer, prepare=lambda v, *, key: v, accumulation=accumulation, state=like, mesh=mesh)
-    batches = {"value": jax.ShapeDtypeStruct((steps, 4, 4, 4, 1), jnp.float32), "label": jax.ShapeDtypeStruct((steps, 4), jnp.int32)}
-    traced = step.trace(like, batches).jaxpr
+    value = jax.ShapeDtypeStruct((steps, 4, *SHAPES[kind]), jnp.float32)
+    return step.trace(like, {"value": value, "label": jax.ShapeDtypeStruct((steps, 4), jnp.int32)}).jaxpr, like
+
+
+@pytest.mark.parametrize("steps, accumulation", [(1, 1), (1, 2), (2, 1)])
+def test_no_gradient_is_taken_in_a_loop_on_a_cpu(steps, accumulation):
+    """XLA's CPU backend takes 20 to 50 times as long there, also in a loop of one turn."""
+    traced, _ = _traced(UNet, steps=steps, accumulation=accumulation)
     assert "conv_general_dilated" in str(traced) and "conv_general_dilated" not in set(_in_loops(traced.jaxpr))
+
+
+def test_what_is_sent_is_in_the_dtype_of_the_computation():
+    """Parameters before they are gathered, gradients before they are summed: half the bytes. The state stays float32."""
+    traced, state = _traced(MLP, dtype=jnp.bfloat16)
+    sent = re.findall(r"(bf16|f32)\[[\d,]*\] = sharding_constraint", str(traced))
+    arrays = len(jax.tree.leaves(state.params))
+    assert len(sent) == 2 * arrays and sent[:arrays] == sent[arrays:]
+    assert sent.count("bf16") >= 2 * 6  # kernel and bias of the input, the block and the output, twice; embeddings are float32
+    assert {p.dtype for p in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}

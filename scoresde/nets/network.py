@@ -12,6 +12,7 @@ Every module `build` returns has one signature:
 and draws nothing by itself: dropout takes the key of the call.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
@@ -96,6 +97,18 @@ class Network(eqx.Module):
         told = {} if augmentation is None else {"augmentation": augmentation}
         with rematerialising(self.remat), training(key is not None):
             return module(x, c_noise, label, **told, key=key).astype(jnp.float32)
+
+    def entering(self) -> "Network":
+        """The same function, with kernels and biases in the dtype in which convolutions and products read them. It is narrower than
+        that of the parameters in mixed precision: whoever sends parameters to other devices sends these."""
+        layers = nnx.iter_modules(nnx.merge(self.graphdef, self.params))
+        dtypes = {path: layer.dtype for path, layer in layers if isinstance(layer, nnx.Conv | nnx.Linear)}
+
+        def enter(path, p):
+            dtype = dtypes.get(tuple(entry.key for entry in path[:-1])) or p.dtype
+            return p.astype(dtype) if jnp.promote_types(dtype, p.dtype) == p.dtype else p
+
+        return dataclasses.replace(self, params=jax.tree_util.tree_map_with_path(enter, self.params))
 
     @property
     def num_params(self) -> int:

@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, PyTree, UInt32
 
 from scoresde.devices import shardings, stored
+from scoresde.nets import Network
 from scoresde.score.network import NetworkScore
 from scoresde.train.average import average_name, update
 from scoresde.train.feed import batches_sharding
@@ -81,7 +82,7 @@ def make_step(
     """The compiled (state, batches) -> (state, metrics of the last step); the old state's buffers are reused.
 
     `batches` holds [n, B, ...]: n steps in one dispatch. They share the activations of one. The parameters are gathered once a step,
-    and gradients come back as shards (see `scoresde.devices`).
+    in the dtype of the computation, and gradients come back as shards (see `scoresde.devices`).
 
     Args:
       score: its process, preconditioning and network; the parameters come from the state. If it has a label, each
@@ -112,7 +113,8 @@ def make_step(
         return carry, out
 
     def one_step(state: TrainState, batch):
-        loss, grads = _gradient(gradient, state, batch, accumulation, loop, everywhere, parts.params)
+        params = jax.lax.with_sharding_constraint(_entering(score, state.params), everywhere)
+        loss, grads = _gradient(gradient, params, state, batch, accumulation, loop, parts.params)
         return _update(optimizer, state, loss, grads, batch["label"].shape[0])
 
     return jax.jit(
@@ -143,7 +145,13 @@ def _batch_loss(score: NetworkScore, objective: Objective, prepare, augment):
     return batch_loss
 
 
-def _gradient(gradient, state: TrainState, batch, accumulation: int, loop, everywhere, parts):
+def _entering(score: NetworkScore, params: PyTree) -> PyTree:
+    """The parameters in the dtypes in which the network reads them, where it tells."""
+    network = with_params(score, params).network
+    return network.entering().params if isinstance(network, Network) else params
+
+
+def _gradient(gradient, params, state: TrainState, batch, accumulation: int, loop, parts):
     """Loss and gradient, the means over the micro-batches, of which one at a time is in memory."""
     size = batch["label"].shape[0]
     batch_key, example_key = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step))
@@ -152,11 +160,11 @@ def _gradient(gradient, state: TrainState, batch, accumulation: int, loop, every
     micro = (batch["value"], batch["label"], index / size, keys)
     # Micro-batch a takes examples a, a + A, ...: each device keeps its own examples.
     micro = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, accumulation, *x.shape[1:]), 0, 1), micro)
-    params = jax.lax.with_sharding_constraint(state.params, everywhere)
 
     def part_gradient(part):
         loss, grads = gradient(params, part, batch_key)
-        return loss, jax.lax.with_sharding_constraint(grads, parts)
+        grads = jax.lax.with_sharding_constraint(grads, parts)
+        return loss, jax.tree.map(lambda g, p: g.astype(p.dtype), grads, state.params)
 
     def add(total, part):
         return jax.tree.map(jnp.add, total, part_gradient(part)), None
