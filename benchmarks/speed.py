@@ -78,13 +78,14 @@ def timed(call, wait, repeats: int, inner: int) -> dict:
 
     Args:
       call, wait: one call, and what returns when all calls are done.
-      inner: 0: as many as fill MEASURE seconds, found with one call, which also warms up.
+      inner: 0: as many as fill MEASURE seconds, found with one call, which also warms up. The count of `peak_memory` starts after it.
     """
     if not inner:
         call(), wait()
         start = time.perf_counter()
         call(), wait()
         inner = max(1, math.ceil(MEASURE / (time.perf_counter() - start)))
+        forget_peak()
     wall, processor = [], []
     for _ in range(repeats):
         start, used = time.perf_counter(), time.process_time()

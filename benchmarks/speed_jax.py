@@ -15,6 +15,7 @@ from scoresde.build import build_averages, build_objective, build_optimizer, bui
 from scoresde.config import default
 from scoresde.convert.diffusers import from_diffusers
 from scoresde.devices import data_mesh
+from scoresde.train.program import return_heap
 from scoresde.train.step import init_state, make_step, with_params
 
 CPU = jax.default_backend() == "cpu"
@@ -74,7 +75,6 @@ class Worker:
             self.saved = {name: saved[name] for name in saved if not name.startswith("p/")}
         self.score = with_params(self.score, placed(self.score.network, copied(theirs, told)).params)
         self.classes = self.config.model.num_classes
-        self.step = self.forward = None
         device = {"device": jax.devices()[0].device_kind, "platform": jax.default_backend(), "cores": speed.cores()}
         return {"jax": jax.__version__} | device
 
@@ -103,28 +103,29 @@ class Worker:
             "gradient_norm": abs(float(norm) / float(self.saved["norm"]) - 1),
         }
 
-    def compile(self) -> dict:
-        """Both programs, with what they must do and what the compiler says of them."""
+    def compile(self, what: str) -> dict:
+        """The program of "train" or "forward", with what it must do and, of the first, what the compiler says."""
+        if what == "forward":
+            x, self.t = jnp.zeros((self.batch, *self.told["shape"])), jnp.full(self.batch, 0.5)
+            self.x = jax.random.normal(jax.random.key(2), x.shape)
+            called = jax.jit(lambda params, x, t: jax.vmap(with_params(self.score, params))(x, t))
+            traced = called.trace(self.score.network.params, self.x, self.t)
+            self.forward = traced.lower().compile()
+            return {"forward": least_work(traced)}
         step, state, data = make(self.score, self.config, self.told["shape"], self.batch)
         self.state, self.data = state(), data()
         trained = step.trace(self.state, self.data)
         lowered = trained.lower()
         self.step = lowered.compile()
-        x, t = jnp.zeros((self.batch, *self.told["shape"])), jnp.full(self.batch, 0.5)
-
-        def forward(params, x, t):
-            return jax.vmap(with_params(self.score, params))(x, t)
-
-        self.x, self.t = jax.random.normal(jax.random.key(2), x.shape), t
-        called = jax.jit(forward).trace(self.score.network.params, self.x, self.t)
-        self.forward = called.lower().compile()
         memory = self.step.memory_analysis()
-        return {
+        told = {
             "train": least_work(trained) | {"xla_flops": (lowered.cost_analysis() or {}).get("flops")},
-            "forward": least_work(called),
             "program_bytes": {n: getattr(memory, f"{n}_size_in_bytes") for n in ("argument", "temp")} if memory else None,
             "parameters": self.score.network.num_params,
         }
+        del trained, lowered
+        return_heap()  # as `scoresde.train.program.compile_step`
+        return told
 
     def time(self, what: str, repeats: int, inner: int) -> dict:
         """What: "train" or "forward"."""
@@ -179,9 +180,6 @@ class Worker:
 
         found = speed.timed(call, lambda: jax.block_until_ready(self.out), 5, 0)
         return {"flops_per_s": 2 * size**3 / min(found["cpu_seconds" if CPU else "seconds"])}
-
-    def forget(self) -> None:
-        speed.forget_peak()
 
     def memory(self) -> dict:
         statistics = None if CPU else jax.devices()[0].memory_stats()

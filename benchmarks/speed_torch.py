@@ -146,6 +146,8 @@ class Worker:
         call = {"train": self._train, "forward": self._forward}[what]
         if not inner:  # compilation is apart
             call(), wait()
+            if CUDA:
+                torch.cuda.reset_peak_memory_stats()
         return speed.timed(call, wait, repeats, inner)
 
     def draw(self, what: str, file: str, save: str, repeats: int, inner: int) -> dict:
@@ -180,11 +182,6 @@ class Worker:
         wait = torch.cuda.synchronize if CUDA else lambda: None
         found = speed.timed(lambda: a @ b, wait, 5, 0)
         return {"flops_per_s": 2 * size**3 / min(found["seconds" if CUDA else "cpu_seconds"])}
-
-    def forget(self) -> None:
-        speed.forget_peak()
-        if CUDA:
-            torch.cuda.reset_peak_memory_stats()
 
     def memory(self) -> dict:
         if CUDA:

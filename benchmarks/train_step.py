@@ -15,7 +15,7 @@ pip. Where one environment has all, name it, also that this program runs in.
 - operations: of products and convolutions, forward and backward (speed_count.py), beside the counts of XLA and of PyTorch. The
   share is of the largest rate of a square matrix product, of either side, measured in the same run on random data; both by
   processor time on a CPU.
-- memory: the largest number of bytes, of the device on accelerators, of the process on a CPU.
+- memory: the largest number of bytes in training, of the device on accelerators, of the process after its first steps on a CPU.
 
 Cases that results/train_step.json has are left out, unless --again: call it again to go on.
 """
@@ -63,38 +63,47 @@ def their_python(flags) -> pathlib.Path:
 
 def start(twin: Twin, batch: int, dtype: str, flags, folder: str) -> tuple[dict[str, speed.Side], dict]:
     """The sides, ours first, with the same parameters; and what they say of themselves. Ends the program if they differ."""
-    sides, about, file = {}, {}, f"{folder}/parameters.npz"
-    for name in flags.sides.split(","):
-        sides[name] = speed.Side(their_python(flags), "speed_torch.py")
-        about |= sides[name].ask("start", told=twin.told, batch=batch, dtype=dtype, compiled=name == "compiled")
-    next(iter(sides.values())).ask("check", file=file)
-    ours = speed.Side(sys.executable, "speed_jax.py")
-    about |= ours.ask("start", told=twin.told, batch=batch, dtype=dtype, file=file)
-    os.remove(file)
+    file, given = f"{folder}/parameters.npz", dict(told=twin.told, batch=batch, dtype=dtype)
+
+    def begin() -> tuple[speed.Side, dict]:
+        ours = speed.Side(sys.executable, "speed_jax.py")
+        return ours, ours.ask("start", **given, file=file)
+
+    # In processes of their own: what a comparison leaves in memory is no part of training.
+    reference = speed.Side(their_python(flags), "speed_torch.py")
+    reference.ask("start", **given, compiled=False)
+    reference.ask("check", file=file)
+    ours, about = begin()
     about["difference"] = ours.ask("check")
+    speed.close_sides()
     if max(about["difference"].values()) > LIMIT:
         sys.exit(f"the two sides do not compute the same: {about['difference']}; nothing is timed")
-    return {"ours": ours, **sides}, about
+    sides = {"ours": begin()[0]}
+    os.remove(file)
+    for name in flags.sides.split(","):
+        sides[name] = speed.Side(their_python(flags), "speed_torch.py")
+        about |= sides[name].ask("start", **given, compiled=name == "compiled")
+    return sides, about
 
 
 def measure(twin: Twin, batch: int, dtype: str, flags, deadline: float) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         sides, about = start(twin, batch, dtype, flags, folder)
-    cost = sides["ours"].ask("compile")
+    cost = sides["ours"].ask("compile", what="train")
     theirs = {name: side for name, side in sides.items() if name != "ours"}
     cost["train"]["torch_flops"] = next(iter(theirs.values())).ask("flops")["forward_backward"]
     size = SQUARE.get(about["platform"], 8192)
     peak = {name: side.ask("peak", size=size, dtype=dtype)["flops_per_s"] for name, side in sides.items() if name != "compiled"}
     row = about | cost | {"dtype": dtype, "batch": batch, "matrix_peak_flops_per_s": {n: float(f"{p:.4g}") for n, p in peak.items()}}
-    for side in sides.values():
-        side.ask("forget")
     repeats = 2 if about["platform"] == "cpu" else 5
     for what in ("train", "forward"):
+        if what == "forward":
+            row |= sides["ours"].ask("compile", what=what)
         found = speed.rounds(sides, flags.rounds, deadline, do="time", what=what, repeats=repeats)
         table = speed.figures(found, batch)
         for name, figures in table.items():
             spent = figures["cpu_ms"] if about["platform"] == "cpu" else figures["ms"]["median"]
-            share = cost[what]["flops"] / (spent / 1e3) / max(peak.values())
+            share = row[what]["flops"] / (spent / 1e3) / max(peak.values())
             figures["share_of_matrix_peak"] = float(f"{share:.3g}")
             if what == "train":
                 figures["peak_bytes"] = sides[name].ask("memory")["peak_bytes"]

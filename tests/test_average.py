@@ -308,16 +308,16 @@ def test_snapshots_of_another_experiment_are_refused(workdir):
 
 @pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_the_same_snapshots(tmp_path):
-    """SIGKILL four times, with a snapshot at every step, then the rest; against a run in one go. In processes of their own."""
+    """SIGKILL twice, with a snapshot at every step, then the rest; against a run in one go. In processes of their own."""
     command = ["train", *RUN, "--config.training.snapshot_every=1"]
     assert run(*command, "--workdir", tmp_path / "straight").code == 0
     workdir, killed = tmp_path / "killed", 0
-    for seen in (3, 11, 19, 30):
+    for seen in (3, 19):
         process = start(*command, "--workdir", workdir)
         wait_until(lambda: (workdir / "averages").is_dir() and any((workdir / "averages").glob(f"{seen}*")), process)
         process.kill()
         killed += finish(process).code == -signal.SIGKILL
-    assert killed == 4 and run(*command, "--workdir", workdir).code == 0
+    assert killed == 2 and run(*command, "--workdir", workdir).code == 0
     found, whole = snapshots(workdir), snapshots(tmp_path / "straight")
     assert sorted(found) == list(range(1, 41)) and all(same_bits(found[step], whole[step]) for step in whole)
     assert {path.name for path in (workdir / "averages").iterdir()} == set(map(str, range(1, 41)))

@@ -78,6 +78,15 @@ def test_digits_are_decoded(digits, tmp_path):
     assert samples.shape == (3, 8, 8, 1) and samples.dtype == np.uint8 and samples.max() <= 16
 
 
+@pytest.mark.slow  # the other runs on digits are of a perceptron
+def test_a_unet_through_the_commands(tmp_path):
+    unet = ["--config.model.name=unet", "--config.model.channels=8", "--config.model.multipliers=(1,)", "--config.model.attention=(8,)"]
+    assert call("train", *DIGITS, *unet, "--workdir", tmp_path, "--config.training.steps=2").code == 0
+    assert call("sample", "--workdir", tmp_path, "--num", 2, "--out", tmp_path / "drawn").code == 0
+    assert call("likelihood", "--workdir", tmp_path, "--num", 2, "--out", tmp_path / "bits").code == 0
+    assert _samples(tmp_path / "drawn")["ok"].all() and np.isfinite(json.loads((tmp_path / "bits.json").read_text())["bits_per_dim"])
+
+
 @pytest.mark.parametrize("ema", ["0.6", "0.2"])
 def test_the_average_asked_for_is_used(ema, mixture, tmp_path):
     """The first of training.ema by default, which is not the first in alphabetical order."""

@@ -2,11 +2,10 @@
 
 import importlib
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import call
 
 from scoresde import errors
 from scoresde.build import flatten
@@ -53,11 +52,9 @@ def test_the_table_of_exit_codes_is_that_of_the_errors():
 @pytest.mark.parametrize("command", ["data", "train", "sample", "likelihood", "evaluate", "report", "convert", "average", "doctor"])
 def test_every_flag_is_documented(command):
     """The flags that --help lists are those of the command's section."""
-    asked = subprocess.run(
-        [sys.executable, "-m", f"scoresde.{command}", "--help"], capture_output=True, text=True, cwd=ROOT, timeout=120
-    )
+    asked = call(command, "--help").out
     flag = r"--[a-z][a-zA-Z._-]*"
-    known = set(re.findall(flag, re.search(r"options:\n(.*?)\nexit codes", asked.stdout, re.DOTALL)[1]))
+    known = set(re.findall(flag, re.search(r"options:\n(.*?)\nexit codes", asked, re.DOTALL)[1]))
     section = re.search(rf"^## {command}$(.*?)^## ", COMMANDS, re.MULTILINE | re.DOTALL)[1]
     written = set(re.findall(rf"^\| `({flag})", section, re.MULTILINE))
     common = {"--help", "--debug", "--config.SECTION.FIELD"}

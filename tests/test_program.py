@@ -1,7 +1,11 @@
 """The step as a program: its memory and what is said when there is too little, several steps a dispatch, what is computed again."""
 
+import ctypes
 import dataclasses
+import os
 import re
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +23,7 @@ from scoresde.score import EDMPreconditioning, NetworkScore
 from scoresde.sde import VP
 from scoresde.train import Layout, Objective, program
 from scoresde.train.feed import ahead
-from scoresde.train.program import GIB, memory, memory_advice, too_large
+from scoresde.train.program import GIB, memory, memory_advice, return_heap, too_large
 from scoresde.train.step import init_state, make_step
 from scoresde.validation import validate
 
@@ -69,6 +73,29 @@ def test_memory_is_that_of_arguments_and_temporaries():
 
 
 # Several steps in one dispatch
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the memory of this process")
+def test_what_was_freed_goes_back_to_the_system():
+    """A hundred megabytes of small blocks below one that stays, as a compiler leaves them."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    if not hasattr(libc, "malloc_trim"):
+        pytest.skip("another C library than glibc")
+
+    def held() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    blocks = [libc.malloc(2000) for _ in range(50_000)]
+    for block in blocks:
+        ctypes.memset(block, 1, 2000)
+    last = libc.malloc(2000)
+    for block in blocks:
+        libc.free(block)
+    before = held()
+    return_heap()
+    assert before - held() > 50e6
+    libc.free(last)
 
 
 def test_dispatches_end_at_multiples_and_at_the_last_step():

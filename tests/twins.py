@@ -44,6 +44,7 @@ FAST = {
     "test_likelihood_command.py::test_every_route_to_bits_per_dim": ("flow-truncated_normal", "elbo-uniform", "vlb-uniform"),
     "test_commands.py::test_labels_reach_the_samples": (),
     "test_convert.py::test_score_sde_of_flax_and_of_torch_are_the_same_network": (),
+    "test_distributed.py::test_a_checkpoint_of_eight_devices_is_read_on_one": (),
     "test_distributed.py::test_eight_devices_give_the_losses_of_one": (),
     "test_distributed.py::test_a_run_of_eight_devices_goes_on_with_two": (),
     "test_evaluate.py::test_a_number_of_a_run_that_went_on_is_repeated_from_its_checkpoint": (),

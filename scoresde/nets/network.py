@@ -60,7 +60,9 @@ class Network(eqx.Module):
         """
 
         def draw(key):
-            graphdef, state = nnx.split(build(nnx.Rngs(key)))
+            rngs = nnx.Rngs(key)
+            rngs.default.count = _Count(rngs.default.count[...], tag=rngs.default.count.tag)
+            graphdef, state = nnx.split(build(rngs))
             random = ["/".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.filter_state(state, nnx.RngState))]
             if random:
                 raise ConfigError(
@@ -114,6 +116,14 @@ class Network(eqx.Module):
     def num_params(self) -> int:
         """The number of parameters, including fixed ones (Fourier frequencies)."""
         return sum(p.size for p in jax.tree.leaves(self.params))
+
+
+class _Count(nnx.RngCount):
+    """Of keys drawn. A `Variable` that is set in place asks for the sharding of its values; of traced ones this writes the message of
+    an error from all that was traced so far, and drawing a network took time with the square of its layers."""
+
+    def __setitem__(self, key, value):
+        self.set_value(value)
 
 
 def check_input(shape: tuple[int, ...], x: Array, c_noise: Array) -> None:
