@@ -200,6 +200,6 @@ def test_what_is_sent_is_in_the_dtype_of_the_computation():
     traced, state = _traced(MLP, dtype=jnp.bfloat16)
     sent = re.findall(r"(bf16|f32)\[[\d,]*\] = sharding_constraint", str(traced))
     arrays = len(jax.tree.leaves(state.params))
-    assert len(sent) == 2 * arrays and sent[:arrays] == sent[arrays:]
-    assert sent.count("bf16") >= 2 * 6  # kernel and bias of the input, the block and the output, twice; embeddings are float32
+    assert len(sent) == 3 * arrays and sent[:arrays] == sent[arrays : 2 * arrays] == sent[2 * arrays :]  # shards, whole; gradients
+    assert sent[:arrays].count("bf16") >= 6  # kernel and bias of the input, the block and the output; embeddings are float32
     assert {p.dtype for p in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}

@@ -113,7 +113,9 @@ def make_step(
         return carry, out
 
     def one_step(state: TrainState, batch):
-        params = jax.lax.with_sharding_constraint(_entering(score, state.params), everywhere)
+        # Pinned as shards first: the partitioner would gather in front of the conversion.
+        params = jax.lax.with_sharding_constraint(_entering(score, state.params), parts.params)
+        params = jax.lax.with_sharding_constraint(params, everywhere)
         loss, grads = _gradient(gradient, params, state, batch, accumulation, loop, parts.params)
         return _update(optimizer, state, loss, grads, batch["label"].shape[0])
 
