@@ -3,7 +3,6 @@
 `scoresde.train.step.make_step` is traced for the devices of a mesh, which may be those of a machine that is not there.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -14,14 +13,13 @@ from scoresde.build import (
     build_augment,
     build_objective,
     build_optimizer,
-    build_preconditioning,
     build_prepare,
     build_score,
     image_shape,
+    undrawn_network,
 )
 from scoresde.data import ArraySource, Dataset
 from scoresde.devices import data_mesh, stored
-from scoresde.processes import build_sde
 from scoresde.train.feed import Feed
 from scoresde.train.step import init_state, make_step
 
@@ -41,8 +39,7 @@ class AbstractStep(NamedTuple):
 def abstract_step(config: ConfigDict, devices: list) -> AbstractStep:
     """The training step of `config` on `devices`, in the layout of `training.fsdp`."""
     shape = image_shape(config)
-    score = jax.eval_shape(lambda: build_score(config))  # its parameters come from the state
-    score = dataclasses.replace(score, sde=build_sde(config, shape[:-1]), preconditioning=build_preconditioning(config))
+    score = build_score(config, undrawn_network(config))  # its parameters come from the state
     optimizer = build_optimizer(config)
     records = ArraySource(np.zeros((1, *shape), np.uint8 if config.data.levels else np.float32))
     dataset = Dataset("shapes", records, records, levels=config.data.levels, centered=config.data.centered, fingerprint="")

@@ -15,7 +15,7 @@ import numpy as np
 from record import record
 
 from scoresde.average.profiles import fit, inner
-from scoresde.build import build_score
+from scoresde.build import undrawn_network
 from scoresde.train import power_name
 from scoresde.train.average import exponent
 from scoresde.train.snapshots import snapshots
@@ -27,7 +27,7 @@ TRACKED, WANTED, EVERY = (0.05, 0.1), (0.075, 0.15), (1, 2, 4, 8, 16)
 def vectors(folder: pathlib.Path) -> dict[int, dict[float, np.ndarray]]:
     """{step: {width: all parameters, float64}}."""
     config, _ = stored_config(folder)
-    params = jax.eval_shape(lambda: build_score(config).network).params
+    params = undrawn_network(config).params
     like = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=here()), params)
     target, stored, found = {power_name(width): like for width in config.training.power_ema}, snapshots(folder), {}
     for step in sorted(stored.steps()):

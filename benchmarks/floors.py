@@ -8,7 +8,6 @@ traffic of parameters, gradient, Adam's moments and the average once a step, wha
 gradient written once, in float32.
 """
 
-import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ from speed_count import least_work
 from speed_jax import configuration
 from speed_networks import twins
 
-from scoresde.build import build_score
+from scoresde.build import build_score, undrawn_network
 from scoresde.train.step import with_params
 
 BATCH = 32
@@ -27,8 +26,8 @@ BATCH = 32
 def floors(told: dict, dtype: str) -> dict:
     config = configuration(told, dtype)
     small = configuration(told | {"ours": {"name": "mlp", "width": 4, "depth": 1, "num_classes": told["ours"].get("num_classes", 0)}}, dtype)
-    network = jax.eval_shape(lambda: build_score(config).network)
-    score = dataclasses.replace(build_score(small), network=network)
+    network = undrawn_network(config)
+    score = build_score(small, network)
     x, t = (jax.ShapeDtypeStruct((BATCH, *shape), jnp.float32) for shape in (told["shape"], ()))
     forward = least_work(jax.jit(lambda p, x, t: jax.vmap(with_params(score, p))(x, t)).trace(network.params, x, t))
     config.training.batch_size = BATCH

@@ -109,11 +109,12 @@ class Worker:
             x, self.t = jnp.zeros((self.batch, *self.told["shape"])), jnp.full(self.batch, 0.5)
             self.x = jax.random.normal(jax.random.key(2), x.shape)
             called = jax.jit(lambda params, x, t: jax.vmap(with_params(self.score, params))(x, t))
-            traced = called.trace(self.score.network.params, self.x, self.t)
+            traced = called.trace(self.state.params, self.x, self.t)
             self.forward = traced.lower().compile()
             return {"forward": least_work(traced)}
         step, state, data = make(self.score, self.config, self.told["shape"], self.batch)
         self.state, self.data = state(), data()
+        self.score = dataclasses.replace(self.score, network=jax.eval_shape(lambda: self.score.network))  # training has one copy, the state's
         trained = step.trace(self.state, self.data)
         lowered = trained.lower()
         self.step = lowered.compile()
@@ -130,7 +131,7 @@ class Worker:
     def time(self, what: str, repeats: int, inner: int) -> dict:
         """What: "train" or "forward"."""
         if what == "forward":
-            self.params = self.score.network.params
+            self.params = self.state.params
             return speed.timed(self._forward, lambda: jax.block_until_ready(self.out), repeats, inner)
         answer = speed.timed(self._train, lambda: jax.block_until_ready(self.out), repeats, inner)
         if skipped := int(self.out["skipped"]):

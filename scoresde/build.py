@@ -64,8 +64,8 @@ def build_preconditioning(config: ConfigDict) -> score.AbstractPreconditioning:
     return preconditionings[config.model.preconditioning]()
 
 
-def build_score(config: ConfigDict) -> score.NetworkScore:
-    """The score with fresh parameters."""
+def build_network(config: ConfigDict) -> nets.Network:
+    """The network with fresh parameters."""
     c, shape = config.model, image_shape(config)
     common = dict(
         dropout=c.dropout,
@@ -104,10 +104,20 @@ def build_score(config: ConfigDict) -> score.NetworkScore:
         "mlp": functools.partial(nets.MLP, shape, width=c.width, depth=c.depth, **common),
     }
     build = networks[c.name]
-    network = nets.Network.init(lambda rngs: build(rngs=rngs), key=jax.random.key(config.seed))
+    return nets.Network.init(lambda rngs: build(rngs=rngs), key=jax.random.key(config.seed))
+
+
+def undrawn_network(config: ConfigDict) -> nets.Network:
+    """The network with the shapes of its parameters; nothing is computed."""
+    return jax.eval_shape(lambda: build_network(config))
+
+
+def build_score(config: ConfigDict, network: nets.Network | None = None) -> score.NetworkScore:
+    """The score of `network`, by default one with fresh parameters."""
+    network = build_network(config) if network is None else network
     # -1 is the null class; training puts each example's label in its place.
-    label = jnp.asarray(-1) if c.num_classes else None
-    return score.NetworkScore(build_sde(config, shape[:-1]), network, build_preconditioning(config), label)
+    label = jnp.asarray(-1) if config.model.num_classes else None
+    return score.NetworkScore(build_sde(config, image_shape(config)[:-1]), network, build_preconditioning(config), label)
 
 
 def with_starts(model: score.NetworkScore, config: ConfigDict, dataset: data.Dataset) -> score.NetworkScore:

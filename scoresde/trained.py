@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from scoresde.build import build_averages, build_dataset, build_optimizer, build_score, with_starts
+from scoresde.build import build_averages, build_dataset, build_optimizer, build_score, undrawn_network, with_starts
 from scoresde.config import differences, from_json, override, to_json
 from scoresde.data import Dataset
 from scoresde.data.absent import ABSENT
@@ -90,7 +90,7 @@ def load_trained(
         overrides = [f"sampling.sampler={sampler}", "sampling.steps=0", "sampling.grid=", "sampling.order=0", *overrides]
     override(config, list(overrides))
 
-    dataset, score = build_dataset(config), build_score(config)
+    dataset, score = build_dataset(config), build_score(config, undrawn_network(config))
     optimizer, averages = build_optimizer(config), build_averages(config)
     chosen = averages[0] if ema is None else average_name(ema)
     target = jax.eval_shape(lambda p: init_state(p, optimizer, averages, jax.random.key(0)), score.network.params)

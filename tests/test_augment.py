@@ -10,7 +10,7 @@ import optax
 import pytest
 from flax import nnx
 
-from scoresde.build import build_augment, build_score
+from scoresde.build import build_augment, undrawn_network
 from scoresde.config import default, override
 from scoresde.errors import ConfigError
 from scoresde.nets import UNet
@@ -133,7 +133,7 @@ def test_training_tells_the_network_what_it_did_to_each_example():
 
 def test_a_configuration_builds_the_augmentation_and_its_weights():
     c = config()
-    kernel = eqx.filter_eval_shape(build_score, c).network.params["conditioning"]["augmentation"]["kernel"]
+    kernel = undrawn_network(c).params["conditioning"]["augmentation"]["kernel"]
     assert kernel.shape == (LABELS, c.model.channels)
     x = jax.random.normal(jax.random.key(1), (8, 8, 3))
     built, (image, label) = build_augment(c), augment(x, 0.5, key=jax.random.key(3))

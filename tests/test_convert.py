@@ -14,7 +14,7 @@ from commands import call
 from flax import serialization
 from safetensors.numpy import load_file, save_file
 
-from scoresde.build import build_score
+from scoresde.build import undrawn_network
 from scoresde.convert import recipes
 from scoresde.convert.diffusers import from_diffusers
 from scoresde.convert.folder import configuration, placed
@@ -337,7 +337,7 @@ def test_adm():
     """Every array of its state dict has its place; heads of query, key and value are told apart."""
     small = ("model.channels=64", "model.multipliers=(1,2)", "model.blocks=1", "model.attention=(4,)", "model.num_classes=5", "data.image_size=8")
     config = configuration(recipes.fields("adm_imagenet64"), list(small))
-    empty = jax.eval_shape(lambda: build_score(config).network)
+    empty = undrawn_network(config)
     w, a, b, t = Writer(), 64, 128, 256
 
     def block(name, n, m):

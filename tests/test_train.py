@@ -370,6 +370,16 @@ def test_the_seed_matters_and_the_caller_keeps_the_parameters():
     assert _equal(score.network.params, before)
 
 
+@pytest.mark.parametrize("remat", ["none", "block"])
+def test_parameters_may_be_drawn_where_they_are_kept(remat):
+    """From a score that has their shapes alone."""
+    score, options = _score(), dict(steps=2, batch_size=32, layout=Layout(remat=remat))
+    shapes = eqx.tree_at(lambda s: s.network, score, jax.eval_shape(lambda: _score().network))
+    drawn = fit(shapes, Points(), params=lambda: _score().network.params, **options)
+    for one, other in zip(jax.tree.leaves(drawn.params), jax.tree.leaves(fit(score, Points(), **options).params), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
 def test_resuming_goes_on_with_the_noise_of_its_step(tmp_path):
     """In one process: 3 + 3 steps equal 6, to the bit."""
     options = dict(meta={"config": {}}, accept=lambda meta: None, watch=lambda state, path: {})

@@ -16,7 +16,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from scoresde.average.profiles import fit
-from scoresde.build import build_optimizer, build_score
+from scoresde.build import build_optimizer, undrawn_network
 from scoresde.convert.folder import write_state
 from scoresde.errors import CheckpointError, ConfigError
 from scoresde.train import power_name
@@ -143,4 +143,4 @@ def _combined(stored: Checkpoints, config: ConfigDict, used: dict[int, dict[floa
 
 
 def _like(config: ConfigDict) -> PyTree[jax.ShapeDtypeStruct]:
-    return jax.eval_shape(lambda: build_score(config).network).params
+    return undrawn_network(config).params

@@ -2,9 +2,7 @@
 
 import pathlib
 
-import jax
-
-from scoresde.build import build_score
+from scoresde.build import undrawn_network
 from scoresde.convert.exporting import export
 from scoresde.convert.folder import check_free, configuration, placed, write_run
 from scoresde.convert.sources import NETWORKS, read
@@ -46,7 +44,7 @@ def _convert(source: pathlib.Path, out: pathlib.Path, network: str | None, overr
     fields, collect = read(source, network)
     config = configuration(fields, overrides)
     copy = collect(config)
-    empty = jax.eval_shape(lambda: build_score(config).network)  # shapes alone
+    empty = undrawn_network(config)
     filled = placed(empty, copy.ours, str(source), set(copy.theirs) - copy.used)
     write_run(out, config, filled)
     print(f"{filled.num_params:,} parameters, {config.model.preconditioning} of a {config.sde.name} process, in {out}")

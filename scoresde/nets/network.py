@@ -36,12 +36,12 @@ class Network(eqx.Module):
     To change the parameters (an average, a checkpoint), use `dataclasses.replace(network, params=...)`.
 
     Attributes:
-        params: nested dict of arrays; the keys are attribute names, and positions in lists of modules.
+        params: nested dict of arrays, or of their shapes before they are drawn; the keys are attribute names, and positions in lists of modules.
         graphdef: what is left of the module without its arrays.
         remat: a name of `REMAT`, what gradients compute again; the outputs are the same.
     """
 
-    params: PyTree[Array]
+    params: PyTree[Array | jax.ShapeDtypeStruct]
     graphdef: nnx.GraphDef = eqx.field(static=True)
     remat: str = eqx.field(static=True, default="none")
 

@@ -11,11 +11,13 @@ from scoresde.build import (
     build_averages,
     build_dataset,
     build_layout,
+    build_network,
     build_objective,
     build_optimizer,
     build_prepare,
     build_score,
     learning_rate,
+    undrawn_network,
     with_starts,
 )
 from scoresde.config import differences, from_json, load_config, to_json
@@ -51,7 +53,7 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
     devices = f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}"
     ledger = Ledger(workdir / "ledger.json" if main_process else None, {"command": command, "devices": devices})
     dataset = checked_dataset(config)
-    score = build_score(config)
+    score = build_score(config, undrawn_network(config))
     averages = build_averages(config)
     if main_process:
         devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), {jax.process_count()} process(es)"
@@ -82,6 +84,7 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
         state = fit(
             score,
             dataset,
+            params=lambda: build_network(config).params,
             steps=config.training.steps,
             batch_size=config.training.batch_size,
             optimizer=build_optimizer(config),

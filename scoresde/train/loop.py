@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 
 from scoresde.devices import gathered, stored
 from scoresde.errors import ConfigError
+from scoresde.nets.network import CPU_INIT_OPTIONS
 from scoresde.score.network import NetworkScore
 from scoresde.train.average import average_name
 from scoresde.train.feed import Feed, ahead
@@ -29,6 +30,7 @@ def fit(
     *,
     steps: int,
     batch_size: int,
+    params: Callable[[], PyTree] | None = None,
     optimizer: optax.GradientTransformation | None = None,
     objective: Objective = Objective(),
     ema: tuple[float | str, ...] = (0.999,),
@@ -41,10 +43,11 @@ def fit(
     """Train the network of `score` by denoising score matching, on every device of every process.
 
     Args:
-      score: the score to train; its parameters are the start. `averaged_score(score, state)` is the result.
+      score: the score to train. `averaged_score(score, state)` is the result.
       dataset: `stream(seed, batch_size, start, rows=slice)` gives batches, `encode(value)` model coordinates.
       steps: in all, counting those a resumed run has done.
       batch_size: examples a step over all devices and processes.
+      params: draws the parameters to start from, each device its part; `score` then holds their shapes. None: those of `score`.
       optimizer: optax; Adam with learning rate 2e-4 and gradients clipped at norm 1 by default.
       objective: weighting and law of t.
       ema: of the averages of the parameters: decays a step, below 1, half-lives in images, or "power:WIDTH"; see average.py.
@@ -55,8 +58,7 @@ def fit(
       run: a `Run`, which restores, logs, saves and draws; None trains in memory, in silence.
 
     Raises:
-      ConfigError: the batch or the devices cannot be split evenly. ResourceError: a step does not fit in the memory of a
-        device; it says what would. Others: see `Run`.
+      ConfigError: the batch or the devices cannot be split evenly. ResourceError: a step does not fit, and what would. Others: see `Run`.
     """
     layout.check(batch_size)
     optimizer = optimizer or optax.chain(optax.clip_by_global_norm(1.0), optax.adam(2e-4))
@@ -70,19 +72,25 @@ def fit(
 
     def start() -> TrainState:  # compiled before anything is allocated: that tells what does not fit
         compiled(min(layout.steps_per_dispatch, steps))
-        return jax.jit(init, out_shardings=stored(mesh, like))(score.network.params)
+        return _first_state(init, score.network.params, params, like, mesh)
 
     state = start() if run is None else run.begin(like, start, steps=steps, batch_size=batch_size)
     ends = layout.ends(int(state.step), steps)
     batches = feed.read(int(state.step), ends)
-    batches = ahead(batches if run is None else run.reading(batches), feed.put)
-    for end, batch in zip(ends, batches):
+    for end, batch in zip(ends, ahead(batches if run is None else run.reading(batches), feed.put)):
         state, metrics = _step(compiled, state, batch, layout, batch_size, wait=end == ends[0])
         if run is not None:
             run.after_step(end, state, metrics)
     if run is not None:
         run.end(state)
     return state
+
+
+def _first_state(init: Callable, given: PyTree, params: Callable[[], PyTree] | None, like: TrainState, mesh: Mesh) -> TrainState:
+    """The state at step 0 from the parameters `given`, or from those that `params` draws where they are kept."""
+    make, arguments = (init, (given,)) if params is None else (lambda: init(params()), ())
+    options = CPU_INIT_OPTIONS if mesh.devices.flat[0].platform == "cpu" else None
+    return jax.jit(make, out_shardings=stored(mesh, like), compiler_options=options)(*arguments)
 
 
 def _step(compiled: Callable, state: TrainState, batch: dict, layout: Layout, batch_size: int, *, wait: bool):
