@@ -8,7 +8,6 @@ traffic of parameters, gradient, Adam's moments and the average once a step, wha
 gradient written once, in float32.
 """
 
-
 import jax
 import jax.numpy as jnp
 from abstract_step import abstract_step

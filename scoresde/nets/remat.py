@@ -2,7 +2,7 @@
 
     none      keep every intermediate result that the gradient needs
     products  of each block keep the results of convolutions and matrix products; compute norms, activations, dropout again
-    block     of each block keep its input alone; compute the whole block again: a third more work
+    block     of each block keep its input alone; compute the block again but for its last product: a fifth more work
 
 A block is a residual, attention, transformer or Fourier block: whatever is marked `@rematerialised`. Which it is belongs to the
 `Network`, which tells its blocks while it is traced.

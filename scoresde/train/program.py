@@ -40,7 +40,7 @@ def compile_step(step, state: PyTree, batches: PyTree, layout: Layout) -> jax.st
 
 
 def return_heap() -> None:
-    """Give the system what was freed: glibc keeps the memory of a compiler for itself, a gigabyte of a process of two."""
+    """Give the system what was freed: glibc keeps the memory of a compiler for itself, three quarters of a gigabyte of two."""
     with contextlib.suppress(OSError, AttributeError):  # other C libraries
         ctypes.CDLL(None).malloc_trim(0)
 
