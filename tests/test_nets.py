@@ -301,6 +301,14 @@ def test_init_inside_jit(name):
     assert jax.tree.structure(net.eval_shape(jax.random.key(0))) == jax.tree.structure(network(name).params)
 
 
+def test_drawing_does_not_ask_traced_values_for_their_sharding(monkeypatch):
+    """Each answer is an error whose message takes as long as all that was traced before it."""
+    asked = []
+    monkeypatch.setattr(jax.core.Tracer, "sharding", property(lambda tracer: asked.append(tracer)))
+    jax.eval_shape(lambda key: Network.init(BUILD["unet"], key=key).params, jax.random.key(0))
+    assert len(asked) < 10  # a network has dozens of parameters
+
+
 def test_random_state_is_refused():
     class Stateful(nnx.Module):
         def __init__(self, rngs):
