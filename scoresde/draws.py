@@ -101,22 +101,22 @@ def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]
     trained = trained._replace(score=local_copy(trained.score))
     size = batch_for_devices(config.sampling.batch_size, len(seeds))
     dtype = np.asarray(dataset.decode(np.zeros(1, np.float32))).dtype
-    store = SampleStore(out, identity(trained, seeds), num=len(seeds), shape=trained.shape, dtype=dtype)
-    progress = Progress(store.done, len(seeds), items=1, unit="sample")
-    if store.done:
-        progress.say(f"continuing after {store.done} samples")
     sampler = sampler_of(trained)
-    calls, most = 0, 0
-    first = store.done
-    while store.done < len(seeds):
-        drawn = draw(trained, sampler, seeds[store.done : store.done + size], size)
-        store.append(np.asarray(dataset.decode(np.where(drawn.ok.reshape(-1, *[1] * (drawn.x.ndim - 1)), drawn.x, 0))), drawn.ok, drawn.nfe)
-        calls, most = calls + int(drawn.nfe.sum()), max(most, int(drawn.nfe.max()))
-        progress.show(store.done, f"NFE {drawn.nfe.mean():.1f}" if drawn.nfe.min() >= 0 else "")
-    speed = progress.rate(len(seeds))
-    progress.close()
-    pictured = save_picture(dataset, np.asarray(dataset.encode(store.first(_PICTURE))), out / "grid.png")
-    path, ok = store.finish(seeds)
+    with SampleStore(out, identity(trained, seeds), num=len(seeds), shape=trained.shape, dtype=dtype) as store:
+        progress = Progress(store.done, len(seeds), items=1, unit="sample")
+        if store.done:
+            progress.say(f"continuing after {store.done} samples")
+        calls, most = 0, 0
+        first = store.done
+        while store.done < len(seeds):
+            drawn = draw(trained, sampler, seeds[store.done : store.done + size], size)
+            store.append(np.asarray(dataset.decode(np.where(drawn.ok.reshape(-1, *[1] * (drawn.x.ndim - 1)), drawn.x, 0))), drawn.ok, drawn.nfe)
+            calls, most = calls + int(drawn.nfe.sum()), max(most, int(drawn.nfe.max()))
+            progress.show(store.done, f"NFE {drawn.nfe.mean():.1f}" if drawn.nfe.min() >= 0 else "")
+        speed = progress.rate(len(seeds))
+        progress.close()
+        pictured = save_picture(dataset, np.asarray(dataset.encode(store.first(_PICTURE))), out / "grid.png")
+        path, ok = store.finish(seeds)
     nfe = "unknown" if calls < 0 else f"{calls / max(len(seeds) - first, 1):.1f} (largest {most})"
     print(
         f"{len(seeds)} samples by {config.sampling.sampler} at step {trained.step} (ema {trained.ema}): "

@@ -1,15 +1,21 @@
 """What every test runs under. The environment is set before jax is imported.
 
-- XLA optimises at level 1 and compiled programs are kept on disk: the tests spend their time compiling.
+- XLA does not optimise and compiled programs are kept on disk: the tests spend their time compiling.
+- Garbage is collected seldom: tracing makes many objects, and few of them die in cycles.
 - jaxtyping and beartype check the annotations of the package on every call, with int allowed where float is asked (PEP 484).
 """
 
+import gc
 import os
+from importlib.metadata import version
 from pathlib import Path
 
-_FLAG = "--xla_backend_optimization_level"
-if _FLAG not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=1".strip()
+FLAGS = ["--xla_backend_optimization_level=0"]
+if version("jaxlib").startswith("0.10."):  # 0.12 compiles as fast without it, and ends on a flag that it does not know
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+given = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = " ".join([*(flag for flag in FLAGS if flag.split("=")[0] not in given), given]).strip()
+gc.set_threshold(200_000, 50, 1000)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

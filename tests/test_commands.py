@@ -130,14 +130,16 @@ def test_a_killed_command_continues_where_it_stopped(mixture, tmp_path):
 def test_seeds_of_equal_number_ends_and_sum_are_told_apart(tmp_path):
     """0, 1, 5, 6 and 0, 2, 4, 6."""
     trained = {"shape": (2,), "dtype": np.float32, "num": 4}
-    SampleStore(tmp_path, {"seeds": "a"}, **trained).append(np.ones((1, 2)), np.ones(1, bool), np.ones(1, int))
-    store = SampleStore(tmp_path, {"seeds": "a"}, **trained)
-    assert store.done == 1
-    with pytest.raises(ConfigError, match="another process is drawing"):  # two would overwrite each other's rows
-        SampleStore(tmp_path, {"seeds": "a"}, **trained)
-    del store
-    with pytest.raises(ConfigError, match="1 samples of another run"):
+    with SampleStore(tmp_path, {"seeds": "a"}, **trained) as store:
+        store.append(np.ones((1, 2)), np.ones(1, bool), np.ones(1, int))
+    with SampleStore(tmp_path, {"seeds": "a"}, **trained) as store:
+        assert store.done == 1
+        with pytest.raises(ConfigError, match="another process is drawing"):  # two would overwrite each other's rows
+            SampleStore(tmp_path, {"seeds": "a"}, **trained)
+    with pytest.raises(ConfigError, match="1 samples of another run") as refused:
         SampleStore(tmp_path, {"seeds": "b"}, **trained)
+    with SampleStore(tmp_path, {"seeds": "a"}, **trained) as store:  # the one refused, alive in `refused`, holds nothing
+        assert store.done == 1 and refused.tb is not None
 
 
 def test_the_samples_of_another_run_are_not_mixed_in(mixture, tmp_path):

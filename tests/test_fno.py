@@ -15,8 +15,6 @@ from scoresde.nets import FNO, UFNO, Network, UNet
 from scoresde.nets.spectral import BOUNDARIES, SpectralConv, basis, held, resample
 
 both = pytest.mark.parametrize("boundary", BOUNDARIES)
-ON_CPU = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-compiled = functools.partial(jax.jit, compiler_options=ON_CPU)
 BUILD = {
     "fno": lambda rngs, shape, **kw: FNO(shape, rngs=rngs, **dict(width=16, depth=2, modes=5) | kw),
     "ufno": lambda rngs, shape, **kw: UFNO(shape, rngs=rngs, **dict(width=12, multipliers=(1, 2), modes=5) | kw),
@@ -46,7 +44,7 @@ def network(name, shape, **kw) -> Network:
     return fill(lambda rngs: BUILD[name](rngs, shape, **kw))
 
 
-@compiled
+@jax.jit
 def apply(net, x, c, label=None, key=None):
     return net(x, c, label, key=key)
 
@@ -79,7 +77,7 @@ def noise(batch: int = 2):
 
 # The spectral layer
 
-run = compiled(lambda layer, h: layer(h))
+run = jax.jit(lambda layer, h: layer(h))
 
 
 @pytest.mark.parametrize("space", [(9,), (8,), (6, 7), (4, 5, 6)])
@@ -259,7 +257,7 @@ def test_dropout_drops_channels_of_the_whole_domain(name):
 def test_one_program_for_each_grid():
     net, traced = network("fno", (16, 1)), []
 
-    @compiled
+    @jax.jit
     def run(net, x):
         traced.append(x.shape)
         return net(x, noise())

@@ -56,8 +56,6 @@ BUILD = {
     "ufno": lambda rngs, **kw: UFNO((8, 8, 2), width=16, multipliers=(1, 2), modes=3, rngs=rngs, **OPTIONS | kw),
 }
 nets = pytest.mark.parametrize("name", BUILD)
-ON_CPU = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-compiled = functools.partial(jax.jit, compiler_options=ON_CPU)
 
 
 def abstract(build) -> Network:
@@ -83,7 +81,7 @@ def network(name: str, **kw) -> Network:
     return fill(functools.partial(BUILD[name], **kw))
 
 
-@compiled
+@jax.jit
 def apply(net, x, c, label=None, key=None):
     return net(x, c, label, key=key)
 
@@ -148,7 +146,7 @@ def test_forward_pass_is_the_loop_of_the_paper():
     net = fill(lambda rngs: UNet((8, 8, 2), **config, rngs=rngs))
     x, c = batch(2)
 
-    @compiled
+    @jax.jit
     def reference(net, x, c):
         m = nnx.merge(net.graphdef, net.params)
         temb = nnx.swish(m.conditioning(c, None))
@@ -324,7 +322,7 @@ def test_examples_do_not_mix(name):
     net = network(name)
     (x, c), label = batch(), jnp.array([0, 2, -1, 1])
     y = apply(net, x, c, label)
-    one = compiled(jax.vmap(lambda x, c, label: net(x[None], c[None], label[None])[0]))(x, c, label)
+    one = jax.jit(jax.vmap(lambda x, c, label: net(x[None], c[None], label[None])[0]))(x, c, label)
     np.testing.assert_allclose(y, one, rtol=1e-4, atol=1e-4)  # sums in another order
     order = jnp.array([2, 0, 3, 1])
     np.testing.assert_allclose(apply(net, x[order], c[order], label[order]), y[order], rtol=1e-4, atol=1e-4)
@@ -334,7 +332,7 @@ def test_examples_do_not_mix(name):
 def test_gradients_reach_every_parameter_but_the_fixed_ones(name):
     net = network(name, embedding="fourier")
     (x, c), label = batch(), jnp.array([0, 1, -1, 2])
-    grad = compiled(jax.grad(lambda params: jnp.sum(dataclasses.replace(net, params=params)(x, c, label) ** 2)))
+    grad = jax.jit(jax.grad(lambda params: jnp.sum(dataclasses.replace(net, params=params)(x, c, label) ** 2)))
     for path, g in zip(jax.tree.leaves(paths(net.params)), jax.tree.leaves(grad(net.params)), strict=True):
         if path.endswith(("frequencies", "phases")):
             assert not g.any()

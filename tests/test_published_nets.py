@@ -1,6 +1,5 @@
 """The parts of which published networks differ, each against its formula written out in NumPy, and their numbers of parameters."""
 
-import functools
 import math
 import re
 from pathlib import Path
@@ -24,7 +23,6 @@ from scoresde.validation import validate
 
 FLOAT32 = dict(dtype=jnp.float32, param_dtype=jnp.float32)
 KERNEL = np.array([1.0, 3, 3, 1]) / 8
-quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None)
 PAGE = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
 
 
@@ -126,7 +124,7 @@ def test_pyramids_go_beside_the_network(inputs, outputs):
     module = fill(UNet((4, 4, 2), **config, progressive_input=inputs, progressive=outputs, rngs=nnx.Rngs(0)))
     x, c = jnp.asarray(image(2, 4, 4, 2), jnp.float32), jnp.array([0.1, 0.2])
 
-    @quickly
+    @jax.jit
     def both(x, c):
         m, half, whole = module, 2**-0.5, x
         x = 2 * x - 1 if center else x
@@ -294,7 +292,7 @@ def test_edm2_kernels_stay_on_rms_one_and_the_function_does_not_see_their_length
     assert float(moved["gain"]) == pytest.approx(-0.5, rel=1e-3)  # gains move freely, and a warm-up of 0 steps is none
     longer = jax.tree_util.tree_map_with_path(lambda path, p: 3 * p if path[-1].key == "kernel" else p, moved)
     x, c = jnp.asarray(image(2, 8, 8, 1), jnp.float32), jnp.array([-1.0, 0.5])
-    call = quickly(lambda params: nnx.merge(network.graphdef, params)(x, c))
+    call = jax.jit(lambda params: nnx.merge(network.graphdef, params)(x, c))
     y = call(moved)
     assert float(jnp.abs(y).max()) > 0.01
     np.testing.assert_allclose(call(longer), y, atol=2e-3 * float(jnp.abs(y).max()))  # 1e-4 beside each of some 20 rms

@@ -4,6 +4,7 @@
     OUT/.partial/       samples.npy, ok.npy, nfe.npy and progress.json of a run that has not finished
 """
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -20,7 +21,7 @@ _MOST_SEEDS = 10**8  # in one range; a slip of the finger should not fill the me
 
 
 class SampleStore:
-    """Rows on disk, filled from the front.
+    """Rows on disk, filled from the front. A context manager: it lets go of the folder at its end, also of an exception.
 
     Args:
       folder: OUT.
@@ -35,12 +36,20 @@ class SampleStore:
         self.folder, self._partial = pathlib.Path(folder), pathlib.Path(folder) / ".partial"
         self._identity = json.loads(json.dumps(identity))
         self._partial.mkdir(parents=True, exist_ok=True)
-        self._lock = self._locked()
-        self.done = self._found()
-        mode = "r+" if self.done else "w+"
-        self._samples = self._map("samples", mode, (num, *shape), dtype)
-        self._ok = self._map("ok", mode, (num,), np.bool_)
-        self._nfe = self._map("nfe", mode, (num,), np.int32)
+        with contextlib.ExitStack() as on_failure:
+            self._lock = on_failure.enter_context(self._locked())
+            self.done = self._found()
+            mode = "r+" if self.done else "w+"
+            self._samples = self._map("samples", mode, (num, *shape), dtype)
+            self._ok = self._map("ok", mode, (num,), np.bool_)
+            self._nfe = self._map("nfe", mode, (num,), np.int32)
+            on_failure.pop_all()
+
+    def __enter__(self) -> "SampleStore":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._lock.close()
 
     def append(self, samples: np.ndarray, ok: np.ndarray, nfe: np.ndarray) -> None:
         """Write the next rows. They count once `progress.json` says so: a killed run repeats at most one batch."""
@@ -69,11 +78,10 @@ class SampleStore:
         os.replace(scratch, path)
         (self._partial / "progress.json").unlink()  # first, so that a kill in the middle leaves nothing to continue
         shutil.rmtree(self._partial)
-        self._lock.close()
         return path, ok
 
     def _locked(self):
-        """The lock of the folder; it goes with the process, however it ends. Two that fill one file would lose each other's rows."""
+        """The lock of the folder; it goes with the process at the latest, however that ends. Two that fill one file would lose each other's rows."""
         lock = open(self._partial / "lock", "w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
