@@ -124,9 +124,18 @@ def make_step(
         in_shardings=(parts, batches_sharding(mesh)),
         out_shardings=(parts, everywhere),
         donate_argnums=0,
-        # On the CPU, level 1 compiles several times faster and runs as fast.
-        compiler_options={"xla_backend_optimization_level": 1} if on_cpu else None,
+        compiler_options=_compiler_options(mesh.devices.flat[0].platform, remat),
     )
+
+
+def _compiler_options(platform: str, remat: str) -> dict | None:
+    if platform == "cpu":  # level 1 compiles several times faster and runs as fast
+        return {"xla_backend_optimization_level": 1}
+    if platform == "gpu" and remat != "none":
+        # With several GPUs XLA puts the gradients of kernels off, to hide sums over devices behind them, and keeps their operands
+        # until then: most of what is computed again to save memory (docs/performance.md).
+        return {"xla_gpu_enable_latency_hiding_scheduler": False}
+    return None
 
 
 def _batch_loss(score: NetworkScore, objective: Objective, prepare, augment):
