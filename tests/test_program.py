@@ -24,7 +24,7 @@ from scoresde.sde import VP
 from scoresde.train import Layout, Objective, program
 from scoresde.train.feed import ahead
 from scoresde.train.program import GIB, memory, memory_advice, return_heap, too_large
-from scoresde.train.step import init_state, make_step
+from scoresde.train.step import _compiler_options, init_state, make_step
 from scoresde.validation import validate
 
 # Memory
@@ -162,6 +162,15 @@ def test_gradients_do_not_depend_on_what_is_computed_again(kind):
     for remat in ("products", "block"):
         np.testing.assert_allclose(found[remat], found["none"], rtol=1e-4, atol=1e-5 * np.abs(found["none"]).max())
     assert flops["none"] < flops["products"] < flops["block"] and kept["none"] > kept["products"] > kept["block"]
+
+
+@pytest.mark.parametrize(
+    "platform, copies, remat, off",
+    [("gpu", 8, "block", True), ("gpu", 2, "products", True), ("gpu", 8, "none", False), ("gpu", 1, "block", False), ("tpu", 8, "block", False), ("cpu", 8, "block", False)],
+)  # fmt: skip
+def test_gpus_that_sum_gradients_do_not_put_them_off(platform, copies, remat, off):
+    options = _compiler_options(platform, copies, remat) or {}
+    assert options.get("xla_gpu_enable_latency_hiding_scheduler") is (False if off else None)
 
 
 # No convolution in a loop on the CPU

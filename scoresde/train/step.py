@@ -124,16 +124,17 @@ def make_step(
         in_shardings=(parts, batches_sharding(mesh)),
         out_shardings=(parts, everywhere),
         donate_argnums=0,
-        compiler_options=_compiler_options(mesh.devices.flat[0].platform, remat),
+        compiler_options=_compiler_options(mesh.devices.flat[0].platform, mesh.shape["data"], remat),
     )
 
 
-def _compiler_options(platform: str, remat: str) -> dict | None:
+def _compiler_options(platform: str, copies: int, remat: str) -> dict | None:
+    """`copies` of the state are kept, and their gradients summed."""
     if platform == "cpu":  # level 1 compiles several times faster and runs as fast
         return {"xla_backend_optimization_level": 1}
-    if platform == "gpu" and remat != "none":
-        # With several GPUs XLA puts the gradients of kernels off, to hide sums over devices behind them, and keeps their operands
-        # until then: most of what is computed again to save memory (docs/performance.md).
+    if platform == "gpu" and remat != "none" and copies > 1:
+        # To hide sums over devices XLA puts the gradients of kernels off, and keeps their operands until then: most of what is
+        # computed again to save memory (docs/performance.md). With one copy, split over all GPUs, it does not.
         return {"xla_gpu_enable_latency_hiding_scheduler": False}
     return None
 
