@@ -55,7 +55,7 @@ PER_CHIP = {
 GROUPS = {
     "DDPM++": {V5E: (1,), V5P: (1,), NODE: (1, 0), NODES: (1, 8)},  # on a TPU, 0.9 GiB of state is not worth splitting
     "ADM": {V5E: (16,), V5P: (16,), NODE: (1, 0), NODES: (1, 8)},
-    "DiT-XL/2": {V5E: (1, 16, 0), V5P: (1, 16), V5P_256: (16,), NODE: (1, 0), NODES: (1, 8)},
+    "DiT-XL/2": {V5E: (1, 16, 0), V5P: (1, 16), V5P_256: (8,), NODE: (1, 0), NODES: (1, 8)},
 }
 CASES = [
     Case(network, *where, fsdp, PER_CHIP[network][where])

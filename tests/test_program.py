@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 
 from scoresde.config import default
 from scoresde.devices import data_mesh
-from scoresde.errors import ResourceError
+from scoresde.errors import ConfigError, ResourceError
 from scoresde.nets import FNO, MLP, REMAT, DiT, EDM2UNet, Network, UNet
 from scoresde.score import EDMPreconditioning, NetworkScore
 from scoresde.sde import VP
@@ -171,6 +171,18 @@ def test_gradients_do_not_depend_on_what_is_computed_again(kind):
 def test_gpus_that_sum_gradients_do_not_put_them_off(platform, copies, remat, off):
     options = _compiler_options(platform, copies, remat) or {}
     assert options.get("xla_gpu_enable_latency_hiding_scheduler") is (False if off else None)
+
+
+def test_groups_that_a_torus_does_not_have_are_refused(monkeypatch):
+    """jax.make_mesh says so with NotImplementedError, on TPU v5p 4x8x8 for groups of 16 for example."""
+
+    def refuse(*_, **__):
+        raise NotImplementedError("Failed to find assignment for logical_axis_index 1 of size 16")
+
+    monkeypatch.setattr(jax, "make_mesh", refuse)
+    monkeypatch.setattr(jax, "device_count", lambda: 256)
+    with pytest.raises(ConfigError, match=r"training.fsdp = 16: expected a product of axes of the TPU slice .* for all 256 chips"):
+        Layout(fsdp=16).mesh()
 
 
 # No convolution in a loop on the CPU

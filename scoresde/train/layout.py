@@ -26,7 +26,18 @@ class Layout:
     steps_per_dispatch: int = 1
 
     def mesh(self) -> Mesh:
-        return data_mesh(self.fsdp or jax.device_count())
+        """All devices as [data, fsdp].
+
+        Raises:
+          ConfigError: no group of `fsdp` chips lies along the axes of a TPU's torus.
+        """
+        try:
+            return data_mesh(self.fsdp or jax.device_count())
+        except NotImplementedError:
+            raise ConfigError(
+                f"training.fsdp = {self.fsdp}: expected a product of axes of the TPU slice (of 4x8x8: 4, 8, 32, 64), or 0 for all "
+                f"{jax.device_count()} chips"
+            ) from None
 
     def check(self, batch_size: int) -> None:
         """Every device must get the same number of examples in every micro-batch, and be in one group of `fsdp` devices.
