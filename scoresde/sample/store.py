@@ -81,7 +81,7 @@ class SampleStore:
         return path, ok
 
     def _locked(self):
-        """The lock of the folder; it goes with the process at the latest, however that ends. Two that fill one file would lose each other's rows."""
+        """The lock of the folder, which goes with the process at the latest. Two that fill one file would lose each other's rows."""
         lock = open(self._partial / "lock", "w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
