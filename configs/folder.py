@@ -1,4 +1,4 @@
-"""Own images: any folder of PNG, JPEG or WebP, 32 x 32 RGB, a small U-Net.
+"""Own images: any folder of image files, 32 x 32 RGB, a small U-Net.
 
 python -m scoresde.train --config configs/folder.py --config.data.source=folder:DIR
 python -m scoresde.data inspect folder:DIR     says what is in it, and sigma_data and sizes to put here

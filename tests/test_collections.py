@@ -59,6 +59,14 @@ def test_shards_are_folders_of_numbered_images(tmp_path):
         assert labels.tolist() == [1, 0, 1] and data.found.survey.bad[0][0] == "train/3" and len(data.train) == 3
 
 
+def test_numbered_files_of_records_are_shards_and_no_classes(tmp_path):
+    for k in range(3):
+        shard(tmp_path / f"{k:05}.array_record", [png(10 * k + i) for i in range(4)])
+    data = open_images(f"array_record:{tmp_path}")
+    assert data.classes == 0 and data.train.pictures.files.names == [str(k) for k in range(12)]
+    np.testing.assert_array_equal(data.train.pictures.take(np.array([5])), [pixels(11)])
+
+
 def test_files_of_records_can_be_classes(tmp_path):
     for name, seeds in (("cats", range(6)), ("ants", range(10, 16))):
         shard(tmp_path / f"{name}.array_record", [png(seed) for seed in seeds])
@@ -98,13 +106,25 @@ def test_a_set_of_hugging_face(tmp_path):
         data = open_images(f"hf:{tmp_path / 'set'}", memory=memory)
         values, labels = data.train.rows(np.arange(5))
         np.testing.assert_array_equal(values, [pixels(s) for s in range(5)])
-        assert labels.tolist() == [0, 1, 0, 1, 0] and data.found.classes == ("z", "a")
+        assert (
+            labels.tolist() == [0, 1, 0, 1, 0]
+            and data.found.classes == ("z", "a")
+            and data.found.labelled == "the feature label"
+        )
         np.testing.assert_array_equal(data.test.rows(np.arange(2))[0], [pixels(8), pixels(9)])
     part(range(20)).save_to_disk(tmp_path / "one")
     whole = open_images(f"hf:{tmp_path / 'one'}")
     assert len(whole.train) + len(whole.test) == 20 and len(whole.test) >= 1
     with pytest.raises(ConfigError, match="has its own labels"):
         open_images(f"hf:{tmp_path / 'one'}", labels="labels.csv")
+    hidden = datasets.DatasetDict(
+        train=part(range(5)), test=part(range(8, 10)).map(lambda row: row | {"label": -1}, features=features)
+    )
+    hidden.save_to_disk(tmp_path / "hidden")
+    unlabelled = open_images(f"hf:{tmp_path / 'hidden'}")
+    assert unlabelled.classes == 0 and unlabelled.found.notes == (
+        "the feature label is missing in some records (test 2); no labels are taken",
+    )
     part(range(3)).remove_columns("img").save_to_disk(tmp_path / "words")
     with pytest.raises(DataError, match="expected one feature of images, got none among label, note"):
         open_images(f"hf:{tmp_path / 'words'}")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from scoresde.data import ImageOptions, load, survey
-from scoresde.data.tree import arrange, held_out, inner
+from scoresde.data.tree import arrange, held_out, inner, labels_of
 from scoresde.errors import ConfigError, DataError
 
 
@@ -240,8 +240,13 @@ def test_labels_from_a_table(tmp_path):
     (tmp_path / "labels.csv").write_bytes(table(a="dog", b="cat", c="dog"))
     data = open_images(f"folder:{tmp_path}")
     assert data.found.classes == ("cat", "dog") and data.classes == 2
-    by_name = dict(zip(data.train.pictures.files.names, arrange(["images/a.png", "images/b.png", "images/c.png"], "x", table(a=2, b=10, c=2)).labels))
-    assert by_name == {"images/a.png": 0, "images/b.png": 1, "images/c.png": 0}
+    names = data.train.pictures.files.names
+    found = labels_of({"images/labels.csv": table(a=2, b=10, c=2)}.get, names, "", "x")
+    assert (
+        found.labels == {"images/a.png": "2", "images/b.png": "10", "images/c.png": "2"}
+        and found.origin == "images/labels.csv"
+    )
+    assert arrange(names, "x", found).labels.tolist() == [0, 1, 0]
     other = tmp_path / "other.csv"
     other.write_text("\ufeffimages/a.png,1\nimages/b.png,2\n./images/c.png,3\n")  # no header, names from the root, as Excel writes
     assert open_images(f"folder:{tmp_path}", labels="other.csv").classes == 3
@@ -251,9 +256,12 @@ def test_labels_from_a_table(tmp_path):
 TABLES = {
     "an image without": (table(a=1, b=1), "1 of 3 images are not in the table.*'images/c.png'"),
     "a line without an image": (table(a=1, b=1, c=1, d=1), "1 of its 4 lines name no image.*'d.png'"),
-    "twice": (table(a=1, b=1, c=1) + b"a.png,2\n", "4 lines for 3 files"),
+    "twice": (
+        table(a=1, b=1, c=1) + b"a.png,2\n",
+        "4 lines, and more than one of them for 'images/a.png'; write each file once",
+    ),
     "three cells": (b"a.png,1,2\n", "'a.png,1,2'; expected file,label"),
-    "no text": (b"\xff\xfe\x00", "no CSV in UTF-8"),
+    "no text": (b"\xff\xfe\x00", "expected a table of labels, CSV in UTF-8"),
 }
 
 
@@ -307,10 +315,12 @@ def test_too_large_files_are_refused_by_name(tmp_path):
 
 
 def test_folders_that_are_none(tmp_path):
-    with pytest.raises(DataError, match=r"\.png, \.jpg, \.jpeg, \.webp\), found no files"):
+    with pytest.raises(DataError, match=r"\.png, \.jpg, \.jpeg, \.webp, .*\), found no files"):
         open_images(f"folder:{tmp_path}")
-    write(tmp_path / "a", {"a.txt": b"x", "b.gif": b"x"})
-    with pytest.raises(DataError, match="found 2 other files"):
+    write(tmp_path / "a", {"a.txt": b"x", "b.svg": b"x"})
+    with pytest.raises(
+        DataError, match=r"found 2 other files \(.svg 1, .txt 1\)|found 2 other files \(.txt 1, .svg 1\)"
+    ):
         open_images(f"folder:{tmp_path / 'a'}")
     packed = pack(tmp_path / "a.zip", {"a.txt": b""})
     with pytest.raises(DataError, match="found 1 other files"):

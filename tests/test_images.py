@@ -117,12 +117,76 @@ def test_cmyk_becomes_rgb():
     np.testing.assert_allclose(found, np.broadcast_to([255, 0, 0], (16, 16, 3)), atol=3)
 
 
+@pytest.mark.parametrize("format", ["TIFF", "BMP", "GIF", "PPM"])
+def test_other_formats_that_pillow_reads(format):
+    """Each is lossless for its values: of a GIF those of its palette of 16 colours."""
+    image = np.asarray(Image.fromarray(noise(5, 7, 3)).quantize(16).convert("RGB"))
+    found, header = decode(encoded(image, format), Rule(5, 7, 3), "x")
+    np.testing.assert_array_equal(found, image)
+    assert header.format == format and (header.height, header.width) == (5, 7)
+
+
+def test_the_first_of_several_frames_is_taken_and_said():
+    pages = [Image.fromarray(noise(5, 7, seed=seed)) for seed in range(3)]
+    found, header = decode(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]), Rule(5, 7, 1), "x")
+    np.testing.assert_array_equal(found[..., 0], np.asarray(pages[0]))
+    assert header.format == "TIFF (first frame)"
+
+
+def test_a_tiff_is_turned_once():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = noise(6, 4, 3)
+    found, header = decode(encoded(np.ascontiguousarray(np.rot90(upright)), "TIFF", exif=exif), Rule(6, 4, 3), "x")
+    np.testing.assert_array_equal(found, upright)
+    assert (header.height, header.width) == (6, 4)
+
+
+def test_deep_grey_values_are_kept_for_deep_levels():
+    """12 bits in 16, as medical images come. At the stored size the values pass. A ramp stays a ramp under the
+    symmetric Lanczos filter: its values are the means of blocks of 4, within the rounding to integers.""" deep =
+    np.random.default_rng(0).integers(200, 1800, (6, 5)).astype(np.uint16) for format in ("PNG", "TIFF", "PPM"):
+        found, header = decode(encoded(deep, format), Rule(6, 5, 1, levels=2048), "x")
+        assert found.dtype == np.uint16 and header.brightest == deep.max()
+        np.testing.assert_array_equal(found[..., 0], deep)
+    ramp = np.broadcast_to(np.arange(64, dtype=np.uint16) * 16, (64, 64))
+    middle = decode(encoded(np.ascontiguousarray(ramp)), Rule(16, 16, 1, levels=1024), "x")[0][8, 2:-2, 0]
+    np.testing.assert_allclose(middle, (np.arange(64) * 16).reshape(16, 4).mean(1)[2:-2], atol=1)
+    for wrong, levels, words in (
+        (deep, 1024, "grey values up to .*less than data.levels = 1024"),
+        (noise(6, 5), 512, "16-bit grey"),
+    ):
+        with pytest.raises(BadImage, match=words):
+            decode(encoded(wrong), Rule(6, 5, 1, levels=levels), "x")
+    for channels, levels in ((3, 512), (1, 255), (1, 65537)):
+        with pytest.raises(ConfigError, match="16-bit grey"):
+            Rule(6, 5, channels, levels=levels)
+
+
+def test_sixteen_bits_of_colour_are_seen():
+    """Pillow gives the upper bytes: the mode says that there was more."""
+    rows = np.random.default_rng(0).integers(0, 65536, (3, 4, 3)).astype(">u2")
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 4, 3, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))),
+        (b"IEND", b""),
+    ]
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(c)) + kind + c + struct.pack(">I", zlib.crc32(kind + c)) for kind, c in chunks
+    )
+    found, header = decode(png, Rule(3, 4, 3), "x")
+    np.testing.assert_array_equal(found, rows >> 8)
+    assert header.mode == "RGB;16"
+
+
 def damaged():
-    png, jpeg, webp = (encoded(noise(40, 40, 3), kind) for kind in ("PNG", "JPEG", "WEBP"))
+    png, jpeg, webp, tiff, bmp = (encoded(noise(40, 40, 3), kind) for kind in ("PNG", "JPEG", "WEBP", "TIFF", "BMP"))
     return {
         "empty": b"", "text": b"GIF of words", "html": b"<html>404</html>", "cut png": png[: len(png) // 2], "cut jpeg": jpeg[: len(jpeg) // 2],
         "cut webp": webp[: len(webp) // 2], "head alone": png[:8], "zeros": bytes(5000), "flipped": png[:60] + bytes(200) + png[260:],
-        "gif": encoded(noise(4, 4), "GIF"), "tiff": encoded(noise(4, 4), "TIFF"),
+        "another format": encoded(noise(16, 16, 3), "ICO"), "cut tiff": tiff[: len(tiff) // 2],
+        "cut bmp": bmp[: len(bmp) // 2], "floats": encoded(np.ones((4, 4), np.float32), "TIFF"),
+        "32 bits": encoded(np.full((4, 4), 70_000, np.int32), "TIFF"),
     }  # fmt: skip
 
 

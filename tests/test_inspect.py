@@ -105,6 +105,60 @@ def test_a_folder(tmp_path):
     assert inspected("folder:in")[0]["shape"] == [10, 14, 3]  # one size: kept. WebP knows no grey
 
 
+def test_what_is_not_read_is_counted_and_named(tmp_path):
+    """Formats of Pillow are read; those that are not are counted by extension, in the report, its text and the note."""
+    (tmp_path / "in").mkdir()
+    for k, ending in enumerate(("tif", "bmp", "gif", "jfif", "png")):
+        kind = {"tif": "TIFF", "jfif": "JPEG"}.get(ending, ending.upper())
+        for number in range(2):
+            (tmp_path / "in" / f"{k}{number}.{ending.upper()}").write_bytes(
+                picture(10 * k + number, (8, 8), format=kind)
+            )
+    for name in ("a.heic", "b.HEIC", "notes.txt", "LICENSE", ".hidden.heic", "labels.csv"):
+        (tmp_path / "in" / name).write_bytes(
+            b"file,label\n"
+            + b"".join(
+                f"{k}{n}.{e},x\n".encode() for k, e in enumerate(("TIF", "BMP", "GIF", "JFIF", "PNG")) for n in range(2)
+            )
+        )
+    report, result = inspected("folder:in")
+    about = report["files"]
+    assert (
+        about["kinds"] == {"TIFF RGB": 2, "BMP RGB": 2, "GIF P": 2, "JPEG RGB": 2, "PNG RGB": 2}
+        and report["train"] + report["test"] == 10
+    )
+    assert about["not_read"] == {".heic": 2, ".txt": 1, "no extension": 1}
+    words = "4 other files (.heic 2, no extension 1, .txt 1)", "4 other files (.heic 2, .txt 1, no extension 1)"
+    assert any(text in result.out and f"not read: {text}" in result.err for text in words)
+
+
+def test_deep_grey_is_found_out_and_kept(tmp_path):
+    """12 bits in 16: at 256 levels 7 grey levels are left, and a note says so; the levels found out keep all."""
+    (tmp_path / "in").mkdir()
+    images = np.random.default_rng(0).integers(200, 1800, (20, 8, 8)).astype(np.uint16)
+    for k, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / "in" / f"{k:02}.png")
+    report, result = inspected("folder:in")
+    assert (report["shape"], report["levels"]) == ([8, 8, 1], 2048)
+    everything = np.concatenate([images[k].ravel() for k in range(20)])
+    assert (
+        report["range"][0] >= everything.min()
+        and report["range"][1] <= everything.max()
+        and report["levels_used"] > 800
+    )
+    x = 2 * (everything + 0.5) / 2048 - 1
+    assert report["sigma_data"] == pytest.approx(x.std(), rel=0.05)  # of the training part: 19 of 20 images
+    assert "'folder:in', 8, 1, 2048" in result.out
+    eight, result = inspected(
+        "folder:in", "--config.data.image_size=8", "--config.data.channels=1", "--config.data.levels=256"
+    )
+    assert eight["levels_used"] == 7
+    words = (
+        f"16-bit grey values up to {everything.max()} become at most 8 of 256 grey levels (v/257); data.levels = 2048"
+    )
+    assert words in result.out and words in result.err
+
+
 def test_names_that_are_no_text_can_be_shown(tmp_path):
     (tmp_path / "in").mkdir()
     for k in range(3):

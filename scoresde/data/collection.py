@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scoresde.data.files import Files
-from scoresde.data.images import MAX_PIXELS, BadImage, Rule
+from scoresde.data.files import Files, listed
+from scoresde.data.images import LEVELS, MAX_PIXELS, BadImage, Rule
 from scoresde.data.survey import Survey, in_threads, read, survey, threads
-from scoresde.data.tree import arrange, find_table
+from scoresde.data.tables import Table
+from scoresde.data.tree import arrange, labels_of
 from scoresde.errors import ConfigError, DataError
 
 MEMORY = 2.0  # GiB
@@ -24,8 +25,8 @@ MEMORY = 2.0  # GiB
 class ImageOptions(NamedTuple):
     """How a collection of images is read.
 
-    `labels` is a CSV of file,label, "" for labels.csv or the folders; `max_bad` the damaged files that are left out, -1: a
-    thousandth, but 10 to 100; `max_pixels` of one image; `memory` in GiB.
+    `labels` is a file of labels, "" for one of `scoresde.data.tables` or the folders; `max_bad` the damaged files that
+    are left out, -1: a thousandth, but 10 to 100; `max_pixels` of one image; `memory` in GiB.
     """
 
     labels: str = ""
@@ -35,7 +36,7 @@ class ImageOptions(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a collection is, besides its records."""
+    """What a collection is, besides its records; `others` counts the files that are not read, by their extension."""
 
     survey: Survey
     classes: tuple[str, ...]
@@ -43,10 +44,12 @@ class Found(NamedTuple):
     labelled: str
     left_out: int
     rule: Rule
+    others: dict[str, int]
+    notes: tuple[str, ...]
 
 
 class Pictures:
-    """The images of a collection as arrays uint8 [H, W, C], by their number.
+    """The images of a collection as arrays [H, W, C], uint8 or, for more than 256 levels, uint16, by their number.
 
     Args:
         in_memory: all are decoded the first time one is needed, unless `store` [N, H, W, C] has them already.
@@ -65,7 +68,7 @@ class Pictures:
         return self.store[numbers]
 
     def _all(self) -> np.ndarray:
-        store = np.empty((len(self.files.names), *self.rule.shape), np.uint8)
+        store = np.empty((len(self.files.names), *self.rule.shape), self.rule.dtype)
 
         def put(number: int) -> None:
             if self.files.names[number] not in self.bad:
@@ -105,24 +108,27 @@ class ImageSource:
 
 
 def open_collection(
-    files: Files, shape: tuple[int, ...], options: ImageOptions
+    files: Files, shape: tuple[int, ...], options: ImageOptions, levels: int = LEVELS
 ) -> tuple[ImageSource, ImageSource, str, Found]:
     """Train and test records, what identifies them, and what was found.
 
     Args:
         shape: (H, W, C) to which every image is brought.
+        levels: grey levels; see `Rule`.
 
     Raises:
-        ConfigError: no shape of images. DataError: labels do not match, too many damaged images, or a part without any.
+        ConfigError: no shape or levels of images. DataError: labels do not match, too many damaged images, or a part
+        without
+            any.
     """
     if len(shape) != 3:
         raise ConfigError(f"{files.what}: expected images, of shape (height, width, channels), got {shape}; set data.image_size above 0")
     if options.labels and files.given is not None:
         raise ConfigError(f"data.labels = '{options.labels}': {files.what} has its own labels; leave it out")
-    rule = Rule(*shape, max_pixels=options.max_pixels)
-    table = find_table(files.table, files.names, options.labels, files.what) if files.given is None else None
+    rule = Rule(*shape, max_pixels=options.max_pixels, levels=levels)
+    table = labels_of(files.table, files.names, options.labels, files.what) if files.given is None else Table("", None)
     tree = arrange(files.names, files.what, table, files.given)
-    in_memory = len(files.names) * int(np.prod(shape)) <= options.memory * 2**30
+    in_memory = len(files.names) * int(np.prod(shape)) * np.dtype(rule.dtype).itemsize <= options.memory * 2**30
     found, store = survey(files, rule, options.max_bad, keep=in_memory)
     bad = {name for name, _ in found.bad}
     good = np.array([name not in bad for name in files.names])
@@ -130,7 +136,12 @@ def open_collection(
     for part, numbers in zip(("train", "test"), parts, strict=True):
         if not len(numbers):
             raise DataError(f"{files.what}: expected images for {part} ({tree.parts}), got none that can be read; add some")
-    print(f"note: {files.what}: {found.summary()}", file=sys.stderr)
+    labels = f"{len(tree.classes)} classes from {tree.labelled}" if tree.classes else "no labels"
+    unread = f"; not read: {listed(files.others)}" if files.others else ""
+    print(f"note: {files.what}: {found.summary()}; {labels}{unread}", file=sys.stderr)
+    notes = (*tree.notes, *filter(None, [found.lost_levels(rule)]))
+    for note in notes:
+        print(f"note: {files.what}: {note}", file=sys.stderr)
     if " beside " in tree.parts:
         print(f"note: {files.what}: {tree.parts}", file=sys.stderr)
     if tree.left_out:
@@ -141,5 +152,6 @@ def open_collection(
     is_test = np.isin(np.arange(len(good)), tree.test)
     crc = zlib.crc32(np.stack([is_test, tree.labels])[:, good].astype("<i4").tobytes())
     identity = f"images:{len(train)}+{len(test)}:{found.checksum}:{crc:08x}:{rule}"
-    return train, test, identity, Found(found, tree.classes, tree.parts, tree.labelled, tree.left_out, rule)
+    about = Found(found, tree.classes, tree.parts, tree.labelled, tree.left_out, rule, files.others, notes)
+    return train, test, identity, about
 

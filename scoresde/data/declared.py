@@ -11,13 +11,14 @@ import numpy as np
 
 from scoresde.data import npz, prepared, toys
 from scoresde.data.files import Files
-from scoresde.data.images import LEVELS, BadImage, Header, header
+from scoresde.data.images import LEVELS, BadImage, Header, Rule, decode, header, levels_for
 from scoresde.data.sources import COLLECTIONS, DIGITS_LEVELS, DIGITS_SHAPE, Request, named
 from scoresde.data.survey import in_threads
 from scoresde.errors import ConfigError, DataError
 
 LARGEST = 256
 _GREY = ("1", "L", "I")  # and LA, I;16
+_DEEP_GREY = "I"  # and I;16
 
 
 def declared(source: str, keys: tuple[str, ...], data_dir: str | None) -> tuple[tuple[int, ...], int]:
@@ -49,11 +50,24 @@ def _of_images(files: Files) -> tuple[tuple[int, ...], int]:
         raise DataError(f"{files.what}: none of {len(looked)} images can be read ({reasons}{'; ...' if len(looked) > 3 else ''}); copy them again")
     heights, widths = (np.array([getattr(about, side) for about in found]) for side in ("height", "width"))
     channels = 1 if all(about.mode.startswith(_GREY) for about in found) else 3
+    levels = _levels_of_deep(files) if all(about.mode.startswith(_DEEP_GREY) for about in found) else LEVELS
     if (heights == heights[0]).all() and (widths == widths[0]).all() and max(heights[0], widths[0]) <= LARGEST:
-        return (int(heights[0]), int(widths[0]), channels), LEVELS
+        return (int(heights[0]), int(widths[0]), channels), levels
     middle = int(np.median(np.minimum(heights, widths)))
     side = min(LARGEST, 1 << (middle.bit_length() - 1))
-    return (side, side, channels), LEVELS
+    return (side, side, channels), levels
+
+
+def _levels_of_deep(files: Files) -> int:
+    """The grey levels that keep the values of 16-bit grey images: their headers do not say how many bits are used."""
+
+    def look(index: int) -> int:
+        try:
+            return decode(files.read(index), Rule(1, 1, 1), f"{files.what}: {files.names[index]}")[1].brightest
+        except BadImage:
+            return 0
+
+    return levels_for(max(in_threads(len(files.names), look, f"look at {files.what}")))
 
 
 def _of_npz(request: Request) -> tuple[tuple[int, ...], int]:

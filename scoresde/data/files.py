@@ -1,6 +1,7 @@
 """Where encoded images lie: a folder, or a zip of one. Both are a sorted list of relative names whose bytes can be read.
 
-Names are written with `/`. Hidden files, `__MACOSX` and what has another extension than those of images are passed over.
+Names are written with `/`. Hidden files and `__MACOSX` are passed over; files with other extensions than those of
+images are counted, and not read.
 Nothing is ever unpacked; even so a zip with names that point outside (`../`, absolute, links) is refused as a whole, since
 it was made to do harm.
 """
@@ -10,13 +11,18 @@ import os
 import stat
 import zipfile
 import zlib
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
 from scoresde.data.images import EXTENSIONS, BadImage
+from scoresde.data.tables import TABLES
+from scoresde.data.tree import Given
 from scoresde.errors import DataError
 
 _LARGEST_TABLE = 2**28  # bytes: ten million lines
+_KINDS = 8  # extensions that a message names
 
 
 @runtime_checkable
@@ -24,13 +30,14 @@ class Files(Protocol):
     """Encoded images in a fixed order.
 
     `what` is how messages call the whole; `names` [N] are relative and sorted; `identity` differs if anything may have changed;
-    `given` are labels [N] and their class names where the files themselves say them.
+    `given` are labels where the files themselves say them; `others` counts the files that are not read, by extension.
     """
 
     what: str
     names: list[str]
     identity: str
-    given: tuple[list[int], tuple[str, ...]] | None
+    given: Given | None
+    others: dict[str, int]
 
     def read(self, index: int) -> bytes:
         """The bytes of one image; BadImage where they cannot be had."""
@@ -46,13 +53,28 @@ class Files(Protocol):
 
 
 def is_image(name: str) -> bool:
-    path = PurePosixPath(name)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return not hidden and path.suffix.lower() in EXTENSIONS
+    return not is_hidden(name) and PurePosixPath(name).suffix.lower() in EXTENSIONS
 
 
-def no_images(what: str, others: int) -> DataError:
-    found = f"{others} other files" if others else "no files"
+def is_hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+def counted(names: Iterable[str]) -> dict[str, int]:
+    """How many names have which extension, the most frequent first; hidden files and tables of labels do not count."""
+    paths = [PurePosixPath(name) for name in names if not is_hidden(name)]
+    kinds = (path.suffix.lower() or "no extension" for path in paths if path.name not in TABLES)
+    return dict(Counter(kinds).most_common())
+
+
+def listed(others: dict[str, int]) -> str:
+    """Such counts in words."""
+    kinds = [f"{kind} {number}" for kind, number in others.items()]
+    return f"{sum(others.values())} other files ({', '.join(kinds[:_KINDS])}{', ...' if len(kinds) > _KINDS else ''})"
+
+
+def no_images(what: str, others: dict[str, int]) -> DataError:
+    found = listed(others) if others else "no files"
     return DataError(f"{what}: expected images ({', '.join(EXTENSIONS)}), found {found}; check the path")
 
 
@@ -74,10 +96,11 @@ class Folder:
             raise DataError(f"{self.what}: expected a folder of images, found {kind} there; {hint}")
         try:
             found, others = _walk(self.root)
+            self.others = counted(others)
         except OSError as error:  # passed over, its images would be missing without a word
             raise DataError(f"{error.filename or self.root} cannot be read: {error.strerror or error}; change its permissions, or leave it out") from error
         if not found:
-            raise no_images(self.what, others)
+            raise no_images(self.what, self.others)
         self.names, self._sizes, times = (list(column) for column in zip(*sorted(found), strict=True))
         self.identity = digest(zip(self.names, self._sizes, times, strict=True))
 
@@ -95,9 +118,9 @@ class Folder:
         return self._sizes[index]
 
 
-def _walk(root: Path) -> tuple[list[tuple[str, int, int]], int]:
-    """(name, bytes, time of change) of the images below `root`, and how many other files there are."""
-    found, others, seen = [], 0, set()
+def _walk(root: Path) -> tuple[list[tuple[str, int, int]], list[str]]:
+    """(name, bytes, time of change) of the images below `root`, and the names of the other files."""
+    found, others, seen = [], [], set()
     for place, folders, files in os.walk(root, followlinks=True, onerror=_raise):
         real = os.path.realpath(place)
         if real in seen:  # a link to a folder above it would never end
@@ -114,7 +137,7 @@ def _walk(root: Path) -> tuple[list[tuple[str, int, int]], int]:
                 except OSError:  # a link to nothing: reading it will say so
                     found.append((name, 0, 0))
             else:
-                others += not file.startswith(".")
+                others.append(name)
     return found, others
 
 
@@ -148,9 +171,10 @@ class Zip:
         for info in self._zip.infolist():
             _check_member(info, self.what)
         self._others = {info.filename: info for info in members if not is_image(info.filename)}
+        self.others = counted(self._others)
         found = sorted((info for info in members if is_image(info.filename)), key=lambda info: info.filename)
         if not found:
-            raise no_images(self.what, len(self._others))
+            raise no_images(self.what, self.others)
         self._members, self.names = found, [info.filename for info in found]
         if len(set(self.names)) < len(self.names):
             twice = next(a for a, b in zip(self.names, self.names[1:]) if a == b)

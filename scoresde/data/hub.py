@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from scoresde.data.images import BadImage
+from scoresde.data.tree import Given
 from scoresde.errors import DataError
 
 INSTALL = "pip install 'scoresde[hf]'"
@@ -20,6 +21,8 @@ class Hub:
     Raises:
         DataError: `datasets` is not installed, the set cannot be had, or it has not one feature of images.
     """
+
+    others: dict[str, int] = {}
 
     def __init__(self, name: str):
         try:
@@ -43,11 +46,7 @@ class Hub:
         if not self.names:
             raise DataError(f"{self.what}: expected images, got an empty set")
         self.identity = " ".join(f"{key}:{part._fingerprint}" for key, part in splits.items())
-        classes = tuple(features[labels[0]].names) if len(labels) == 1 else ()
-        numbers = [n for part in self._splits.values() for n in part[labels[0]]] if classes else [0] * len(self.names)
-        if min(numbers) < 0:  # how sets write that a label is not published
-            numbers, classes = [0] * len(numbers), ()
-        self.given = (numbers, classes)
+        self.given = _labels(self._splits, features, labels)
 
     def read(self, index: int) -> bytes:
         split, number = self._places[index]
@@ -66,6 +65,27 @@ class Hub:
 
     def size(self, index: int) -> int:
         return 0
+
+
+def _labels(splits: dict, features: dict, labels: list[str]) -> Given:
+    """The one ClassLabel of all records; no labels, with a note, if there are several or none, or some are missing."""
+    none = [0] * sum(map(len, splits.values()))
+    if len(labels) != 1:
+        found = (
+            f"the features {', '.join(labels)} are labels, and one is expected"
+            if labels
+            else "no feature is a ClassLabel"
+        )
+        return Given(none, (), "none", (f"{found}; no labels are taken",))
+    (label,) = labels
+    missing = {split: sum(n is None or n < 0 for n in part[label]) for split, part in splits.items()}
+    if any(missing.values()):  # a label of -1 is how sets write that it is not published
+        where = ", ".join(f"{split} {count}" for split, count in missing.items() if count)
+        return Given(
+            none, (), "none", (f"the feature {label} is missing in some records ({where}); no labels are taken",)
+        )
+    numbers = [n for part in splits.values() for n in part[label]]
+    return Given(numbers, tuple(features[label].names), f"the feature {label}")
 
 
 def _loaded(datasets, name: str, what: str) -> dict:

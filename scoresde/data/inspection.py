@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scoresde.data.dataset import Dataset, Source
+from scoresde.data.files import listed
 from scoresde.data.stream import permutation
 from scoresde.data.survey import in_threads
 
@@ -143,6 +144,8 @@ def _files(found) -> dict:
         "bad": [list(pair) for pair in survey.bad],
         "parts": found.parts,
         "labels_from": found.labelled,
+        "not_read": found.others,
+        "notes": list(found.notes),
         "class_names": list(found.classes),
         "left_out": found.left_out,
         "rule": str(found.rule),
@@ -158,6 +161,7 @@ def text(report: dict, lines: list[str]) -> str:
     out = [report["source"], *row("records", f"{report['train']} for training, {report['test']} for testing" + (f" ({files['parts']})" if files else ""))]
     if files:
         out += row("files", files["summary"], *([f"{files['left_out']} left out: in neither part"] if files["left_out"] else []))
+        out += row("not read", listed(files["not_read"]) if files["not_read"] else "none: all files are images")
         out += row("damaged", *([f"{name}: {reason}" for name, reason in files["bad"]] or ["none"]))
     levels = f"{report['levels']} grey levels, {report['levels_used']} of them used" if report["levels"] else "continuous"
     out += row("shape", f"{' x '.join(map(str, shape))}, {levels}, from {report['range'][0]:.6g} to {report['range'][1]:.6g}")
@@ -168,6 +172,7 @@ def text(report: dict, lines: list[str]) -> str:
     origin = f" (from {files['labels_from']})" if files else ""
     shown = ", ".join(counts[:_LISTED]) + (", ..." if len(counts) > _LISTED else "")
     out += row("labels", f"{report['classes']} classes{origin}: {shown}" if report["classes"] else "none")
+    out += row("notes", *files["notes"]) if files else []
     same = report["duplicates"]
     pairs = [f"{a} = {b}" for a, b in same["first"]]
     out += row("duplicates", f"{same['train']} in train, {same['test']} in test, {same['between']} of test in train", *pairs)

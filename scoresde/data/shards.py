@@ -1,8 +1,9 @@
-"""Encoded images in array_record files: each record is the bytes of one PNG, JPEG or WebP file.
+"""Encoded images in array_record files: each record is the bytes of one image file.
 
 PATH is one file, or a folder of them. A file counts as a folder of numbered images, so that parts and labels come from names as
 everywhere: `train.array_record` and `test.array_record` are parts, `cats.array_record` and `dogs.array_record` classes, and a
-labels.csv beside them has lines such as `train/17,3`. Shards `NAME-00000-of-00010.array_record` are one folder.
+labels.csv beside them has lines such as `train/17,3`. Shards `NAME-00000-of-00010.array_record` are one folder. Files
+named by a number of five and more digits are no folders: their records are numbered through.
 
 They are written with array_record, which comes with grain:
 
@@ -22,7 +23,7 @@ from scoresde.data.images import BadImage
 from scoresde.errors import DataError
 
 ENDING = ".array_record"
-_SHARD = re.compile(r"-\d+-of-\d+$")
+_SHARD = re.compile(r"-\d+-of-\d+$|^\d{5,}$")
 
 
 class Shards:
@@ -33,6 +34,7 @@ class Shards:
     """
 
     given = None
+    others: dict[str, int] = {}
 
     def __init__(self, path: str):
         root = Path(path).expanduser()
@@ -48,11 +50,11 @@ class Shards:
             for shard in shards:
                 reader = _opened(shard)
                 self._places += [(len(self._readers), number) for number in range(len(reader))]
-                self.names += [f"{name}/{first + number}" for number in range(len(reader))]
+                self.names += [f"{name}/{first + number}".removeprefix("/") for number in range(len(reader))]
                 self._readers.append(reader)
                 first += len(reader)
         if not self.names:
-            raise no_images(self.what, 0)
+            raise no_images(self.what, {})
         about = [path.stat() for path in paths]
         self.identity = digest((path.name, s.st_size, s.st_mtime_ns) for path, s in zip(paths, about, strict=True))
 

@@ -151,8 +151,10 @@ def _tfds(request: Request) -> Content:
 
 
 def _collection(opened: Callable[[str], Files], request: Request) -> Content:
-    train, test, identity, found = open_collection(opened(request.argument), request.shape, request.images)
-    return Content(train, test, LEVELS, identity, found=found)
+    # Fewer levels than images of 8 bits have are no property of a file: `load` says which are right.
+    levels = max(LEVELS, request.levels)
+    train, test, identity, found = open_collection(opened(request.argument), request.shape, request.images, levels)
+    return Content(train, test, levels, identity, found=found)
 
 
 def _toy(draw: Callable, _: Request) -> Content:

@@ -23,11 +23,11 @@ import numpy as np
 import PIL
 
 from scoresde.data.files import Files
-from scoresde.data.images import BadImage, Header, Rule, decode
+from scoresde.data.images import LEVELS, BadImage, Header, Rule, decode, levels_for
 from scoresde.errors import DataError
 from scoresde.progress import Progress
 
-VERSION = 1  # of what is kept
+VERSION = 2  # of what is kept
 FEWEST_BAD, BAD_SHARE, MOST_BAD = 10, 0.001, 100
 _SHOWN = 10  # damaged files that are named one by one
 _CHUNK = 64  # images a task
@@ -40,7 +40,8 @@ class Survey:
 
     `bad` are (name, reason) of those left out; `checksum` is over names and bytes of the others; `kinds` counts
     "FORMAT MODE"; `sizes` [5] are least and greatest width, least and greatest height, and the median of the shorter side;
-    `enlarged` counts images smaller than the target, `unlike` those not of its size.
+    `enlarged` counts images smaller than the target, `unlike` those not of its size; `brightest` is the greatest value
+    in 16-bit grey images, 0 if there are none.
     """
 
     count: int
@@ -50,6 +51,7 @@ class Survey:
     sizes: list[int]
     enlarged: int
     unlike: int
+    brightest: int
 
     def summary(self) -> str:
         """One line: how many, of what kind and size."""
@@ -58,6 +60,17 @@ class Survey:
         kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(self.kinds.items(), key=lambda item: -item[1]))
         resized = f"; {self.unlike} are resized, {self.enlarged} of them enlarged" if self.unlike else ""
         return f"{self.count - len(self.bad)} of {self.count} images, {size} pixels ({kinds}){resized}"
+
+
+    def lost_levels(self, rule: Rule) -> str:
+        """What becomes of the grey levels of 16-bit images, and what keeps them; "" if all are kept."""
+        if not self.brightest or rule.levels != LEVELS:
+            return ""
+        kept = round(self.brightest / 257) + 1
+        return (
+            f"16-bit grey values up to {self.brightest} become at most {kept} of {LEVELS} grey levels (v/257); "
+            f"data.levels = {levels_for(self.brightest)} with data.channels = 1 keeps them"
+        )
 
 
 def threads() -> int:
@@ -89,7 +102,7 @@ def survey(files: Files, rule: Rule, max_bad: int, keep: bool = False) -> tuple[
 
     Args:
         max_bad: see `most_bad`.
-        keep: return the values too, uint8 [N, H, W, C], if they are decoded for it.
+        keep: return the values too, [N, H, W, C], if they are decoded for it.
 
     Raises:
         DataError: too many damaged files, or one that is too large.
@@ -98,7 +111,7 @@ def survey(files: Files, rule: Rule, max_bad: int, keep: bool = False) -> tuple[
     found = _kept(key)
     store = None
     if found is None or found.count != len(files.names):
-        store = np.empty((len(files.names), *rule.shape), np.uint8) if keep else None
+        store = np.empty((len(files.names), *rule.shape), rule.dtype) if keep else None
         found = _taken(files, rule, max_bad, store)
         _keep(key, found)
     _refuse_bad(files.what, found.bad, len(files.names), max_bad)
@@ -151,13 +164,13 @@ def _taken(files: Files, rule: Rule, max_bad: int, store: np.ndarray | None) -> 
     return Survey(len(files.names), bad, checksum.hexdigest()[:16], *_described(headers, rule))
 
 
-def _described(headers: Iterable[Header], rule: Rule) -> tuple[dict[str, int], list[int], int, int]:
+def _described(headers: Iterable[Header], rule: Rule) -> tuple[dict[str, int], list[int], int, int, int]:
     kinds = dict(Counter(f"{header.format} {header.mode}" for header in headers))
     w, h = (np.array([getattr(header, side) for header in headers] or [0]) for side in ("width", "height"))
     sizes = [int(n) for n in (w.min(), w.max(), h.min(), h.max(), np.median(np.minimum(w, h)))]
     enlarged = int(((w < rule.width) | (h < rule.height)).sum()) if headers else 0
     unlike = int(((w != rule.width) | (h != rule.height)).sum()) if headers else 0
-    return kinds, sizes, enlarged, unlike
+    return kinds, sizes, enlarged, unlike, max((header.brightest for header in headers), default=0)
 
 
 def _refuse_bad(what: str, bad: list, count: int, max_bad: int) -> None:

@@ -1,0 +1,176 @@
+"""Files that give the labels of a collection of images, read into {name of the image: label}.
+
+    labels.csv                     lines `file,label`
+    metadata.csv, metadata.jsonl   file_name and label among other columns: the layout `imagefolder` of Hugging Face
+    dataset.json                   {"labels": [[file, label], ...]}, or null: the layout of the dataset_tool of
+                                   StyleGAN and EDM (Karras et al. 2022), whose folders 00000, 00001, ... are shards
+
+They lie at the top, in the innermost folder that holds every image, or in the folders of the parts. Files are named
+from the folder of the table, from the top, or from the innermost folder. The first kind above that is there counts.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from scoresde.errors import DataError
+
+TABLES = ("labels.csv", "metadata.csv", "metadata.jsonl", "dataset.json")
+
+
+class Table(NamedTuple):
+    """`origin` names the files; `labels` is None where they say that there are no labels; `notes` are for the user."""
+
+    origin: str
+    labels: dict[str, str] | None
+    notes: tuple[str, ...] = ()
+
+
+class _NoLabels(Exception):
+    """The file is no table of labels; the message says why."""
+
+
+class _Unlabelled(Exception):
+    """The file says that there are no labels of classes, in the words of the message."""
+
+
+def find_table(
+    lookup: Callable[[str], bytes | None], names: list[str], folders: Iterable[str], wanted: str, what: str
+) -> Table:
+    """The labels of `names` by the table `wanted`, in the collection or on disk, or by the first kind that is there.
+
+    Args:
+        lookup: the bytes of a file of the collection, None if there is none.
+        names: of the images, relative to the top.
+        folders: in which tables may lie: "" or names that end with `/`, the innermost folder of all images first.
+        wanted: the name of a table; "" for any of `TABLES`.
+        what: how messages call the collection.
+
+    Returns:
+        A table with the origin "" where there is none.
+
+    Raises:
+        DataError: the one that was wanted is not there, one cannot be read, or it names other images.
+    """
+    notes = []
+    for kind in [wanted] if wanted else TABLES:
+        places = [
+            (place, table) for place in dict.fromkeys(["", *folders]) if (table := lookup(place + kind)) is not None
+        ]
+        if wanted and not places:
+            places = [("", _on_disk(wanted, what))]
+        if not places:
+            continue
+        origin = " and ".join(place + kind for place, _ in places)
+        try:
+            given = [(place, _entries(table, kind, f"{what}: {place + kind}")) for place, table in places]
+        except _Unlabelled as reason:  # then folders are no classes either
+            return Table(origin, None, (*notes, f"{origin}: {reason}; no labels are taken"))
+        except _NoLabels as reason:
+            if wanted:
+                raise DataError(f"{what}: {origin}: {reason}; check data.labels") from None
+            notes.append(f"{origin}: {reason}; it is passed over")
+            continue
+        return Table(origin, _matched(given, names, folders, f"{what}: {origin}"), tuple(notes))
+    return Table("", None, tuple(notes))
+
+
+def _on_disk(path: str, what: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise DataError(
+            f"{what}: expected the table of labels {path} ({error.strerror or error}); check data.labels"
+        ) from None
+
+
+def _entries(table: bytes, kind: str, what: str) -> list[tuple[str, str]]:
+    """(file, label) of each line; an empty label is a missing one."""
+    try:
+        text = table.decode("utf-8-sig")
+        if kind.endswith(".json"):
+            return _of_json(json.loads(text), what)
+        if kind.endswith(".jsonl"):
+            return _of_columns([_row(json.loads(line), what) for line in text.splitlines() if line.strip()])
+        rows = [row for row in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in row)]
+    except (UnicodeDecodeError, ValueError, RecursionError, csv.Error) as error:
+        form = "JSON" if kind.endswith(("json", "jsonl")) else "CSV"
+        raise DataError(
+            f"{what}: expected a table of labels, {form} in UTF-8, got {type(error).__name__}: {error}"
+        ) from None
+    header = [cell.strip() for cell in rows[0]] if rows else []
+    if "file_name" in header:
+        return _of_columns([dict(zip(header, row)) for row in rows[1:]])
+    if [cell.lower() for cell in header] == ["file", "label"]:
+        rows = rows[1:]
+    if wrong := next((row for row in rows if len(row) != 2), None):
+        raise DataError(f"{what}: the table of labels has the line {','.join(wrong)!r}; expected file,label")
+    return [(file, label.strip()) for file, label in rows]
+
+
+def _row(found: object, what: str) -> dict:
+    if not isinstance(found, dict):
+        raise DataError(f"{what}: expected an object with file_name and label in each line, got {str(found)[:40]!r}")
+    return found
+
+
+def _of_columns(rows: list[dict]) -> list[tuple[str, str]]:
+    if not any("label" in row for row in rows):
+        columns = ", ".join(map(str, rows[0])) if rows else "none"
+        raise _NoLabels(f"expected a column label, got {columns}")
+    return [(str(row.get("file_name") or ""), _label(row.get("label"))) for row in rows]
+
+
+def _of_json(found: object, what: str) -> list[tuple[str, str]]:
+    if not isinstance(found, dict) or "labels" not in found:
+        raise _NoLabels("it has no field labels")
+    pairs = found["labels"]
+    if pairs is None:
+        raise _Unlabelled("labels are null")
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise DataError(f'{what}: expected "labels": [[file, label], ...] or null, got {str(pairs)[:40]!r}')
+    return [(str(file), _label(label)) for file, label in pairs]
+
+
+def _label(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (list, dict)):
+        raise _Unlabelled(f"labels such as {str(value)[:40]} are no classes")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()
+
+
+def _matched(
+    given: list[tuple[str, list[tuple[str, str]]]], names: list[str], folders: Iterable[str], what: str
+) -> dict[str, str]:
+    """The label of each name.
+
+    Raises:
+        DataError: an image without a label, a line without an image, or two lines for one image.
+    """
+    known, found, strangers = set(names), {}, []
+    for place, entries in given:
+        for entry, label in entries:
+            file = entry.strip().replace("\\", "/").removeprefix("./")
+            name = next((prefix + file for prefix in (place, "", *folders) if prefix + file in known), None)
+            if name is None:
+                strangers.append(file)
+            elif name in found:
+                lines = sum(len(entries) for _, entries in given)
+                raise DataError(f"{what}: {lines} lines, and more than one of them for '{name}'; write each file once")
+            else:
+                found[name] = label
+    missing = [name for name in names if not found.get(name)]
+    if missing or strangers:
+        first = f"the first without is '{missing[0]}'" if missing else f"the first stranger is '{strangers[0]}'"
+        lines = sum(len(entries) for _, entries in given)
+        raise DataError(
+            f"{what}: labels do not match: {len(missing)} of {len(names)} images are not in the table, and "
+            f"{len(strangers)} of its {lines} lines name no image; {first}"
+        )
+    return found
