@@ -42,8 +42,11 @@ def suggestions(report: dict, config) -> list[str]:
     size = 0 if len(shape) == 1 else shape[0] if len(shape) == 3 and shape[0] == shape[1] else shape[:-1]
     lines = [
         f"    c.data.source, c.data.image_size, c.data.channels, c.data.levels = {report['source']!r}, {size}, {shape[-1]}, {report['levels']}",
-        f"    c.model.sigma_data = {report['sigma_data']:.3g}",
     ]
+    if report["sigma_data"]:
+        lines.append(f"    c.model.sigma_data = {report['sigma_data']:.3g}")
+    else:
+        lines.append("    # no c.model.sigma_data: all training values are the same, and there is nothing to learn")
     if config.data.arrays:
         lines.insert(1, f"    c.data.arrays = {tuple(config.data.arrays)}")
     if len(shape) == 3:
@@ -51,7 +54,8 @@ def suggestions(report: dict, config) -> list[str]:
         lines.append(f"    c.model.name, c.model.multipliers = 'unet', {(1, 2, 2, 2)[: halvings + 1]}  # {halvings} halvings of {shape[0]} x {shape[1]}")
     else:
         lines.append(f"    c.model.name = '{'fno' if len(shape) == 2 else 'mlp'}'")
-    lines.append(f"    c.sde.sigma_max = {_two_digits_up(report['sigma_max'])}  # if c.sde.name is ve or karras")
+    if report["sigma_max"]:
+        lines.append(f"    c.sde.sigma_max = {_two_digits_up(report['sigma_max'])}  # if c.sde.name is ve or karras")
     if report["classes"]:
         lines.append(f"    c.model.num_classes = {report['classes']}  # to train with labels")
     return lines

@@ -4,6 +4,7 @@ Training asks for both to be declared, so that a mistake is met at once. `inspec
 of several sizes the suggestion is a square, the largest power of 2 that at least half of the shorter sides reach, up to 256.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from scoresde.data import npz, prepared, toys
 from scoresde.data.files import Files
 from scoresde.data.images import LEVELS, BadImage, Header, Rule, decode, header, levels_for
+from scoresde.data.shapes import guessed
 from scoresde.data.sources import COLLECTIONS, DIGITS_LEVELS, DIGITS_SHAPE, Request, named
 from scoresde.data.survey import in_threads
 from scoresde.errors import ConfigError, DataError
@@ -73,8 +75,9 @@ def _levels_of_deep(files: Files) -> int:
 def _of_npz(request: Request) -> tuple[tuple[int, ...], int]:
     file = Path(request.argument).expanduser()
     with npz.opened(file) as archive:
-        values = npz.member(archive, (request.keys or npz.KEYS)[0], file, npz.REMEDY)
-    shape = (*values.shape[1:], 1) if values.ndim == 3 else values.shape[1:]
+        name = (request.keys or npz.KEYS)[0]
+        values = npz.member(archive, name, file, npz.REMEDY)
+    shape = _guessed(values.shape, f"{file}: {name}")
     if values.dtype.kind not in "iub" or values.size == 0:
         return shape, 0
     return shape, LEVELS if values.max() < LEVELS else int(max(values.max() + 1, 65536))
@@ -90,8 +93,22 @@ def _of_functions(request: Request) -> tuple[tuple[int, ...], int]:
     if len(request.keys) != 1:
         raise ConfigError("functions: expected the name of one array; set data.arrays=('NAME',)")
     with npz.opened(file) as archive:
-        shape = npz.member(archive, request.keys[0], file).shape[1:]
+        found = npz.member(archive, request.keys[0], file).shape
+    shape = _guessed(found, f"{file}: {request.keys[0]}")
     return (*shape, 1) if len(shape) == 1 else shape, 0
+
+
+def _guessed(found: tuple[int, ...], what: str) -> tuple[int, ...]:
+    """The shape of a record of an array of shape `found`; with a note where it may be of another kind."""
+    shape = guessed(found[1:], what)
+    if shape != found[1:]:
+        points, channels = found[1:]
+        print(
+            f"note: {what}: [N, {points}, {channels}] is taken for images or fields without an axis of channels; for "
+            f"curves of {channels} channels declare --config.data.image_size=({points},) and --config.data.channels={channels}",
+            file=sys.stderr,
+        )
+    return shape
 
 
 _FINDERS: dict[str, Callable[[Request], tuple[tuple[int, ...], int]]] = {

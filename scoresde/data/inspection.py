@@ -46,7 +46,11 @@ def inspect(dataset: Dataset) -> dict:
     sampled, distance = largest_distance(dataset)
     # x = slope v + ..., so that deviations scale by the slope; 1 for continuous data.
     slope = (2.0 if dataset.centered else 1.0) / dataset.levels if dataset.levels else 1.0
-    overall = math.sqrt(float(np.mean(train.std**2 + train.mean**2) - np.mean(train.mean) ** 2))
+    # Of values that are all equal the difference is rounding, which may be below 0.
+    variance = (
+        float(np.mean(train.std**2 + train.mean**2) - np.mean(train.mean) ** 2) if train.low < train.high else 0.0
+    )
+    overall = math.sqrt(max(variance, 0.0))
     report = {
         "source": dataset.name,
         "fingerprint": dataset.fingerprint,
@@ -79,7 +83,7 @@ def largest_distance(dataset: Dataset) -> tuple[int, float]:
     count = min(len(dataset.train), SAMPLED, max(2, SAMPLED_VALUES // size))
     values, _ = dataset.train.rows(sample(dataset.train, count))
     x = np.asarray(dataset.encode(values), np.float64).reshape(count, size)
-    x -= x.mean(axis=0)
+    x -= x[0]  # equal records have the distance 0, not one of rounding
     squares = (x**2).sum(axis=1)
     return count, math.sqrt(max(0.0, float((squares[:, None] + squares - 2 * x @ x.T).max())))
 
@@ -176,6 +180,9 @@ def text(report: dict, lines: list[str]) -> str:
     same = report["duplicates"]
     pairs = [f"{a} = {b}" for a, b in same["first"]]
     out += row("duplicates", f"{same['train']} in train, {same['test']} in test, {same['between']} of test in train", *pairs)
+    if not report["sigma_data"] or same["train"] == report["train"] - 1 > 0:
+        equal = "records" if report["sigma_data"] else "values"
+        out += row("constant", f"all training {equal} are the same: there is nothing to learn")
     out += row("sigma_data", f"{report['sigma_data']:.4g}, in model coordinates")
     out += row("sigma_max", f"{report['sigma_max']:.4g} or a little more, the largest distance among {report['sampled']} training records (ve, karras)")
     return "\n".join([*out, "", "in a configuration:", *lines])

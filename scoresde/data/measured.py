@@ -17,6 +17,7 @@ import numpy as np
 
 from scoresde.data import npz
 from scoresde.data.dataset import ArraySource
+from scoresde.data.shapes import remedy
 from scoresde.data.stream import permutation
 from scoresde.errors import ConfigError, DataError
 
@@ -82,6 +83,6 @@ def _with_channels(values: np.ndarray, what: str, shape: tuple[int, ...]) -> np.
         grid = ", ".join(("points",) if len(shape) == 2 else ("H", "W"))
         raise DataError(
             f"{what}: expected [N, {grid}, {shape[-1]}]{f' or [N, {grid}]' if shape[-1] == 1 else ''} for the declared "
-            f"shape {shape}, got {list(values.shape)}; declare the shape of one record, or reshape the array"
+            f"shape {shape}, got {list(values.shape)}; {remedy(values.shape[1:], shape)}"
         )
     return values

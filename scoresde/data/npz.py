@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from scoresde.data.dataset import ArraySource
+from scoresde.data.shapes import remedy
 from scoresde.errors import ConfigError, DataError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -74,7 +75,7 @@ def records(values: np.ndarray, what: str, shape: tuple[int, ...] | None, levels
     if values.shape[1:] != shape or len(values) == 0:
         raise DataError(
             f"{what}: expected [N, {', '.join(map(str, shape))}] with N >= 1, got {list(values.shape)}; "
-            "set the declared shape to that of one record, or reshape the array"
+            f"{remedy(values.shape[1:], shape) if len(values) else 'give at least one record'}"
         )
     if levels == 0:
         return _continuous(values, what)
