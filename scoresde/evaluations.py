@@ -25,8 +25,9 @@ from scoresde.errors import ConfigError, DataError, NumericError
 from scoresde.evaluate import record
 from scoresde.evaluate.features import Features, Given, extract
 from scoresde.evaluate.frechet import Moments, moments
-from scoresde.evaluate.measure import FID_NUM, Measured, Reals, check, measure, stored_moments
+from scoresde.evaluate.measure import FID_NUM, Measured, Reals, check, measure, needs_features, stored_moments
 from scoresde.evaluate.request import Request, validate
+from scoresde.evaluate.scales import check_scales
 from scoresde.feature_networks import feature_network
 from scoresde.function_metrics import function_metrics
 from scoresde.likelihood.report import versions
@@ -49,6 +50,7 @@ class _Side(NamedTuple):
     about: dict
     shape: tuple[int, ...] | None
     get: Callable
+    span: tuple[float, float] | None = None  # of floats, as in Images
 
 
 def load(request: Request) -> Trained | None:
@@ -101,6 +103,8 @@ def _compared(request: Request, trained: Trained | None, about: dict, expected: 
         space = feature_network(request.network, fakes.shape)
         if reals.shape not in (None, fakes.shape):
             raise DataError(f"expected fakes and reals of one shape, got {fakes.shape} and {reals.shape}; give images of one size")
+        if reals.shape is not None:
+            check_scales(fakes.span, reals.span, fakes.shape)
     check(wanted, space, features_known=bool(request.features) or reals.shape is not None)
     about = about | fakes.about | reals.about
     about |= {"network": space.name, "network_sha256": space.sha256, "resize": space.resize, "channels": space.channels}
@@ -119,12 +123,12 @@ def _compared(request: Request, trained: Trained | None, about: dict, expected: 
 def _fakes(request: Request, trained: Trained | None) -> _Side:
     folder = request.out / "features"
     if request.samples:
-        found = images.of_file(request.samples, trained.dataset if trained else None, request.num)
+        found = images.of_path(request.samples, trained.dataset if trained else None, request.num)
 
         def one(space: Features) -> Iterator:
             yield extract(space, found, folder), {"num_fake": found.num, "nfe": None, "failed": 0}
 
-        return _Side({"samples": found.identity}, found.shape, one)
+        return _Side({"samples": found.identity}, found.shape, one, found.span)
     repeats, text = request.repeats or 1, request.seeds or f"0-{(request.num or FID_NUM) * (request.repeats or 1) - 1}"
     seeds = parse_seeds(text)
     if len(seeds) % repeats:
@@ -142,22 +146,30 @@ def _fakes(request: Request, trained: Trained | None) -> _Side:
             yield extract(space, drawn.images, folder), {"num_fake": drawn.images.num, "nfe": drawn.nfe, "failed": drawn.failed}
 
     about = {"seeds": text, "sampler": config.sampling.sampler, "sampling": config.sampling.to_dict()}
-    return _Side(about, trained.shape, several)
+    # Samples are in the unit of the data, however far from them they may lie.
+    return _Side(about, trained.shape, several, images.span_of(trained.dataset, "train"))
 
 
 def _reals(request: Request, trained: Trained | None) -> _Side:
-    if request.reference and (published := images.statistics(request.reference)):
-        mean, covariance, digest = published
-        return _Side({"reference": f"mu and sigma, sha256 {digest}"}, None, lambda space: Reals(Moments(mean, covariance, 0), None))
+    published = images.statistics(request.reference) if request.reference else None
+    known = Moments(published.mean, published.covariance, 0) if published else None
+    about = {"reference": f"mu and sigma, sha256 {published.sha256}"} if published else {}
+    if published and not published.images:
+        return _Side(about, None, lambda space: Reals(known, None))
     dataset = trained.dataset if trained else None
     split = None if request.reference else request.split or "train"
-    found = images.of_file(request.reference, dataset) if request.reference else images.of_split(dataset, split)
+    found = images.of_path(request.reference, dataset) if request.reference else images.of_split(dataset, split)
+    about = {"reference": found.identity, "num_real": found.num, "split": split} | about
 
     def get(space: Features) -> Reals:
+        # Statistics beside images are those of one network, of as many features; of another one the images are taken.
+        given = known if known and len(known.mean) == space.dimensions else None
+        if given and not needs_features(request.of_features):
+            return Reals(given, None)
         features = extract(space, found, request.stats)
-        return Reals(stored_moments(features, space.dimensions), features[:, : space.dimensions])
+        return Reals(given or stored_moments(features, space.dimensions), features[:, : space.dimensions])
 
-    return _Side({"reference": found.identity, "num_real": found.num, "split": split}, found.shape, get)
+    return _Side(about, found.shape, get, found.span)
 
 
 def _given(request: Request) -> tuple[Features, _Side, _Side]:

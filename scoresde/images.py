@@ -1,4 +1,4 @@
-"""Sets of images to be compared, read in parts: a split of a data set, an array of a file, samples that a run draws.
+"""Sets of images to be compared, read in parts: a split of a data set, image files, an array, samples of a run.
 
 Integer records of L grey levels become uint8 by 255 v/(L - 1), which for L = 256 changes nothing; no dequantization, no
 resize, no image left out. Continuous values stay what they are.
@@ -13,13 +13,26 @@ from typing import NamedTuple
 import numpy as np
 
 from scoresde.data import Dataset, npz
+from scoresde.data.files import Files
+from scoresde.data.sources import COLLECTIONS
+from scoresde.data.unresized import unresized
 from scoresde.draws import draw_to, identity
 from scoresde.errors import DataError
 from scoresde.evaluate.features import Images
 from scoresde.trained import Trained
 
 _ARRAYS = ("samples", "arr_0")  # of a file whose array is not named: ours, and that of Dhariwal and Nichol's evaluator
+_SAMPLES = "samples.npz"  # what drawing writes into its folder
 _PART = 2**26  # bytes hashed at once
+
+
+class Published(NamedTuple):
+    """Mean [D] and covariance [D, D] of features, the SHA-256 of their file, and whether it holds images too."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    sha256: str
+    images: bool
 
 
 class Drawn(NamedTuple):
@@ -37,7 +50,55 @@ def of_split(dataset: Dataset, split: str) -> Images:
     def read(first: int, last: int) -> np.ndarray:
         return shown(source.rows(np.arange(first, last))[0], dataset.levels)
 
-    return Images(f"{dataset.fingerprint} {split}, {dataset.levels} levels", len(source), dataset.shape, read)
+    identity = f"{dataset.fingerprint} {split}, {dataset.levels} levels"
+    return Images(identity, len(source), dataset.shape, read, span_of(dataset, split))
+
+
+def span_of(dataset: Dataset, split: str) -> tuple[float, float] | None:
+    """The least and greatest value of a split of continuous data; None of grey levels, which are shown as uint8."""
+    if dataset.levels:
+        return None
+    source = {"train": dataset.train, "test": dataset.test}[split]
+    rows = max(1, _PART // (4 * int(np.prod(dataset.shape))))
+    parts = [source.rows(np.arange(first, min(first + rows, len(source))))[0] for first in range(0, len(source), rows)]
+    return float(min(part.min() for part in parts)), float(max(part.max() for part in parts))
+
+
+def of_path(text: str, dataset: Dataset | None = None, num: int | None = None) -> Images:
+    """The first `num` images of a folder or zip of image files, of `KIND:PATH` as in `data.source`, or of an NPZ file.
+
+    Args:
+        dataset: whose records they are like.
+
+    Raises:
+        DataError: there are none, or image files are damaged or of several sizes; see `of_file` for NPZ.
+    """
+    files = _collection(text)
+    if files is None:
+        return of_file(text, dataset, num)
+    if dataset is not None and not dataset.levels:
+        raise DataError(f"{files.what}: {dataset.name} is continuous (data.levels = 0); give an NPZ of floats")
+    found = unresized(files, dataset.shape[-1] if dataset else None)
+    _enough(num, len(files.names), files.what)
+    return Images(f"files {found.checksum} {found.rule}", num or len(files.names), found.rule.shape, found.read)
+
+
+def _collection(text: str) -> Files | None:
+    """The image files that `text` names; None: it is an NPZ file."""
+    kind, colon, argument = text.partition(":")
+    if colon and kind in COLLECTIONS:
+        return COLLECTIONS[kind](argument)
+    path = pathlib.Path(text).expanduser()
+    if path.is_dir():
+        if (path / _SAMPLES).is_file():
+            raise DataError(f"{path} holds {_SAMPLES}; give {path / _SAMPLES}, or folder:{path} for its image files")
+        return COLLECTIONS["folder"](text)
+    return COLLECTIONS["zip"](text) if path.suffix.lower() == ".zip" else None
+
+
+def _enough(num: int | None, count: int, what: str) -> None:
+    if num is not None and num > count:
+        raise DataError(f"--num {num}: {what} has {count} images; give no more")
 
 
 def of_file(text: str, dataset: Dataset | None = None, num: int | None = None) -> Images:
@@ -59,8 +120,7 @@ def of_file(text: str, dataset: Dataset | None = None, num: int | None = None) -
             values = npz.member(archive, name, file, "name one of them as FILE.npz:ARRAY")
     if values.dtype.kind not in "uf" or values.dtype.kind == "u" and values.dtype != np.uint8 and dataset is None:
         raise DataError(f"{file}: {name}: expected uint8 images or floats, got {values.dtype}; save 0..255 as uint8")
-    if num is not None and num > len(values):
-        raise DataError(f"--num {num}: {file}: {name} has {len(values)} images; give no more")
+    _enough(num, len(values), f"{file}: {name}")
     return _of_array(values[:num], f"{file}: {name}", dataset)
 
 
@@ -68,11 +128,16 @@ def _of_array(values: np.ndarray, what: str, dataset: Dataset | None) -> Images:
     levels = dataset.levels if dataset else 256 if values.dtype == np.uint8 else 0
     shape = dataset.shape if dataset else values.shape[1:] if values.ndim != 3 else (*values.shape[1:], 1)
     values = npz.records(values, what, shape, levels)
+    span = None if levels else (float(values.min()), float(values.max()))
     digest = hashlib.sha256(f"{values.dtype} {values.shape} {levels}".encode())
     rows = max(1, _PART // max(1, values[0].nbytes))
     for first in range(0, len(values), rows):
         digest.update(np.ascontiguousarray(values[first : first + rows]))
-    return Images(f"sha256 {digest.hexdigest()}", len(values), shape, lambda first, last: shown(np.array(values[first:last]), levels))
+
+    def read(first: int, last: int) -> np.ndarray:
+        return shown(np.array(values[first:last]), levels)
+
+    return Images(f"sha256 {digest.hexdigest()}", len(values), shape, read, span)
 
 
 def drawn(trained: Trained, seeds: np.ndarray, folder: pathlib.Path) -> Drawn:
@@ -82,7 +147,7 @@ def drawn(trained: Trained, seeds: np.ndarray, folder: pathlib.Path) -> Drawn:
     """
     about = json.dumps(identity(trained, seeds), sort_keys=True)
     place = folder / hashlib.sha256(about.encode()).hexdigest()[:16]
-    file = place / "samples.npz"
+    file = place / _SAMPLES
     if not file.is_file():
         draw_to(trained, seeds, place)
     with npz.opened(file) as archive:
@@ -124,8 +189,8 @@ def mapped(file: pathlib.Path, name: str) -> np.ndarray | None:
         return np.memmap(file, dtype, "r", raw.tell(), shape)
 
 
-def statistics(text: str) -> tuple[np.ndarray, np.ndarray, str] | None:
-    """Published statistics of features, `mu` [D] and `sigma` [D, D] of FILE.npz, and the SHA-256 of the file; None: it holds images.
+def statistics(text: str) -> Published | None:
+    """Published statistics of features, `mu` [D] and `sigma` [D, D] of FILE.npz; None: it holds none.
 
     Raises:
         DataError: they do not fit each other.
@@ -137,6 +202,7 @@ def statistics(text: str) -> tuple[np.ndarray, np.ndarray, str] | None:
         if "mu" not in archive or "sigma" not in archive:
             return None
         mu, sigma = (npz.member(archive, name, file).astype(np.float64) for name in ("mu", "sigma"))
+        images = any(name in archive for name in _ARRAYS)
     finite = np.isfinite(mu).all() and np.isfinite(sigma).all()
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)) or not finite or np.abs(sigma - sigma.T).max() > 1e-6 * np.abs(sigma).max():
         raise DataError(f"{file}: expected finite mu [D] and a symmetric sigma [D, D], got {mu.shape} and {sigma.shape}; copy the file again")
@@ -144,4 +210,4 @@ def statistics(text: str) -> tuple[np.ndarray, np.ndarray, str] | None:
     least, most = spectrum[0], spectrum[-1]
     if least < -1e-3 * abs(most):  # rounding gives small ones below zero
         raise DataError(f"{file}: sigma has the eigenvalue {least:.3g} (largest {most:.3g}), so that it is no covariance; copy the file again")
-    return mu, sigma, hashlib.sha256(file.read_bytes()).hexdigest()
+    return Published(mu, sigma, hashlib.sha256(file.read_bytes()).hexdigest(), images)

@@ -19,7 +19,7 @@ from scoresde.data.survey import in_threads
 from scoresde.errors import ConfigError, DataError
 
 LARGEST = 256
-_GREY = ("1", "L", "I")  # and LA, I;16
+GREY = ("1", "L", "I")  # and LA, I;16
 _DEEP_GREY = "I"  # and I;16
 
 
@@ -51,7 +51,7 @@ def _of_images(files: Files) -> tuple[tuple[int, ...], int]:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(zip(files.names, looked))[:3])
         raise DataError(f"{files.what}: none of {len(looked)} images can be read ({reasons}{'; ...' if len(looked) > 3 else ''}); copy them again")
     heights, widths = (np.array([getattr(about, side) for about in found]) for side in ("height", "width"))
-    channels = 1 if all(about.mode.startswith(_GREY) for about in found) else 3
+    channels = 1 if all(about.mode.startswith(GREY) for about in found) else 3
     levels = _levels_of_deep(files) if all(about.mode.startswith(_DEEP_GREY) for about in found) else LEVELS
     if (heights == heights[0]).all() and (widths == widths[0]).all() and max(heights[0], widths[0]) <= LARGEST:
         return (int(heights[0]), int(widths[0]), channels), levels
@@ -103,11 +103,9 @@ def _guessed(found: tuple[int, ...], what: str) -> tuple[int, ...]:
     shape = guessed(found[1:], what)
     if shape != found[1:]:
         points, channels = found[1:]
-        print(
-            f"note: {what}: [N, {points}, {channels}] is taken for images or fields without an axis of channels; for "
-            f"curves of {channels} channels declare --config.data.image_size=({points},) and --config.data.channels={channels}",
-            file=sys.stderr,
-        )
+        taken = f"[N, {points}, {channels}] is taken for images or fields without an axis of channels"
+        curves = f"--config.data.image_size=({points},) and --config.data.channels={channels}"
+        print(f"note: {what}: {taken}; for curves of {channels} channels declare {curves}", file=sys.stderr)
     return shape
 
 

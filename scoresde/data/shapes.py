@@ -1,8 +1,8 @@
 """The shape of one record from that of an array [N, ...]: what it probably is, and what to do where it is another one.
 
-Channels are the last axis. Images, fields and curves have few of them, so that an axis of at most 4 beside longer ones is
-that of the channels: [N, 187, 1] is a curve, [N, 28, 28] are images without an axis of channels, and in [N, 3, 32, 32]
-the channels come first, as PyTorch has them.
+Channels are the last axis. Images, fields and curves have few of them, so that an axis of at most 4 beside longer ones
+is that of the channels: [N, 187, 1] is a curve, [N, 28, 28] are images without an axis of channels, and in
+[N, 3, 32, 32] the channels come first, as PyTorch has them.
 """
 
 import math
@@ -40,8 +40,8 @@ def remedy(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
     if len(found) == 1 and len(shape) > 1 and found[0] == math.prod(shape):
         first = ", ".join(map(str, (shape[-1], *shape[:-1])))
         return (
-            "its records are flat: undo it in the order of axes in which it was done; where the channels came first, as "
-            f"in the files of CIFAR-10, save np.moveaxis(x.reshape(-1, {first}), 1, -1)"
+            "its records are flat: undo it in the order of axes in which it was done; where the channels came "
+            f"first, as in the files of CIFAR-10, save np.moveaxis(x.reshape(-1, {first}), 1, -1)"
         )
     return "declare the shape of one record"
 

@@ -29,8 +29,10 @@ def _parser() -> Parser:
     parser.add_argument("--repeats", type=int, help="sets of samples of NUM each, whose spread is the standard error; default: 1")
     parser.add_argument("--network", help="file of the 2015 Inception (.npz or .pth) or of DINOv2 (.safetensors or .pth), or pixels")
     parser.add_argument("--split", choices=("train", "test"), help="of the run's data, to compare with; default: train")
-    parser.add_argument("--samples", help="images FILE.npz[:ARRAY] to evaluate, instead of drawing")
-    parser.add_argument("--reference", help="images FILE.npz[:ARRAY] to compare with, or FILE.npz with mu and sigma; default: the run's data")
+    samples = "images to evaluate instead of drawing: FILE.npz[:ARRAY], or a folder or zip of images"
+    parser.add_argument("--samples", help=samples)
+    reference = "images to compare with, as --samples, or FILE.npz with mu and sigma; default: the run's data"
+    parser.add_argument("--reference", help=reference)
     parser.add_argument("--features", help="NPZ with features `fake` and `real` [N, D], and perhaps `fake_logits`, of another network")
     parser.add_argument("--sampler", help="default: sampling.sampler of the run")
     parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")

@@ -29,13 +29,15 @@ _BATCH_CPU, _BATCH = 32, 256  # images at once: a CPU gains nothing from more
 class Images(NamedTuple):
     """A set of images that is read in parts.
 
-    `identity` is equal for equal content; `read(first, last)` gives uint8 images [n, H, W, C], or float32 values of any shape.
+    `identity` is equal for equal content; `read(first, last)` gives uint8 images [n, H, W, C], or float32 values of any
+    shape; `span` is the least and greatest of such values, None of uint8 images.
     """
 
     identity: str
     num: int
     shape: tuple[int, ...]
     read: Callable[[int, int], np.ndarray]
+    span: tuple[float, float] | None = None
 
 
 @runtime_checkable
@@ -106,7 +108,7 @@ class Inception:
 
     def __call__(self, images: Num[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n width"]:
         if images.dtype != np.uint8:
-            raise DataError(f"Inception features: expected images of integers 0..255, got {images.dtype}; use --network pixels with fd")
+            raise DataError(f"Inception features: expected integers 0..255, got {images.dtype}; save images as uint8")
         return in_batches(images, inception.to_rgb, lambda part: self._rows(self._params, part))
 
     @functools.cached_property

@@ -53,8 +53,13 @@ def check(wanted: tuple[str, ...], space: Features, *, features_known: bool = Tr
             "is: the Inception Score needs logits, which these features have not; give the PyTorch port to --network, which has "
             "a last layer, or features with an array fake_logits"
         )
-    if not features_known and (needy := [name for name in wanted if name in ("kid", "prdc")]):
+    if not features_known and (needy := needs_features(wanted)):
         raise ConfigError(f"{needy[0]}: needs the features of the reference, and mu and sigma are all that is there; give images to --reference")
+
+
+def needs_features(wanted: tuple[str, ...]) -> list[str]:
+    """Which of the metrics take the features of the reference, and not their moments alone."""
+    return [name for name in wanted if name in ("kid", "prdc")]
 
 
 def measure(wanted: tuple[str, ...], fake: np.ndarray, real: Reals | None, space: Features) -> list[Measured]:

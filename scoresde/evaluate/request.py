@@ -9,6 +9,7 @@ from scoresde.evaluate.measure import OF_FEATURES
 
 OF_RUN = ("bpd", "nats", "functions")
 METRICS = (*OF_FEATURES, *OF_RUN)
+COLLECTIONS = ("folder", "zip", "array_record", "hf")  # of image files, before a colon, as in data.source
 _PATHS = ("workdir", "samples", "reference", "features", "network")
 # A flag that would do nothing is a mistake: what it does nothing beside.
 _IDLE = {
@@ -58,6 +59,9 @@ class Request:
 
 
 def _absolute(path: str) -> str:
+    kind, colon, rest = path.partition(":")
+    if colon and kind in COLLECTIONS:
+        return path if kind == "hf" and not os.path.exists(os.path.expanduser(rest)) else f"{kind}:{_absolute(rest)}"
     return os.path.abspath(os.path.expanduser(path))
 
 
@@ -89,7 +93,7 @@ def validate(request: Request) -> None:
     if request.of_run and not request.workdir:
         problems.append(f"{request.of_run[0]}: is a number of a run; give --workdir DIR")
     elif not (request.workdir or request.features or request.samples and request.reference):
-        problems.append("expected --workdir DIR, or --samples FILE and --reference FILE, or --features FILE")
+        problems.append("expected --workdir DIR, or --samples PATH and --reference PATH, or --features FILE")
     for name, others in _IDLE.items():
         if getattr(request, name) is not None:
             problems += [f"--{name}: does nothing beside --{other}; leave one out" for other in others if getattr(request, other) is not None]
