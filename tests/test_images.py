@@ -144,8 +144,9 @@ def test_a_tiff_is_turned_once():
 
 def test_deep_grey_values_are_kept_for_deep_levels():
     """12 bits in 16, as medical images come. At the stored size the values pass. A ramp stays a ramp under the
-    symmetric Lanczos filter: its values are the means of blocks of 4, within the rounding to integers.""" deep =
-    np.random.default_rng(0).integers(200, 1800, (6, 5)).astype(np.uint16) for format in ("PNG", "TIFF", "PPM"):
+    symmetric Lanczos filter: its values are the means of blocks of 4, within the rounding to integers."""
+    deep = np.random.default_rng(0).integers(200, 1800, (6, 5)).astype(np.uint16)
+    for format in ("PNG", "TIFF", "PPM"):
         found, header = decode(encoded(deep, format), Rule(6, 5, 1, levels=2048), "x")
         assert found.dtype == np.uint16 and header.brightest == deep.max()
         np.testing.assert_array_equal(found[..., 0], deep)

@@ -117,9 +117,8 @@ def open_collection(
         levels: grey levels; see `Rule`.
 
     Raises:
-        ConfigError: no shape or levels of images. DataError: labels do not match, too many damaged images, or a part
-        without
-            any.
+        ConfigError: no shape or levels of images.
+        DataError: labels do not match, too many damaged images, or a part without any.
     """
     if len(shape) != 3:
         raise ConfigError(f"{files.what}: expected images, of shape (height, width, channels), got {shape}; set data.image_size above 0")

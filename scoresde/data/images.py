@@ -26,21 +26,8 @@ from PIL import Image, ImageOps
 from scoresde.errors import ConfigError, DataError
 
 EXTENSIONS = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".webp",
-    ".jpe",
-    ".jfif",
-    ".tif",
-    ".tiff",
-    ".bmp",
-    ".gif",
-    ".pgm",
-    ".ppm",
-    ".pbm",
-    ".pnm",
-)
+    ".png", ".jpg", ".jpeg", ".webp", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".ppm", ".pbm", ".pnm",
+)  # fmt: skip
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # no other decoder of Pillow is offered the bytes
 MAX_PIXELS = 80_000_000
 LEVELS, DEEPEST = 256, 65536
