@@ -59,7 +59,7 @@ def _data() -> ConfigDict:
     c.augment = 0.0  # probability of each of EDM's augmentations, of which the U-Net is told; they flip left-right by themselves
     c.arrays = ()  # npz: names of the arrays (train, labels, test, labels), () takes x_train, y_train, x_test, y_test; functions: name of one
     c.data_dir = ""  # tfds: where the prepared sets are; "" takes TFDS_DATA_DIR
-    c.labels = ""  # folder, zip, array_record: file of labels; "" takes one of the usual name, or else the subfolders
+    c.labels = ""  # folder, zip, array_record, hf: file of labels; "" takes what is there, "none" no labels
     c.max_bad = -1  # folder, zip, array_record, hf: damaged images left out before it is an error; -1: a thousandth, but 10 to 100
     c.max_pixels = 80_000_000  # the same: an image with more is refused
     c.memory = 2.0  # the same and tfds: GiB of decoded images kept in memory; a larger set is decoded as it is read

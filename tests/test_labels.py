@@ -172,6 +172,15 @@ def test_tables_that_do_not_fit(content, words):
     assert "\n" not in str(caught.value)
 
 
+def test_no_labels_can_be_asked_for(tmp_path):
+    """Whatever is there: a table that fits, one that does not, folders."""
+    for k, table in enumerate((CSV, CSV[:40], None)):
+        content = {f"cat/{name}" if table is None else name: data for name, data in FLAT.items()}
+        content |= {"dog/0.png": png(99)} if table is None else {"metadata.csv": table}
+        data = opened(f"folder:{write(tmp_path / str(k), content)}", labels="none")
+        assert data.classes == 0 and data.found.labelled == "none" and len(data.train) + len(data.test) >= 12
+
+
 # Images beside the folders of classes
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from scoresde.data.files import Files, listed
 from scoresde.data.images import LEVELS, MAX_PIXELS, BadImage, Rule
 from scoresde.data.survey import Survey, in_threads, read, survey, threads
-from scoresde.data.tables import Table
+from scoresde.data.tables import NONE, Table
 from scoresde.data.tree import arrange, labels_of
 from scoresde.errors import ConfigError, DataError
 
@@ -25,8 +25,8 @@ MEMORY = 2.0  # GiB
 class ImageOptions(NamedTuple):
     """How a collection of images is read.
 
-    `labels` is a file of labels, "" for one of `scoresde.data.tables` or the folders; `max_bad` the damaged files that
-    are left out, -1: a thousandth, but 10 to 100; `max_pixels` of one image; `memory` in GiB.
+    `labels` is a file of labels, "" for one of `scoresde.data.tables` or the folders, "none" for no labels; `max_bad`
+    the damaged files that are left out, -1: a thousandth, but 10 to 100; `max_pixels` of one image; `memory` in GiB.
     """
 
     labels: str = ""
@@ -122,11 +122,12 @@ def open_collection(
     """
     if len(shape) != 3:
         raise ConfigError(f"{files.what}: expected images, of shape (height, width, channels), got {shape}; set data.image_size above 0")
-    if options.labels and files.given is not None:
+    given = files.given if options.labels != NONE else None
+    if options.labels and given is not None:
         raise ConfigError(f"data.labels = '{options.labels}': {files.what} has its own labels; leave it out")
     rule = Rule(*shape, max_pixels=options.max_pixels, levels=levels)
-    table = labels_of(files.table, files.names, options.labels, files.what) if files.given is None else Table("", None)
-    tree = arrange(files.names, files.what, table, files.given)
+    table = labels_of(files.table, files.names, options.labels, files.what) if given is None else Table("", None)
+    tree = arrange(files.names, files.what, table, given)
     in_memory = len(files.names) * int(np.prod(shape)) * np.dtype(rule.dtype).itemsize <= options.memory * 2**30
     found, store = survey(files, rule, options.max_bad, keep=in_memory)
     bad = {name for name, _ in found.bad}

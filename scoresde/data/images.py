@@ -109,7 +109,7 @@ def decode(data: bytes, rule: Rule, name: str) -> tuple[np.ndarray, Header]:
     """The image as uint8 [H, W, C], or uint16 for more than 256 levels, and what it was.
 
     Raises:
-        BadImage: it cannot be decoded. DataError: it has too many pixels.
+        BadImage: it cannot be decoded. DataError: it has too many pixels, or not the levels of the rule.
     """
     with _opened(data, name) as image:
         check_pixels(image.size, rule, name)
@@ -120,7 +120,7 @@ def decode(data: bytes, rule: Rule, name: str) -> tuple[np.ndarray, Header]:
             if grey is not None:
                 about = about._replace(brightest=int(grey.max()))
             if rule.levels != LEVELS:
-                return _deep(grey, about, rule).reshape(rule.shape), about
+                return _deep(grey, about, rule, name).reshape(rule.shape), about
             eight_bits = upright if grey is None else Image.fromarray(_TO_8_BITS[grey])
             return np.asarray(_scaled(_in_mode(eight_bits, rule.channels), rule)).reshape(rule.shape), about
 
@@ -164,6 +164,7 @@ def _header(image: Image.Image) -> Header:
     return Header(f"{image.format or ''}{frames}", image.mode + deep, width, height)
 
 
+_DEEP = "`python -m scoresde.data inspect` finds out the levels of all images"
 _REMEDY = "remove it, or raise data.max_pixels if there is memory for it"
 
 
@@ -202,16 +203,16 @@ def _sixteen_bits(image: Image.Image) -> np.ndarray | None:
     return values
 
 
-def _deep(grey: np.ndarray | None, about: Header, rule: Rule) -> np.ndarray:
+def _deep(grey: np.ndarray | None, about: Header, rule: Rule, name: str) -> np.ndarray:
     """The values of a 16-bit grey image as uint16 [H, W], scaled in floats.
 
     Raises:
-        BadImage: fewer bits, or values beyond the levels.
+        DataError: fewer bits, or values beyond the levels.
     """
     if grey is None:
-        raise BadImage(f"{about.format} {about.mode}, expected 16-bit grey for data.levels = {rule.levels}")
+        raise DataError(f"{name}: expected 16-bit grey for data.levels = {rule.levels}, got {about.mode}; {_DEEP}")
     if about.brightest >= rule.levels:
-        raise BadImage(f"grey values up to {about.brightest}, expected less than data.levels = {rule.levels}")
+        raise DataError(f"{name}: expected values below data.levels = {rule.levels}, got {about.brightest}; {_DEEP}")
     if grey.shape == (rule.height, rule.width):
         return grey.astype(np.uint16)
     fitted = np.asarray(_scaled(Image.fromarray(grey.astype(np.float32)), rule))  # mode F: Lanczos in floats

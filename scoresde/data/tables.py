@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from scoresde.errors import DataError
 
+NONE = "none"  # a wish for no labels
 TABLES = ("labels.csv", "metadata.csv", "metadata.jsonl", "dataset.json")
 
 

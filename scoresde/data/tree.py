@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scoresde.data.tables import Table, find_table
+from scoresde.data.tables import NONE, Table, find_table
 from scoresde.errors import DataError
 
 TRAIN, TESTS = "train", ("test", "val", "valid", "validation")
@@ -90,7 +90,9 @@ def arrange(names: list[str], what: str, table: Table = Table("", None), given: 
 
 
 def labels_of(lookup: Callable[[str], bytes | None], names: list[str], wanted: str, what: str) -> Table:
-    """The file of labels in a collection, or the one that is wanted; see `find_table`."""
+    """The file of labels in a collection, or the one that is wanted; see `find_table`. "none" is a table without labels."""
+    if wanted == NONE:
+        return Table(NONE, None)
     common = names[0][: len(names[0]) - len(inner(names)[0])]
     tops = dict.fromkeys(name[len(common) :].partition("/")[0] for name in names)
     parts = [f"{common}{top}/" for top in tops if top.lower() in (TRAIN, *TESTS)]
