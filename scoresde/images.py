@@ -7,13 +7,14 @@ resize, no image left out. Continuous values stay what they are.
 import hashlib
 import json
 import pathlib
+import sys
 import zipfile
 from typing import NamedTuple
 
 import numpy as np
 
 from scoresde.data import Dataset, npz
-from scoresde.data.files import Files
+from scoresde.data.files import Files, listed
 from scoresde.data.sources import COLLECTIONS
 from scoresde.data.unresized import unresized
 from scoresde.draws import draw_to, identity
@@ -78,6 +79,8 @@ def of_path(text: str, dataset: Dataset | None = None, num: int | None = None) -
         return of_file(text, dataset, num)
     if dataset is not None and not dataset.levels:
         raise DataError(f"{files.what}: {dataset.name} is continuous (data.levels = 0); give an NPZ of floats")
+    if files.others:
+        print(f"note: {files.what}: not read: {listed(files.others)}", file=sys.stderr)
     found = unresized(files, dataset.shape[-1] if dataset else None)
     _enough(num, len(files.names), files.what)
     return Images(f"files {found.checksum} {found.rule}", num or len(files.names), found.rule.shape, found.read)

@@ -109,12 +109,14 @@ def test_files_that_cannot_be_compared_are_refused_by_name(tmp_path):
         refused = compared("a", "real.npz")
         assert refused.code == 3 and words in refused.err and len(refused.err.splitlines()) == 1, refused.err
     (folder / "100.png").unlink()
+    (folder / "a.heic").write_bytes(b"x")
     refused = compared("a", "real.npz", "fd", "--num", 61)
     assert refused.code == 3 and "has 60 images" in refused.err
     np.savez(folder / "samples.npz", samples=FAKE)
     refused = compared("a", "real.npz")
     assert refused.code == 3 and "give a/samples.npz, or folder:a" in refused.err
-    assert compared("folder:a", "real.npz").code == 0
+    done = compared("folder:a", "real.npz")
+    assert done.code == 0 and "not read: 2 other files (.heic 1, .npz 1)" in done.err
     refused = compared("none", "real.npz")
     assert refused.code == 3 and "found nothing" in refused.err
     grey = written(tmp_path / "grey", FAKE[..., 0])

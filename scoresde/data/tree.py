@@ -90,7 +90,7 @@ def arrange(names: list[str], what: str, table: Table = Table("", None), given: 
 
 
 def labels_of(lookup: Callable[[str], bytes | None], names: list[str], wanted: str, what: str) -> Table:
-    """The file of labels in a collection, or the one that is wanted; see `find_table`. "none" is a table without labels."""
+    """The file of labels in a collection, or the one that is wanted; see `find_table`. Of "none" it has no labels."""
     if wanted == NONE:
         return Table(NONE, None)
     common = names[0][: len(names[0]) - len(inner(names)[0])]
