@@ -11,7 +11,7 @@ from commands import ROOT, call, same_bits, stored
 from PIL import Image
 
 from scoresde.config import default, override
-from scoresde.data import ImageOptions, load
+from scoresde.data import ImageOptions, hub, load
 from scoresde.errors import ConfigError, DataError
 
 
@@ -128,6 +128,30 @@ def test_a_set_of_hugging_face(tmp_path):
     part(range(3)).remove_columns("img").save_to_disk(tmp_path / "words")
     with pytest.raises(DataError, match="expected one feature of images, got none among label, note"):
         open_images(f"hf:{tmp_path / 'words'}")
+
+
+class Column(list):
+    """What labels need of a split: its length, and a column by name."""
+
+    def __getitem__(self, name):
+        return list(self)
+
+
+@pytest.mark.parametrize(
+    "test, labels, classes, words",
+    [
+        ([1], ["y"], ("z", "a"), None),
+        ([-1], ["y"], (), "the feature y is missing in some records (test 1)"),
+        ([None], ["y"], (), "the feature y is missing in some records (test 1)"),
+        ([1], ["y", "w"], (), "the features y, w are labels, and one is expected"),
+        ([1], [], (), "no feature is a ClassLabel"),
+    ],
+)
+def test_which_feature_of_a_set_gives_labels(test, labels, classes, words):
+    features = {name: types.SimpleNamespace(names=["z", "a"]) for name in labels}
+    given = hub._labels({"train": Column([0, 1, 0]), "test": Column(test)}, features, labels)
+    assert given.classes == classes and given.labels == ([0, 1, 0, 1] if classes else [0] * 4)
+    assert given.notes == (() if words is None else (f"{words}; no labels are taken",))
 
 
 def test_without_the_library_or_the_network(monkeypatch):
