@@ -14,6 +14,7 @@ import numpy as np
 
 from scoresde.data.files import Files
 from scoresde.data.images import MAX_PIXELS, BadImage, Rule
+from scoresde.data.labels import MISSING, trained_first
 from scoresde.data.survey import Survey, in_threads, read, survey, threads
 from scoresde.data.tree import arrange, find_table
 from scoresde.errors import ConfigError, DataError
@@ -89,7 +90,8 @@ class ImageSource:
     """One part of a collection: a `Source`."""
 
     def __init__(self, pictures: Pictures, numbers: np.ndarray, labels: np.ndarray, classes: int):
-        self.pictures, self.numbers, self.labels, self.classes = pictures, numbers, labels.astype(np.int32), classes
+        self.pictures, self.numbers, self.labels, self.classes = pictures, numbers, labels, classes
+        self.labelled = bool((labels != MISSING).all())
         self.shape = pictures.rule.shape
         self.threads = 0 if pictures.in_memory else threads()
 
@@ -136,10 +138,11 @@ def open_collection(
     if tree.left_out:
         print(f"note: {files.what}: {tree.left_out} images are in neither part ({tree.parts}); left out", file=sys.stderr)
     pictures = Pictures(files, rule, bad, in_memory, store)
-    train, test = (ImageSource(pictures, numbers, tree.labels[numbers], len(tree.classes)) for numbers in parts)
+    labels, names, classes = trained_first(tree.labels, tree.classes, parts[0])
+    train, test = (ImageSource(pictures, numbers, labels[numbers], classes) for numbers in parts)
     # Which part and class each readable image is of; not its number, which changes when a damaged one is removed.
     is_test = np.isin(np.arange(len(good)), tree.test)
     crc = zlib.crc32(np.stack([is_test, tree.labels])[:, good].astype("<i4").tobytes())
     identity = f"images:{len(train)}+{len(test)}:{found.checksum}:{crc:08x}:{rule}"
-    return train, test, identity, Found(found, tree.classes, tree.parts, tree.labelled, tree.left_out, rule)
+    return train, test, identity, Found(found, names, tree.parts, tree.labelled, tree.left_out, rule)
 

@@ -1,14 +1,16 @@
 """Encoded images of a set from the Hugging Face Hub, or of one stored with `save_to_disk`: `hf:NAME`.
 
 NAME is `OWNER/SET`, `OWNER/SET:CONFIG`, either with `@REVISION` behind it, or a folder. The images are its one feature of type
-Image, the labels its one ClassLabel, if there is one. They are left encoded and go through the same rule as files. Only this
-source downloads, and only data: the library `datasets` runs no code of a set from version 4 on.
+Image, the labels its one ClassLabel, if there is one; a label below 0 is a missing one.
+They are left encoded and go through the same rule as files. Only this source downloads, and only data: the library
+`datasets` runs no code of a set from version 4 on.
 """
 
 import re
 from pathlib import Path
 
 from scoresde.data.images import BadImage
+from scoresde.data.labels import MISSING
 from scoresde.errors import DataError
 
 INSTALL = "pip install 'scoresde[hf]'"
@@ -44,10 +46,11 @@ class Hub:
             raise DataError(f"{self.what}: expected images, got an empty set")
         self.identity = " ".join(f"{key}:{part._fingerprint}" for key, part in splits.items())
         classes = tuple(features[labels[0]].names) if len(labels) == 1 else ()
-        numbers = [n for part in self._splits.values() for n in part[labels[0]]] if classes else [0] * len(self.names)
-        if min(numbers) < 0:  # how sets write that a label is not published
-            numbers, classes = [0] * len(numbers), ()
-        self.given = (numbers, classes)
+        numbers = [MISSING] * len(self.names)
+        if classes:
+            numbers = [n for part in self._splits.values() for n in part[labels[0]]]
+        # None or a number below 0 is how sets write that a label is not published.
+        self.given = ([MISSING if n is None or n < 0 else n for n in numbers], classes)
 
     def read(self, index: int) -> bytes:
         split, number = self._places[index]
