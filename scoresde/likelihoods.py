@@ -201,6 +201,8 @@ def _variational(trained: Trained, folder: pathlib.Path, crc: str) -> likelihood
     path = folder / "dequantizer" / f"{zlib.crc32(json.dumps(about, sort_keys=True).encode()):08x}.npz"
     if path.is_file():
         return likelihood.VariationalDequantization(load_network(network, path))
+    if trained.score.label is not None:
+        check_classes(dataset, dataset.train.labels, "training records")
     trained_network = fit_dequantizer(
         network, trained.score.sde, trained.score, dataset, bins_of(dataset), steps=c.variational_steps,
         batch_size=min(c.variational_batch_size, len(dataset.train)), learning_rate=c.variational_rate, seed=seed,
