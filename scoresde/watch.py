@@ -10,6 +10,8 @@
 The levels are the quantiles (k + 1/2)/8 of the law of t, so that their mean is the loss that is trained, and the gap between
 train and test is what was memorised: records and noise are the same each time, and train and test share the noise. `nearest`
 far below 1 says that samples are copies. With few samples all distances have a floor, that of as many training records.
+A network with classes draws each sample's class by the shares of the training records, as it is compared with data; where
+test records lack labels there is no `test_loss`.
 
     WORKDIR/samples/STEP.png      the samples                    WORKDIR/watch/trajectory.png   E[x_0 | x_t] of a few seeds
     WORKDIR/watch/newest.npz      arrays behind the figures      WORKDIR/watch/pairs.png        samples and nearest records
