@@ -6,11 +6,14 @@ import zlib
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from scoresde.data.labels import MISSING, shares
 from scoresde.data.picture import save_picture
 from scoresde.devices import batch_for_devices, local_copy, padded, spread
+from scoresde.errors import ConfigError
 from scoresde.progress import Progress
 from scoresde.sample import AbstractSampler, Draw, denoised_draw
 from scoresde.sample.store import SampleStore
@@ -22,7 +25,11 @@ from scoresde.types import Keys
 # Root of the keys: samples depend on their seeds alone, not on the seed of training.
 _ROOT = 0
 _CLASS = 2  # root of the class of a seed, beside its noise
-NULL = -1  # the null class, which a score has until it is given another
+NULL = MISSING  # the null class, which a score has until it is given another
+UNTRAINED = (
+    "sampling.labels = 'null': nothing trains the null class yet, so that its samples would be arbitrary; use uniform "
+    "or data, or give --label"
+)
 _PICTURE = 64  # samples shown in OUT/grid.png
 
 
@@ -40,20 +47,61 @@ def sampler_of(trained: Trained) -> AbstractSampler:
     return build_sampler(trained.config, trained.score, trained.shape)
 
 
+def has_null_class(trained: Trained) -> bool:
+    """Whether its score takes classes and has been given none."""
+    return trained.score.label is not None and int(trained.score.label) == NULL
+
+
 def classes(trained: Trained, keys: Keys) -> Int[Array, "num"] | None:
-    """The class of each key with `sampling.labels` = "uniform", drawn from it; None where all have that of the score."""
-    score = trained.score
-    if score.label is None or int(score.label) != NULL or trained.config.sampling.labels != "uniform":
+    """The class of each key, drawn from it as `sampling.labels` says; None where all have that of the score, or none.
+
+    Raises:
+      ConfigError: the null class is asked for. DataError: "data" is, and the training records have no labels.
+    """
+    if not has_null_class(trained):
         return None
-    count = trained.config.model.num_classes
-    return jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, _CLASS), (), 0, count))(keys)
+    law = trained.config.sampling.labels
+    if law == "null":
+        raise ConfigError(UNTRAINED)
+    own = jax.vmap(lambda key: jax.random.fold_in(key, _CLASS))(keys)
+    if law == "uniform":
+        return jax.vmap(lambda key: jax.random.randint(key, (), 0, trained.config.model.num_classes))(own)
+    ends = jnp.asarray(np.cumsum(shares(trained.dataset))[:-1], jnp.float32)
+    return jax.vmap(lambda key: jnp.searchsorted(ends, jax.random.uniform(key), side="right"))(own).astype(jnp.int32)
+
+
+def _by_shares(trained: Trained) -> bool:
+    return has_null_class(trained) and trained.config.sampling.labels == "data"
+
+
+def by_shares(trained: Trained) -> Trained:
+    """The same run with classes drawn by their shares in the training data: for samples that are compared with data."""
+    config = trained.config.copy_and_resolve_references()
+    config.sampling.labels = "data"
+    return trained._replace(config=config)
+
+
+def labels_of(trained: Trained, seeds: np.ndarray) -> np.ndarray:
+    """The class of each seed, of a score that takes classes: int32 [N]."""
+    drawn = classes(trained, _keys(seeds))
+    return np.full(len(seeds), trained.score.label, np.int32) if drawn is None else np.asarray(drawn, np.int32)
+
+
+def label_arrays(trained: Trained, num: int) -> dict[str, np.ndarray]:
+    """What a file of `num` rows says of the class that all of them have; nothing where there are no classes."""
+    if trained.score.label is None:
+        return {}
+    return {"labels": np.full(num, trained.score.label, np.int32), "label_names": np.array(trained.classes)}
+
+
+def _keys(seeds) -> Keys:
+    root = jax.random.key(_ROOT)
+    return jax.vmap(lambda seed: jax.random.fold_in(root, seed))(seeds)
 
 
 def draw(trained: Trained, sampler: AbstractSampler, seeds: np.ndarray, size: int):
     """One denoised sample per seed, in model coordinates; `size` seeds at once, on the devices of this process."""
-    root = jax.random.key(_ROOT)
-    keys = jax.vmap(lambda seed: jax.random.fold_in(root, seed))(spread(padded(seeds, size)))
-    score = trained.score
+    keys, score = _keys(spread(padded(seeds, size))), trained.score
     drawn = fields(score.sde, denoised_draw(sampler, score.sde, score, trained.shape, keys=keys, labels=classes(trained, keys)))
     return jax.tree.map(lambda part: np.asarray(part)[: len(seeds)], drawn)
 
@@ -91,8 +139,8 @@ def identity(trained: Trained, seeds: np.ndarray) -> dict:
         "parameters": functools.reduce(lambda crc, a: zlib.crc32(a.tobytes(), crc), _leaves(trained.score), 0),
         "label": None if trained.score.label is None else int(trained.score.label),
         "shape": list(trained.shape),
-        "arrays": "samples, ok, nfe",
-    }
+        "arrays": "samples, ok, nfe" if trained.score.label is None else "samples, ok, nfe, labels",
+    } | ({"shares": shares(trained.dataset).tolist()} if _by_shares(trained) else {})
 
 
 def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]:
@@ -102,6 +150,9 @@ def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]
     size = batch_for_devices(config.sampling.batch_size, len(seeds))
     dtype = np.asarray(dataset.decode(np.zeros(1, np.float32))).dtype
     sampler = sampler_of(trained)
+    labelled = {}
+    if trained.score.label is not None:
+        labelled = {"labels": labels_of(trained, seeds), "label_names": np.array(trained.classes)}
     with SampleStore(out, identity(trained, seeds), num=len(seeds), shape=trained.shape, dtype=dtype) as store:
         progress = Progress(store.done, len(seeds), items=1, unit="sample")
         if store.done:
@@ -116,7 +167,7 @@ def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]
         speed = progress.rate(len(seeds))
         progress.close()
         pictured = save_picture(dataset, np.asarray(dataset.encode(store.first(_PICTURE))), out / "grid.png")
-        path, ok = store.finish(seeds)
+        path, ok = store.finish(seeds=seeds, **labelled)
     nfe = "unknown" if calls < 0 else f"{calls / max(len(seeds) - first, 1):.1f} (largest {most})"
     print(
         f"{len(seeds)} samples by {config.sampling.sampler} at step {trained.step} (ema {trained.ema}): "

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import pathlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -21,6 +22,7 @@ import numpy as np
 from scoresde import images
 from scoresde.config import to_json
 from scoresde.data import npz
+from scoresde.draws import by_shares
 from scoresde.errors import ConfigError, DataError, NumericError
 from scoresde.evaluate import record
 from scoresde.evaluate.features import Features, Given, extract
@@ -58,7 +60,16 @@ def load(request: Request) -> Trained | None:
     if not request.workdir:
         return None
     overrides = [*request.overrides] + ([] if request.steps is None else [f"sampling.steps={request.steps}"])
-    return load_trained(request.workdir, ema=request.ema, sampler=request.sampler, overrides=overrides, checkpoint=request.checkpoint or LATEST)
+    trained = load_trained(
+        request.workdir, ema=request.ema, sampler=request.sampler, overrides=overrides,
+        checkpoint=request.checkpoint or LATEST,
+    )  # fmt: skip
+    if not trained.classes or any(text.startswith("sampling.labels=") for text in request.overrides):
+        return trained
+    if trained.dataset.classes:
+        return by_shares(trained)
+    print(f"note: {trained.dataset.name} has no labels: classes of samples are drawn uniformly", file=sys.stderr)
+    return trained
 
 
 def evaluate(request: Request, trained: Trained | None, expected: dict | None = None) -> list[dict]:

@@ -162,7 +162,7 @@ def _sampling() -> ConfigDict:
     c.corrections = 1  # corrector steps at a point of the grid; langevin_dynamics: steps a level
     c.norm = "image"  # langevin: norms of each image, or means over the batch as in the published numbers
     c.step_size = 0.2  # langevin_dynamics, in units of sigma^2
-    c.labels = "uniform"  # of a network with classes: uniform, each seed has a class drawn from it; null, the null class
+    c.labels = "uniform"  # of a network with classes: the law of the class that each seed draws, uniform, or data for the shares of the training records, which evaluate takes by default; null, the null class, is refused until it can be trained
     c.churn = 0.0  # euler_edm, heun_edm: noise added on the way, where sigma / alpha is between s_min and s_max
     c.s_min = 0.0
     c.s_max = 1e6

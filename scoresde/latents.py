@@ -3,6 +3,9 @@
     OUT/latents.npz     latents [N, *shape] (x at t_max, in the coordinates of the process), index [N], ok [N]     encode
     OUT/samples.npz     samples [N, *shape], ok [N]                                  decode
     OUT/samples.npz     samples [pairs, points, *shape], weights [points], ok        interpolate
+
+`index` are the numbers of the records in their split. With classes each file has `labels`, the class of every row, and
+`label_names`, what the data call the classes.
 """
 
 import pathlib
@@ -12,7 +15,7 @@ import numpy as np
 
 from scoresde.data.picture import save_picture
 from scoresde.devices import local_copy
-from scoresde.draws import fields, sampler_of, to_modes
+from scoresde.draws import fields, label_arrays, sampler_of, to_modes
 from scoresde.errors import ConfigError, DataError
 from scoresde.records import PICTURE, data_values, in_batches, read_array, records_of, told, write
 from scoresde.sample import decode, encode, interpolate
@@ -21,11 +24,12 @@ from scoresde.trained import Trained
 
 def encode_to(trained: Trained, *, source: str | None, split: str, num: int, out: pathlib.Path) -> np.ndarray:
     """Encode records into OUT/latents.npz. Returns which of them the solver managed."""
-    records = records_of(trained, source, split, num)
+    records, numbers = records_of(trained, source, split, num)
     out.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
     score, sampler = local_copy(trained.score), sampler_of(trained)
     drawn = in_batches(trained, lambda x: encode(score.sde, score, x, sampler=sampler), _states(trained, records))
-    path = write(out / "latents.npz", latents=drawn.x, index=np.arange(len(records)), ok=drawn.ok)
+    labels = label_arrays(trained, len(records))
+    path = write(out / "latents.npz", latents=drawn.x, index=numbers, ok=drawn.ok, **labels)
     good = drawn.x[drawn.ok]
     ratio = float((good / trained.score.sde.sigma(trained.score.sde.t_max)).std()) if len(good) else None
     spread_told = "" if ratio is None else f"; spread of the latents {ratio:.3f} of the prior's"
@@ -45,7 +49,7 @@ def decode_to(trained: Trained, *, source: str | None, out: pathlib.Path) -> np.
     score, sampler = local_copy(trained.score), sampler_of(trained)
     drawn = in_batches(trained, lambda x: fields(score.sde, decode(score.sde, score, x, sampler=sampler)), latents.astype(np.float32))
     samples = data_values(trained, drawn)
-    path = write(out / "samples.npz", samples=samples, ok=drawn.ok)
+    path = write(out / "samples.npz", samples=samples, ok=drawn.ok, **label_arrays(trained, len(samples)))
     pictured = save_picture(trained.dataset, drawn.x[:PICTURE], out / "grid.png")
     print(f"{len(latents)} latents decoded: {told(drawn)}\nwrote {path}" + (f" and {out / 'grid.png'}" if pictured else ""))
     return drawn.ok
@@ -55,7 +59,7 @@ def interpolate_to(
     trained: Trained, *, source: str | None, split: str, num: int, points: int, out: pathlib.Path
 ) -> np.ndarray:
     """Between records 0 and 1, 2 and 3, and so on: `points` images each, ends included, a row of OUT/grid.png a pair."""
-    records = records_of(trained, source, split, num)
+    records, _ = records_of(trained, source, split, num)
     if len(records) < 2 or len(records) % 2:
         raise ConfigError(f"--task interpolate: expected an even number of records from 2, got {len(records)}; change --num")
     if points < 2:
@@ -70,7 +74,8 @@ def interpolate_to(
         return fields(score.sde, interpolate(score.sde, score, p[:, 0], p[:, 1], weights, sampler=sampler))
 
     drawn = in_batches(trained, between, pairs, each=points)
-    path = write(out / "samples.npz", samples=data_values(trained, drawn), weights=np.asarray(weights), ok=drawn.ok)
+    about = dict(weights=np.asarray(weights), ok=drawn.ok, **label_arrays(trained, len(pairs)))
+    path = write(out / "samples.npz", samples=data_values(trained, drawn), **about)
     shown = drawn.x[: max(1, PICTURE // points)].reshape(-1, *trained.dataset.shape)
     pictured = save_picture(trained.dataset, shown, out / "grid.png", columns=points)
     print(f"{len(pairs)} pairs, {points} points each: {told(drawn)}\nwrote {path}" + (f" and {out / 'grid.png'}" if pictured else ""))

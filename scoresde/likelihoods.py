@@ -21,6 +21,7 @@ from scoresde import likelihood
 from scoresde.build import build_chain, build_trace
 from scoresde.config import to_json
 from scoresde.data import Dataset
+from scoresde.data.labels import check_classes
 from scoresde.devices import batch_for_devices, local_copy, padded, spread
 from scoresde.draws import to_modes
 from scoresde.errors import ConfigError, DataError, NumericError
@@ -200,6 +201,8 @@ def _variational(trained: Trained, folder: pathlib.Path, crc: str) -> likelihood
     path = folder / "dequantizer" / f"{zlib.crc32(json.dumps(about, sort_keys=True).encode()):08x}.npz"
     if path.is_file():
         return likelihood.VariationalDequantization(load_network(network, path))
+    if trained.score.label is not None:
+        check_classes(dataset, dataset.train.labels, "training records")
     trained_network = fit_dequantizer(
         network, trained.score.sde, trained.score, dataset, bins_of(dataset), steps=c.variational_steps,
         batch_size=min(c.variational_batch_size, len(dataset.train)), learning_rate=c.variational_rate, seed=seed,
@@ -214,6 +217,8 @@ def _batches(trained: Trained, source, total: int, batch_size: int) -> Iterator[
     """(indices, records padded to one shape, score) of this process's share; by class where the score takes labels."""
     mine = np.arange(jax.process_index(), total, jax.process_count())
     labels = None if trained.score.label is None else source.rows(mine)[1]
+    if labels is not None:
+        check_classes(trained.dataset, labels, "records")
     classes = [None] if labels is None else np.unique(labels)
     size = batch_for_devices(batch_size, len(mine))
     for label in classes:

@@ -39,7 +39,7 @@ _CHOICES = {
     "sampling.predictor": tuple(samplers.PREDICTORS),
     "sampling.corrector": tuple(samplers.CORRECTORS),
     "sampling.norm": ("image", "batch"),
-    "sampling.labels": ("uniform", "null"),
+    "sampling.labels": ("uniform", "data", "null"),
     "sampling.variant": ("bh1", "bh2"),
     "sampling.variable": ("log_rho", "rho", "t"),
     "likelihood.method": ("flow", "elbo", "vlb"),

@@ -10,6 +10,7 @@ from jaxtyping import PyTree
 
 from scoresde.data import npz
 from scoresde.devices import batch_for_devices, padded, spread
+from scoresde.errors import DataError
 from scoresde.progress import Progress
 from scoresde.sample import Draw
 from scoresde.trained import Trained
@@ -17,13 +18,29 @@ from scoresde.trained import Trained
 PICTURE = 64  # images shown in OUT/grid.png
 
 
-def records_of(trained: Trained, source: str | None, split: str, num: int) -> np.ndarray:
-    """Records of the run's data set, or the array `samples` of a file, of the same kind."""
-    dataset = trained.dataset
-    if source is None:
-        chosen = {"train": dataset.train, "test": dataset.test}[split]
-        return chosen.rows(np.arange(min(num, len(chosen))))[0]
-    return npz.records(read_array(source, "samples"), f"{source}: samples", dataset.shape, dataset.levels)[:num]
+def records_of(trained: Trained, source: str | None, split: str, num: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first records of the run's data set, or of the array `samples` of a file, and their numbers.
+
+    Where the score has been given a class, and the data set has labels, they are records of this class.
+
+    Raises:
+        DataError: there are none, or those of the file are of another kind.
+    """
+    dataset, label = trained.dataset, trained.score.label
+    if source is not None:
+        records = npz.records(read_array(source, "samples"), f"{source}: samples", dataset.shape, dataset.levels)[:num]
+        return records, np.arange(len(records))
+    chosen = {"train": dataset.train, "test": dataset.test}[split]
+    if label is None or not dataset.classes:
+        numbers = np.arange(min(num, len(chosen)))
+    else:
+        numbers = np.flatnonzero(chosen.labels == int(label))[:num]
+    if not len(numbers):
+        raise DataError(
+            f"{dataset.name}: no {split} record has the label {trained.classes[int(label)]}; take another --split or "
+            "--label, or give --input"
+        )
+    return chosen.rows(numbers)[0], numbers
 
 
 def read_array(source: str, name: str) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The task `restore` as the command runs it: records -> degraded -> restored by the score of a run.
 
-    OUT/samples.npz     restored, degraded, originals [N, *shape] in the values of the data, ok [N]; baseline, if asked for
+    OUT/samples.npz     restored, degraded, originals [N, *shape] in the values of the data, ok [N]; baseline, if asked
+                        for; with classes, labels [N] and label_names
     OUT/grid.png        a row each: originals, degraded, restored, baseline
 
 PSNR = 10 log10(range^2 / mean squared error) over all records and points, in model coordinates, in which the range is that of
@@ -16,7 +17,7 @@ import numpy as np
 
 from scoresde.data.picture import save_picture
 from scoresde.devices import local_copy
-from scoresde.draws import fields, sampler_of
+from scoresde.draws import fields, label_arrays, sampler_of
 from scoresde.errors import ConfigError
 from scoresde.guide import (
     Observation,
@@ -64,7 +65,7 @@ def restore_to(
 ) -> np.ndarray:
     """Degrade records, restore them into OUT/samples.npz and OUT/grid.png, print PSNRs. Returns which the solver managed."""
     _check(trained, operator, strength, noise, baseline, joint)
-    originals = records_of(trained, source, split, num)
+    originals, _ = records_of(trained, source, split, num)
     out.mkdir(parents=True, exist_ok=True)
     trained = trained._replace(score=local_copy(trained.score))
     x0 = np.asarray(trained.dataset.encode(originals, 0.5), np.float32)
@@ -138,16 +139,19 @@ def _from_observation(
 
 
 def _spread(trained: Trained, observation: Observation, joint: bool):
-    """Variances of the modes of training records, or their covariance, for which more records are needed."""
+    """Variances of the modes of training records, or their covariance, for which more records are needed.
+
+    With classes they are those of records of the class of the score.
+    """
     if joint and not isotropic(trained.score.sde):
         raise ConfigError(
             f"--joint: expected a process with one coefficient for all points, such as vp, got {trained.config.sde.name}; leave it out"
         )
-    train, size = trained.dataset.train, int(np.prod(trained.dataset.shape))
+    size = int(np.prod(trained.dataset.shape))
     if joint and size > LARGEST:
         raise ConfigError(f"--joint: expected records of up to {LARGEST} values, got {size}; leave it out")
     wanted = max(_KNOWN, _RECORDS_PER_VALUE * size) if joint else _KNOWN
-    known = jnp.asarray(trained.dataset.encode(train.rows(np.arange(min(wanted, len(train))))[0], 0.5), jnp.float32)
+    known = jnp.asarray(trained.dataset.encode(records_of(trained, None, "train", wanted)[0], 0.5), jnp.float32)
     return (mode_covariance if joint else mode_variances)(observation.basis, known)
 
 
@@ -177,7 +181,8 @@ def _report(trained: Trained, name: str, originals, x0, degraded, found: dict[st
     ok = np.all([drawn.ok for drawn in found.values()], axis=0)
     values = lambda x: np.asarray(dataset.decode(np.nan_to_num(x)))
     arrays = {part: values(drawn.x) for part, drawn in found.items()}
-    path = write(out / "samples.npz", **arrays, degraded=values(degraded), originals=originals, ok=ok)
+    arrays |= {"degraded": values(degraded), "originals": originals, "ok": ok} | label_arrays(trained, len(ok))
+    path = write(out / "samples.npz", **arrays)
     shown = [x0, degraded, *(drawn.x for drawn in found.values())]
     columns = min(len(x0), _SHOWN)
     pictured = save_picture(dataset, np.concatenate([part[:columns] for part in shown]), out / "grid.png", columns=columns)

@@ -15,6 +15,7 @@ from scoresde.build import build_averages, build_dataset, build_optimizer, build
 from scoresde.config import differences, from_json, override, to_json
 from scoresde.data import Dataset
 from scoresde.data.absent import ABSENT
+from scoresde.data.labels import with_classes
 from scoresde.errors import CheckpointError, ConfigError
 from scoresde.processes import PROCESSES, on_grid
 from scoresde.score import NetworkScore
@@ -39,6 +40,7 @@ class Trained(NamedTuple):
     step: int
     ema: str
     shape: tuple[int, ...]  # of what is drawn, a record of the data set but for `at`
+    classes: tuple[str, ...] = ()  # the labels of the training data, in the order of the network's classes; () if none
 
     def at(self, grid: tuple[int, ...]) -> "Trained":
         """The same run, to draw on another grid.
@@ -103,7 +105,15 @@ def load_trained(
     if meta["data"]["fingerprint"] not in (dataset.fingerprint, ABSENT):
         print(f"note: data are {dataset.fingerprint}, the run was trained on {meta['data']['fingerprint']}", file=sys.stderr)
     averaged = with_starts(averaged_score(score, state, chosen), config, dataset)
-    return Trained(config, dataset, averaged, meta["step"], chosen, dataset.shape)
+    classes = _classes(config.model.num_classes, dataset, tuple(meta["data"].get("classes", ())))
+    dataset = with_classes(dataset, classes) if classes else dataset
+    return Trained(config, dataset, averaged, meta["step"], chosen, dataset.shape, classes)
+
+
+def _classes(count: int, dataset: Dataset, stored: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the classes of a run. Runs of earlier versions, and converted ones, have not stored them."""
+    own = dataset.label_names[: dataset.classes]
+    return stored or (own if len(own) == count else tuple(map(str, range(count))))
 
 
 def stored_config(folder: pathlib.Path) -> tuple[ConfigDict, dict]:
@@ -125,14 +135,17 @@ def stored_config(folder: pathlib.Path) -> tuple[ConfigDict, dict]:
     return config, to_json(config)
 
 
-def description(config: ConfigDict, fingerprint: str) -> dict:
-    """What is stored with every checkpoint beside the arrays. `fingerprint`: of the data set."""
+def description(config: ConfigDict, fingerprint: str, classes: tuple[str, ...] = ()) -> dict:
+    """What is stored with every checkpoint beside the arrays. `fingerprint`, `classes`: of the data set."""
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {
         "config": to_json(config),
         "versions": versions | {"python": platform.python_version()},
         # The stream is a pure function of (seed, step): with the step, this is the whole position in the data.
-        "data": {"fingerprint": fingerprint, "seed": config.seed, "batch_size": config.training.batch_size},
+        "data": {
+            "fingerprint": fingerprint, "seed": config.seed, "batch_size": config.training.batch_size,
+            "classes": list(classes),  # the labels, in the order of the network's classes
+        },  # fmt: skip
         "devices": f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}",
     }
 

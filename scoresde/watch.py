@@ -10,6 +10,8 @@
 The levels are the quantiles (k + 1/2)/8 of the law of t, so that their mean is the loss that is trained, and the gap between
 train and test is what was memorised: records and noise are the same each time, and train and test share the noise. `nearest`
 far below 1 says that samples are copies. With few samples all distances have a floor, that of as many training records.
+A network with classes draws each sample's class by the shares of the training records, as it is compared with data; where
+test records lack labels there is no `test_loss`.
 
     WORKDIR/samples/STEP.png      the samples                    WORKDIR/watch/trajectory.png   E[x_0 | x_t] of a few seeds
     WORKDIR/watch/newest.npz      arrays behind the figures      WORKDIR/watch/pairs.png        samples and nearest records
@@ -32,7 +34,7 @@ from scoresde.build import build_objective, build_prepare
 from scoresde.data import Dataset
 from scoresde.data.picture import picture, save_picture
 from scoresde.devices import batch_for_devices, local_copy, padded, spread
-from scoresde.draws import classes, draw, sampler_of
+from scoresde.draws import by_shares, classes, draw, sampler_of
 from scoresde.evaluate.functions import moments, sliced_wasserstein
 from scoresde.evaluate.neighbours import nearest
 from scoresde.sample import Draw, trajectory
@@ -69,6 +71,7 @@ class Watch:
         """The picture of the samples at `path`, the files of WORKDIR/watch, and the figures; with `training.watch` = () the first
         of these alone. On one process alone."""
         trained = trained._replace(config=self.config, score=local_copy(trained.score))
+        trained = by_shares(trained) if trained.classes else trained
         num = self.config.sampling.num
         seeds = np.arange(num, dtype=np.uint32)
         drawn = draw(trained, sampler_of(trained), seeds, batch_for_devices(num, num))
@@ -137,11 +140,13 @@ class Watch:
     # Losses
 
     def _losses(self, trained: Trained) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The levels of log-SNR, and the loss at each of them by split."""
+        """The levels of log-SNR, and the loss at each of them by split; none of a split that lacks labels."""
         sde = trained.score.sde
         times = jax.vmap(lambda u: self._objective.time_law.quantile(sde, u))((jnp.arange(LEVELS) + 0.5) / LEVELS)
         losses = {}
         for split, source in (("train", self.dataset.train), ("test", self.dataset.test)):
+            if trained.score.label is not None and not source.labelled:
+                continue  # each record is taken under its own label, and some have none
             num = min(LOSSES, len(source))
             rows = tuple(padded(part, batch_for_devices(num, num)) for part in source.rows(np.arange(num)))
             keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(_ROOT), n))(np.arange(len(rows[0])))

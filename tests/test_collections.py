@@ -121,10 +121,8 @@ def test_a_set_of_hugging_face(tmp_path):
         train=part(range(5)), test=part(range(8, 10)).map(lambda row: row | {"label": -1}, features=features)
     )
     hidden.save_to_disk(tmp_path / "hidden")
-    unlabelled = open_images(f"hf:{tmp_path / 'hidden'}")
-    assert unlabelled.classes == 0 and unlabelled.found.notes == (
-        "the feature label is missing in some records (test 2); no labels are taken",
-    )
+    unpublished = open_images(f"hf:{tmp_path / 'hidden'}")
+    assert unpublished.classes == 2 and unpublished.test.labels.tolist() == [-1, -1] and not unpublished.found.notes
     part(range(3)).remove_columns("img").save_to_disk(tmp_path / "words")
     with pytest.raises(DataError, match="expected one feature of images, got none among label, note"):
         open_images(f"hf:{tmp_path / 'words'}")
@@ -138,19 +136,19 @@ class Column(list):
 
 
 @pytest.mark.parametrize(
-    "test, labels, classes, words",
+    "test, labels, numbers, words",
     [
-        ([1], ["y"], ("z", "a"), None),
-        ([-1], ["y"], (), "the feature y is missing in some records (test 1)"),
-        ([None], ["y"], (), "the feature y is missing in some records (test 1)"),
-        ([1], ["y", "w"], (), "the features y, w are labels, and one is expected"),
-        ([1], [], (), "no feature is a ClassLabel"),
+        ([1], ["y"], [0, 1, 0, 1], None),
+        ([-1], ["y"], [0, 1, 0, -1], None),
+        ([None], ["y"], [0, 1, 0, -1], None),
+        ([1], ["y", "w"], [-1] * 4, "the features y, w are labels, and one is expected"),
+        ([1], [], [-1] * 4, "no feature is a ClassLabel"),
     ],
 )
-def test_which_feature_of_a_set_gives_labels(test, labels, classes, words):
+def test_which_feature_of_a_set_gives_labels(test, labels, numbers, words):
     features = {name: types.SimpleNamespace(names=["z", "a"]) for name in labels}
     given = hub._labels({"train": Column([0, 1, 0]), "test": Column(test)}, features, labels)
-    assert given.classes == classes and given.labels == ([0, 1, 0, 1] if classes else [0] * 4)
+    assert given.classes == (() if words else ("z", "a")) and given.labels == numbers
     assert given.notes == (() if words is None else (f"{words}; no labels are taken",))
 
 

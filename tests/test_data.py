@@ -286,7 +286,7 @@ def test_npz_is_read(tmp_path):
     data = open_npz(tmp_path / "a.npz")
     np.testing.assert_array_equal(data.train.values, IMAGES)
     np.testing.assert_array_equal(data.test.values, IMAGES[:2])  # [N, H, W] is one channel
-    assert data.train.labels.tolist() == [0, 1, 2, 3, 4] and data.test.labels.tolist() == [0, 0]
+    assert data.train.labels.tolist() == [0, 1, 2, 3, 4] and data.test.labels.tolist() == [-1, -1]  # none, rather than class 0
     assert (data.classes, data.test.classes) == (5, 0)
     (tmp_path / "b").mkdir()
     (tmp_path / "a.npz").rename(tmp_path / "b" / "c.npz")
@@ -476,6 +476,7 @@ def test_prepared_records_with_names_come_in_their_order(tfds_folder):
     for memory, threads in ((2.0, 0), (0.0, 4)):
         data = open_tfds("named_images", tfds_folder, images=ImageOptions(memory=memory))
         assert data.train.threads == threads
+        np.testing.assert_array_equal(data.train.labels, arrays.labels)  # without decoding an image
         for found, batch in zip(take(data.stream(5, 8), 6), expected, strict=True):
             np.testing.assert_array_equal(found["value"], batch["value"])
             np.testing.assert_array_equal(found["label"], batch["label"])

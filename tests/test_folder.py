@@ -74,7 +74,7 @@ def test_records_are_the_files_in_order(tmp_path):
         expected = [np.asarray(Image.open(io.BytesIO(FLAT[n]))) for n in np.array(sorted(FLAT))[chosen]]
         values, labels = part.rows(np.arange(len(part)))
         np.testing.assert_array_equal(values, expected)
-        assert labels.dtype == np.int32 and not labels.any()
+        assert labels.dtype == np.int32 and (labels == -1).all()  # none, rather than class 0
     assert data.classes == 0 and len(data.train) + len(data.test) == 40
 
 
@@ -239,7 +239,8 @@ def test_labels_from_a_table(tmp_path):
     write(tmp_path / "images", {"a.png": png(1), "b.png": png(2), "c.png": png(3)})
     (tmp_path / "labels.csv").write_bytes(table(a="dog", b="cat", c="dog"))
     data = open_images(f"folder:{tmp_path}")
-    assert data.found.classes == ("cat", "dog") and data.classes == 2
+    # b.png is the one for testing: cat is no class of the training images, and has a number behind theirs.
+    assert data.found.classes == ("dog", "cat") and data.classes == 1 and data.test.labels.tolist() == [1]
     names = data.train.pictures.files.names
     found = labels_of({"images/labels.csv": table(a=2, b=10, c=2)}.get, names, "", "x")
     assert (
@@ -249,8 +250,8 @@ def test_labels_from_a_table(tmp_path):
     assert arrange(names, "x", found).labels.tolist() == [0, 1, 0]
     other = tmp_path / "other.csv"
     other.write_text("\ufeffimages/a.png,1\nimages/b.png,2\n./images/c.png,3\n")  # no header, names from the root, as Excel writes
-    assert open_images(f"folder:{tmp_path}", labels="other.csv").classes == 3
-    assert open_images(f"folder:{tmp_path / 'images'}", labels=str(tmp_path / "labels.csv")).classes == 2
+    assert open_images(f"folder:{tmp_path}", labels="other.csv").label_names == ("1", "3", "2")
+    assert open_images(f"folder:{tmp_path / 'images'}", labels=str(tmp_path / "labels.csv")).label_names == ("dog", "cat")
 
 
 TABLES = {

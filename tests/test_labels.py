@@ -1,227 +1,110 @@
-"""Which files and folders give labels: the layouts of EDM, FFHQ and Hugging Face, empty tables, loose images."""
-
-import io
-import json
-import re
-import zipfile
+"""Labels: what is missing is missing, and classes are those that training records have."""
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from scoresde.data import ImageOptions, load
-from scoresde.data.tree import Given, arrange, labels_of
+from scoresde.data import Dataset, load
+from scoresde.data.dataset import ArraySource
+from scoresde.data.labels import MISSING, check_classes, numbered, shares, trained_first, with_classes
+from scoresde.data.prepared import PreparedSource
 from scoresde.errors import DataError
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+def test_numbers_are_places_among_the_training_labels():
+    """Sorted as integers, exactly: int32 would wrap 2^40 to 0, float64 would merge 2^62 and 2^62 + 1."""
+    train, test, names = numbered(np.array([3, 1, 2, 1]), np.array([1, 3]))
+    assert (train.tolist(), test.tolist(), names) == ([2, 0, 1, 0], [0, 2], ("1", "2", "3"))
+    train, test, names = numbered(np.array([7, 0, 7]), None)
+    assert (train.tolist(), test, names) == ([1, 0, 1], None, ("0", "7"))
+    train, test, names = numbered(np.array([2**62, 2**62 + 1]), np.array([2**63, 0], np.uint64))
+    assert (train.tolist(), test.tolist(), names) == ([0, 1], [3, 2], (str(2**62), str(2**62 + 1), "0", str(2**63)))
+    assert numbered(None, np.array([5]))[1:] == (np.array([0]), ("5",))
 
 
-def png(seed) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(file, "PNG")
-    return file.getvalue()
+def test_classes_of_training_records_come_first():
+    labels, names, classes = trained_first(np.array([2, 0, MISSING, 1, 2]), ("a", "b", "c"), np.array([0, 2, 3]))
+    assert (labels.tolist(), names, classes) == ([1, 2, MISSING, 0, 1], ("b", "c", "a"), 2)
+    labels, names, classes = trained_first(np.zeros(3, int), (), np.arange(2))
+    assert (labels.tolist(), names, classes) == ([MISSING] * 3, (), 0)
 
 
-def opened(source, **options):
-    return load(source, shape=(4, 4, 3), levels=256, centered=True, images=ImageOptions(**options))
+def dataset(train, test, names=()):
+    sources = (ArraySource(np.zeros((len(labels), 2), np.float32), np.array(labels)) for labels in (train, test))
+    return Dataset("here", *sources, 0, True, "x", names=names)
 
 
-def write(root, content: dict[str, bytes]):
-    for name, data in content.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(data)
-    return root
+def test_data_of_another_numbering_are_matched_by_name():
+    own = dataset([0, 1, MISSING, 1], [2, 0], ("cat", "dog", "emu"))
+    seen = with_classes(own, ("ant", "dog", "cat"))
+    assert seen.classes == 3 and seen.label_names == ("ant", "dog", "cat", "emu")
+    assert seen.train.labels.tolist() == [2, 1, MISSING, 1] and seen.test.rows(np.arange(2))[1].tolist() == [3, 2]
+    np.testing.assert_allclose(shares(seen), [0, 2 / 3, 1 / 3])
+    check_classes(seen, np.array([0, 1, 2]), "records")
+    with pytest.raises(
+        DataError,
+        match="1 of 2 test records have a label that was not trained, the first is emu; expected one of ant, dog, cat",
+    ):
+        check_classes(seen, seen.test.labels, "test records")
+    with pytest.raises(DataError, match="got none for 1 of 4"):
+        check_classes(seen, seen.train.labels, "training records")
+    assert with_classes(own, ("cat", "dog")) is own
+    with pytest.raises(DataError, match="sampling.labels=uniform"):
+        shares(dataset([MISSING], [MISSING]))
 
 
-def labels_by_file(data) -> dict[str, str]:
-    """{file: class name} of all records."""
-    found = {}
-    for part in (data.train, data.test):
-        labels = part.rows(np.arange(len(part)))[1]
-        found |= {part.name_of(k): data.found.classes[label] for k, label in enumerate(labels)}
-    return found
+def test_labels_beyond_int32_are_no_class_numbers():
+    with pytest.raises(DataError, match="1099511627776"):
+        ArraySource(np.zeros((2, 2)), np.array([0, 2**40]))
 
 
-SHARDS = [f"{k // 10:05}/img{k:08}.png" for k in range(30)]
-TRUE = {name: str(k % 4) for k, name in enumerate(SHARDS)}
+class Split:
+    """Records as TensorFlow Datasets hands them over."""
+
+    def __init__(self, labels):
+        self.labels = labels
+
+    def __getitems__(self, numbers):
+        return [{"image": np.full((2, 2, 1), n % 256, np.uint8), "label": self.labels[n]} for n in numbers]
 
 
-def edm(labels) -> bytes:
-    return json.dumps({"labels": labels}).encode()
+def test_a_prepared_set_whose_test_labels_are_not_published():
+    """TensorFlow Datasets writes -1."""
+    make = lambda labels, memory, classes=3: PreparedSource(  # noqa: E731
+        Split(labels), Split(labels), classes, (2, 2, 1), 256, "toy", np.arange(len(labels))[::-1], memory
+    )
+    for memory in (1.0, 0.0):
+        assert make([0, 2, 1], memory).labels.tolist() == [1, 2, 0] and make([0, 2, 1], memory).labelled
+        unpublished = make([-1, -1], memory)
+        assert unpublished.labels.tolist() == [MISSING] * 2 and not unpublished.labelled
+        assert make([0, 1], memory, classes=0).rows(np.arange(2))[1].tolist() == [MISSING] * 2
+    late = make([-1] + 300 * [1], 0.0)  # beyond those that are looked at first
+    with pytest.raises(DataError, match="1 of 1 records have no label, where the first ones have"):
+        late.rows(np.array([300]))
 
 
-@pytest.mark.parametrize("kind", ["zip", "folder", "below", "one shard"])
-def test_labels_of_edm_are_read_and_shards_are_no_classes(kind, tmp_path, capsys):
-    names = SHARDS[:10] if kind == "one shard" else SHARDS
-    content = {name: png(k) for k, name in enumerate(names)} | {
-        "dataset.json": edm([[name, int(TRUE[name])] for name in names])
-    }
-    if kind == "zip":
-        with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
-            for name, data in content.items():
-                archive.writestr(name, data)
-        data, prefix = opened(f"zip:{tmp_path / 'set.zip'}"), ""
+def test_a_set_of_hugging_face_with_labels_for_training_alone(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    from test_folder import open_images, png
+
+    features = datasets.Features(img=datasets.Image(), label=datasets.ClassLabel(names=["z", "a"]))
+    part = lambda labels: datasets.Dataset.from_dict(  # noqa: E731
+        {"img": [{"bytes": png(n), "path": None} for n in range(len(labels))], "label": labels}, features=features
+    )
+    datasets.DatasetDict(train=part([0, 1, 1]), test=part([-1, -1])).save_to_disk(tmp_path)
+    data = open_images(f"hf:{tmp_path}")
+    assert data.train.labels.tolist() == [0, 1, 1] and data.test.labels.tolist() == [MISSING] * 2 and data.classes == 2
+
+
+@pytest.mark.parametrize("name", ["npz", "digits"])
+def test_fingerprints_of_earlier_versions_hold(name, tmp_path):
+    """Of sets without labels, and of classes counted from 0: their runs go on."""
+    np.savez(
+        tmp_path / "d.npz", x_train=np.arange(6, dtype=np.float32).reshape(3, 2), x_test=np.ones((1, 2), np.float32)
+    )
+    if name == "npz":
+        assert load(f"npz:{tmp_path / 'd.npz'}", shape=(2,), levels=0, centered=True).fingerprint == FINGERPRINTS[name]
     else:
-        prefix = "deep/set/" if kind == "below" else ""
-        data = opened(f"folder:{write(tmp_path, {prefix + name: data for name, data in content.items()})}")
-    assert (
-        data.found.classes == ("0", "1", "2", "3")
-        and data.found.labelled == f"{prefix}dataset.json"
-        and not data.found.others
-    )
-    assert labels_by_file(data) == {prefix + name: TRUE[name] for name in names}
-    assert f"4 classes from {prefix}dataset.json" in capsys.readouterr().err
+        assert load("digits", shape=(8, 8, 1), levels=17, centered=True).fingerprint == FINGERPRINTS[name]
 
 
-@pytest.mark.parametrize(
-    "labels, words",
-    [(None, "labels are null"), ([[name, [0.5, 1]] for name in SHARDS], "labels such as .* no classes")],
-)
-def test_a_set_of_edm_without_classes_has_none(labels, words, tmp_path, capsys):
-    data = opened(
-        f"folder:{write(tmp_path, {name: png(k) for k, name in enumerate(SHARDS)} | {'dataset.json': edm(labels)})}"
-    )
-    assert data.classes == 0 and data.found.classes == () and data.found.labelled == "none"
-    said = capsys.readouterr().err
-    assert "no labels are taken" in said and "; no labels\n" in said
-    assert re.search(words, said)
-
-
-@pytest.mark.parametrize(
-    "names, shards",
-    [
-        (SHARDS, True),  # as EDM writes, with no dataset.json beside
-        ([f"{k // 10 * 1000:05}/{k // 10 * 1000 + k % 10:05}.png" for k in range(30)], True),  # as FFHQ comes
-        ([f"{k // 10:05}/{k % 10:05}.png" for k in range(30)], False),  # each numbered from 0: classes
-        ([f"{k // 10}/{k}.png" for k in range(30)], False),  # digits
-        ([f"n0{k // 10}/{k}.png" for k in range(30)], False),
-        ([f"{k // 10:05}/a.png" for k in range(0, 30, 10)], False),
-    ],
-)
-def test_numbered_folders_are_shards_only_if_they_divide_one_numbering(names, shards):
-    tree = arrange(sorted(names), "x")
-    assert (tree.classes == ()) == shards and (tree.labelled == "folders") != shards
-    assert any("divide a numbered set" in note for note in tree.notes) == shards
-
-
-FLAT = {f"{k}.png": png(k) for k in range(12)}
-ANIMALS = {name: "cat" if int(name[:-4]) % 2 else "dog" for name in FLAT}
-CSV = ("file_name,text,label\n" + "".join(f'{name},"a, b",{label}\n' for name, label in ANIMALS.items())).encode()
-JSONL = "".join(json.dumps({"file_name": name, "label": label}) + "\n" for name, label in ANIMALS.items()).encode()
-
-
-@pytest.mark.parametrize("name, table", [("metadata.csv", CSV), ("metadata.jsonl", JSONL)])
-def test_metadata_of_hugging_face(name, table, tmp_path):
-    data = opened(f"folder:{write(tmp_path, FLAT | {name: table})}")
-    assert data.found.labelled == name and labels_by_file(data) == ANIMALS
-    named = write(tmp_path / "named", {k: v for k, v in FLAT.items()} | {"other" + name[8:]: table})
-    assert labels_by_file(opened(f"folder:{named}", labels="other" + name[8:])) == ANIMALS
-
-
-def test_metadata_of_each_part(tmp_path):
-    parts = {"train": ("0.png", "1.png", "2.png"), "test": ("3.png", "4.png")}
-    content = {f"{part}/{name}": FLAT[name] for part, names in parts.items() for name in names}
-    for part, names in parts.items():
-        content[f"{part}/metadata.csv"] = (
-            "file_name,label\n" + "".join(f"{name},{ANIMALS[name]}\n" for name in names)
-        ).encode()
-    data = opened(f"folder:{write(tmp_path, content)}")
-    assert labels_by_file(data) == {f"{part}/{name}": ANIMALS[name] for part, names in parts.items() for name in names}
-    assert (
-        data.found.labelled == "train/metadata.csv and test/metadata.csv"
-        or data.found.labelled == "test/metadata.csv and train/metadata.csv"
-    )
-
-
-def test_tables_that_hold_no_labels_are_passed_over_and_named(tmp_path, capsys):
-    """Captions alone, and a dataset.json of another tool: then the folders are classes, as without them."""
-    content = {f"{label}/{k}.png": png(k) for label in ("cat", "dog") for k in range(6)}
-    content |= {"metadata.csv": b"file_name,text\ncat/0.png,x\n", "dataset.json": b'{"title": "x"}'}
-    data = opened(f"folder:{write(tmp_path, content)}")
-    assert data.found.labelled == "folders" and data.found.classes == ("cat", "dog")
-    said = capsys.readouterr().err
-    assert "metadata.csv: expected a column label, got file_name, text; it is passed over" in said
-    assert "dataset.json: it has no field labels; it is passed over" in said
-    with pytest.raises(DataError, match="expected a column label, got file_name, text; check data.labels"):
-        opened(f"folder:{tmp_path}", labels="metadata.csv")
-
-
-WRONG = {
-    "an image without": (
-        {"dataset.json": edm([[n, 1] for n in SHARDS[:-1]])},
-        "1 of 30 images are not in the table.*img00000029",
-    ),
-    "a null among labels": (
-        {"dataset.json": edm([[n, None if n == SHARDS[3] else 1] for n in SHARDS])},
-        "1 of 30 images.*img00000003",
-    ),
-    "pairs of another form": ({"dataset.json": edm({"a": 1})}, r'expected "labels": \[\[file, label\]'),
-    "cut short": ({"dataset.json": edm([["a", 1]])[:-3]}, "dataset.json: expected a table of labels, JSON in UTF-8"),
-    "brackets": ({"dataset.json": b"[" * 100_000}, "dataset.json: expected a table of labels, JSON in UTF-8"),
-    "no objects": ({"metadata.jsonl": b"1\n"}, "expected an object with file_name and label in each line, got '1'"),
-}
-
-
-@pytest.mark.parametrize("content, words", WRONG.values(), ids=WRONG.keys())
-def test_tables_that_do_not_fit(content, words):
-    with pytest.raises(DataError, match=words) as caught:
-        labels_of(content.get, SHARDS, "", "x")
-    assert "\n" not in str(caught.value)
-
-
-def test_no_labels_can_be_asked_for(tmp_path):
-    """Whatever is there: a table that fits, one that does not, folders."""
-    for k, table in enumerate((CSV, CSV[:40], None)):
-        content = {f"cat/{name}" if table is None else name: data for name, data in FLAT.items()}
-        content |= {"dog/0.png": png(99)} if table is None else {"metadata.csv": table}
-        data = opened(f"folder:{write(tmp_path / str(k), content)}", labels="none")
-        assert data.classes == 0 and data.found.labelled == "none" and len(data.train) + len(data.test) >= 12
-
-
-# Images beside the folders of classes
-
-
-def test_a_loose_image_beside_classes_is_left_out_and_named(tmp_path, capsys):
-    content = {f"{label}/{k}.png": png(k + 50 * (label == "dog")) for label in ("cat", "dog") for k in range(10)}
-    whole = labels_by_file(opened(f"folder:{write(tmp_path / 'a', content)}"))
-    data = opened(f"folder:{write(tmp_path / 'b', content | {'cover.png': png(99)})}")
-    assert labels_by_file(data) == whole and set(whole.values()) == {"cat", "dog"}
-    assert (
-        "left out 1 beside the folders of the classes, since they have no label: cover.png" in capsys.readouterr().err
-    )
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_a_loose_image_never_takes_the_place_of_the_test_part(seed):
-    """Of a few images the one of the least hash is the test part; were it the loose one, none would be left."""
-    names = [f"a/{seed}{k}.png" for k in range(6)] + [f"b/{seed}{k}.png" for k in range(6)]
-    for k in range(20):
-        tree = arrange([*names, f"z{seed}-{k}.png"], "x")
-        assert len(tree.test) >= 1 and len(names) not in {*tree.train, *tree.test} and tree.classes == ("a", "b")
-        assert sorted([*tree.train, *tree.test]) == list(range(12)) and tree.left_out == 0
-
-
-def test_many_loose_images_mean_that_folders_are_no_classes():
-    tree = arrange([f"{folder}/{k}.png" for folder in "ab" for k in range(4)] + [f"{k}.png" for k in range(2)], "x")
-    assert tree.classes == () and len(tree.train) + len(tree.test) == 10
-    assert tree.notes == ("2 of 10 images lie beside the 2 folders, which are therefore not taken for classes",)
-
-
-def test_a_loose_image_within_a_part():
-    names = [f"{part}/{label}/{k}.png" for part in ("test", "train") for label in "ab" for k in range(6)] + [
-        "train/0.png"
-    ]
-    tree = arrange(names, "x")
-    assert tree.classes == ("a", "b") and len(tree.train) == len(tree.test) == 12 and "train/0.png" in tree.notes[0]
-
-
-def test_labels_that_a_set_brings_are_named():
-    names = [f"train/{k}" for k in range(3)]
-    assert arrange(names, "x", given=Given([0, 1, 0], ("z", "a"), "the feature label")).labelled == "the feature label"
-    without = arrange(
-        names, "x", given=Given([0, 0, 0], (), "none", ("no feature is a ClassLabel; no labels are taken",))
-    )
-    assert without.labelled == "none" and without.notes == ("no feature is a ClassLabel; no labels are taken",)
+FINGERPRINTS = {"npz": "npz:3+1:4370c991", "digits": "digits:1500+297:856156fc"}

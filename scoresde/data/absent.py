@@ -14,12 +14,17 @@ class Absent:
     """A source without records, which raises a DataError where they are counted or read."""
 
     classes = 0
+    labelled = False
     threads = 0
 
     def __init__(self, shape: tuple[int, ...]):
         self.shape = tuple(shape)
 
     def __len__(self) -> int:
+        raise _nothing()
+
+    @property
+    def labels(self) -> np.ndarray:
         raise _nothing()
 
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

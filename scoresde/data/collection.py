@@ -14,6 +14,7 @@ import numpy as np
 
 from scoresde.data.files import Files, listed
 from scoresde.data.images import LEVELS, MAX_PIXELS, BadImage, Rule
+from scoresde.data.labels import MISSING, trained_first
 from scoresde.data.survey import Survey, in_threads, read, survey, threads
 from scoresde.data.tables import NONE, Table
 from scoresde.data.tree import arrange, labels_of
@@ -92,7 +93,8 @@ class ImageSource:
     """One part of a collection: a `Source`."""
 
     def __init__(self, pictures: Pictures, numbers: np.ndarray, labels: np.ndarray, classes: int):
-        self.pictures, self.numbers, self.labels, self.classes = pictures, numbers, labels.astype(np.int32), classes
+        self.pictures, self.numbers, self.labels, self.classes = pictures, numbers, labels, classes
+        self.labelled = bool((labels != MISSING).all())
         self.shape = pictures.rule.shape
         self.threads = 0 if pictures.in_memory else threads()
 
@@ -136,9 +138,10 @@ def open_collection(
     for part, numbers in zip(("train", "test"), parts, strict=True):
         if not len(numbers):
             raise DataError(f"{files.what}: expected images for {part} ({tree.parts}), got none that can be read; add some")
-    labels = f"{len(tree.classes)} classes from {tree.labelled}" if tree.classes else "no labels"
+    labels, names, classes = trained_first(tree.labels, tree.classes, parts[0])
+    origin = f"{classes} classes from {tree.labelled}" if names else "no labels"
     unread = f"; not read: {listed(files.others)}" if files.others else ""
-    print(f"note: {files.what}: {found.summary()}; {labels}{unread}", file=sys.stderr)
+    print(f"note: {files.what}: {found.summary()}; {origin}{unread}", file=sys.stderr)
     notes = (*tree.notes, *filter(None, [found.lost_levels(rule)]))
     for note in notes:
         print(f"note: {files.what}: {note}", file=sys.stderr)
@@ -147,11 +150,11 @@ def open_collection(
     if tree.left_out:
         print(f"note: {files.what}: {tree.left_out} images are in neither part ({tree.parts}); left out", file=sys.stderr)
     pictures = Pictures(files, rule, bad, in_memory, store)
-    train, test = (ImageSource(pictures, numbers, tree.labels[numbers], len(tree.classes)) for numbers in parts)
+    train, test = (ImageSource(pictures, numbers, labels[numbers], classes) for numbers in parts)
     # Which part and class each readable image is of; not its number, which changes when a damaged one is removed.
     is_test = np.isin(np.arange(len(good)), tree.test)
     crc = zlib.crc32(np.stack([is_test, tree.labels])[:, good].astype("<i4").tobytes())
     identity = f"images:{len(train)}+{len(test)}:{found.checksum}:{crc:08x}:{rule}"
-    about = Found(found, tree.classes, tree.parts, tree.labelled, tree.left_out, rule, files.others, notes)
+    about = Found(found, names, tree.parts, tree.labelled, tree.left_out, rule, files.others, notes)
     return train, test, identity, about
 

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Shaped
 
+from scoresde.data.labels import MISSING
 from scoresde.data.stream import batches
 from scoresde.errors import ConfigError, DataError
 
@@ -40,8 +41,9 @@ ROUNDING = 2.0**-22
 class Source(Protocol):
     """Records that can be read in any order.
 
-    `shape` is that of one record; `classes` the number of label classes, 0 where there are no labels; `threads` how
-    many threads read ahead, 0 where reading is a copy in memory.
+    `shape` is that of one record; `classes` the number of label classes, 0 where there are no labels; `labels` int32
+    [N], see `scoresde.data.labels`; `labelled` whether each record has one; `threads` how many threads read ahead, 0
+    where reading is a copy in memory.
     """
 
     @property
@@ -51,12 +53,19 @@ class Source(Protocol):
     def classes(self) -> int: ...
 
     @property
+    def labels(self) -> np.ndarray: ...
+
+    @property
+    def labelled(self) -> bool: ...
+
+    @property
     def threads(self) -> int: ...
 
     def __len__(self) -> int: ...
 
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Values [n, *shape] and int32 labels [n] of the records `indices` [n]; labels are 0 where there are none."""
+        """Values [n, *shape] and int32 labels [n] of the records `indices` [n]; a label is MISSING, -1, where there is
+        none."""
         ...
 
 
@@ -65,7 +74,7 @@ class ArraySource:
 
     Args:
         values: [N, *shape], integers or floats.
-        labels: [N] integers from 0, or None.
+        labels: [N] class numbers from 0, MISSING for a record without; None: all are without.
 
     Raises:
         DataError: no records, or not one label per record.
@@ -78,15 +87,20 @@ class ArraySource:
         if self.values.ndim < 1 or len(self.values) == 0:
             raise DataError(f"expected at least one record, got an array of shape {self.values.shape}; give [N, ...]")
         if labels is None:
-            self.labels, self.classes = np.zeros(len(self.values), np.int32), 0
-            return
-        self.labels = np.asarray(labels).astype(np.int32)
-        if self.labels.shape != (len(self.values),) or self.labels.min() < 0:
+            labels = np.full(len(self.values), MISSING)
+        labels = np.asarray(labels)
+        if labels.shape != (len(self.values),) or labels.min() < MISSING or labels.max() > np.iinfo(np.int32).max:
             raise DataError(
-                f"expected {len(self.values)} labels counted from 0, one per record, got shape {self.labels.shape} "
-                f"with least value {self.labels.min(initial=0)}; give class numbers, not one-hot rows, or no labels"
+                f"expected {len(self.values)} labels counted from 0, one per record, got shape {labels.shape} "
+                f"with values {labels.min(initial=0)} to {labels.max(initial=0)}; give class numbers, not one-hot "
+                "rows, or no labels"
             )
+        self.labels = labels.astype(np.int32)
         self.classes = int(self.labels.max()) + 1
+
+    @property
+    def labelled(self) -> bool:
+        return bool((self.labels != MISSING).all())
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -99,11 +113,19 @@ class ArraySource:
         return self.values[indices], self.labels[indices]
 
 
-def fingerprint(name: str, train: ArraySource, test: ArraySource) -> str:
-    """`name:N_train+N_test:crc32` over the bytes of values and labels: equal for equal content."""
-    crc = 0
-    for array in (train.values, train.labels, test.values, test.labels):
-        crc = zlib.crc32(array.reshape(-1).view(np.uint8), crc)
+def fingerprint(name: str, train: ArraySource, test: ArraySource, label_names: tuple[str, ...] = ()) -> str:
+    """`name:N_train+N_test:crc32` over the bytes of values and labels: equal for equal content.
+
+    Args:
+        label_names: of the labels; they count where they are not the numbers of the classes.
+    """
+    crc, nothing = 0, not (train.classes or test.classes)
+    for part in (train, test):
+        # Zeros for a set without labels, as in earlier versions, whose runs can then go on.
+        for array in (part.values, np.zeros_like(part.labels) if nothing else part.labels):
+            crc = zlib.crc32(array.reshape(-1).view(np.uint8), crc)
+    if label_names != tuple(map(str, range(len(label_names)))):
+        crc = zlib.crc32("\n".join(label_names).encode("utf-8", "surrogateescape"), crc)
     return f"{name}:{len(train)}+{len(test)}:{crc:08x}"
 
 
@@ -121,6 +143,7 @@ class Dataset:
         offset, scale: numbers, or one per channel: the original values of continuous data are offset + scale x.
         span: of continuous data: the values +-span are shown white and black; 0: the ends of the model's range.
         found: of image files: what they were before they were brought to one shape, a `scoresde.data.collection.Found`.
+        names: of the labels, see `scoresde.data.labels`; (): the numbers of the classes.
 
     Raises:
         ConfigError: `levels` is neither 0 nor 2 to 65536.
@@ -137,6 +160,7 @@ class Dataset:
     scale: Any = 1.0
     span: float = 0.0
     found: Any = None
+    names: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.levels != 0 and not 2 <= self.levels <= MAX_LEVELS:
@@ -156,6 +180,10 @@ class Dataset:
     def classes(self) -> int:
         """The number of label classes in the training records; 0: they have no labels."""
         return self.train.classes
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return self.names or tuple(map(str, range(self.classes)))
 
     def encode(self, v: Any, u: Any = 0.5) -> Shaped[Array, "..."]:
         """Model value x of the record v: y = (v + u)/L, x = 2y - 1 if centered else y; v itself if L = 0.

@@ -1,14 +1,16 @@
 """Encoded images of a set from the Hugging Face Hub, or of one stored with `save_to_disk`: `hf:NAME`.
 
 NAME is `OWNER/SET`, `OWNER/SET:CONFIG`, either with `@REVISION` behind it, or a folder. The images are its one feature of type
-Image, the labels its one ClassLabel, if there is one. They are left encoded and go through the same rule as files. Only this
-source downloads, and only data: the library `datasets` runs no code of a set from version 4 on.
+Image, the labels its one ClassLabel, if there is one; a label below 0 is a missing one.
+They are left encoded and go through the same rule as files. Only this source downloads, and only data: the library
+`datasets` runs no code of a set from version 4 on.
 """
 
 import re
 from pathlib import Path
 
 from scoresde.data.images import BadImage
+from scoresde.data.labels import MISSING
 from scoresde.data.tree import Given
 from scoresde.errors import DataError
 
@@ -68,23 +70,19 @@ class Hub:
 
 
 def _labels(splits: dict, features: dict, labels: list[str]) -> Given:
-    """The one ClassLabel of all records; no labels, with a note, if there are several or none, or some are missing."""
-    none = [0] * sum(map(len, splits.values()))
+    """The one ClassLabel of all records; no labels, with a note, if there are several or none.
+
+    None or a number below 0 is how sets write that a label is not published: it is missing.
+    """
     if len(labels) != 1:
         found = (
             f"the features {', '.join(labels)} are labels, and one is expected"
             if labels
             else "no feature is a ClassLabel"
         )
-        return Given(none, (), "none", (f"{found}; no labels are taken",))
+        return Given([MISSING] * sum(map(len, splits.values())), (), "none", (f"{found}; no labels are taken",))
     (label,) = labels
-    missing = {split: sum(n is None or n < 0 for n in part[label]) for split, part in splits.items()}
-    if any(missing.values()):  # a label of -1 is how sets write that it is not published
-        where = ", ".join(f"{split} {count}" for split, count in missing.items() if count)
-        return Given(
-            none, (), "none", (f"the feature {label} is missing in some records ({where}); no labels are taken",)
-        )
-    numbers = [n for part in splits.values() for n in part[label]]
+    numbers = [MISSING if n is None or n < 0 else n for part in splits.values() for n in part[label]]
     return Given(numbers, tuple(features[label].names), f"the feature {label}")
 
 

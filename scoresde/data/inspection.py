@@ -16,6 +16,7 @@ import numpy as np
 
 from scoresde.data.dataset import Dataset, Source
 from scoresde.data.files import listed
+from scoresde.data.labels import MISSING
 from scoresde.data.stream import permutation
 from scoresde.data.survey import in_threads
 
@@ -38,6 +39,10 @@ class Part(NamedTuple):
     levels: np.ndarray
     digests: list[bytes]
 
+    def counts(self) -> dict[str, int]:
+        """How many records there are of each label."""
+        return {str(k): n for k, n in sorted(self.labels.items()) if k != MISSING}
+
 
 def inspect(dataset: Dataset) -> dict:
     """Everything there is to say, in JSON types."""
@@ -59,7 +64,9 @@ def inspect(dataset: Dataset) -> dict:
         "train": train.count,
         "test": parts["test"].count,
         "classes": dataset.classes,
-        "labels": {name: {str(k): n for k, n in sorted(part.labels.items())} for name, part in parts.items()},
+        "labels": {name: part.counts() for name, part in parts.items()},
+        "label_names": list(dataset.label_names),
+        "without_label": {name: part.labels.get(MISSING, 0) for name, part in parts.items()},
         "range": [train.low, train.high],
         "levels_used": int((train.levels > 0).sum()) if dataset.levels else 0,
         "mean": train.mean.tolist(),
@@ -171,11 +178,15 @@ def text(report: dict, lines: list[str]) -> str:
     out += row("shape", f"{' x '.join(map(str, shape))}, {levels}, from {report['range'][0]:.6g} to {report['range'][1]:.6g}")
     per_channel = [f"{mean:.6g} +- {std:.6g}" for mean, std in zip(report["mean"], report["std"])]
     out += row("channels", *[f"{k}: {value}" for k, value in enumerate(per_channel[:8])], *(["..."] if len(per_channel) > 8 else []))
-    names = files["class_names"] if files and files["class_names"] else None
-    counts = [f"{k} {names[int(k)] if names else ''}".strip() + f": {n}" for k, n in report["labels"]["train"].items()]
+    names = report["label_names"]
+    called = [k if name == k else f"{k} is {name}" for k, name in zip(map(str, range(len(names))), names)]
+    counts = [f"{called[int(k)]}: {n}" for k, n in report["labels"]["train"].items()]
     origin = f" (from {files['labels_from']})" if files else ""
     shown = ", ".join(counts[:_LISTED]) + (", ..." if len(counts) > _LISTED else "")
-    out += row("labels", f"{report['classes']} classes{origin}: {shown}" if report["classes"] else "none")
+    untrained = names[report["classes"] :]
+    beyond = [f"of test records alone: {', '.join(untrained[:_LISTED])}"] if untrained else []
+    beyond += [f"{n} {part} records without a label" for part, n in report["without_label"].items() if n and names]
+    out += row("labels", f"{report['classes']} classes{origin}: {shown}", *beyond) if names else row("labels", "none")
     out += row("notes", *files["notes"]) if files else []
     same = report["duplicates"]
     pairs = [f"{a} = {b}" for a, b in same["first"]]

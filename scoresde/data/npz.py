@@ -1,7 +1,7 @@
 """Records from an NPZ file of the user's: arrays named x_train, y_train, x_test, y_test, or as told.
 
     x_*  [N, *shape]  integers 0..L-1 for L grey levels, or finite floats for L = 0; [N, H, W] counts as one channel
-    y_*  [N]          integers from 0; optional
+    y_*  [N]          integers from 0; optional. Class k is the k-th of those in y_train, see `scoresde.data.labels`
 
 The file is read with `allow_pickle=False`: an object array holds a pickle, which could run code, and is refused.
 Everything is looked at before training starts, so that a fault is met with its place and a remedy.
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from scoresde.data.dataset import ArraySource
+from scoresde.data.labels import numbered
 from scoresde.data.shapes import remedy
 from scoresde.errors import ConfigError, DataError
 
@@ -23,8 +24,10 @@ _LARGE = 20  # standardised data hardly reach it
 REMEDY = f"name them with keys=({', '.join(KEYS)}), where one array may stand for train and test"
 
 
-def read(path: str, keys: tuple[str, ...], shape: tuple[int, ...], levels: int) -> tuple[ArraySource, ArraySource]:
-    """Train and test records of an NPZ file.
+def read(
+    path: str, keys: tuple[str, ...], shape: tuple[int, ...], levels: int
+) -> tuple[ArraySource, ArraySource, tuple[str, ...]]:
+    """Train and test records of an NPZ file, and the names of their labels.
 
     Args:
         path: the file; `~` is the home folder.
@@ -40,7 +43,7 @@ def read(path: str, keys: tuple[str, ...], shape: tuple[int, ...], levels: int) 
         raise ConfigError(f"keys={tuple(keys)}: expected names for {', '.join(KEYS)}, in this order; '' for no labels")
     names, given = (tuple(keys) or KEYS), bool(keys)
     file = Path(path).expanduser()
-    sources = []
+    values_of, labels_of = [], []
     with opened(file) as archive:
         for x_name, y_name in (names[:2], names[2:]):
             values = records(member(archive, x_name, file, REMEDY), f"{file}: {x_name}", shape, levels)
@@ -58,8 +61,11 @@ def read(path: str, keys: tuple[str, ...], shape: tuple[int, ...], levels: int) 
                 )
             # A label array is optional under its usual name, but one that was asked for must be there.
             wanted = y_name and (given or y_name in archive)
-            sources.append(ArraySource(values, _labels(archive, y_name, file, len(values)) if wanted else None))
-    return sources[0], sources[1]
+            values_of.append(values)
+            labels_of.append(_labels(archive, y_name, file, len(values)) if wanted else None)
+    *labels, label_names = numbered(*labels_of)
+    train, test = map(ArraySource, values_of, labels)
+    return train, test, label_names
 
 
 def records(values: np.ndarray, what: str, shape: tuple[int, ...] | None, levels: int) -> np.ndarray:

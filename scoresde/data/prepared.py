@@ -10,12 +10,14 @@ in its order, which is that of the original files: then two preparations, and th
 A set that fits into `memory` GiB is read once, when the first record is needed.
 """
 
+import functools
 import os
 import threading
 from pathlib import Path
 
 import numpy as np
 
+from scoresde.data.labels import MISSING
 from scoresde.data.npz import records
 from scoresde.errors import DataError
 
@@ -31,6 +33,7 @@ class PreparedSource:
 
     Args:
         split: a random-access sequence of {"image": [H, W, C], "label": int}.
+        undecoded: the same with images that are not decoded.
         classes: the number of label classes, 0: no labels.
         shape: of one image, as declared.
         levels: grey levels L as declared.
@@ -42,12 +45,17 @@ class PreparedSource:
         DataError: one of the first 256 images is not as declared.
     """
 
-    def __init__(self, split, classes: int, shape: tuple[int, ...], levels: int, what: str, order: np.ndarray, memory: float):
-        self.split, self.classes, self.shape, self.levels, self.what = split, classes, tuple(shape), levels, what
-        self.order, self._kept, self._lock = order, None, threading.Lock()
+    def __init__(
+        self, split, undecoded, classes: int, shape: tuple[int, ...], levels: int, what: str, order: np.ndarray,
+        memory: float,
+    ):  # fmt: skip
+        self.split, self.undecoded, self.classes = split, undecoded, classes
+        self.shape, self.levels, self.what = tuple(shape), levels, what
+        self.order, self._kept, self._lock, self.labelled = order, None, threading.Lock(), False
         if len(order) == 0:
             raise DataError(f"{what}: expected at least one record, got none; prepare the set again")
-        first, _ = self._read(np.arange(min(CHECKED, len(order))))
+        first, labels = self._read(np.arange(min(CHECKED, len(order))))
+        self.labelled = bool((labels != MISSING).all())  # from here on each record must have one
         self.in_memory = len(order) * first[0].nbytes <= memory * 2**30
         self.threads = 0 if self.in_memory else READ_THREADS
 
@@ -66,12 +74,7 @@ class PreparedSource:
         return values[indices], labels[indices]
 
     def _read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        try:
-            found = self.split.__getitems__([int(i) for i in self.order[indices]])
-        except (OSError, RuntimeError, ValueError, IndexError) as error:
-            raise DataError(f"{self.what}: cannot be read ({_first_line(error)}); prepare the set again") from error
-        if any(record["image"] is None for record in found):  # what a file that was cut short gives
-            raise DataError(f"{self.what}: records are missing from its files; prepare the set again")
+        found = _records(self.split, self.order[indices], self.what)
         shapes = {record["image"].shape for record in found}
         if len(shapes) > 1:
             raise DataError(
@@ -79,14 +82,49 @@ class PreparedSource:
                 "make them one size and store them as NPZ (npz:PATH)"
             )
         values = records(np.stack([record["image"] for record in found]), self.what, self.shape, self.levels)
-        labels = [record["label"] for record in found] if self.classes else np.zeros(len(found))
-        return values, np.asarray(labels).astype(np.int32)
+        return values, self._labels_of(found)
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """The labels of all records, read once; the images are not decoded for it."""
+        if self._kept is not None:
+            return self._kept[1]
+        if not self.classes:
+            return np.full(len(self), MISSING, np.int32)
+        chunks = (self.order[first : first + CHECKED] for first in range(0, len(self), CHECKED))
+        return np.concatenate([self._labels_of(_records(self.undecoded, chunk, self.what)) for chunk in chunks])
+
+    def _labels_of(self, found: list[dict]) -> np.ndarray:
+        """Their labels, of which those below 0 are how sets write a missing one."""
+        given = [record["label"] for record in found] if self.classes else [MISSING] * len(found)
+        labels = np.maximum(np.asarray(given).astype(np.int32), MISSING)
+        if self.labelled and (labels == MISSING).any():
+            raise DataError(
+                f"{self.what}: {(labels == MISSING).sum()} of {len(labels)} records have no label, where the first "
+                "ones have; add them"
+            )
+        return labels
+
+
+def _records(split, numbers: np.ndarray, what: str) -> list[dict]:
+    """The records of these numbers.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    try:
+        found = split.__getitems__([int(number) for number in numbers])
+    except (OSError, RuntimeError, ValueError, IndexError) as error:
+        raise DataError(f"{what}: cannot be read ({_first_line(error)}); prepare the set again") from error
+    if any(record["image"] is None for record in found):  # what a file that was cut short gives
+        raise DataError(f"{what}: records are missing from its files; prepare the set again")
+    return found
 
 
 def read(
     name: str, data_dir: str | None, shape: tuple[int, ...], levels: int, memory: float
-) -> tuple[PreparedSource, PreparedSource, str]:
-    """Train and test records of the prepared set `name`, and what identifies them.
+) -> tuple[PreparedSource, PreparedSource, str, tuple[str, ...]]:
+    """Train and test records of the prepared set `name`, what identifies them, and the names of the classes.
 
     Args:
         name: NAME, NAME/CONFIG, each with or without :VERSION.
@@ -99,7 +137,7 @@ def read(
     """
     builder = builder_of(name, data_dir)
     info = builder.info
-    classes = (getattr(info.features["label"], "num_classes", 0) or 0) if "label" in info.features else 0
+    names = tuple(getattr(info.features["label"], "names", None) or ()) if "label" in info.features else ()
     splits = ("train", "test" if "test" in info.splits else "validation")
     missing = [split for split in splits if split not in info.splits]
     if missing:
@@ -110,11 +148,12 @@ def read(
     counts = "+".join(str(info.splits[split].num_examples) for split in splits)
     train, test = (
         PreparedSource(
-            builder.as_data_source(split, file_format="array_record"), classes, shape, levels, f"tfds:{name}, {split}", _order(builder, split), memory
+            builder.as_data_source(split, file_format="array_record"), _undecoded(builder, split), len(names), shape,
+            levels, f"tfds:{name}, {split}", _order(builder, split), memory,
         )
         for split in splits
-    )
-    return train, test, f"tfds:{info.full_name}:{counts}{':by id' if 'id' in info.features else ''}"
+    )  # fmt: skip
+    return train, test, f"tfds:{info.full_name}:{counts}{':by id' if 'id' in info.features else ''}", names
 
 
 def builder_of(name: str, data_dir: str | None):
@@ -148,16 +187,20 @@ def builder_of(name: str, data_dir: str | None):
     return builder
 
 
-def _order(builder, split: str) -> np.ndarray:
-    """Numbers of the records in the order of their `id`; as they lie in the files where there is none."""
+def _undecoded(builder, split: str):
+    """The records of a split with images that are not decoded."""
     import tensorflow_datasets as tfds
 
+    return builder.as_data_source(split, file_format="array_record", decoders={"image": tfds.decode.SkipDecoding()})
+
+
+def _order(builder, split: str) -> np.ndarray:
+    """Numbers of the records in the order of their `id`; as they lie in the files where there is none."""
     count = builder.info.splits[split].num_examples
     if "id" not in builder.info.features:
         return np.arange(count)
-    undecoded = {"image": tfds.decode.SkipDecoding()}
     try:
-        records_of = builder.as_data_source(split, file_format="array_record", decoders=undecoded)
+        records_of = _undecoded(builder, split)
         ids = [record["id"] for first in range(0, count, CHECKED) for record in records_of.__getitems__(list(range(first, min(first + CHECKED, count))))]
     except Exception as error:  # of a damaged file, in many classes
         raise DataError(f"tfds:{builder.info.full_name}, {split}: cannot be read ({_first_line(error)}); prepare the set again") from error

@@ -67,6 +67,7 @@ class Content(NamedTuple):
     scale: Any = 1.0
     span: float = 0.0
     found: Found | None = None
+    names: tuple[str, ...] = ()
 
 
 def load(
@@ -140,21 +141,23 @@ def _digits(_: Request) -> Content:
 
 
 def _npz(request: Request) -> Content:
-    train, test = npz.read(request.argument, request.keys, request.shape, request.levels)
+    train, test, names = npz.read(request.argument, request.keys, request.shape, request.levels)
     # Not the path: the same arrays in another place are the same data.
-    return Content(train, test, request.levels, fingerprint("npz", train, test))
+    return Content(train, test, request.levels, fingerprint("npz", train, test, names), names=names)
 
 
 def _tfds(request: Request) -> Content:
-    train, test, identity = prepared.read(request.argument, request.data_dir, request.shape, request.levels, request.images.memory)
-    return Content(train, test, request.levels, identity)
+    train, test, identity, names = prepared.read(
+        request.argument, request.data_dir, request.shape, request.levels, request.images.memory
+    )
+    return Content(train, test, request.levels, identity, names=names)
 
 
 def _collection(opened: Callable[[str], Files], request: Request) -> Content:
     # Fewer levels than images of 8 bits have are no property of a file: `load` says which are right.
     levels = max(LEVELS, request.levels)
     train, test, identity, found = open_collection(opened(request.argument), request.shape, request.images, levels)
-    return Content(train, test, levels, identity, found=found)
+    return Content(train, test, levels, identity, found=found, names=found.classes)
 
 
 def _toy(draw: Callable, _: Request) -> Content:

@@ -146,7 +146,8 @@ class Conditioning(nnx.Module):
     """temb = Dense(act(Dense(emb(c_noise)))) + class vector: what every block of a network reads. Always float32.
 
     With classes, the table has one row more than there are classes. That last row is the null class of classifier-free
-    guidance (Ho and Salimans 2022), learned like the others: label -1 selects it for one example, `label=None` for all.
+    guidance (Ho and Salimans 2022). Label -1 selects it for one example, `label=None` for all; training gives it no
+    examples yet.
 
     Args:
         length: length of the noise embedding (twice that for Fourier features).

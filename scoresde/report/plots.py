@@ -29,7 +29,7 @@ def training_charts(facts: Facts) -> dict[str, Chart]:
         levels = facts.newest["log_snr"]
         charts["loss_by_log_snr"] = Chart("Loss by log-SNR", "log-SNR (noise on the left)", "loss", tuple(
             Line(f"fixed {name} records", levels, facts.newest[f"{split}_loss"], marks=True)
-            for split, name in (("train", "training"), ("test", "test"))
+            for split, name in (("train", "training"), ("test", "test")) if f"{split}_loss" in facts.newest
         ))  # fmt: skip
     return charts
 
@@ -105,7 +105,7 @@ def comparing_charts(runs: list[Facts]) -> dict[str, Chart]:
     for name, (title, label) in FIGURES.items():
         lines = tuple(Line(run.name, *run.series(name, run.watched), marks=True) for run in runs)
         charts[name] = Chart(title, "step", label, lines, start=0)
-    with_levels = [run for run in runs if "log_snr" in run.newest]
+    with_levels = [run for run in runs if "test_loss" in run.newest]
     charts["loss_by_log_snr"] = Chart("Test loss by log-SNR", "log-SNR (noise on the left)", "loss", tuple(
         Line(run.name, run.newest["log_snr"], run.newest["test_loss"], marks=True) for run in with_levels
     ))  # fmt: skip

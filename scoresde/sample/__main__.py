@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scoresde.door import Parser, run
-from scoresde.draws import draw_to
+from scoresde.draws import draw_to, has_null_class
 from scoresde.errors import ConfigError, NumericError
 from scoresde.latents import decode_to, encode_to, interpolate_to
 from scoresde.processes import DEGRADED, PROCESSES
@@ -16,6 +16,7 @@ from scoresde.sample.store import parse_seeds
 from scoresde.trained import LATEST, Trained, load_trained
 
 _MOST = 10**9
+_SHOWN = 10  # names of classes in a message
 # Of --task restore: a stochastic sampler forgets what it drew before it saw more of the record.
 _RESTORER = "sde_dpmpp"
 _TASKS = ("generate", "encode", "decode", "interpolate", "restore")
@@ -42,7 +43,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--sampler", help="default: sampling.sampler of the run; restore: see docs/commands.md, which lists them")
     parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")
     parser.add_argument("--grid", help="generate: another grid than that of training, such as 256 or 64,64; for networks fno and ufno")
-    parser.add_argument("--label", type=int, help="the class, for a run with labels; default: generate draws one for each seed, others take the null class")
+    label_help = "the class, for a run with labels, as the data call it; default: generate draws one for each seed"
+    parser.add_argument("--label", help=label_help)
     parser.add_argument("--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema")
     parser.add_argument("--checkpoint", default=LATEST, help="latest, best (see training.keep_best) or a step; default: latest")
     parser.add_argument("--out", help="folder; default: WORKDIR/samples_SAMPLER, or WORKDIR/TASK")
@@ -103,6 +105,11 @@ def _perform(found, trained: Trained, out: pathlib.Path) -> tuple[list[int], int
         return draw_to(trained, seeds, out), len(seeds), "seeds"
     if found.task in ("encode", "decode", "interpolate") and PROCESSES[trained.config.sde.name].starts:
         raise ConfigError(f"--task {found.task}: {DEGRADED.format(trained.config.sde.name)}; use --task restore --operator start")
+    if found.task != "generate" and has_null_class(trained):
+        raise ConfigError(
+            f"--task {found.task}: the run takes classes, and nothing trains its null class yet; give --label, one of "
+            f"{_named(trained)}"
+        )
     records = dict(source=found.input, split=found.split, num=found.num)
     if found.task == "encode":
         ok = encode_to(trained, **records, out=out)
@@ -125,11 +132,19 @@ def _grid(text: str) -> tuple[int, ...]:
         raise ConfigError(f"--grid: expected sizes such as 256 or 64,64, got {text!r}") from None
 
 
-def _with_label(trained: Trained, label: int) -> Trained:
-    classes = trained.config.model.num_classes
-    if not 0 <= label < classes:
-        raise ConfigError(f"--label: expected 0 to {classes - 1}, got {label}" if classes else "--label: the run has no labels")
-    return trained._replace(score=dataclasses.replace(trained.score, label=jnp.asarray(label)))
+def _with_label(trained: Trained, label: str) -> Trained:
+    """The same run with the class of that name; where no name is a number, the number of a class names it too."""
+    names, numbers = trained.classes, tuple(map(str, range(len(trained.classes))))
+    known = names if label in names or any(name.isdecimal() for name in names) else numbers
+    if label not in known:
+        expected = f"--label: expected one of {_named(trained)}, got {label}"
+        raise ConfigError(expected if names else "--label: the run has no labels")
+    return trained._replace(score=dataclasses.replace(trained.score, label=jnp.asarray(known.index(label))))
+
+
+def _named(trained: Trained) -> str:
+    names = trained.classes
+    return ", ".join(names[:_SHOWN]) + (f", ... ({len(names)} in all)" if len(names) > _SHOWN else "")
 
 
 if __name__ == "__main__":

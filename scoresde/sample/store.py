@@ -1,6 +1,7 @@
 """Many samples, one per seed, in bounded memory: drawn in batches, written as they come, continued where they stopped.
 
-    OUT/samples.npz     samples [N, *shape], seeds [N], ok [N], nfe [N] (calls of the score; -1: unknown)
+    OUT/samples.npz     samples [N, *shape], seeds [N], ok [N], nfe [N] (calls of the score; -1: unknown);
+                        with classes, labels [N], the class of each, and label_names, what the data call the classes
     OUT/.partial/       samples.npy, ok.npy, nfe.npy and progress.json of a run that has not finished
 """
 
@@ -66,15 +67,16 @@ class SampleStore:
         """The first rows, for a look at them."""
         return np.array(self._samples[:num])
 
-    def finish(self, seeds: np.ndarray) -> tuple[pathlib.Path, np.ndarray]:
-        """Put the parts into samples.npz, one file at a time. Returns its path and the flags `ok`."""
+    def finish(self, **known: np.ndarray) -> tuple[pathlib.Path, np.ndarray]:
+        """Put the parts and the arrays `known` into samples.npz, one file at a time. Returns its path and `ok`."""
         path, scratch = self.folder / "samples.npz", self.folder / ".samples.tmp"
         ok = np.array(self._ok)
-        np.save(self._partial / "seeds.npy", seeds)
+        for name, array in known.items():
+            np.save(self._partial / f"{name}.npy", array)
         del self._samples, self._ok, self._nfe
         with zipfile.ZipFile(scratch, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            for name in ("samples.npy", "seeds.npy", "ok.npy", "nfe.npy"):
-                archive.write(self._partial / name, name)
+            for name in ("samples", "ok", "nfe", *known):
+                archive.write(self._partial / f"{name}.npy", f"{name}.npy")
         os.replace(scratch, path)
         (self._partial / "progress.json").unlink()  # first, so that a kill in the middle leaves nothing to continue
         shutil.rmtree(self._partial)

@@ -21,10 +21,13 @@ from scoresde.build import (
     with_starts,
 )
 from scoresde.config import differences, from_json, load_config, to_json
+from scoresde.data.labels import check_classes, shown
 from scoresde.door import Parser, add_distributed, connect, run
+from scoresde.draws import UNTRAINED
 from scoresde.errors import CheckpointError, ConfigError, DataError
 from scoresde.evaluate.request import Request, default_stats
 from scoresde.evaluations import evaluate
+from scoresde.processes import PROCESSES
 from scoresde.report import write_report
 from scoresde.train import Cadence, Run, averaged_score, fit
 from scoresde.train.ledger import Ledger
@@ -53,6 +56,7 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
     devices = f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}"
     ledger = Ledger(workdir / "ledger.json" if main_process else None, {"command": command, "devices": devices})
     dataset = checked_dataset(config)
+    classes = dataset.label_names[: dataset.classes] if config.model.num_classes else ()
     score = build_score(config, undrawn_network(config))
     averages = build_averages(config)
     if main_process:
@@ -61,9 +65,9 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
 
     def trained(state) -> Trained:
         averaged = with_starts(averaged_score(score, state, averages[0]), config, dataset)
-        return Trained(config, dataset, averaged, int(state.step), averages[0], dataset.shape)
+        return Trained(config, dataset, averaged, int(state.step), averages[0], dataset.shape, classes)
 
-    watch, meta = Watch(config, dataset, workdir), description(config, dataset.fingerprint)
+    watch, meta = Watch(config, dataset, workdir), description(config, dataset.fingerprint, classes)
 
     def look(state, path: pathlib.Path) -> dict[str, float]:
         looked_at = trained(state)  # whole on every process
@@ -112,7 +116,7 @@ def checked_dataset(config):
     """The data set of a configuration.
 
     Raises:
-      DataError: too few records for a batch. ConfigError: another number of classes.
+      DataError: too few records for a batch, or labels that are missing. ConfigError: another number of classes.
     """
     dataset = build_dataset(config)
     if len(dataset.train) < config.training.batch_size:
@@ -120,11 +124,41 @@ def checked_dataset(config):
             f"{config.data.source}: {len(dataset.train)} training examples, fewer than "
             f"training.batch_size = {config.training.batch_size}; lower it"
         )
-    if config.model.num_classes and dataset.classes != config.model.num_classes:
-        raise ConfigError(
-            f"model.num_classes = {config.model.num_classes}: {config.data.source} has labels of {dataset.classes} classes"
-        )
+    if config.model.num_classes:
+        _check_labels(config, dataset)
     return dataset
+
+
+def _check_labels(config, dataset) -> None:
+    """What training with classes asks of the data. The null class is not trained, so nothing beside may take it.
+
+    Raises:
+      DataError: labels are missing, or a test label was not trained. ConfigError: another number of classes.
+    """
+    named = f" (training labels {shown(dataset)})" if dataset.classes else ""
+    if beyond := dataset.label_names[dataset.classes :]:
+        raise DataError(
+            f"{config.data.source}: test records have the label {beyond[0]}, which no training record has{named}; "
+            "remove them, or train without classes (model.num_classes=0)"
+        )
+    if dataset.classes != config.model.num_classes:
+        found = f"{config.data.source} has labels of {dataset.classes} classes{named}"
+        raise ConfigError(f"model.num_classes = {config.model.num_classes}: {found}")
+    if not dataset.train.labelled:
+        check_classes(dataset, dataset.train.labels, "training records")
+    if not dataset.test.labelled and (config.evaluate.num or config.training.keep_best == "test_loss"):
+        field, without = ("evaluate.num", "0") if config.evaluate.num else ("training.keep_best", "''")
+        raise DataError(
+            f"{config.data.source}: {field} takes test records under their own labels, and not all have one; add the "
+            f"labels, or set {field}={without}"
+        )
+    if config.sampling.labels == "null":
+        raise ConfigError(UNTRAINED)
+    if PROCESSES[config.sde.name].starts:
+        raise ConfigError(
+            f"model.num_classes = {config.model.num_classes}: sde.name = '{config.sde.name}' starts from records of "
+            "any class; expected 0"
+        )
 
 
 def accept(stored: dict, current: dict) -> None:

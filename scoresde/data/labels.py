@@ -1,0 +1,132 @@
+"""Labels of records: numbers of classes, and what the data call each class.
+
+    names    the labels of training records, class k being names[k]; behind them those that only other records have
+    label    int32: the place of a record's label in names, MISSING where the record has none
+
+So a label that no training record has is numbered from the number of classes on, and no network has learned it. Numbers
+alone say nothing about another data set: a run stores the names of its classes, and data that are read for it later are
+matched by name.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from scoresde.errors import DataError
+
+MISSING = -1
+_SHOWN = 10  # names of classes in a message
+
+
+def numbered(
+    train: np.ndarray | None, test: np.ndarray | None
+) -> tuple[np.ndarray | None, np.ndarray | None, tuple[str, ...]]:
+    """Numbers of the integer labels of train and test, None for labels there are none of, and the names.
+
+    Labels are compared as exact integers: 2^40 is a label like any other, where int32 would wrap.
+    """
+    apart = [None if part is None else np.unique(part, return_inverse=True) for part in (train, test)]
+    values = [[] if part is None else part[0].tolist() for part in apart]
+    ordered = [*values[0], *sorted(set(values[1]).difference(values[0]))]
+    place = {value: k for k, value in enumerate(ordered)}
+    numbers = [
+        None if part is None else np.array([place[value] for value in own], np.int32)[part[1].reshape(-1)]
+        for part, own in zip(apart, values, strict=True)
+    ]
+    return *numbers, tuple(map(str, ordered))
+
+
+def trained_first(
+    labels: np.ndarray, names: tuple[str, ...], train: np.ndarray
+) -> tuple[np.ndarray, tuple[str, ...], int]:
+    """Labels numbered so that those of training records come first, their names in that order, and how many those are.
+
+    Args:
+        labels, names: [N] and the names of their numbers.
+        train: the training records among the N.
+    """
+    known = set(np.unique(labels[train]).tolist()) & set(range(len(names)))
+    order = [*(k for k in range(len(names)) if k in known), *(k for k in range(len(names)) if k not in known)]
+    place = np.empty(len(names) + 1, np.int32)  # the last entry is found at MISSING
+    place[order], place[MISSING] = np.arange(len(names)), MISSING
+    return place[labels], tuple(names[k] for k in order), len(known)
+
+
+class Relabelled:
+    """A source whose labels are numbered by other names.
+
+    Args:
+        source: the records.
+        numbers: the new number of each old one.
+        classes: how many classes there are among the new numbers.
+    """
+
+    def __init__(self, source, numbers: np.ndarray, classes: int):
+        self.source, self.classes, self.shape, self.threads = source, classes, source.shape, source.threads
+        self._numbers = np.append(numbers, MISSING).astype(np.int32)  # the last entry is found at MISSING
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self._numbers[self.source.labels]
+
+    @property
+    def labelled(self) -> bool:
+        return self.source.labelled
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values, labels = self.source.rows(indices)
+        return values, self._numbers[labels]
+
+
+def with_classes(dataset, classes: tuple[str, ...]):
+    """The same data set with labels numbered as by a run, the names of whose classes are given."""
+    old = dataset.label_names
+    if old[: dataset.classes] == classes or not dataset.classes:
+        return dataset
+    names = (*classes, *(name for name in old if name not in classes))
+    numbers = np.array([names.index(name) for name in old], np.int32)
+    train, test = (Relabelled(source, numbers, len(classes)) for source in (dataset.train, dataset.test))
+    return dataclasses.replace(dataset, train=train, test=test, names=names)
+
+
+def shares(dataset) -> np.ndarray:
+    """The share of each class in the training records that have a label: float64 [classes].
+
+    Raises:
+        DataError: there are none.
+    """
+    labels = dataset.train.labels
+    counts = np.bincount(labels[(labels >= 0) & (labels < dataset.classes)], minlength=dataset.classes)
+    if not counts.sum():
+        raise DataError(
+            f"{dataset.name}: expected labels of training records, whose shares the classes are drawn by, got none; "
+            "use sampling.labels=uniform"
+        )
+    return counts / counts.sum()
+
+
+def check_classes(dataset, labels: np.ndarray, what: str) -> None:
+    """Whether the records `what` with these labels can be given to a score of the classes of the data set.
+
+    Raises:
+        DataError: some have no label, or one of no class.
+    """
+    if missing := int((labels == MISSING).sum()):
+        raise DataError(
+            f"{dataset.name}: expected a label for each of the {what}, as the network takes classes "
+            f"({shown(dataset)}), got none for {missing} of {len(labels)}; add their labels, or train without classes (model.num_classes=0)"
+        )
+    if (unknown := labels[labels >= dataset.classes]).size:
+        raise DataError(
+            f"{dataset.name}: {unknown.size} of {len(labels)} {what} have a label that was not trained, the first is "
+            f"{dataset.label_names[unknown[0]]}; expected one of {shown(dataset)}; remove these records, or train with "
+            "their class"
+        )
+
+
+def shown(dataset) -> str:
+    """The names of the classes for a message, as far as there is room."""
+    return ", ".join(dataset.label_names[: dataset.classes][:_SHOWN]) + (", ..." if dataset.classes > _SHOWN else "")
