@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from scoresde.errors import ConfigError
 from scoresde.sde import DCT, AbstractBasis, Haar, Pixel
 from scoresde.sde.base import check_parameters
-from scoresde.types import Key, State
+from scoresde.types import Key, Scalar, State
 
 
 class Observation(eqx.Module):
@@ -58,6 +58,21 @@ class Observation(eqx.Module):
     def deviation(self) -> float:
         """Of the noise in a coefficient."""
         return self.sigma_y * self.basis.white
+
+    @property
+    def uncertainty(self) -> Scalar:
+        """The deviation of y from h x_0 in a coefficient: the noise, and at least what rounding leaves of a field y.
+
+        y, and h D that is taken from it, are known to eps times the root mean square of the field; a mode in which h
+        x_0 is smaller than that holds rounding alone, and y / h would be rounding divided by h.
+        """
+        if self.y is None:
+            raise ConfigError("Observation: expected its y; give it by observation.given(y)")
+        return self.uncertainty_at(jnp.sqrt(self.basis.field_variance(self.y**2)), jnp.result_type(self.y, float))
+
+    def uncertainty_at(self, root_mean_square, dtype) -> Scalar:
+        """As `uncertainty`, of fields y with this root mean square in a floating type."""
+        return jnp.hypot(self.deviation, jnp.finfo(dtype).eps * root_mean_square)
 
     def picture(self, y: State) -> State:
         """y as a field: the blurred one, the means of its blocks, or the points seen and 0 elsewhere."""
