@@ -21,7 +21,7 @@ W, p and W^T K are computed once, in float64, from singular values: with C = L L
     K = L B diag(m / (m^2 + sigma_y^2)) A^T,   P = F F^T,   F = L B diag(sigma_y / sqrt(m^2 + sigma_y^2))
 
 The product H C H is never formed: it would lose all modes with h below the square root of the rounding. A step costs
-  two products with [D, D] matrices: for fields of some thousand values at most.
+two products with [D, D] matrices: for fields of some thousand values at most.
 """
 
 import equinox as eqx
