@@ -163,3 +163,16 @@ def test_the_final_denoising_hides_what_data_have_below_the_noise_of_t_min():
     chance = 3.5 * np.sqrt(2 / 2048) + 0.03
     np.testing.assert_allclose(denoised, deviations**4 / (deviations**2 + s2), rtol=chance)
     np.testing.assert_allclose(noisy, deviations**2 + s2, rtol=chance)
+
+
+@pytest.mark.parametrize("guide", ["Posterior", "JointPosterior"])
+def test_what_was_seen_without_noise_comes_back_where_the_data_did_not_vary(guide):
+    """A variance of 0, as of the border of digits: what was seen outweighs a score that is wrong there by 0.7."""
+    case = Gaussian(inpaint(np.arange(16) > 0), np.where(np.arange(16) < 4, 0, 0.25)[:, None], VP())
+    wrong = GaussianScore(case.sde, np.full((16, 1), 0.7), 0.25 * np.ones(16))
+    y = case.observation.observe(case.x0, key=jax.random.key(3))
+    keys = jax.random.split(jax.random.key(1), 4)
+    drawn = restore(
+        SDEDPMSolverPP(20), case.sde, wrong, case.observation, case.spreads[guide], y[None].repeat(4, 0), keys=keys
+    )
+    np.testing.assert_allclose(drawn.x[:, 1:], y[None, 1:].repeat(4, 0), atol=2e-3)  # 1 / 32^2 of what the score is off

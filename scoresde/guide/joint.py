@@ -31,7 +31,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from scoresde.errors import ConfigError
-from scoresde.guide.observation import Observation
+from scoresde.guide.observation import Observation, with_rounding
 from scoresde.guide.posterior import AbstractGuided, check_given, isotropic, to_modes
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractBasis, AbstractSDE
@@ -47,7 +47,7 @@ class ModeCovariance(eqx.Module):
     Args:
       covariance: [D, D], symmetric; eigenvalues below 0 by rounding count as 0.
       mean: [D] of the data, or 0; the rounding of an observation goes by the size of the field, see
-        `Observation.uncertainty`.
+        `Observation.rounding`.
 
     Raises:
       ConfigError: another shape, not finite, not symmetric, more than `LARGEST` values, or clearly negative eigenvalues.
@@ -141,13 +141,14 @@ def mode_covariance(basis: AbstractBasis, x: Float[Array, "N *x"]) -> ModeCovari
 def _factors(observation: Observation, covariance: ModeCovariance) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """W, p and W^T K, by the formulas of the module."""
     h = np.ravel(np.broadcast_to(np.asarray(observation.h, np.float64), jnp.shape(observation.y)))
-    root = covariance.axes * np.sqrt(covariance.variances)
+    # The size of y is taken from the data rather than from y: one operator serves many observations.
+    square = h**2 * (covariance.axes**2 @ covariance.variances + covariance.mean**2)
+    rounding = jnp.finfo(jnp.result_type(observation.y, float)).eps * np.sqrt(np.mean(square)) / observation.basis.white
+    noise2, variances = with_rounding(observation.deviation, covariance.variances, rounding)
+    root = covariance.axes * np.sqrt(variances)
     seen, m, right = np.linalg.svd(h[:, None] * root)
     m = np.where(m > len(m) * np.finfo(np.float64).eps * m.max(), m, 0)
-    # The size of y is taken from the data rather than from y: one operator serves many observations.
-    square = h**2 * (np.sum(root**2, axis=1) + covariance.mean**2)
-    size, dtype = np.sqrt(np.mean(square)) / observation.basis.white, jnp.result_type(observation.y, float)
-    noise = float(observation.uncertainty_at(size, dtype))
+    noise = np.sqrt(noise2)
     total = np.hypot(m, noise)
     blind = total == 0  # a direction that is not seen, without noise: all of its variance is left
     total, left = np.where(blind, 1, total), np.where(blind, 1, noise)

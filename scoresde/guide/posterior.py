@@ -8,16 +8,17 @@ observation, the variance that it would have if the data were Gaussian with vari
     Var[x_0 | x_t, y] = r_k^2 sigma_y^2 / (h_k^2 r_k^2 + sigma_y^2)
     grad log p(x_t | y) = (alpha_k E[x_0 | x_t, y] - x_t) / sigma_k^2,               Tweedie's formula for p(x_0 | y)
 
-For Gaussian data that are independent in this basis all four are exact, whatever the process. sigma_y is the noise of
-the observation, and at least its rounding (`Observation.uncertainty`): a mode in which h x_0 is less than that counts
-as not seen.
+For Gaussian data that are independent in this basis all four are exact, whatever the process. The rounding of y is
+added to sigma_y and c_k (`with_rounding`): a mode in which h x_0 is below it counts as not seen.
 
 A path ends at t_min, where E[x_0 | x_t, y] alone has hardly any spread in modes that are known better than
-sigma(t_min) / alpha. So the last step draws x_0 from N(E[x_0 | x_t, y], Var[x_0 | x_t, y]); see `draw`. The Gaussian is that of
-Song et al. 2023 ("Pi-GDM", section 3.2), the work mode by mode that of Kawar et al. 2022 ("DDRM"). Pi-GDM moves D by its
-Jacobian times what is left over, D + (dD/dx)^T ...: that spreads an observation to modes that were not seen, and costs a
-backward pass of the network. Here a mode learns from its own observation alone, others follow through the network at the
-next step, and there is no derivative. DDRM has no c_k^2 and one sigma; r_k^2 = sigma^2 / alpha^2 is its limit of flat data.
+sigma(t_min) / alpha. So the last step draws x_0 from N(E[x_0 | x_t, y], Var[x_0 | x_t, y]); see `draw`.
+
+The Gaussian is that of Song et al. 2023 ("Pi-GDM", section 3.2), the work mode by mode that of Kawar et al. 2022
+("DDRM"). Pi-GDM moves D by its Jacobian times what is left over, D + (dD/dx)^T ...: that spreads an observation to
+modes that were not seen, and costs a backward pass of the network. Here a mode learns from its own observation alone,
+others follow through the network at the next step, and there is no derivative. DDRM has no c_k^2 and one sigma; r_k^2 =
+sigma^2 / alpha^2 is its limit of flat data.
 
 `Replacement` is the older way (Song et al. 2021, section 5; Lim et al. 2023 for the low modes of a field), a baseline: modes
 that were seen are overwritten by the observation with noise of level t, which the other modes never pay for.
@@ -31,7 +32,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from scoresde.errors import ConfigError
-from scoresde.guide.observation import Observation
+from scoresde.guide.observation import Observation, with_rounding
 from scoresde.score.base import AbstractScore, score_from_x0
 from scoresde.sde import AbstractBasis, AbstractSDE, Kernel, Pixel
 from scoresde.types import Coef, Key, State, Time
@@ -119,8 +120,9 @@ class Posterior(AbstractGuided):
 
     def _conditional(self, t: Time) -> tuple[Coef, Coef]:
         """Gain and remaining variance of a mode."""
-        h, noise2, sigma2 = self.observation.h, self.observation.uncertainty**2, self._sigma(t) ** 2
-        prior = self.variances * (sigma2 / (self.sde.alpha(t) ** 2 * self.variances + sigma2))
+        h, sigma2 = self.observation.h, self._sigma(t) ** 2
+        noise2, data = with_rounding(self.observation.deviation, self.variances, self.observation.rounding)
+        prior = data * (sigma2 / (self.sde.alpha(t) ** 2 * data + sigma2))
         total = h**2 * prior + noise2
         share = prior / jnp.where(total > 0, total, 1)  # total is 0 where prior and noise are, or underflow
         return jnp.where(total > 0, share * h, 0), jnp.where(total > 0, share * noise2, prior)
