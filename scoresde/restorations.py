@@ -23,12 +23,13 @@ from scoresde.guide import (
     Observation,
     continued,
     deblur,
+    guide_of,
     inpaint,
     low_pass,
     mode_covariance,
     mode_variances,
     replace,
-    restore,
+    restore_by,
     super_resolution,
 )
 from scoresde.guide.joint import LARGEST
@@ -130,7 +131,8 @@ def _from_observation(
     score, sampler, index = trained.score, sampler_of(trained), np.arange(len(x0), dtype=np.uint32)
     of_data = _spread(trained, observation, joint)
     y = np.asarray(jax.jit(jax.vmap(lambda x, key: observation.observe(x, key=key)))(x0, _keys(0, index)))
-    guides = {"restored": lambda y, keys: restore(sampler, score.sde, score, observation, of_data, y, keys=keys)}
+    posterior = guide_of(score.sde, score, observation, of_data, jnp.asarray(y[:1]))
+    guides = {"restored": lambda y, keys: restore_by(sampler, posterior, y, keys=keys)}
     if baseline:
         guides["baseline"] = lambda y, keys: replace(sampler, score.sde, score, observation, y, keys=keys)
     found = {name: _drawn(trained, guide, y, index) for name, guide in guides.items()}

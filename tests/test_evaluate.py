@@ -147,7 +147,7 @@ def files(tmp_path_factory):
     exact = moments(features[1])
     np.savez(folder / "mu.npz", mu=exact.mean, sigma=exact.covariance)
     np.savez(folder / "no_mu.npz", mu=exact.mean, sigma=-exact.covariance)
-    np.savez(folder / "huge.npz", fake=features[0] * 1e30, real=features[1] * 1e30)
+    np.savez(folder / "huge.npz", fake=features[0] * np.float64(1e60), real=features[1] * np.float64(1e60))
     np.savez(folder / "wide.npz", samples=random.integers(0, 256, (80, 5, 4, 3)).astype(np.uint8))
     np.savez(folder / "floats.npz", samples=random.standard_normal((80, 4, 4, 3)).astype(np.float32))
     np.savez(folder / "tall.npz", samples=x.astype(np.int64))

@@ -57,6 +57,17 @@ def test_figures_of_arrays():
     assert Image.open("out/grid.png").size[0] > 100 and "1 in train, 1 in test, 3 of test in train" in result.out
 
 
+@pytest.mark.filterwarnings("ignore:.*expect data of about unit size")
+def test_a_mean_that_is_large_beside_the_deviation_does_not_cancel():
+    """Float32 of 3e6 is a lattice of .25, which float64 sums without loss of the deviation only about the mean: the
+    difference of mean square and squared mean is off."""
+    x = (np.random.default_rng(1).standard_normal((3000, 4, 2, 2)) + [3e6, 0]).astype(np.float32)
+    np.savez("a.npz", x_train=x, x_test=x[:4])
+    report, _ = inspected("npz:a.npz")
+    np.testing.assert_allclose(report["mean"], x.mean(axis=(0, 1, 2), dtype=np.float64), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(report["std"], x.astype(np.float64).std(axis=(0, 1, 2)), rtol=1e-9)
+
+
 def test_the_lines_to_copy_make_a_configuration():
     np.savez("a.npz", x_train=IMAGES, x_test=IMAGES, y_train=np.arange(30) % 2)
     report, result = inspected("npz:a.npz")

@@ -166,7 +166,7 @@ def test_prdc_on_a_line():
 
 def test_prdc_by_sorting_all_distances(monkeypatch):
     """Against the definitions written out in float64, with blocks that do not divide the sets."""
-    monkeypatch.setattr("scoresde.evaluate.prdc._BLOCK", 16)
+    monkeypatch.setattr("scoresde.evaluate.distances.BLOCK", 16)
     real, fake = RANDOM.standard_normal((50, 6)).astype(np.float32), RANDOM.standard_normal((37, 6)).astype(np.float32) * 1.3 + 3000
     real, k = real + 3000, 3  # far from the origin: float32 would cancel
     between = np.linalg.norm(fake[:, None].astype(np.float64) - real[None], axis=2)

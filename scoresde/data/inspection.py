@@ -51,11 +51,8 @@ def inspect(dataset: Dataset) -> dict:
     sampled, distance = largest_distance(dataset)
     # x = slope v + ..., so that deviations scale by the slope; 1 for continuous data.
     slope = (2.0 if dataset.centered else 1.0) / dataset.levels if dataset.levels else 1.0
-    # Of values that are all equal the difference is rounding, which may be below 0.
-    variance = (
-        float(np.mean(train.std**2 + train.mean**2) - np.mean(train.mean) ** 2) if train.low < train.high else 0.0
-    )
-    overall = math.sqrt(max(variance, 0.0))
+    # Of values that are all equal the deviation is rounding.
+    overall = math.sqrt(float(np.mean(train.std**2) + np.var(train.mean))) if train.low < train.high else 0.0
     report = {
         "source": dataset.name,
         "fingerprint": dataset.fingerprint,
@@ -129,18 +126,22 @@ def _scanned(source: Source, levels: int, what: str) -> Part:
         flat = values.reshape(-1, channels).astype(np.float64)
         used = np.bincount(values.reshape(-1), minlength=levels) if levels else np.zeros(0, np.int64)
         digests = [hashlib.blake2b(value.tobytes(), digest_size=16).digest() for value in values]
-        return flat.sum(axis=0), (flat**2).sum(axis=0), flat.min(), flat.max(), used, Counter(labels.tolist()), digests
+        own = flat.mean(axis=0)
+        moments = len(flat), own, ((flat - own) ** 2).sum(axis=0)
+        return *moments, flat.min(), flat.max(), used, Counter(labels.tolist()), digests
 
-    first, second = np.zeros(channels), np.zeros(channels)
+    # Merged by Chan, Golub and LeVeque 1983: a mean that is large beside the deviation does not cancel.
+    points, mean, square = 0, np.zeros(channels), np.zeros(channels)
     low, high, used, labels, digests = math.inf, -math.inf, np.zeros(levels, np.int64), Counter(), []
-    for total, squares, least, most, counts, of_chunk, found in in_threads(len(chunks), look, what, records=len(source)):
-        first, second = first + total, second + squares
+    looked = in_threads(len(chunks), look, what, records=len(source))
+    for count, own, squares, least, most, counts, of_chunk, found in looked:
+        share, apart = count / (points + count), own - mean
+        square = square + squares + apart**2 * (points * share)
+        points, mean = points + count, mean + apart * share
         low, high, used = min(low, float(least)), max(high, float(most)), used + counts
         labels.update(of_chunk)
         digests += found
-    points = len(source) * math.prod(source.shape) // channels
-    mean = first / points
-    std = np.sqrt(np.maximum(second / points - mean**2, 0))
+    std = np.sqrt(square / points)
     return Part(len(source), dict(labels), low, high, mean, std, used, digests)
 
 

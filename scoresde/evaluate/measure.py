@@ -91,7 +91,9 @@ def measure(wanted: tuple[str, ...], fake: np.ndarray, real: Reals | None, space
         found.append(Measured(f"is{suffix}", *inception_score(logits), "is", {"splits": SPLITS}))
     if lost := [part.metric for part in found if not math.isfinite(part.value)]:
         largest = float(np.abs(features).max())
-        raise NumericError(f"{lost[0]}: the number is not finite; features of up to {largest:.3g} are too large for float32: scale them")
+        raise NumericError(
+            f"{lost[0]}: the number is not finite; features of up to {largest:.3g} are too large: scale them"
+        )
     return found
 
 

@@ -8,10 +8,12 @@ that radius, its rim included (Kynkaanniemi et al. 2019, equation 2; Naeem et al
     density     number of B(real) that hold a fake, averaged over fakes, over k
     coverage    share of reals whose B(real) holds at least one fake
 
-Distances are taken by JAX in float32, in blocks: memory does not grow with the square of the number of features.
+Distances are those of `scoresde.evaluate.distances`: right for clusters however tight beside their distance, and for
+copies.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -20,9 +22,9 @@ import numpy as np
 from jaxtyping import Float
 
 from scoresde.errors import DataError
+from scoresde.evaluate.distances import check_finite, in_blocks, squared_distances
 
 NEIGHBOURS = 5  # k of Naeem et al., section 4; Kynkaanniemi et al. take 3
-_BLOCK = 2048  # features on a side of a block: 16 MiB of distances
 
 
 class PRDC(NamedTuple):
@@ -42,17 +44,18 @@ def prdc(fake: Float[np.ndarray, "N D"], real: Float[np.ndarray, "M D"], *, neig
         neighbours: k.
 
     Raises:
-        DataError: no more than k features in a set, or features of different kinds.
+        DataError: no more than k features in a set, features of different kinds, or some that are not finite.
     """
     if not 1 <= neighbours < min(len(fake), len(real)) or fake.shape[1] != real.shape[1]:
         raise DataError(
             f"prdc: expected more than {neighbours} features in each set, of one kind, got {list(fake.shape)} and {list(real.shape)}; draw more"
         )
-    centre = np.mean(real[: 16 * _BLOCK], axis=0, dtype=np.float64).astype(np.float32)  # the expanded square cancels less around it
-    radius_fake, radius_real = (_radii(x, centre, neighbours) for x in (fake, real))
+    check_finite("prdc", fake, real)
+    fakes, reals = in_blocks(fake, real)
+    radius_fake, radius_real = _radii(fakes, len(fake), neighbours), _radii(reals, len(real), neighbours)
     in_real, real_holds, in_fake = np.zeros(len(fake)), np.zeros(len(real), bool), np.zeros(len(real), bool)
-    for i, x in _blocks(fake, centre):
-        for j, y in _blocks(real, centre):
+    for i, x in fakes():
+        for j, y in reals():
             held, holding, covered = _counts(x, y, radius_fake[i], radius_real[j])
             in_real[i] += np.asarray(held)
             real_holds[j] |= np.asarray(holding)
@@ -62,38 +65,25 @@ def prdc(fake: Float[np.ndarray, "N D"], real: Float[np.ndarray, "M D"], *, neig
     return PRDC(**values, errors={name: float(np.std(part) / np.sqrt(len(part))) for name, part in counts.items()})
 
 
-def _blocks(x: np.ndarray, centre: np.ndarray):
-    """(rows, features less the centre), block by block."""
-    for first in range(0, len(x), _BLOCK):
-        rows = slice(first, min(first + _BLOCK, len(x)))
-        yield rows, jnp.asarray(np.asarray(x[rows], np.float32) - centre)
-
-
-def _radii(x: np.ndarray, centre: np.ndarray, neighbours: int) -> np.ndarray:
-    """Squared distance of each feature to its k-th nearest neighbour. The nearest of all is itself."""
-    radii = np.zeros(len(x), np.float32)
-    for i, a in _blocks(x, centre):
+def _radii(blocks: Callable, num: int, neighbours: int) -> np.ndarray:
+    """Squared distance of each feature to its k-th nearest neighbour. The nearest of all is itself, or a copy."""
+    radii = np.zeros(num, np.float32)
+    for i, a in blocks():
         best = jnp.full((len(a), neighbours + 1), jnp.inf)
-        for _, b in _blocks(x, centre):
+        for _, b in blocks():
             best = _nearest(best, a, b, neighbours + 1)
         radii[i] = np.asarray(best[:, -1])
     return radii
 
 
-def _square(a, b):
-    """Squared distances [len(a), len(b)]."""
-    product = jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
-    return jnp.maximum(jnp.sum(a**2, axis=1)[:, None] + jnp.sum(b**2, axis=1) - 2 * product, 0)
-
-
 @functools.partial(jax.jit, static_argnames="count")
 def _nearest(best, a, b, count):
-    return -jax.lax.top_k(-jnp.concatenate([best, _square(a, b)], axis=1), count)[0]
+    return -jax.lax.top_k(-jnp.concatenate([best, squared_distances(a, b)], axis=1), count)[0]
 
 
 @jax.jit
 def _counts(fake, real, radius_fake, radius_real):
     """For each fake, how many reals hold it; whether each real holds a fake; whether a fake holds each real."""
-    square = _square(fake, real)
+    square = squared_distances(fake, real)
     held = square <= radius_real
     return held.sum(axis=1), held.any(axis=0), (square <= radius_fake[:, None]).any(axis=0)

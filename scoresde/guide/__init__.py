@@ -1,11 +1,12 @@
 """From a score of the data to a score of the data given an observation: restoration, super-resolution, imputation."""
 
-from scoresde.guide.batch import continued, replace, restore
+from scoresde.guide.batch import continued, guide_of, replace, restore, restore_by
 from scoresde.guide.joint import JointPosterior, ModeCovariance, mode_covariance
 from scoresde.guide.observation import Observation, deblur, inpaint, low_pass, super_resolution
 from scoresde.guide.posterior import AbstractGuided, Posterior, Replacement, mode_variances
 
 __all__ = [
     "Observation", "deblur", "low_pass", "super_resolution", "inpaint",
-    "AbstractGuided", "Posterior", "JointPosterior", "Replacement", "mode_variances", "ModeCovariance", "mode_covariance", "restore", "replace", "continued",
+    "AbstractGuided", "Posterior", "JointPosterior", "Replacement", "mode_variances", "ModeCovariance", "mode_covariance",
+    "restore", "guide_of", "restore_by", "replace", "continued",
 ]  # fmt: skip

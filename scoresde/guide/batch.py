@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from scoresde.guide.joint import JointPosterior, ModeCovariance
 from scoresde.guide.observation import Observation
-from scoresde.guide.posterior import AbstractGuided, Posterior, Replacement, check_coordinates, checked_variances
+from scoresde.guide.posterior import AbstractGuided, Posterior, Replacement, check_coordinates
 from scoresde.sample.base import BATCH, AbstractSampler, Draw
 from scoresde.score.base import AbstractScore, tweedie
 from scoresde.sde import AbstractSDE
@@ -26,8 +26,9 @@ def restore(
     *,
     keys: Keys,
 ) -> Draw:
-    """One draw of x_0 given y for each y [N, *modes, channels] and key, denoised at t_min, in the coordinates of the process: by
-    `Posterior`, or by `JointPosterior` if `spread` is a `ModeCovariance`. Draw k depends on y_k and key k alone.
+    """One draw of x_0 given y for each y [N, *modes, channels] and key, in the coordinates of the process: by
+    `Posterior`, or by `JointPosterior` if `spread` is a `ModeCovariance`. The last step draws x_0 given x at t_min and
+    y. Draw k depends on y_k and key k alone.
 
     Args:
       spread: of the data in the basis of the observation: variances c_k^2, or their covariance.
@@ -35,55 +36,97 @@ def restore(
     Raises:
       ConfigError: as `Posterior` and `JointPosterior`.
     """
+    return restore_by(sampler, guide_of(sde, score, observation, spread, y), y, keys=keys)
+
+
+def guide_of(
+    sde: AbstractSDE,
+    score: AbstractScore,
+    observation: Observation,
+    spread: Coef | float | ModeCovariance,
+    y: Float[Array, "N *x"],
+) -> Posterior | JointPosterior:
+    """The guided score that `restore` takes, for any y of this shape: made once, it serves many calls of `restore_by`.
+
+    Raises:
+      ConfigError: as `Posterior` and `JointPosterior`.
+    """
     check_coordinates("restore", sde, observation.basis)
-    if isinstance(spread, ModeCovariance):
-        return _guided(_joint, sampler, sde, score, observation, spread, y, keys)
-    return _guided(_posterior, sampler, sde, score, observation, checked_variances(spread), y, keys)
+    guide = JointPosterior if isinstance(spread, ModeCovariance) else Posterior
+    return guide(sde, score, _any(observation, y), spread)
+
+
+def restore_by(
+    sampler: AbstractSampler, guide: Posterior | JointPosterior, y: Float[Array, "N *x"], *, keys: Keys
+) -> Draw:
+    """As `restore`, by a guided score that is there already; its own y is not used."""
+    return _guided(sampler, guide, _given, y, keys)
 
 
 def replace(
-    sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, observation: Observation, y: Float[Array, "N *x"], *, keys: Keys
+    sampler: AbstractSampler,
+    sde: AbstractSDE,
+    score: AbstractScore,
+    observation: Observation,
+    y: Float[Array, "N *x"],
+    *,
+    keys: Keys,
 ) -> Draw:
     """As `restore`, by `Replacement`: the baseline."""
     check_coordinates("Replacement", sde, observation.basis)
-    return _guided(_replacement, sampler, sde, score, observation, None, y, keys)
+    observation = _any(observation, y)
+    return _guided(sampler, Replacement(sde, score, observation, observation.y), _replaced, y, keys)
 
 
 @eqx.filter_jit
-def continued(sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, x_T: Float[Array, "N *x"], *, keys: Keys) -> Draw:
-    """From given states at t_max, denoised at t_min: for processes that start from degraded data, this is restoration."""
-    return jax.vmap(lambda x, key: _denoised(sampler, sde, score, x, key), axis_name=BATCH)(x_T, keys)
+def continued(
+    sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, x_T: Float[Array, "N *x"], *, keys: Keys
+) -> Draw:
+    """From given states at t_max, denoised at t_min: for processes that start from degraded data, this is restoration.
+    The final denoising leaves little spread below sigma(t_min) / alpha."""
+    t_min = jnp.asarray(sde.t_min, x_T.dtype)
+    last = lambda x: tweedie(sde, score, x, t_min)
+    return jax.vmap(lambda x, key: _ended(sampler(sde, score, x, key=key), last), axis_name=BATCH)(x_T, keys)
 
 
 @eqx.filter_jit
 def _guided(
-    guide: Callable[..., AbstractGuided], sampler, sde, score, observation, spread, y: Float[Array, "N *x"], keys: Keys
+    sampler: AbstractSampler,
+    guide: AbstractGuided,
+    given: Callable[..., AbstractGuided],
+    y: Float[Array, "N *x"],
+    keys: Keys,
 ) -> Draw:
+    sde = guide.sde
+
     def one(y: State, key: Key) -> Draw:
         prior_key, guide_key, path_key = jax.random.split(key, 3)
-        guided = guide(sde, score, observation.given(y), spread, guide_key)
-        return _denoised(sampler, sde, guided, sde.sample_prior(y.shape, key=prior_key), path_key)
+        given_key, last_key = jax.random.split(guide_key)
+        guided = given(guide, y, given_key)
+        drawn = sampler(sde, guided, sde.sample_prior(y.shape, key=prior_key), key=path_key)
+        return _ended(drawn, lambda x: guided.draw(x, jnp.asarray(sde.t_min, x.dtype), key=last_key))
 
     return jax.vmap(one, axis_name=BATCH)(y, keys)
 
 
-def _posterior(sde, score, observation, variances, key) -> Posterior:
+def _any(observation: Observation, y: Float[Array, "N *x"]) -> Observation:
+    """With some y of the right shape, until each example has its own."""
+    return observation.given(jnp.zeros_like(y, shape=y.shape[1:]))
+
+
+def _given(guide: AbstractGuided, y: State, key: Key) -> AbstractGuided:
     del key  # only the baseline draws
-    return Posterior(sde, score, observation, variances)
+    return eqx.tree_at(lambda guide: guide.observation.y, guide, y)
 
 
-def _joint(sde, score, observation, covariance, key) -> JointPosterior:
-    del key
-    return JointPosterior(sde, score, observation, covariance)
+def _replaced(guide: Replacement, y: State, key: Key) -> AbstractGuided:
+    return eqx.tree_at(
+        lambda guide: (guide.observation.y, guide.z), guide, (y, jax.random.normal(key, y.shape, y.dtype))
+    )
 
 
-def _replacement(sde, score, observation, variances, key) -> Replacement:
-    del variances
-    return Replacement(sde, score, observation, jax.random.normal(key, observation.y.shape, observation.y.dtype))
-
-
-def _denoised(sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, x_T: State, key: Key) -> Draw:
-    drawn = sampler(sde, score, x_T, key=key)
-    x0 = tweedie(sde, score, drawn.x, jnp.asarray(sde.t_min, drawn.x.dtype))
+def _ended(drawn: Draw, last: Callable[[State], State]) -> Draw:
+    """With the last step, from x at t_min to x_0."""
+    x0 = last(drawn.x)
     ok = drawn.ok & jnp.all(jnp.isfinite(x0))
     return Draw(jnp.where(ok, x0, jnp.nan), jnp.where(drawn.nfe < 0, drawn.nfe, drawn.nfe + 1), ok)

@@ -1,12 +1,27 @@
 r"""The posterior of all modes together: for observations whose modes depend on each other, such as the points of a curve.
 
-With x_0 | x_t taken for N(D, R), R the covariance that it would have if the data were Gaussian with covariance C = U diag(v) U^T,
+With x_0 | x_t taken for N(D, R), R the covariance that it would have if the data were Gaussian with covariance C,
 
-    R = U diag(v sigma^2 / (alpha^2 v + sigma^2)) U^T
+    R^{-1} = C^{-1} + (alpha / sigma)^2
     E[x_0 | x_t, y] = D + R H (H R H + sigma_y^2)^{-1} (y - H D),   H = diag(h)
 
-which is exact for Gaussian data of any covariance. U is found once, as one alpha and one sigma commute with it. Each time t costs
-a solve of D equations, for all examples together on a fixed grid: for fields of some thousand values at most.
+which is exact for Gaussian data of any covariance. No system has to be solved for it at a time t. Let P be the
+covariance of x_0 given y alone, and K the gain of its mean,
+
+    P = (C^{-1} + H^2 / sigma_y^2)^{-1} = W diag(p) W^T,   K = C H (H C H + sigma_y^2)^{-1} = P H / sigma_y^2
+
+(the two forms of K are equal by Woodbury's identity). As alpha and sigma are numbers, x_t adds (alpha / sigma)^2 to
+each 1/p. So with q = sigma^2 / (alpha^2 p + sigma^2),
+
+    R H (H R H + sigma_y^2)^{-1} = W diag(q) W^T K
+    Cov[x_0 | x_t, y] = W diag(q p) W^T
+
+W, p and W^T K are computed once, in float64, from singular values: with C = L L^T and H L = A diag(m) B^T,
+
+    K = L B diag(m / (m^2 + sigma_y^2)) A^T,   P = F F^T,   F = L B diag(sigma_y / sqrt(m^2 + sigma_y^2))
+
+The product H C H is never formed: it would lose all modes with h below the square root of the rounding. A step costs
+two products with [D, D] matrices: for fields of some thousand values at most.
 """
 
 import equinox as eqx
@@ -16,31 +31,34 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from scoresde.errors import ConfigError
-from scoresde.guide.observation import Observation
-from scoresde.guide.posterior import AbstractGuided, isotropic, to_modes
+from scoresde.guide.observation import Observation, with_rounding
+from scoresde.guide.posterior import AbstractGuided, check_given, isotropic, to_modes
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractBasis, AbstractSDE
-from scoresde.types import State, Time
+from scoresde.types import Key, State, Time
 
-# Values of a field above which a solve in every step is out of proportion.
+# Values of a field above which two [D, D] products in every step, and their factors, are out of proportion.
 LARGEST = 4096
 
 
 class ModeCovariance(eqx.Module):
-    """U diag(v) U^T, the covariance of the coefficients [*modes, channels] of data, in C order.
+    """U diag(v) U^T, the covariance of the coefficients [*modes, channels] of data, in C order; float64.
 
     Args:
       covariance: [D, D], symmetric; eigenvalues below 0 by rounding count as 0.
+      mean: [D] of the data, or 0; the rounding of an observation goes by the size of the field, see
+        `Observation.rounding`.
 
     Raises:
       ConfigError: another shape, not finite, not symmetric, more than `LARGEST` values, or clearly negative eigenvalues.
     """
 
-    variances: Float[Array, " D"]
-    axes: Float[Array, "D D"]
+    variances: Float[np.ndarray, " D"]
+    axes: Float[np.ndarray, "D D"]
+    mean: Float[np.ndarray, " D"]
 
-    def __init__(self, covariance):
-        covariance = np.asarray(covariance, np.float64)
+    def __init__(self, covariance, mean=0.0):
+        covariance, mean = np.asarray(covariance, np.float64), np.asarray(mean, np.float64)
         size = len(covariance) if covariance.ndim else 0
         if covariance.shape != (size, size) or not 0 < size <= LARGEST or not np.isfinite(covariance).all():
             raise ConfigError(
@@ -48,10 +66,12 @@ class ModeCovariance(eqx.Module):
             )
         if not np.allclose(covariance, covariance.T, rtol=1e-6, atol=1e-9 * abs(covariance).max()):
             raise ConfigError("ModeCovariance: expected a symmetric matrix; symmetrise it with (C + C.T) / 2")
+        if mean.shape not in ((), (size,)) or not np.isfinite(mean).all():
+            raise ConfigError(f"ModeCovariance: expected a finite mean of {size} values, got {mean.shape}; ravel it")
         variances, axes = np.linalg.eigh((covariance + covariance.T) / 2)
         if variances[0] < -1e-6 * abs(variances).max():
             raise ConfigError(f"ModeCovariance: expected no negative eigenvalue, got {variances[0]:.3g}")
-        self.variances, self.axes = jnp.asarray(np.maximum(variances, 0), float), jnp.asarray(axes, float)
+        self.variances, self.axes, self.mean = np.maximum(variances, 0), axes, np.broadcast_to(mean, (size,))
 
 
 class JointPosterior(AbstractGuided):
@@ -63,42 +83,45 @@ class JointPosterior(AbstractGuided):
       covariance: of the data, in the basis of the observation; see `mode_covariance`.
 
     Raises:
-      ConfigError: another process, a covariance of another size, or no y.
+      ConfigError: another process, a covariance of another size, no y, or an operator that is being traced: build it
+        outside `jit`.
     """
 
     sde: AbstractSDE
     score: AbstractScore
     observation: Observation
-    covariance: ModeCovariance
+    axes: Float[Array, "D D"]  # W
+    variances: Float[Array, " D"]  # p
+    seen: Float[Array, "D D"]  # W^T K
+
+    def __init__(self, sde: AbstractSDE, score: AbstractScore, observation: Observation, covariance: ModeCovariance):
+        _check(sde, observation, covariance)
+        self.sde, self.score, self.observation = sde, score, observation
+        axes, variances, seen = _factors(observation, covariance)
+        dtype = jnp.result_type(observation.y, float)
+        self.axes, self.variances, self.seen = (jnp.asarray(part, dtype) for part in (axes, variances, seen))
 
     def denoise(self, sde: AbstractSDE, x: State, t: Time) -> State:
         """E[x_0 | x_t = x, y]."""
+        return self._from_modes(self._mean(sde, x, t))
+
+    def draw(self, x: State, t: Time, *, key: Key) -> State:
+        """From N(E[x_0 | x_t, y], Cov[x_0 | x_t, y])."""
+        y = self.observation.y
+        z = jax.random.normal(key, self.variances.shape, self.variances.dtype)
+        noise = _product(self.axes, jnp.sqrt(self.variances * self._left(t)) * z)
+        return self._from_modes(self._mean(self.sde, x, t) + noise.reshape(jnp.shape(y)))
+
+    def _mean(self, sde: AbstractSDE, x: State, t: Time) -> State:
         h, y = self.observation.h, self.observation.y
         mean = self._to_modes(self.score.denoise(sde, x, t))
-        moved = self.gain(t) @ jnp.ravel(y - h * mean)
-        return self._from_modes(mean + moved.reshape(jnp.shape(y)))
+        moved = _product(self.axes, self._left(t) * _product(self.seen, jnp.ravel(y - h * mean)))
+        return mean + moved.reshape(jnp.shape(y))
 
-    def gain(self, t: Time) -> Float[Array, "D D"]:
-        """R H (H R H + sigma_y^2)^{-1}."""
-        h = jnp.ravel(jnp.broadcast_to(self.observation.h, jnp.shape(self.observation.y)))
-        sigma2, v, axes = self._sigma(t) ** 2, self.covariance.variances, self.covariance.axes
-        remainder = v * (sigma2 / (self.sde.alpha(t) ** 2 * v + sigma2))
-        seen = h[:, None] * ((axes * remainder) @ axes.T)
-        # What rounding leaves of the smallest eigenvalues must not turn negative.
-        least = len(h) * jnp.finfo(remainder.dtype).eps * jnp.max(remainder) + jnp.finfo(remainder.dtype).tiny
-        total = seen * h + (self.observation.deviation**2 + least) * jnp.eye(len(h), dtype=remainder.dtype)
-        return jax.scipy.linalg.solve(total, seen, assume_a="pos").T
-
-    def __check_init__(self):
-        if not isotropic(self.sde):
-            raise ConfigError(
-                f"JointPosterior: expected a process with one alpha and one sigma, such as VP, got {type(self.sde).__name__}; its "
-                "coefficients do not commute with a covariance: take Posterior"
-            )
-        if len(self.covariance.variances) != jnp.size(self.observation.y):
-            raise ConfigError(
-                f"JointPosterior: expected a covariance of {jnp.size(self.observation.y)} values, got {len(self.covariance.variances)}"
-            )
+    def _left(self, t: Time) -> Float[Array, " D"]:
+        """q: the share of the variance given y that x_t leaves."""
+        sigma2 = self._sigma(t) ** 2
+        return sigma2 / (self.sde.alpha(t) ** 2 * self.variances + sigma2)
 
 
 def mode_covariance(basis: AbstractBasis, x: Float[Array, "N *x"]) -> ModeCovariance:
@@ -108,5 +131,49 @@ def mode_covariance(basis: AbstractBasis, x: Float[Array, "N *x"]) -> ModeCovari
       ConfigError: fewer than two fields, on another grid, or fields too large.
     """
     if len(x) < 2 or x[0].size > LARGEST:
-        raise ConfigError(f"mode_covariance: expected at least 2 fields of up to {LARGEST} values, got {len(x)} of {x[0].size}")
-    return ModeCovariance(np.cov(np.asarray(to_modes(basis, x), np.float64).reshape(len(x), -1), rowvar=False).reshape(x[0].size, -1))
+        raise ConfigError(
+            f"mode_covariance: expected at least 2 fields of up to {LARGEST} values, got {len(x)} of {x[0].size}"
+        )
+    modes = np.asarray(to_modes(basis, x), np.float64).reshape(len(x), -1)
+    return ModeCovariance(np.cov(modes, rowvar=False).reshape(x[0].size, -1), modes.mean(axis=0))
+
+
+def _factors(observation: Observation, covariance: ModeCovariance) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """W, p and W^T K, by the formulas of the module."""
+    h = np.ravel(np.broadcast_to(np.asarray(observation.h, np.float64), jnp.shape(observation.y)))
+    # The size of y is taken from the data rather than from y: one operator serves many observations.
+    square = h**2 * (covariance.axes**2 @ covariance.variances + covariance.mean**2)
+    rounding = jnp.finfo(jnp.result_type(observation.y, float)).eps * np.sqrt(np.mean(square)) / observation.basis.white
+    noise2, variances = with_rounding(observation.deviation, covariance.variances, rounding)
+    root = covariance.axes * np.sqrt(variances)
+    seen, m, right = np.linalg.svd(h[:, None] * root)
+    m = np.where(m > len(m) * np.finfo(np.float64).eps * m.max(), m, 0)
+    noise = np.sqrt(noise2)
+    total = np.hypot(m, noise)
+    blind = total == 0  # a direction that is not seen, without noise: all of its variance is left
+    total, left = np.where(blind, 1, total), np.where(blind, 1, noise)
+    axes, deviation, _ = np.linalg.svd(root @ right.T * (left / total))
+    gain = root @ right.T * (m / total**2) @ seen.T
+    return axes, deviation**2, axes.T @ gain
+
+
+def _product(matrix, x):
+    """At full precision: the default on an accelerator has 10 bits, too few where the noise is small."""
+    return jnp.matmul(matrix, x, precision=jax.lax.Precision.HIGHEST)
+
+
+def _check(sde: AbstractSDE, observation: Observation, covariance: ModeCovariance) -> None:
+    check_given("JointPosterior", observation)
+    if not isotropic(sde):
+        raise ConfigError(
+            f"JointPosterior: expected a process with one alpha and one sigma, such as VP, got {type(sde).__name__}; its "
+            "coefficients do not commute with a covariance: take Posterior"
+        )
+    if len(covariance.variances) != jnp.size(observation.y):
+        raise ConfigError(
+            f"JointPosterior: expected a covariance of {jnp.size(observation.y)} values, got {len(covariance.variances)}"
+        )
+    if isinstance(observation.h, jax.core.Tracer):
+        raise ConfigError(
+            "JointPosterior: expected factors h that are known when it is built, got traced ones; build it outside jit"
+        )

@@ -23,7 +23,11 @@ from jaxtyping import Array, Float
 from scoresde.errors import ConfigError
 from scoresde.sde import DCT, AbstractBasis, Haar, Pixel
 from scoresde.sde.base import check_parameters
-from scoresde.types import Key, State
+from scoresde.types import Key, Scalar, State
+
+# The data are taken to vary by at least this many roundings of y: a score is no more exact than that, and what was seen
+# without noise outweighs it by 1000 to 1.
+_LEAST = 32
 
 
 class Observation(eqx.Module):
@@ -59,6 +63,14 @@ class Observation(eqx.Module):
         """Of the noise in a coefficient."""
         return self.sigma_y * self.basis.white
 
+    @property
+    def rounding(self) -> Scalar:
+        """What rounding leaves of a field y, and of h D that is computed from it, in a coefficient: the machine epsilon
+        times the root mean square of the field."""
+        if self.y is None:
+            raise ConfigError("Observation: expected its y; give it by observation.given(y)")
+        return jnp.finfo(jnp.result_type(self.y, float)).eps * jnp.sqrt(self.basis.field_variance(self.y**2))
+
     def picture(self, y: State) -> State:
         """y as a field: the blurred one, the means of its blocks, or the points seen and 0 elsewhere."""
         return self.basis.from_modes(y)
@@ -76,6 +88,15 @@ class Observation(eqx.Module):
             )
         if self.y is not None:
             self.basis.check(jnp.shape(self.y))
+
+
+def with_rounding(deviation: float, variances, rounding) -> tuple:
+    """The variance of the noise of y, and those of the data, c_k^2, each with what rounding adds; arrays of either
+    kind.
+
+    So a mode in which h x_0 is below the rounding of y counts as not seen; y / h would be rounding divided by h.
+    """
+    return deviation**2 + rounding**2, variances + (_LEAST * rounding) ** 2
 
 
 def deblur(shape, blur: float, *, sigma_y: float = 0.0) -> Observation:

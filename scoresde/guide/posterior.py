@@ -5,17 +5,26 @@ observation, the variance that it would have if the data were Gaussian with vari
 
     r_k^2 = c_k^2 sigma_k^2 / (alpha_k^2 c_k^2 + sigma_k^2)
     E[x_0 | x_t, y] = D_k + r_k^2 h_k / (h_k^2 r_k^2 + sigma_y^2) (y_k - h_k D_k),   sigma_y per coefficient
+    Var[x_0 | x_t, y] = r_k^2 sigma_y^2 / (h_k^2 r_k^2 + sigma_y^2)
     grad log p(x_t | y) = (alpha_k E[x_0 | x_t, y] - x_t) / sigma_k^2,               Tweedie's formula for p(x_0 | y)
 
-For Gaussian data that are independent in this basis all three are exact, whatever the process. The Gaussian is that of
-Song et al. 2023 ("Pi-GDM", section 3.2), the work mode by mode that of Kawar et al. 2022 ("DDRM"). Pi-GDM moves D by its
-Jacobian times what is left over, D + (dD/dx)^T ...: that spreads an observation to modes that were not seen, and costs a
-backward pass of the network. Here a mode learns from its own observation alone, others follow through the network at the
-next step, and there is no derivative. DDRM has no c_k^2 and one sigma; r_k^2 = sigma^2 / alpha^2 is its limit of flat data.
+For Gaussian data that are independent in this basis all four are exact, whatever the process. The rounding of y is
+added to sigma_y and c_k (`with_rounding`): a mode in which h x_0 is below it counts as not seen.
+
+A path ends at t_min, where E[x_0 | x_t, y] alone has hardly any spread in modes that are known better than
+sigma(t_min) / alpha. So the last step draws x_0 from N(E[x_0 | x_t, y], Var[x_0 | x_t, y]); see `draw`.
+
+The Gaussian is that of Song et al. 2023 ("Pi-GDM", section 3.2), the work mode by mode that of Kawar et al. 2022
+("DDRM"). Pi-GDM moves D by its Jacobian times what is left over, D + (dD/dx)^T ...: that spreads an observation to
+modes that were not seen, and costs a backward pass of the network. Here a mode learns from its own observation alone,
+others follow through the network at the next step, and there is no derivative. DDRM has no c_k^2 and one sigma; r_k^2 =
+sigma^2 / alpha^2 is its limit of flat data.
 
 `Replacement` is the older way (Song et al. 2021, section 5; Lim et al. 2023 for the low modes of a field), a baseline: modes
 that were seen are overwritten by the observation with noise of level t, which the other modes never pay for.
 """
+
+import abc
 
 import equinox as eqx
 import jax
@@ -23,10 +32,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from scoresde.errors import ConfigError
-from scoresde.guide.observation import Observation
+from scoresde.guide.observation import Observation, with_rounding
 from scoresde.score.base import AbstractScore, score_from_x0
 from scoresde.sde import AbstractBasis, AbstractSDE, Kernel, Pixel
-from scoresde.types import Coef, State, Time
+from scoresde.types import Coef, Key, State, Time
 
 
 class AbstractGuided(AbstractScore):
@@ -38,6 +47,10 @@ class AbstractGuided(AbstractScore):
 
     def __call__(self, x: State, t: Time) -> State:
         return score_from_x0(self.sde, x, t, self.denoise(self.sde, x, t))
+
+    @abc.abstractmethod
+    def draw(self, x: State, t: Time, *, key: Key) -> State:
+        """One draw of x_0 given x_t = x and y: the last step of a path."""
 
     def _own(self) -> bool:
         """Whether observation and process have the same coordinates."""
@@ -55,10 +68,8 @@ class AbstractGuided(AbstractScore):
         return sigma if self._own() else sigma * self.observation.basis.white
 
     def __check_init__(self):
-        name, basis = type(self).__name__, self.observation.basis
-        if self.observation.y is None:
-            raise ConfigError(f"{name}: expected an observation with its y; give it by observation.given(y)")
-        check_coordinates(name, self.sde, basis)
+        check_coordinates(type(self).__name__, self.sde, self.observation.basis)
+        check_given(type(self).__name__, self.observation)
 
 
 class Posterior(AbstractGuided):
@@ -86,16 +97,35 @@ class Posterior(AbstractGuided):
 
     def denoise(self, sde: AbstractSDE, x: State, t: Time) -> State:
         """E[x_0 | x_t = x, y]."""
-        h, y = self.observation.h, self.observation.y
-        mean = self._to_modes(self.score.denoise(sde, x, t))
-        return self._from_modes(mean + self.gain(t) * (y - h * mean))
+        return self._from_modes(self._mean(sde, x, t))
+
+    def draw(self, x: State, t: Time, *, key: Key) -> State:
+        """From N(E[x_0 | x_t, y], Var[x_0 | x_t, y]), by the formulas above."""
+        y = self.observation.y
+        mean, z = self._mean(self.sde, x, t), jax.random.normal(key, jnp.shape(y), jnp.result_type(y, float))
+        return self._from_modes(mean + jnp.sqrt(self.remainder(t)) * z)
 
     def gain(self, t: Time) -> Coef:
         """r^2 h / (h^2 r^2 + sigma_y^2); 0 where the mode is not seen, or known without."""
+        return self._conditional(t)[0]
+
+    def remainder(self, t: Time) -> Coef:
+        """Var[x_0 | x_t, y] of a mode: r^2 sigma_y^2 / (h^2 r^2 + sigma_y^2)."""
+        return self._conditional(t)[1]
+
+    def _mean(self, sde: AbstractSDE, x: State, t: Time) -> State:
+        h, y = self.observation.h, self.observation.y
+        mean = self._to_modes(self.score.denoise(sde, x, t))
+        return mean + self.gain(t) * (y - h * mean)
+
+    def _conditional(self, t: Time) -> tuple[Coef, Coef]:
+        """Gain and remaining variance of a mode."""
         h, sigma2 = self.observation.h, self._sigma(t) ** 2
-        remainder = self.variances * (sigma2 / (self.sde.alpha(t) ** 2 * self.variances + sigma2))
-        total = h**2 * remainder + self.observation.deviation**2
-        return jnp.where(total > 0, remainder * h / jnp.where(total > 0, total, 1), 0)
+        noise2, data = with_rounding(self.observation.deviation, self.variances, self.observation.rounding)
+        prior = data * (sigma2 / (self.sde.alpha(t) ** 2 * data + sigma2))
+        total = h**2 * prior + noise2
+        share = prior / jnp.where(total > 0, total, 1)  # total is 0 where prior and noise are, or underflow
+        return jnp.where(total > 0, share * h, 0), jnp.where(total > 0, share * noise2, prior)
 
 
 class Replacement(AbstractGuided):
@@ -106,7 +136,8 @@ class Replacement(AbstractGuided):
     Args:
       sde, score, observation: as of `Posterior`.
       z: standard normal [*modes, channels], drawn once per example.
-      least: modes with a smaller h count as not seen. The noise of y / h is sigma_y / h, and is not accounted for.
+      least: modes with a smaller h count as not seen. The noise of y / h is sigma_y / h, up to sigma_y / least, and is
+        not accounted for.
 
     Raises:
       ConfigError: z of another shape than y; and as `Posterior`.
@@ -127,6 +158,11 @@ class Replacement(AbstractGuided):
         mean = self._to_modes(self.score.denoise(sde, replaced, t))
         return self._from_modes(jnp.where(seen, known, mean))
 
+    def draw(self, x: State, t: Time, *, key: Key) -> State:
+        """E[x_0 | x_t] with what was seen in its place: the baseline knows no variance."""
+        del key
+        return self.denoise(self.sde, x, t)
+
     def __check_init__(self):
         if jnp.shape(self.z) != jnp.shape(self.observation.y):
             raise ConfigError(f"Replacement: expected z of the shape of y, {jnp.shape(self.observation.y)}, got {jnp.shape(self.z)}")
@@ -146,6 +182,16 @@ def mode_variances(basis: AbstractBasis, x: Float[Array, "N *x"]) -> Float[Array
 def to_modes(basis: AbstractBasis, x: Float[Array, "N *x"]) -> Float[Array, "N *x"]:
     """The coefficients of many fields."""
     return eqx.filter_vmap(basis.to_modes)(jnp.asarray(x))
+
+
+def check_given(name: str, observation: Observation) -> None:
+    """Refuse an observation without a y.
+
+    Raises:
+      ConfigError: as said.
+    """
+    if observation.y is None:
+        raise ConfigError(f"{name}: expected an observation with its y; give it by observation.given(y)")
 
 
 def check_coordinates(name: str, sde: AbstractSDE, basis: AbstractBasis) -> None:

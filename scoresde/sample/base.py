@@ -1,6 +1,8 @@
 """A sampler takes a process and a score from x_T at t_max to x at t_min. `sample` does it for many keys.
 
-`sample` ends with one denoising step, E[x_0 | x at t_min] by Tweedie's formula, as the published results do.
+`sample` ends with one denoising step, E[x_0 | x at t_min] by Tweedie's formula, as the published results do. It
+removes the noise of t_min and hides what data have below it: of a variance v it leaves v^2 / (v + s^2),
+s = sigma / alpha at t_min.
 `draw` leaves it out and tells how the solver fared.
 """
 
