@@ -100,7 +100,16 @@ def build_network(config: ConfigDict) -> nets.Network:
             nets.DiT, shape, patch=c.patch, width=c.width, depth=c.depth, head_channels=c.head_channels, positions=c.positions, **common
         ),
         "fno": functools.partial(nets.FNO, shape, width=c.width, depth=c.depth, modes=c.modes, boundary=c.boundary, **common),
-        "ufno": functools.partial(nets.UFNO, shape, width=c.width, depth=c.depth, modes=c.modes, boundary=c.boundary, **common),
+        "ufno": functools.partial(
+            nets.UFNO,
+            shape,
+            width=c.width,
+            multipliers=tuple(c.multipliers),
+            blocks=c.blocks,
+            modes=c.modes,
+            boundary=c.boundary,
+            **common,
+        ),
         "mlp": functools.partial(nets.MLP, shape, width=c.width, depth=c.depth, **common),
     }
     build = networks[c.name]

@@ -80,8 +80,8 @@ def _model() -> ConfigDict:
     c.dtype = "float32"  # compute dtype: float32, bfloat16
     c.param_dtype = "float32"
     c.channels = 128  # unet, edm2
-    c.multipliers = (1, 2, 2, 2)
-    c.blocks = 4
+    c.multipliers = (1, 2, 2, 2)  # unet, edm2, ufno: channels of each level, in units of channels or width
+    c.blocks = 4  # unet, edm2, ufno: blocks a level
     c.attention = (16,)  # heights at which there is attention
     c.skip_rescale = True  # unet: sums of skip path and block over sqrt(2)
     c.decoder_attention = "level"  # unet: attention in the decoder, once a level (DDPM++) or after each block: level, block
@@ -99,7 +99,7 @@ def _model() -> ConfigDict:
     c.patch = 2  # dit: side of a patch in pixels
     c.positions = "sincos"  # dit: sincos, rotary
     c.width = 128  # mlp, fno, ufno, dit
-    c.depth = 3
+    c.depth = 3  # mlp, fno, dit: blocks
     c.modes = 16  # fno, ufno: Fourier modes kept along each axis
     c.boundary = "even"  # fno, ufno: even, periodic
     return c

@@ -12,7 +12,7 @@ from scoresde.train.trackers import TRACKERS
 WATCHES = ("sliced_wasserstein", "moments", "nearest", "loss")
 BEST = {"sliced_wasserstein": ("sliced_wasserstein",), "moments": ("mean_error", "deviation_error"), "loss": ("test_loss",)}
 
-_CHOICES = {
+CHOICES = {
     "sde.name": tuple(PROCESSES),
     "sde.basis": BASES,
     "sde.kernel": tuple(KERNELS),
@@ -78,9 +78,9 @@ def check_field(name: str, value) -> str | None:
     values = value if isinstance(value, tuple) else (value,)
     numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
     expected = None
-    if name in _CHOICES and (wrong := [v for v in values if v not in _CHOICES[name]]):
-        near = difflib.get_close_matches(str(wrong[0]), _CHOICES[name], 1, cutoff=0.0)
-        expected = f"one of {', '.join(filter(None, _CHOICES[name]))}; did you mean {near[0]}?"
+    if name in CHOICES and (wrong := [v for v in values if v not in CHOICES[name]]):
+        near = difflib.get_close_matches(str(wrong[0]), CHOICES[name], 1, cutoff=0.0)
+        expected = f"one of {', '.join(filter(None, CHOICES[name]))}; did you mean {near[0]}?"
     elif not all(map(math.isfinite, numbers)):
         expected = "a finite number"
     elif name in _AT_LEAST and any(v < _AT_LEAST[name] for v in numbers):
