@@ -73,7 +73,6 @@ def build_network(config: ConfigDict) -> nets.Network:
         fourier_scale=c.fourier_scale,
         num_classes=c.num_classes,
         dtype=jnp.dtype(c.dtype),
-        param_dtype=jnp.dtype(c.param_dtype),
     )
     networks = {
         "unet": functools.partial(
@@ -94,7 +93,6 @@ def build_network(config: ConfigDict) -> nets.Network:
             multipliers=tuple(c.multipliers),
             attention=tuple(c.attention),
             dtype=common["dtype"],
-            param_dtype=common["param_dtype"],
         ),
         "dit": functools.partial(
             nets.DiT, shape, patch=c.patch, width=c.width, depth=c.depth, head_channels=c.head_channels, positions=c.positions, **common

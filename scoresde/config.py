@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from scoresde.build import flatten
 from scoresde.errors import ConfigError
-from scoresde.fields import FREE_FIELDS
+from scoresde.fields import FREE_FIELDS, RETIRED
 from scoresde.fields import default as default
 from scoresde.overrides import apply
 from scoresde.validation import validate
@@ -60,7 +60,8 @@ def to_json(config: ConfigDict) -> dict:
 
 def from_json(stored: dict, where: str = "config.json") -> ConfigDict:
     """The inverse of `to_json`. Fields that are missing take their defaults: they came with a later version. Fields of an
-    earlier version are left out, with a note, where nothing of them enters the model (`FREE_FIELDS`).
+    earlier version are left out where they hold what this version does (`RETIRED`), and, with a note, where nothing of them
+    enters the model (`FREE_FIELDS`).
 
     Raises:
       ConfigError: other unknown fields, or wrong types.
@@ -68,6 +69,8 @@ def from_json(stored: dict, where: str = "config.json") -> ConfigDict:
     config, problems = default(), []
     known = flatten(config)
     for name, value in flatten(stored).items():
+        if name in RETIRED and value == RETIRED[name]:
+            continue
         if name not in known and name.startswith(FREE_FIELDS):
             print(f"note: {where}: {name} is no field of this version; left out", file=sys.stderr)
             continue

@@ -77,8 +77,7 @@ def _model() -> ConfigDict:
     c.fourier_scale = 16.0
     c.dropout = 0.1
     c.num_classes = 0  # 0: labels are not used
-    c.dtype = "float32"  # compute dtype: float32, bfloat16
-    c.param_dtype = "float32"
+    c.dtype = "float32"  # compute dtype: float32, bfloat16; parameters are float32
     c.channels = 128  # unet, edm2
     c.multipliers = (1, 2, 2, 2)  # unet, edm2, ufno: channels of each level, in units of channels or width
     c.blocks = 4  # unet, edm2, ufno: blocks a level
@@ -203,6 +202,9 @@ def _evaluate() -> ConfigDict:
     c.num = 0  # test examples whose likelihood is taken when training ends; 0: none, -1: all
     return c
 
+
+# Fields of earlier versions that are gone, and the value that is meant now: with any other the run is of another kind.
+RETIRED = {"model.param_dtype": "float32"}
 
 # What a resumed run may change: nothing of it enters the state, or only in the rounding of sums. The first two are the way out of a
 # run that diverges.

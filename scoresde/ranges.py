@@ -23,7 +23,6 @@ CHOICES = {
     **{f"model.{name}": words for name, words in UNET_CHOICES.items()},
     "model.positions": POSITIONS,
     "model.dtype": ("float32", "bfloat16"),
-    "model.param_dtype": ("float32", "bfloat16"),
     "training.remat": tuple(REMAT),
     "training.weighting": ("sigma2", "noise_field", "likelihood", "edm"),
     "training.time_law": ("uniform", "low_discrepancy", "log_snr", "log_sigma", "log_normal"),

@@ -206,6 +206,15 @@ def test_json_of_another_version(capsys):
     assert "sampling.ode_steps" in capsys.readouterr().err
 
 
+def test_a_field_that_is_gone_must_hold_what_is_meant_now():
+    stored = to_json(default())
+    stored["model"]["param_dtype"] = "float32"
+    assert to_json(from_json(stored)) == to_json(default())
+    stored["model"]["param_dtype"] = "bfloat16"
+    with pytest.raises(ConfigError, match="config.json.*model.param_dtype"):
+        from_json(stored)
+
+
 def test_json_of_other_fields_is_refused():
     stored = to_json(default())
     stored["model"]["colour"] = "red"

@@ -435,6 +435,18 @@ def test_the_key_of_a_step_is_not_that_of_the_next():
     assert eqx.tree_equal(recorder.states[0].key, recorder.states[6].key)
 
 
+def test_moments_of_bfloat16_parameters_fall():
+    """Adam's second moment after one gradient of 1 and 300 of 0: (1 - b2) b2^300. In bfloat16, b2 v rounds to v and it stays."""
+    optimizer = optax.adam(1e-3)
+    state = init_state({"w": jnp.ones(4, jnp.bfloat16)}, optimizer, (0.9,), jax.random.key(0))
+    opt_state, params = state.opt_state, state.params
+    for gradient in [1.0] + 300 * [0.0]:
+        grads = jax.tree.map(lambda p: jnp.full_like(p, gradient), params)
+        opt_state = optimizer.update(grads, opt_state, params)[1]
+    assert params["w"].dtype == opt_state[0].nu["w"].dtype == jnp.float32
+    np.testing.assert_allclose(opt_state[0].nu["w"], 1e-3 * 0.999**300, rtol=1e-4)  # 300 roundings of float32
+
+
 def test_averages_of_bfloat16_parameters_move():
     """With decay 0.9999 one step moves an average by less than bfloat16 resolves."""
     params = {"w": jnp.ones(4, jnp.bfloat16)}
