@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from scoresde import data, likelihood, nets, sample, score, sde, train
 from scoresde.processes import build_sde, data_covariance, started
+from scoresde.types import root_key
 
 # Of the learning rate, from `optim.decay_steps` on: a run that is prolonged goes on learning.
 _LAST_RATE = 0.01
@@ -111,7 +112,7 @@ def build_network(config: ConfigDict) -> nets.Network:
         "mlp": functools.partial(nets.MLP, shape, width=c.width, depth=c.depth, **common),
     }
     build = networks[c.name]
-    return nets.Network.init(lambda rngs: build(rngs=rngs), key=jax.random.key(config.seed))
+    return nets.Network.init(lambda rngs: build(rngs=rngs), key=root_key(config.seed))
 
 
 def undrawn_network(config: ConfigDict) -> nets.Network:

@@ -17,7 +17,7 @@ from scoresde.sample.store import SampleStore
 from scoresde.samplers import build_sampler
 from scoresde.sde import AbstractSDE
 from scoresde.trained import Trained
-from scoresde.types import Keys
+from scoresde.types import Keys, root_key
 
 # Root of the keys: samples depend on their seeds alone, not on the seed of training.
 _ROOT = 0
@@ -51,7 +51,7 @@ def classes(trained: Trained, keys: Keys) -> Int[Array, "num"] | None:
 
 def draw(trained: Trained, sampler: AbstractSampler, seeds: np.ndarray, size: int):
     """One denoised sample per seed, in model coordinates; `size` seeds at once, on the devices of this process."""
-    root = jax.random.key(_ROOT)
+    root = root_key(_ROOT)
     keys = jax.vmap(lambda seed: jax.random.fold_in(root, seed))(spread(padded(seeds, size)))
     score = trained.score
     drawn = fields(score.sde, denoised_draw(sampler, score.sde, score, trained.shape, keys=keys, labels=classes(trained, keys)))

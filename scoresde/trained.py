@@ -23,6 +23,7 @@ from scoresde.train.best import FOLDER as BEST
 from scoresde.train.best import lowest
 from scoresde.train.checkpoint import Checkpoints
 from scoresde.train.step import init_state
+from scoresde.types import root_key
 
 LATEST = "latest"
 _PACKAGES = ("scoresde", "jax", "jaxlib", "flax", "optax", "diffrax", "orbax-checkpoint")
@@ -93,7 +94,7 @@ def load_trained(
     dataset, score = build_dataset(config), build_score(config, undrawn_network(config))
     optimizer, averages = build_optimizer(config), build_averages(config)
     chosen = averages[0] if ema is None else average_name(ema)
-    target = jax.eval_shape(lambda p: init_state(p, optimizer, averages, jax.random.key(0)), score.network.params)
+    target = jax.eval_shape(lambda p: init_state(p, optimizer, averages, root_key(0)), score.network.params)
     target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here()), target)
     checkpoints, step = _checkpoint(folder, checkpoint)
     restored = checkpoints.restore(target, accept=lambda meta: check_experiment(meta, written, folder / "config.json"), set_aside=False, step=step)

@@ -139,6 +139,15 @@ def test_files_say_what_they_are_for(path):
         assert ast.get_docstring(ast.parse(path.read_text())), "the module docstring states the idea"
 
 
+@each_file
+def test_keys_come_from_one_place(path):
+    """`jax.random.key` makes keys of whatever JAX_DEFAULT_PRNG_IMPL says."""
+    if path != ROOT / "types.py":
+        calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        names = {ast.unparse(call) for call in calls}
+        assert not names & {"jax.random.key", "jax.random.PRNGKey", "jax.random.wrap_key_data"}, "take scoresde.types.root_key or stored_key"
+
+
 PACKAGES = [path for path in FILES if path.name == "__init__.py"]
 
 

@@ -21,6 +21,7 @@ from scoresde.nets import Network
 from scoresde.train.checkpoint import Checkpoints
 from scoresde.train.step import TrainState, init_state
 from scoresde.trained import description
+from scoresde.types import root_key
 
 _SHOWN = 5
 
@@ -78,7 +79,7 @@ def write_run(out: pathlib.Path, config: ConfigDict, network: Network) -> None:
     Raises:
         ResourceError: no space, or no permission.
     """
-    state = init_state(network.params, build_optimizer(config), build_averages(config), jax.random.key(config.seed))
+    state = init_state(network.params, build_optimizer(config), build_averages(config), root_key(config.seed))
     write_state(out, config, state, ABSENT)
 
 

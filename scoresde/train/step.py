@@ -27,7 +27,7 @@ from scoresde.score.network import NetworkScore
 from scoresde.train.average import average_name, update
 from scoresde.train.feed import batches_sharding
 from scoresde.train.loss import Objective
-from scoresde.types import Key, State
+from scoresde.types import Key, State, stored_key
 
 MAX_SKIPPED = 10
 _AUGMENT = 2  # root of its key
@@ -168,7 +168,7 @@ def _entering(score: NetworkScore, params: PyTree) -> PyTree:
 def _gradient(gradient, params, state: TrainState, batch, accumulation: int, loop, parts):
     """Loss and gradient, the means over the micro-batches, of which one at a time is in memory."""
     size = batch["label"].shape[0]
-    batch_key, example_key = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step))
+    batch_key, example_key = jax.random.split(jax.random.fold_in(stored_key(state.key), state.step))
     index = jnp.arange(size)
     keys = jax.vmap(lambda i: jax.random.fold_in(example_key, i))(index)
     micro = (batch["value"], batch["label"], index / size, keys)
