@@ -11,6 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from scoresde import data, likelihood, nets, sample, score, sde, train
+from scoresde.places import local
 from scoresde.processes import build_sde, data_covariance, started
 from scoresde.types import root_key
 
@@ -52,7 +53,7 @@ def build_dataset(config: ConfigDict) -> data.Dataset:
         centered=c.centered,
         keys=tuple(c.arrays),
         data_dir=c.data_dir or None,
-        images=data.ImageOptions(c.labels, c.max_bad, c.max_pixels, c.memory),
+        images=data.ImageOptions(c.labels and local(c.labels), c.max_bad, c.max_pixels, c.memory),
     )
 
 

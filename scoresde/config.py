@@ -14,11 +14,16 @@ import sys
 from ml_collections import ConfigDict
 
 from scoresde.build import flatten
+from scoresde.data import sources
 from scoresde.errors import ConfigError
 from scoresde.fields import FREE_FIELDS, RETIRED
 from scoresde.fields import default as default
 from scoresde.overrides import apply
+from scoresde.places import in_full
 from scoresde.validation import validate
+
+
+_IN_FULL = {"source": sources.in_full, "data_dir": in_full, "labels": in_full}
 
 
 def load_config(path: str, overrides: list[str]) -> ConfigDict:
@@ -41,6 +46,24 @@ def override(config: ConfigDict, overrides: list[str]) -> None:
     problems = [problem for text in overrides if (problem := apply(config, *text.partition("=")[::2]))]
     if problems := problems + validate(config):
         raise ConfigError(*problems)
+
+
+def with_full_paths(config: ConfigDict) -> None:
+    """Write the paths of data in full, in place, so that the run can be used from another working directory.
+
+    Raises:
+      ConfigError: an address in the place of a path.
+    """
+    for field, full in _IN_FULL.items():
+        if value := config.data[field]:
+            config.data[field] = full(value)
+
+
+def with_full_path(text: str) -> str:
+    """A `SECTION.FIELD=value` text, with its path of data written in full."""
+    name, _, value = text.partition("=")
+    section, _, field = name.partition(".")
+    return f"{name}={_IN_FULL[field](value)}" if section == "data" and field in _IN_FULL and value else text
 
 
 def differences(old: dict, new: dict) -> list[str]:

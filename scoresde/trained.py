@@ -16,6 +16,7 @@ from scoresde.config import differences, from_json, override, to_json
 from scoresde.data import Dataset
 from scoresde.data.absent import ABSENT
 from scoresde.errors import CheckpointError, ConfigError
+from scoresde.places import local
 from scoresde.processes import PROCESSES, on_grid
 from scoresde.score import NetworkScore
 from scoresde.train import average_name, averaged_score
@@ -83,7 +84,7 @@ def load_trained(
     Raises:
       ConfigError: no run there, or bad overrides. CheckpointError: no good checkpoint. DataError: see `load`.
     """
-    folder = pathlib.Path(workdir)
+    folder = pathlib.Path(local(str(workdir)))
     config, written = stored_config(folder)
     if fixed := [text for text in overrides if not text.startswith(_OPEN)]:
         raise ConfigError(*(f"--config.{text}: a trained run keeps this as it was trained" for text in fixed))

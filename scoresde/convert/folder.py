@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from scoresde.build import build_averages, build_optimizer
-from scoresde.config import default, override, to_json
+from scoresde.config import default, override, with_full_paths, to_json
 from scoresde.convert.copying import Arrays
 from scoresde.data.absent import ABSENT
 from scoresde.errors import CheckpointError, ConfigError
@@ -38,6 +38,7 @@ def configuration(fields: dict[str, dict], overrides: list[str]) -> ConfigDict:
         for section, values in fields.items():
             config[section].update(values)
     override(config, overrides)
+    with_full_paths(config)
     return config
 
 

@@ -20,7 +20,7 @@ from scoresde.build import (
     undrawn_network,
     with_starts,
 )
-from scoresde.config import differences, from_json, load_config, to_json
+from scoresde.config import differences, from_json, load_config, to_json, with_full_paths
 from scoresde.door import Parser, add_distributed, connect, run
 from scoresde.errors import CheckpointError, ConfigError, DataError
 from scoresde.evaluate.request import Request, default_stats
@@ -35,12 +35,13 @@ from scoresde.watch import Watch
 
 def main(arguments: list[str]) -> None:
     parser = Parser("train", "Train a score network. The same command continues a run that was interrupted.")
-    parser.add_argument("--config", required=True, help="experiment file, such as configs/digits_vp.py")
-    parser.add_argument("--workdir", help="the run folder; default: runs/NAME_OF_CONFIG")
+    parser.add_path("--config", required=True, help="experiment file, such as configs/digits_vp.py")
+    parser.add_path("--workdir", help="the run folder; default: runs/NAME_OF_CONFIG")
     add_distributed(parser)
     found = parser.parse(arguments)
     connect(found.distributed)  # before anything is computed; a process checks its parameters by computing
     config = load_config(found.config, found.overrides)
+    with_full_paths(config)
     require(tuple(config.training.trackers))
     build_layout(config).check(config.training.batch_size)
     workdir = pathlib.Path(found.workdir or pathlib.Path("runs") / pathlib.Path(found.config).stem)
