@@ -169,6 +169,18 @@ def learning_rate(config: ConfigDict) -> optax.Schedule:
     return optax.warmup_constant_schedule(0.0 if c.warmup else c.learning_rate, c.learning_rate, c.warmup)
 
 
+def beyond_decay(config: ConfigDict) -> str:
+    """A line for a run with steps after its cosine has ended, "" for any other."""
+    steps, end = config.training.steps, config.optim.decay_steps
+    if not 0 < end < steps:
+        return ""
+    return (
+        f"training.steps = {steps} goes beyond optim.decay_steps = {end}: steps {end + 1} to {steps} have the learning rate "
+        f"{_LAST_RATE * config.optim.learning_rate:g}, a hundredth of optim.learning_rate; to spread the decay over all steps set "
+        f"optim.decay_steps = {steps}"
+    )
+
+
 def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     """Adam or AdamW after clipping by the global norm, at `learning_rate`."""
     c, schedule = config.optim, learning_rate(config)

@@ -206,10 +206,10 @@ def _evaluate() -> ConfigDict:
 # Fields of earlier versions that are gone, and the value that is meant now: with any other the run is of another kind.
 RETIRED = {"model.param_dtype": "float32"}
 
-# What a resumed run may change: nothing of it enters the state, or only in the rounding of sums. The first two are the way out of a
-# run that diverges. Where data are found is no part of what they are, which their fingerprint says.
+# What a resumed run may change: nothing of it enters the state, or only in the rounding of sums. The first three are the way out of
+# a run that diverges, and to prolong one. Where data are found is no part of what they are, which their fingerprint says.
 FREE_FIELDS = (
-    "optim.learning_rate", "optim.grad_clip", "training.steps", "training.accumulation", "training.remat", "training.fsdp", "training.steps_per_dispatch",
+    "optim.learning_rate", "optim.decay_steps", "optim.grad_clip", "training.steps", "training.accumulation", "training.remat", "training.fsdp", "training.steps_per_dispatch",
     "training.log_every", "training.checkpoint_every", "training.snapshot_every", "training.sample_every",
     "training.watch", "training.keep_best", "training.trackers",
     "sampling.", "likelihood.", "evaluate.", "data.source", "data.data_dir", "data.labels",

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from commands import MIXTURE, call, losses, mixture_run
+from commands import MIXTURE, call, losses, metrics, mixture_run
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +37,19 @@ def test_training_does_not_depend_on_the_default_implementation_of_keys(mixture,
         trained = call("train", *MIXTURE, "--workdir", tmp_path, "--config.training.steps=3")
     assert trained.code == 0, trained.err
     np.testing.assert_allclose(losses(tmp_path), losses(mixture)[:3], rtol=1e-5)  # one of them in a process of its own
+
+
+def test_a_cosine_may_be_prolonged(tmp_path):
+    """The learning rate is a function of the number of updates: its schedule may change where a run goes on."""
+    flags = [*MIXTURE, "--workdir", tmp_path]
+    assert call("train", *flags, "--config.training.steps=8", "--config.optim.decay_steps=8").code == 0
+    late = call("train", *flags, "--config.training.steps=9", "--config.optim.decay_steps=8")
+    assert late.code == 0 and len([line for line in late.err.splitlines() if "optim.decay_steps" in line]) == 1
+    spread = call("train", *flags, "--config.training.steps=12", "--config.optim.decay_steps=12")
+    assert spread.code == 0 and "optim.decay_steps" not in spread.err, spread.err
+    rates = {line["step"]: line["learning_rate"] for line in metrics(tmp_path)}
+    peak = max(rates.values())
+    assert rates[9] == pytest.approx(0.01 * peak, rel=0.05) and rates[10] > 0.1 * peak
 
 
 # Paths

@@ -7,6 +7,7 @@ import sys
 import jax
 
 from scoresde.build import (
+    beyond_decay,
     build_augment,
     build_averages,
     build_dataset,
@@ -58,6 +59,8 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
     averages = build_averages(config)
     if main_process:
         devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), {jax.process_count()} process(es)"
+        if line := beyond_decay(config):
+            print(f"note: {line}", file=sys.stderr)
         print(f"{score.network.num_params:,} parameters, {len(dataset.train)} examples, {devices}, in {workdir}")
 
     def trained(state) -> Trained:
