@@ -62,6 +62,7 @@ def build_preconditioning(config: ConfigDict) -> score.AbstractPreconditioning:
         "edm": lambda: score.EDMPreconditioning(config.model.sigma_data, data_covariance(config, image_shape(config)[:-1])),
         "eps": score.EpsPreconditioning,
         "score": score.ScorePreconditioning,
+        "v": score.VPreconditioning,
     }
     return preconditionings[config.model.preconditioning]()
 

@@ -24,7 +24,7 @@ def default() -> ConfigDict:
 
 def _sde() -> ConfigDict:
     c = ConfigDict()
-    c.name = "vp"  # vp, subvp, ve, cosine, karras; in function space coloured_vp, coloured_ve, coloured_cosine, heat, blur, inverse_heat, pixelate, fade
+    c.name = "vp"  # vp, subvp, ve, cosine, ddpm_cosine (its 1000 steps), karras; in function space coloured_vp, coloured_ve, coloured_cosine, heat, blur, inverse_heat, pixelate, fade
     c.beta_min = 0.1  # vp, subvp
     c.beta_max = 20.0
     c.sigma_min = 0.01  # ve, karras
@@ -69,7 +69,7 @@ def _data() -> ConfigDict:
 def _model() -> ConfigDict:
     c = ConfigDict()
     c.name = "unet"  # unet, edm2 and dit (images), fno and ufno (curves and fields on any grid), mlp (anything)
-    c.preconditioning = "edm"  # edm, eps, score
+    c.preconditioning = "edm"  # edm, eps, score, v
     c.sigma_data = 0.5  # edm: standard deviation of the data in model range
     c.data_index = 0.0  # edm, function space: variance of mode k of the data ~ (data_screening + lambda_k)^-data_index
     c.data_screening = 1.0
@@ -86,7 +86,7 @@ def _model() -> ConfigDict:
     c.decoder_attention = "level"  # unet: attention in the decoder, once a level (DDPM++) or after each block: level, block
     c.modulation = "shift"  # unet: shift, scale_shift (adaptive group normalization, ADM)
     c.resampling = "block"  # unet, what halves and doubles: block, conv (DDPM)
-    c.resample_filter = "box"  # unet: box, fir ([1, 3, 3, 1], NCSN++)
+    c.resample_filter = "box"  # unet: box, box_padded (diffusers' strided convolutions), fir ([1, 3, 3, 1], NCSN++)
     c.resample_skip = "conv"  # unet, skip path of blocks that resample: conv, identity (ADM)
     c.progressive_input = "none"  # unet, pyramid of the encoder: none, input_skip, residual
     c.progressive = "none"  # unet, pyramid of the decoder: none, output_skip, residual

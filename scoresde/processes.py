@@ -22,6 +22,9 @@ DEGRADED = "the density of {0} at t_min is that of degraded data"
 BASES = ("dct", "fourier", "haar", "kernel")
 
 
+_DDPM_STEPS = 1000  # of the networks that were trained with a table (Ho et al. 2020)
+
+
 class Entry(NamedTuple):
     """A process by name. `spectral`: it has modes, with `modal_alpha` also in alpha. `starts`: its prior is degraded data, which
     it must be given."""
@@ -75,6 +78,7 @@ PROCESSES = {
     "subvp": Entry(lambda c, _: sde.SubVP(c.beta_min, c.beta_max, t_min=c.t_min)),
     "ve": Entry(_ve),
     "cosine": Entry(_cosine),
+    "ddpm_cosine": Entry(lambda *_: sde.TabulatedVP(sde.cosine_betas(_DDPM_STEPS))),
     "karras": Entry(lambda c, _: sde.Karras(c.sigma_min, c.sigma_max)),
     "coloured_vp": Entry(_coloured(_vp), spectral=True),
     "coloured_ve": Entry(_coloured(_ve), spectral=True),

@@ -18,7 +18,7 @@ CHOICES = {
     "sde.kernel": tuple(KERNELS),
     "model.name": ("unet", "edm2", "dit", "fno", "ufno", "mlp"),
     "model.boundary": ("even", "periodic"),
-    "model.preconditioning": ("edm", "eps", "score"),
+    "model.preconditioning": ("edm", "eps", "score", "v"),
     "model.embedding": ("positional", "sinusoidal", "fourier"),
     **{f"model.{name}": words for name, words in UNET_CHOICES.items()},
     "model.positions": POSITIONS,
