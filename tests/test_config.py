@@ -261,5 +261,6 @@ def test_a_command_without_arguments_says_what_it_needs(command):
 
 
 def test_experiments_say_how_they_are_run():
+    assert CONFIGS
     for path in CONFIGS:
         assert f"python -m scoresde.train --config configs/{Path(path).name}" in path.read_text()

@@ -324,6 +324,7 @@ def test_a_run_gives_up_and_keeps_the_last_good_checkpoint(tmp_path):
 
 def test_accumulation_changes_nothing_but_rounding():
     one, four = _whole(), _fit(layout=Layout(accumulation=4), dropout=0.2, ema=(0.9, 0.15, 40.0))
+    assert len(one.metrics) == len(four.metrics) == 6
     for step in one.metrics:
         np.testing.assert_allclose(four.metrics[step]["loss"], one.metrics[step]["loss"], rtol=1e-5)
         np.testing.assert_allclose(four.metrics[step]["grad_norm"], one.metrics[step]["grad_norm"], rtol=1e-4)
