@@ -112,10 +112,10 @@ def build_likelihood(config) -> None:
 BUILD = {"sampling": build_drawing, "likelihood": build_likelihood}
 # These are looked at when the configuration is read, and their objects need a run.
 READ_ALONE = ("training.watch", "training.watch_sampler", "training.keep_best", "training.trackers")
-# A process and a network know the shape of a record, the others hardly do: two kinds of record for those in the fast suite.
+# A process and a network know the shape of a record, the others hardly do: one kind of record for those in the fast suite.
 KNOW_SHAPES = ("sde", "model")
 CASES = [
-    pytest.param(field, choice, record, marks=[] if record in ("vectors", "images") or field.split(".")[0] in KNOW_SHAPES else pytest.mark.slow)
+    pytest.param(field, choice, record, marks=[] if record == "vectors" or field.split(".")[0] in KNOW_SHAPES else pytest.mark.slow)
     for field, choices in CHOICES.items() for choice in choices for record in RECORDS
 ]  # fmt: skip
 

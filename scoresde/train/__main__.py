@@ -43,6 +43,8 @@ def main(arguments: list[str]) -> None:
     connect(found.distributed)  # before anything is computed; a process checks its parameters by computing
     config = load_config(found.config, found.overrides)
     with_full_paths(config)
+    if (line := beyond_decay(config)) and jax.process_index() == 0:
+        print(f"note: {line}", file=sys.stderr)
     require(tuple(config.training.trackers))
     build_layout(config).check(config.training.batch_size)
     workdir = pathlib.Path(found.workdir or pathlib.Path("runs") / pathlib.Path(found.config).stem)
@@ -59,8 +61,6 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
     averages = build_averages(config)
     if main_process:
         devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), {jax.process_count()} process(es)"
-        if line := beyond_decay(config):
-            print(f"note: {line}", file=sys.stderr)
         print(f"{score.network.num_params:,} parameters, {len(dataset.train)} examples, {devices}, in {workdir}")
 
     def trained(state) -> Trained:
