@@ -24,7 +24,9 @@ def local(text: str) -> str:
         return str(pathlib.Path(text).expanduser()) if text.startswith("~") else text
     except RuntimeError as error:
         reason = str(error).rstrip(".")
-        raise ConfigError(f"{text}: begins with ~, and {reason[:1].lower()}{reason[1:]}; write the path in full") from None
+        raise ConfigError(
+            f"{text}: begins with ~, and {reason[:1].lower()}{reason[1:]}; write the path in full"
+        ) from None
 
 
 def in_full(text: str) -> str:

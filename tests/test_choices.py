@@ -20,7 +20,12 @@ SMALL = [
     "sde.index=2.5",  # above half the dimensions of a volume, so that coloured noise has a trace
 ]  # fmt: skip
 # Size and channels of a kind of record, and a network for it.
-RECORDS = {"vectors": ("0", 2, "mlp"), "curves": ("(8,)", 2, "fno"), "images": ("8", 3, "unet"), "volumes": ("(4,4,8)", 1, "fno")}
+RECORDS = {
+    "vectors": ("0", 2, "mlp"),
+    "curves": ("(8,)", 2, "fno"),
+    "images": ("8", 3, "unet"),
+    "volumes": ("(4,4,8)", 1, "fno"),
+}
 # What must be set beside a field for it to be read.
 BESIDE = {
     "sde.basis": ["sde.name=coloured_vp"],
@@ -67,7 +72,11 @@ def configured(record: str, field: str, choice: str):
     if field == "training.keep_best" and choice:
         beside.append(f"training.watch={next(watched for watched, figures in BEST.items() if choice in figures)}")
     config = default()
-    about = [f"data.image_size={size}", f"data.channels={channels}", f"model.name={network if field.startswith('model.') else 'mlp'}"]
+    about = [
+        f"data.image_size={size}",
+        f"data.channels={channels}",
+        f"model.name={network if field.startswith('model.') else 'mlp'}",
+    ]
     override(config, [*SMALL, *about, *beside, f"{field}={choice}"])
     return config
 
@@ -134,7 +143,9 @@ def test_every_choice_builds_or_is_refused_when_it_is_read(field, choice, record
 
 def test_an_operator_takes_the_levels_of_the_configuration():
     """Levels and blocks of `ufno` are those of `model.multipliers` and `model.blocks`, as in a U-Net."""
-    config = load_config(str(ROOT / "configs" / "quadratic_heat.py"), ["model.name=ufno", "model.multipliers=(1,2,2)", "model.blocks=2"])
+    config = load_config(
+        str(ROOT / "configs" / "quadratic_heat.py"), ["model.name=ufno", "model.multipliers=(1,2,2)", "model.blocks=2"]
+    )
     params = build.undrawn_network(config).params
     assert (len(params["encoder"]), len(params["decoder"]), len(params["encoder"][0])) == (3, 2, 2)
 
@@ -142,7 +153,10 @@ def test_an_operator_takes_the_levels_of_the_configuration():
 @pytest.mark.parametrize(
     "texts, line",
     [
-        (["model.name=ufno", "model.multipliers=(1,1,1,1)"], "model.multipliers = .*at least 16 points per axis for 4 levels"),
+        (
+            ["model.name=ufno", "model.multipliers=(1,1,1,1)"],
+            "model.multipliers = .*at least 16 points per axis for 4 levels",
+        ),
         (["model.name=fno", "model.boundary=periodic", "model.modes=5"], "model.modes = 5: expected 1 to 4 modes"),
         (["model.name=fno", "model.modes=9"], "model.modes = 9: expected 1 to 8 modes"),
     ],

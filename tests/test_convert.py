@@ -142,8 +142,11 @@ def test_ddpm_of_diffusers(tmp_path):
 
 
 def test_the_training_example_of_diffusers(tmp_path):
-    """Its UNet2DModel pads both sides of a strided convolution, and may have cosine betas and predict v. Against numpy from their formulas:
-    alphas_cumprod of `betas_for_alpha_bar`, and pred_epsilon = sqrt(alpha_prod) v + sqrt(1 - alpha_prod) x of DDPMScheduler."""
+    """Its UNet2DModel pads both sides of a strided convolution, and may have cosine betas and predict v.
+
+    Against numpy from their formulas: alphas_cumprod of `betas_for_alpha_bar`, and of DDPMScheduler
+    pred_epsilon = sqrt(alpha_prod) v + sqrt(1 - alpha_prod) x.
+    """
     example = DDPM | {"downsample_padding": 1, "attention_head_dim": 8, "flip_sin_to_cos": True, "freq_shift": 0, "norm_eps": 1e-5}
     scheduler = {"num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction", "beta_start": 1e-4}
     trained = converted(diffusers_folder(tmp_path / "example", example, scheduler), tmp_path / "run")

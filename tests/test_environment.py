@@ -26,7 +26,9 @@ def test_samples_do_not_depend_on_the_default_implementation_of_keys(mixture, tm
     with jax.default_prng_impl("rbg"):
         drawn = call("sample", "--workdir", mixture, "--num", 8, "--out", tmp_path / "rbg")
         assert drawn.code == 0, drawn.err
-        one = call("sample", "--workdir", mixture, "--seeds", 5, "--out", tmp_path / "one", "--config.sampling.batch_size=1")
+        one = call(
+            "sample", "--workdir", mixture, "--seeds", 5, "--out", tmp_path / "one", "--config.sampling.batch_size=1"
+        )
         assert one.code == 0, one.err
     np.testing.assert_array_equal(_samples(tmp_path / "rbg"), _samples(tmp_path / "threefry"))
     np.testing.assert_allclose(_samples(tmp_path / "one")[0], _samples(tmp_path / "threefry")[5], atol=1e-4)
@@ -86,7 +88,13 @@ def test_every_path_may_begin_with_the_home_directory(command, before, flag):
 
 
 @pytest.mark.parametrize(
-    "field", ["data.source=npz:s3://bucket/d.npz", "data.source=folder:gs://bucket/d", "data.labels=gs://b/l.csv", "data.data_dir=gs://b"]
+    "field",
+    [
+        "data.source=npz:s3://bucket/d.npz",
+        "data.source=folder:gs://bucket/d",
+        "data.labels=gs://b/l.csv",
+        "data.data_dir=gs://b",
+    ],
 )
 def test_an_address_of_data_is_refused(field, tmp_path):
     refused = call("train", *MIXTURE, f"--config.{field}", "--workdir", tmp_path / "run")
@@ -99,7 +107,11 @@ def test_a_run_in_the_home_directory_is_used_from_another_folder(tmp_path, monke
     (home / "data").mkdir(parents=True)
     other.mkdir()
     random = np.random.default_rng(0)
-    np.savez(home / "data" / "d.npz", x_train=random.normal(size=(200, 2)).astype("f4"), x_test=random.normal(size=(50, 2)).astype("f4"))
+    np.savez(
+        home / "data" / "d.npz",
+        x_train=random.normal(size=(200, 2)).astype("f4"),
+        x_test=random.normal(size=(50, 2)).astype("f4"),
+    )
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.chdir(home)
     flags = [*MIXTURE, "--workdir=~/run", "--config.training.steps=2"]
@@ -110,7 +122,9 @@ def test_a_run_in_the_home_directory_is_used_from_another_folder(tmp_path, monke
     drawn = call("likelihood", "--workdir", "~/run", "--nats", "--num", 2)
     assert drawn.code == 0, drawn.err
     (home / "data").rename(tmp_path / "moved")  # the data are the same wherever they are: their fingerprint says so
-    again = call("train", *flags, "--config.training.steps=3", f"--config.data.source=npz:{tmp_path / 'moved' / 'd.npz'}")
+    again = call(
+        "train", *flags, "--config.training.steps=3", f"--config.data.source=npz:{tmp_path / 'moved' / 'd.npz'}"
+    )
     assert again.code == 0 and "resumed at step 2" in again.err + again.out, again.err
     refused = call("train", *flags, "--config.training.steps=4")
     assert refused.code == 4 and "data were" in refused.err

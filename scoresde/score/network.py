@@ -165,7 +165,8 @@ class ScorePreconditioning(AbstractNoisePreconditioning):
 
 
 class VPreconditioning(AbstractPreconditioning):
-    """The network predicts v (Salimans and Ho 2022): the noise where there is only signal, minus the signal where there is only noise."""
+    """The network predicts v (Salimans and Ho 2022): the noise where there is only signal, and minus the signal where there
+    is only noise."""
 
     def __call__(self, network, sde, x, t):
         alpha, sigma, r, v = self._parts(network, sde, x, t)

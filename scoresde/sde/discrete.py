@@ -96,7 +96,10 @@ class TabulatedVP(AbstractSDE):
 
 
 def cosine_betas(steps: int, offset: float = 0.008) -> Float[np.ndarray, " T"]:
-    """Nichol and Dhariwal 2021, eq. 17: alpha_i^2 = f(i/T) / f(0), f(u) = cos^2((u + s) / (1 + s) pi / 2); beta is cut off at 0.999."""
+    """Nichol and Dhariwal 2021, eq. 17: alpha_i^2 = f(i/T) / f(0), f(u) = cos^2((u + s) / (1 + s) pi / 2).
+
+    beta is cut off at 0.999.
+    """
     f = np.cos((np.arange(steps + 1) / steps + offset) / (1 + offset) * math.pi / 2) ** 2
     return np.minimum(1 - f[1:] / f[:-1], _LARGEST_BETA)
 
