@@ -35,6 +35,7 @@ from scoresde.score import (
     MixtureScore,
     NetworkScore,
     ScorePreconditioning,
+    VPreconditioning,
 )
 from scoresde.sde import DCT, VE, VP, Blur, ColouredVE, ColouredVP, Cosine, Heat, InverseHeat, Karras, PowerLaw, SubVP
 
@@ -43,7 +44,7 @@ __all__ = [
     "VP", "SubVP", "VE", "Cosine", "Karras",
     "ColouredVP", "ColouredVE", "Heat", "Blur", "InverseHeat", "DCT", "PowerLaw",
     "GaussianScore", "MixtureScore", "NetworkScore",
-    "EDMPreconditioning", "EpsPreconditioning", "ScorePreconditioning",
+    "EDMPreconditioning", "EpsPreconditioning", "ScorePreconditioning", "VPreconditioning",
     "ReverseSDE", "ProbabilityFlow", "FixedGrid", "Adaptive",
     "PredictorCorrector", "ReverseDiffusion", "Ancestral", "Langevin", "AnnealedLangevin", "LangevinDynamics",
     "EulerEDM", "HeunEDM", "DDIM", "DPMSolverPP", "DPMSolverPPSinglestep", "SDEDPMSolverPP", "UniPC", "DEIS", "IPNDM",

@@ -11,7 +11,9 @@ import optax
 from ml_collections import ConfigDict
 
 from scoresde import data, likelihood, nets, sample, score, sde, train
+from scoresde.places import local
 from scoresde.processes import build_sde, data_covariance, started
+from scoresde.types import root_key
 
 # Of the learning rate, from `optim.decay_steps` on: a run that is prolonged goes on learning.
 _LAST_RATE = 0.01
@@ -51,7 +53,7 @@ def build_dataset(config: ConfigDict) -> data.Dataset:
         centered=c.centered,
         keys=tuple(c.arrays),
         data_dir=c.data_dir or None,
-        images=data.ImageOptions(c.labels, c.max_bad, c.max_pixels, c.memory),
+        images=data.ImageOptions(c.labels and local(c.labels), c.max_bad, c.max_pixels, c.memory),
     )
 
 
@@ -60,6 +62,7 @@ def build_preconditioning(config: ConfigDict) -> score.AbstractPreconditioning:
         "edm": lambda: score.EDMPreconditioning(config.model.sigma_data, data_covariance(config, image_shape(config)[:-1])),
         "eps": score.EpsPreconditioning,
         "score": score.ScorePreconditioning,
+        "v": score.VPreconditioning,
     }
     return preconditionings[config.model.preconditioning]()
 
@@ -73,7 +76,6 @@ def build_network(config: ConfigDict) -> nets.Network:
         fourier_scale=c.fourier_scale,
         num_classes=c.num_classes,
         dtype=jnp.dtype(c.dtype),
-        param_dtype=jnp.dtype(c.param_dtype),
     )
     networks = {
         "unet": functools.partial(
@@ -94,17 +96,25 @@ def build_network(config: ConfigDict) -> nets.Network:
             multipliers=tuple(c.multipliers),
             attention=tuple(c.attention),
             dtype=common["dtype"],
-            param_dtype=common["param_dtype"],
         ),
         "dit": functools.partial(
             nets.DiT, shape, patch=c.patch, width=c.width, depth=c.depth, head_channels=c.head_channels, positions=c.positions, **common
         ),
         "fno": functools.partial(nets.FNO, shape, width=c.width, depth=c.depth, modes=c.modes, boundary=c.boundary, **common),
-        "ufno": functools.partial(nets.UFNO, shape, width=c.width, depth=c.depth, modes=c.modes, boundary=c.boundary, **common),
+        "ufno": functools.partial(
+            nets.UFNO,
+            shape,
+            width=c.width,
+            multipliers=tuple(c.multipliers),
+            blocks=c.blocks,
+            modes=c.modes,
+            boundary=c.boundary,
+            **common,
+        ),
         "mlp": functools.partial(nets.MLP, shape, width=c.width, depth=c.depth, **common),
     }
     build = networks[c.name]
-    return nets.Network.init(lambda rngs: build(rngs=rngs), key=jax.random.key(config.seed))
+    return nets.Network.init(lambda rngs: build(rngs=rngs), key=root_key(config.seed))
 
 
 def undrawn_network(config: ConfigDict) -> nets.Network:
@@ -158,6 +168,18 @@ def learning_rate(config: ConfigDict) -> optax.Schedule:
         )
     # Without warm-up, optax stays at the initial value for ever.
     return optax.warmup_constant_schedule(0.0 if c.warmup else c.learning_rate, c.learning_rate, c.warmup)
+
+
+def beyond_decay(config: ConfigDict) -> str:
+    """A line for a run with steps after its cosine has ended, "" for any other."""
+    steps, end = config.training.steps, config.optim.decay_steps
+    if not 0 < end < steps:
+        return ""
+    return (
+        f"training.steps = {steps} goes beyond optim.decay_steps = {end}: steps {end + 1} to {steps} have the learning rate "
+        f"{_LAST_RATE * config.optim.learning_rate:g}, a hundredth of optim.learning_rate; to spread the decay over all steps set "
+        f"optim.decay_steps = {steps}"
+    )
 
 
 def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:

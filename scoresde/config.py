@@ -14,11 +14,16 @@ import sys
 from ml_collections import ConfigDict
 
 from scoresde.build import flatten
+from scoresde.data import sources
 from scoresde.errors import ConfigError
-from scoresde.fields import FREE_FIELDS
+from scoresde.fields import FREE_FIELDS, RETIRED
 from scoresde.fields import default as default
 from scoresde.overrides import apply
+from scoresde.places import in_full
 from scoresde.validation import validate
+
+
+_IN_FULL = {"source": sources.in_full, "data_dir": in_full, "labels": in_full}
 
 
 def load_config(path: str, overrides: list[str]) -> ConfigDict:
@@ -43,6 +48,24 @@ def override(config: ConfigDict, overrides: list[str]) -> None:
         raise ConfigError(*problems)
 
 
+def with_full_paths(config: ConfigDict) -> None:
+    """Write the paths of data in full, in place, so that the run can be used from another working directory.
+
+    Raises:
+      ConfigError: an address in the place of a path.
+    """
+    for field, full in _IN_FULL.items():
+        if value := config.data[field]:
+            config.data[field] = full(value)
+
+
+def with_full_path(text: str) -> str:
+    """A `SECTION.FIELD=value` text, with its path of data written in full."""
+    name, _, value = text.partition("=")
+    section, _, field = name.partition(".")
+    return f"{name}={_IN_FULL[field](value)}" if section == "data" and field in _IN_FULL and value else text
+
+
 def differences(old: dict, new: dict) -> list[str]:
     """Lines for the fields that a resumed run may not change and that differ between two JSON forms."""
     old, new, lines = flatten(old), flatten(new), []
@@ -60,7 +83,8 @@ def to_json(config: ConfigDict) -> dict:
 
 def from_json(stored: dict, where: str = "config.json") -> ConfigDict:
     """The inverse of `to_json`. Fields that are missing take their defaults: they came with a later version. Fields of an
-    earlier version are left out, with a note, where nothing of them enters the model (`FREE_FIELDS`).
+    earlier version are left out where they hold what this version does (`RETIRED`), and, with a note, where nothing of them
+    enters the model (`FREE_FIELDS`).
 
     Raises:
       ConfigError: other unknown fields, or wrong types.
@@ -68,6 +92,8 @@ def from_json(stored: dict, where: str = "config.json") -> ConfigDict:
     config, problems = default(), []
     known = flatten(config)
     for name, value in flatten(stored).items():
+        if name in RETIRED and value == RETIRED[name]:
+            continue
         if name not in known and name.startswith(FREE_FIELDS):
             print(f"note: {where}: {name} is no field of this version; left out", file=sys.stderr)
             continue

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable
 
 from scoresde.errors import ConfigError, DistributedError, Interrupted, ResourceError, ScoreSDEError
+from scoresde.places import local
 
 EPILOG = (
     "exit codes: 0 ok, 2 usage or config, 3 data, 4 checkpoint, 5 numeric, 6 resource, 7 distributed, "
@@ -44,6 +45,10 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
         self.add_argument("--config.SECTION.FIELD", metavar="VALUE", dest="example", help="change a configuration field")
 
+    def add_path(self, *names: str, **options) -> None:
+        """An argument that is a path, such as add_argument takes it."""
+        self.add_argument(*names, type=_path, **options)
+
     def error(self, message: str):
         raise ConfigError(f"{message}; see {self.prog} --help")
 
@@ -65,6 +70,13 @@ class Parser(argparse.ArgumentParser):
         if problems:
             raise ConfigError(*problems)
         return found
+
+
+def _path(text: str) -> str:
+    try:
+        return local(text)
+    except ConfigError as error:  # argparse puts the name of the flag in front
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_distributed(parser: Parser) -> None:
@@ -156,8 +168,6 @@ def _known(error: BaseException) -> ScoreSDEError:
         known = DistributedError(
             f"another process may have ended ({text[:160]}); look at what it says, then run the same command on all of them"
         )
-    elif isinstance(error, RuntimeError) and "home directory" in text:  # of Path.expanduser
-        known = ConfigError(f"a path begins with ~, and {text[:1].lower() + text[1:].rstrip('.')}; write it in full")
     elif isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
         known = ResourceError(f"{error.strerror}: {error.filename}; free space or choose another folder")
     else:

@@ -20,7 +20,7 @@ from scoresde.sample.store import SampleStore
 from scoresde.samplers import build_sampler
 from scoresde.sde import AbstractSDE
 from scoresde.trained import Trained
-from scoresde.types import Keys
+from scoresde.types import Keys, root_key
 
 # Root of the keys: samples depend on their seeds alone, not on the seed of training.
 _ROOT = 0
@@ -95,7 +95,7 @@ def label_arrays(trained: Trained, num: int) -> dict[str, np.ndarray]:
 
 
 def _keys(seeds) -> Keys:
-    root = jax.random.key(_ROOT)
+    root = root_key(_ROOT)
     return jax.vmap(lambda seed: jax.random.fold_in(root, seed))(seeds)
 
 

@@ -24,7 +24,7 @@ def default() -> ConfigDict:
 
 def _sde() -> ConfigDict:
     c = ConfigDict()
-    c.name = "vp"  # vp, subvp, ve, cosine, karras; in function space coloured_vp, coloured_ve, coloured_cosine, heat, blur, inverse_heat, pixelate, fade
+    c.name = "vp"  # vp, subvp, ve, cosine, ddpm_cosine (its 1000 steps), karras; in function space coloured_vp, coloured_ve, coloured_cosine, heat, blur, inverse_heat, pixelate, fade
     c.beta_min = 0.1  # vp, subvp
     c.beta_max = 20.0
     c.sigma_min = 0.01  # ve, karras
@@ -69,7 +69,7 @@ def _data() -> ConfigDict:
 def _model() -> ConfigDict:
     c = ConfigDict()
     c.name = "unet"  # unet, edm2 and dit (images), fno and ufno (curves and fields on any grid), mlp (anything)
-    c.preconditioning = "edm"  # edm, eps, score
+    c.preconditioning = "edm"  # edm, eps, score, v
     c.sigma_data = 0.5  # edm: standard deviation of the data in model range
     c.data_index = 0.0  # edm, function space: variance of mode k of the data ~ (data_screening + lambda_k)^-data_index
     c.data_screening = 1.0
@@ -77,17 +77,16 @@ def _model() -> ConfigDict:
     c.fourier_scale = 16.0
     c.dropout = 0.1
     c.num_classes = 0  # 0: labels are not used
-    c.dtype = "float32"  # compute dtype: float32, bfloat16
-    c.param_dtype = "float32"
+    c.dtype = "float32"  # compute dtype: float32, bfloat16; parameters are float32
     c.channels = 128  # unet, edm2
-    c.multipliers = (1, 2, 2, 2)
-    c.blocks = 4
+    c.multipliers = (1, 2, 2, 2)  # unet, edm2, ufno: channels of each level, in units of channels or width
+    c.blocks = 4  # unet, edm2, ufno: blocks a level
     c.attention = (16,)  # heights at which there is attention
     c.skip_rescale = True  # unet: sums of skip path and block over sqrt(2)
     c.decoder_attention = "level"  # unet: attention in the decoder, once a level (DDPM++) or after each block: level, block
     c.modulation = "shift"  # unet: shift, scale_shift (adaptive group normalization, ADM)
     c.resampling = "block"  # unet, what halves and doubles: block, conv (DDPM)
-    c.resample_filter = "box"  # unet: box, fir ([1, 3, 3, 1], NCSN++)
+    c.resample_filter = "box"  # unet: box, box_padded (diffusers' strided convolutions), fir ([1, 3, 3, 1], NCSN++)
     c.resample_skip = "conv"  # unet, skip path of blocks that resample: conv, identity (ADM)
     c.progressive_input = "none"  # unet, pyramid of the encoder: none, input_skip, residual
     c.progressive = "none"  # unet, pyramid of the decoder: none, output_skip, residual
@@ -99,7 +98,7 @@ def _model() -> ConfigDict:
     c.patch = 2  # dit: side of a patch in pixels
     c.positions = "sincos"  # dit: sincos, rotary
     c.width = 128  # mlp, fno, ufno, dit
-    c.depth = 3
+    c.depth = 3  # mlp, fno, dit: blocks
     c.modes = 16  # fno, ufno: Fourier modes kept along each axis
     c.boundary = "even"  # fno, ufno: even, periodic
     return c
@@ -204,12 +203,15 @@ def _evaluate() -> ConfigDict:
     return c
 
 
-# What a resumed run may change: nothing of it enters the state, or only in the rounding of sums. The first two are the way out of a
-# run that diverges.
+# Fields of earlier versions that are gone, and the value that is meant now: with any other the run is of another kind.
+RETIRED = {"model.param_dtype": "float32"}
+
+# What a resumed run may change: nothing of it enters the state, or only in the rounding of sums. The first three are the way out of
+# a run that diverges, and to prolong one. Where data are found is no part of what they are, which their fingerprint says.
 FREE_FIELDS = (
-    "optim.learning_rate", "optim.grad_clip", "training.steps", "training.accumulation", "training.remat", "training.fsdp", "training.steps_per_dispatch",
+    "optim.learning_rate", "optim.decay_steps", "optim.grad_clip", "training.steps", "training.accumulation", "training.remat", "training.fsdp", "training.steps_per_dispatch",
     "training.log_every", "training.checkpoint_every", "training.snapshot_every", "training.sample_every",
     "training.watch", "training.keep_best", "training.trackers",
-    "sampling.", "likelihood.", "evaluate.", "data.data_dir",
+    "sampling.", "likelihood.", "evaluate.", "data.source", "data.data_dir", "data.labels",
     "data.max_bad", "data.max_pixels", "data.memory",
 )  # fmt: skip

@@ -35,6 +35,7 @@ from scoresde.sde import AbstractSDE, Coloured, Heat
 from scoresde.train.checkpoint import manifest
 from scoresde.train.dequantizer import dequantizer_network, fit_dequantizer, load_network, save_network
 from scoresde.trained import Trained
+from scoresde.types import root_key
 
 # Root of the keys: a likelihood depends on the index of its record alone, not on the seed of training.
 _ROOT = 1
@@ -70,7 +71,7 @@ def data_likelihood(trained: Trained, *, split: str, num: int, nats: bool, folde
     done = 0
     for index, values, score in _batches(trained, source, total, options.batch_size):
         for k in range(draws):
-            root = jax.random.fold_in(jax.random.key(_ROOT), k)
+            root = jax.random.fold_in(root_key(_ROOT), k)
             keys = jax.vmap(lambda i, root=root: jax.random.fold_in(root, i))(spread(padded(index, len(values))))
             x, log_q, keys = points(spread(values), keys)
             found = solve(score, x, keys) | {"log_q": log_q}

@@ -22,6 +22,9 @@ DEGRADED = "the density of {0} at t_min is that of degraded data"
 BASES = ("dct", "fourier", "haar", "kernel")
 
 
+_DDPM_STEPS = 1000  # of the networks that were trained with a table (Ho et al. 2020)
+
+
 class Entry(NamedTuple):
     """A process by name. `spectral`: it has modes, with `modal_alpha` also in alpha. `starts`: its prior is degraded data, which
     it must be given."""
@@ -48,6 +51,16 @@ def _heat(c, grid):
     return sde.Heat(basis, c.index, c.screening, gain, t_min=c.t_min)
 
 
+def _check_grid(c, grid) -> None:
+    if not grid:
+        raise ConfigError(f"{c.name}: expected a grid, data.image_size above 0; vectors have no neighbours")
+
+
+def _pixelate(c, grid):
+    _check_grid(c, grid)
+    return sde.Pixelate(grid, sigma=c.noise)
+
+
 def _cosine(c, _=None):
     return sde.Cosine(c.log_snr_min, c.log_snr_max, t_min=c.t_min)
 
@@ -65,6 +78,7 @@ PROCESSES = {
     "subvp": Entry(lambda c, _: sde.SubVP(c.beta_min, c.beta_max, t_min=c.t_min)),
     "ve": Entry(_ve),
     "cosine": Entry(_cosine),
+    "ddpm_cosine": Entry(lambda *_: sde.TabulatedVP(sde.cosine_betas(_DDPM_STEPS))),
     "karras": Entry(lambda c, _: sde.Karras(c.sigma_min, c.sigma_max)),
     "coloured_vp": Entry(_coloured(_vp), spectral=True),
     "coloured_ve": Entry(_coloured(_ve), spectral=True),
@@ -74,7 +88,7 @@ PROCESSES = {
     "inverse_heat": Entry(
         lambda c, grid: sde.Cold(build_basis(c, grid), None, c.noise, c.blur_min, c.blur_max), spectral=True, modal_alpha=True, starts=True
     ),
-    "pixelate": Entry(lambda c, grid: sde.Pixelate(grid, sigma=c.noise), spectral=True, modal_alpha=True, starts=True),
+    "pixelate": Entry(_pixelate, spectral=True, modal_alpha=True, starts=True),
     "fade": Entry(lambda c, grid: sde.Fade(grid, sigma=c.noise), spectral=True, modal_alpha=True, starts=True),
 }
 
@@ -85,8 +99,7 @@ def build_basis(c: ConfigDict, grid: tuple[int, ...]) -> sde.AbstractBasis:
     Raises:
       ConfigError: what the basis itself refuses, or no grid.
     """
-    if not grid:
-        raise ConfigError(f"{c.name}: expected a grid, data.image_size above 0; vectors have no neighbours")
+    _check_grid(c, grid)
     lengths = tuple(c.length or float(n) for n in grid)
     if c.basis == "kernel":
         if len(grid) > 1:

@@ -12,18 +12,17 @@ from scoresde.train.trackers import TRACKERS
 WATCHES = ("sliced_wasserstein", "moments", "nearest", "loss")
 BEST = {"sliced_wasserstein": ("sliced_wasserstein",), "moments": ("mean_error", "deviation_error"), "loss": ("test_loss",)}
 
-_CHOICES = {
+CHOICES = {
     "sde.name": tuple(PROCESSES),
     "sde.basis": BASES,
     "sde.kernel": tuple(KERNELS),
     "model.name": ("unet", "edm2", "dit", "fno", "ufno", "mlp"),
     "model.boundary": ("even", "periodic"),
-    "model.preconditioning": ("edm", "eps", "score"),
+    "model.preconditioning": ("edm", "eps", "score", "v"),
     "model.embedding": ("positional", "sinusoidal", "fourier"),
     **{f"model.{name}": words for name, words in UNET_CHOICES.items()},
     "model.positions": POSITIONS,
     "model.dtype": ("float32", "bfloat16"),
-    "model.param_dtype": ("float32", "bfloat16"),
     "training.remat": tuple(REMAT),
     "training.weighting": ("sigma2", "noise_field", "likelihood", "edm"),
     "training.time_law": ("uniform", "low_discrepancy", "log_snr", "log_sigma", "log_normal"),
@@ -78,9 +77,9 @@ def check_field(name: str, value) -> str | None:
     values = value if isinstance(value, tuple) else (value,)
     numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
     expected = None
-    if name in _CHOICES and (wrong := [v for v in values if v not in _CHOICES[name]]):
-        near = difflib.get_close_matches(str(wrong[0]), _CHOICES[name], 1, cutoff=0.0)
-        expected = f"one of {', '.join(filter(None, _CHOICES[name]))}; did you mean {near[0]}?"
+    if name in CHOICES and (wrong := [v for v in values if v not in CHOICES[name]]):
+        near = difflib.get_close_matches(str(wrong[0]), CHOICES[name], 1, cutoff=0.0)
+        expected = f"one of {', '.join(filter(None, CHOICES[name]))}; did you mean {near[0]}?"
     elif not all(map(math.isfinite, numbers)):
         expected = "a finite number"
     elif name in _AT_LEAST and any(v < _AT_LEAST[name] for v in numbers):

@@ -39,6 +39,7 @@ from scoresde.records import in_batches, records_of, told, write
 from scoresde.sample import Draw
 from scoresde.sde import DCT, AbstractSDE
 from scoresde.trained import Trained
+from scoresde.types import root_key
 
 START = "start"
 OPERATORS = ("blur", "downsample", "inpaint", START)
@@ -174,7 +175,7 @@ def _drawn(trained: Trained, guide: Callable, states: np.ndarray, index: np.ndar
 
 
 def _keys(purpose: int, index):
-    root = jax.random.fold_in(jax.random.key(_ROOT), purpose)
+    root = jax.random.fold_in(root_key(_ROOT), purpose)
     return jax.vmap(lambda k: jax.random.fold_in(root, k))(jnp.asarray(index))
 
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import diffrax as dfx
-import jax
 from ml_collections import ConfigDict
 
 from scoresde import sample, score
+from scoresde.types import root_key
 
 GRIDS = {
     "uniform": sample.uniform,
@@ -112,5 +112,5 @@ def build_sampler(config: ConfigDict, model: score.NetworkScore | None = None, s
     elif model is None:
         grid = sample.uniform_log_snr  # stands for it where only the parameters are looked at
     else:
-        grid = sample.optimised_times(model.sde, model, shape, steps=steps, key=jax.random.key(_OPTIMISED_ROOT))
+        grid = sample.optimised_times(model.sde, model, shape, steps=steps, key=root_key(_OPTIMISED_ROOT))
     return entry.build(c, steps, grid)

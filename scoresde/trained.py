@@ -17,6 +17,7 @@ from scoresde.data import Dataset
 from scoresde.data.absent import ABSENT
 from scoresde.data.labels import with_classes
 from scoresde.errors import CheckpointError, ConfigError
+from scoresde.places import local
 from scoresde.processes import PROCESSES, on_grid
 from scoresde.score import NetworkScore
 from scoresde.train import average_name, averaged_score
@@ -24,6 +25,7 @@ from scoresde.train.best import FOLDER as BEST
 from scoresde.train.best import lowest
 from scoresde.train.checkpoint import Checkpoints
 from scoresde.train.step import init_state
+from scoresde.types import root_key
 
 LATEST = "latest"
 _PACKAGES = ("scoresde", "jax", "jaxlib", "flax", "optax", "diffrax", "orbax-checkpoint")
@@ -84,7 +86,7 @@ def load_trained(
     Raises:
       ConfigError: no run there, or bad overrides. CheckpointError: no good checkpoint. DataError: see `load`.
     """
-    folder = pathlib.Path(workdir)
+    folder = pathlib.Path(local(str(workdir)))
     config, written = stored_config(folder)
     if fixed := [text for text in overrides if not text.startswith(_OPEN)]:
         raise ConfigError(*(f"--config.{text}: a trained run keeps this as it was trained" for text in fixed))
@@ -95,7 +97,7 @@ def load_trained(
     dataset, score = build_dataset(config), build_score(config, undrawn_network(config))
     optimizer, averages = build_optimizer(config), build_averages(config)
     chosen = averages[0] if ema is None else average_name(ema)
-    target = jax.eval_shape(lambda p: init_state(p, optimizer, averages, jax.random.key(0)), score.network.params)
+    target = jax.eval_shape(lambda p: init_state(p, optimizer, averages, root_key(0)), score.network.params)
     target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here()), target)
     checkpoints, step = _checkpoint(folder, checkpoint)
     restored = checkpoints.restore(target, accept=lambda meta: check_experiment(meta, written, folder / "config.json"), set_aside=False, step=step)

@@ -10,8 +10,11 @@ from scoresde.nets import (
     check_fourier,
     check_heads,
     check_image_size,
+    check_levels,
+    check_modes,
     check_patches,
     check_transformer,
+    per_axis,
 )
 from scoresde.processes import DEGRADED, PROCESSES, build_sde
 from scoresde.ranges import BEST, check_field
@@ -40,11 +43,8 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
     size, c = "data.image_size", config
     if sound(size, *(f"model.{name}" for name in _SHAPE_FIELDS)):
         problems += _validate_network(config, shape)
-    if sound(size, "model.name", "model.modes") and c.model.name in ("fno", "ufno"):
-        if len(shape) == 1:
-            problems.append(f"model.name = '{c.model.name}': expected curves or fields, but {size} = 0; use model.name = 'mlp'")
-        elif c.model.modes > min(shape[:-1]):
-            problems.append(f"model.modes = {c.model.modes}: expected at most {min(shape[:-1])}, the points of the shortest axis of {size}")
+    if sound(size, *(f"model.{name}" for name in ("name", "modes", "boundary", "multipliers"))) and c.model.name in ("fno", "ufno"):
+        problems += _validate_operator(config, shape[:-1])
     if c.data.random_flip and len(shape) != 3:
         problems.append(f"data.random_flip = True: expected images, but {size} = {c.data.image_size}")
     if c.data.augment and (c.model.name != "unet" or len(shape) != 3):
@@ -113,6 +113,17 @@ def _validate_network(config: ConfigDict, shape: tuple[int, ...]) -> list[str]:
         problems += [f"model.{text}" for text in check_fourier(c.input_fourier)]
     if c.name == "unet" and len(c.multipliers) == 1 and (c.progressive, c.progressive_input) != ("none", "none"):
         problems.append("model.progressive, model.progressive_input: they join levels, and model.multipliers has one; expected 'none'")
+    return problems
+
+
+def _validate_operator(config: ConfigDict, grid: tuple[int, ...]) -> list[str]:
+    """The networks of functions: the modes, and the levels, that the grid holds."""
+    c = config.model
+    if not grid:
+        return [f"model.name = '{c.name}': expected curves or fields, but data.image_size = 0; use model.name = 'mlp'"]
+    problems = check_modes(f"model.modes = {c.modes}", c.boundary, grid, per_axis(c.modes, len(grid)))
+    if c.name == "ufno":
+        problems += check_levels(f"model.multipliers = {tuple(c.multipliers)}", grid, len(c.multipliers))
     return problems
 
 

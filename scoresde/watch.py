@@ -39,6 +39,7 @@ from scoresde.evaluate.functions import moments, sliced_wasserstein
 from scoresde.evaluate.neighbours import nearest
 from scoresde.sample import Draw, trajectory
 from scoresde.trained import Trained
+from scoresde.types import root_key
 from scoresde.validation import with_sampler
 
 LEVELS = 8
@@ -149,7 +150,7 @@ class Watch:
                 continue  # each record is taken under its own label, and some have none
             num = min(LOSSES, len(source))
             rows = tuple(padded(part, batch_for_devices(num, num)) for part in source.rows(np.arange(num)))
-            keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(_ROOT), n))(np.arange(len(rows[0])))
+            keys = jax.vmap(lambda n: jax.random.fold_in(root_key(_ROOT), n))(np.arange(len(rows[0])))
             each = _losses(trained.score, self._objective, self._prepare, times, *spread((*rows, keys)))
             losses[split] = np.asarray(each, np.float64)[:, :num].mean(axis=1)
         levels = np.asarray(jax.vmap(sde.reference_log_snr)(times))
@@ -162,7 +163,7 @@ class Watch:
         """A picture, but of curves the values: the report draws those. With classes, those of one of them."""
         sde, score = trained.score.sde, trained.score
         seeds = _SEEDS if len(trained.shape) > 1 else _POINTS
-        keys = jax.random.split(jax.random.key(_ROOT), batch_for_devices(seeds, seeds))
+        keys = jax.random.split(root_key(_ROOT), batch_for_devices(seeds, seeds))
         x_T = jax.vmap(lambda key: sde.sample_prior(trained.shape, key=key))(spread(keys))
         labels = classes(trained, keys)
         score = score if labels is None else dataclasses.replace(score, label=labels[0])

@@ -33,7 +33,7 @@ from scoresde.sample import (
     uniform,
     uniform_log_snr,
 )
-from scoresde.score import EDMPreconditioning, EpsPreconditioning, ScorePreconditioning
+from scoresde.score import EDMPreconditioning, EpsPreconditioning, ScorePreconditioning, VPreconditioning
 from scoresde.sde import VE, VP, Cosine, Karras, SubVP
 
 # Every process at its defaults: what the expensive tests run on.
@@ -128,4 +128,4 @@ LANGEVIN = {
     "Langevin dynamics": (lambda n, grid: LangevinDynamics(n, grid, repeats=4, step_size=0.05), 4),
 }  # fmt: skip
 
-PRECONDITIONINGS = {"EDM": EDMPreconditioning(), "eps": EpsPreconditioning(), "score": ScorePreconditioning()}
+PRECONDITIONINGS = {"EDM": EDMPreconditioning(), "eps": EpsPreconditioning(), "score": ScorePreconditioning(), "v": VPreconditioning()}

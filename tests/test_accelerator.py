@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from commands import ROOT
+from commands import PATIENCE, ROOT
 
 from scoresde.config import load_config
 
@@ -32,7 +32,7 @@ def call(tmp_path):
     def run(*pieces, exits=0):
         code.write_text(str(exits))
         noted.write_text("")
-        done = subprocess.run([SCRIPT, *pieces], env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([SCRIPT, *pieces], env=environment, capture_output=True, text=True, timeout=PATIENCE)
         return done, [line.split("\t")[:-1] for line in noted.read_text().splitlines()]
 
     return run

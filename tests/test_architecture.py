@@ -11,7 +11,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # From the ground up. A room imports from its own rung and from those below.
 LADDER = [
-    {"types", "errors", "devices", "progress", "overrides", "fields"},
+    {"types", "errors", "devices", "places", "progress", "overrides", "fields"},
     {"sde"},
     {"score", "nets"},
     {"sample", "likelihood", "guide"},
@@ -31,7 +31,7 @@ LADDER = [
     {"door", "__main__"},
 ]
 # Where two rooms share a rung, this is all they may take from each other.
-NEIGHBOURS = {("errors", "types"), ("likelihood", "sample"), ("guide", "sample")}
+NEIGHBOURS = {("errors", "types"), ("places", "errors"), ("likelihood", "sample"), ("guide", "sample")}
 
 THIRD_PARTIES = {
     "diffrax": {"sample", "likelihood", "samplers.py"},  # samplers names its solvers
@@ -137,6 +137,15 @@ def test_files_say_what_they_are_for(path):
     assert not vague & set(path.relative_to(ROOT).with_suffix("").parts)
     if path.read_text().strip():
         assert ast.get_docstring(ast.parse(path.read_text())), "the module docstring states the idea"
+
+
+@each_file
+def test_keys_come_from_one_place(path):
+    """`jax.random.key` makes keys of whatever JAX_DEFAULT_PRNG_IMPL says."""
+    if path != ROOT / "types.py":
+        calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        names = {ast.unparse(call) for call in calls}
+        assert not names & {"jax.random.key", "jax.random.PRNGKey", "jax.random.wrap_key_data"}, "take scoresde.types.root_key or stored_key"
 
 
 PACKAGES = [path for path in FILES if path.name == "__init__.py"]

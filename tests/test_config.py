@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from commands import MIXTURE, ROOT, call
 
-from scoresde.build import flatten
+from scoresde.build import beyond_decay, flatten, learning_rate
 from scoresde.config import FREE_FIELDS, default, differences, from_json, load_config, override, to_json
 from scoresde.errors import ConfigError
 
@@ -191,6 +191,19 @@ def test_differences_name_what_may_not_change():
     assert any("sde.beta_max" in line and "absent" in line for line in differences(old, new))
 
 
+@pytest.mark.parametrize("steps, end, noted", [(100, 100, False), (100, 0, False), (50, 100, False), (101, 100, True)])
+def test_steps_beyond_the_decay_are_noted(steps, end, noted):
+    config = default()
+    override(config, [f"training.steps={steps}", f"optim.decay_steps={end}", "optim.warmup=10", "optim.learning_rate=2e-4"])
+    line = beyond_decay(config)
+    assert bool(line) == noted
+    if noted:
+        assert "steps 101 to 101" in line and "2e-06" in line and f"optim.decay_steps = {steps}" in line
+        assert float(learning_rate(config)(100)) == pytest.approx(2e-6)  # of the update that makes step 101
+    for path in CONFIGS:
+        assert not beyond_decay(load_config(str(path), []))
+
+
 def test_free_fields_exist():
     names = flatten(default())
     for field in FREE_FIELDS:
@@ -204,6 +217,15 @@ def test_json_of_another_version(capsys):
     stored["sampling"]["ode_steps"] = 5
     assert to_json(from_json(stored)) == to_json(default())
     assert "sampling.ode_steps" in capsys.readouterr().err
+
+
+def test_a_field_that_is_gone_must_hold_what_is_meant_now():
+    stored = to_json(default())
+    stored["model"]["param_dtype"] = "float32"
+    assert to_json(from_json(stored)) == to_json(default())
+    stored["model"]["param_dtype"] = "bfloat16"
+    with pytest.raises(ConfigError, match="config.json.*model.param_dtype"):
+        from_json(stored)
 
 
 def test_json_of_other_fields_is_refused():
@@ -239,5 +261,6 @@ def test_a_command_without_arguments_says_what_it_needs(command):
 
 
 def test_experiments_say_how_they_are_run():
+    assert CONFIGS
     for path in CONFIGS:
         assert f"python -m scoresde.train --config configs/{Path(path).name}" in path.read_text()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from commands import call
-from flax import serialization
+from flax import nnx, serialization
 from safetensors.numpy import load_file, save_file
 
 from scoresde.build import undrawn_network
@@ -20,6 +20,7 @@ from scoresde.convert.diffusers import from_diffusers
 from scoresde.convert.folder import configuration, placed
 from scoresde.convert.guided import from_guided
 from scoresde.convert.score_sde import average_of_flax, average_of_torch, by_class, from_score_sde, in_a_list
+from scoresde.nets.resampling import DownConv
 from scoresde.trained import load_trained
 
 DDPM = {
@@ -140,6 +141,44 @@ def test_ddpm_of_diffusers(tmp_path):
     np.testing.assert_array_equal(params["conv_in"]["kernel"], theirs["conv_in.weight"].transpose(2, 3, 1, 0))
 
 
+def test_the_training_example_of_diffusers(tmp_path):
+    """Its UNet2DModel pads both sides of a strided convolution, and may have cosine betas and predict v.
+
+    Against numpy from their formulas: alphas_cumprod of `betas_for_alpha_bar`, and of DDPMScheduler
+    pred_epsilon = sqrt(alpha_prod) v + sqrt(1 - alpha_prod) x.
+    """
+    example = DDPM | {"downsample_padding": 1, "attention_head_dim": 8, "flip_sin_to_cos": True, "freq_shift": 0, "norm_eps": 1e-5}
+    scheduler = {"num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction", "beta_start": 1e-4}
+    trained = converted(diffusers_folder(tmp_path / "example", example, scheduler), tmp_path / "run")
+    c, score = trained.config, trained.score
+    assert (c.model.resample_filter, c.model.preconditioning, c.sde.name, c.model.head_channels) == ("box_padded", "v", "ddpm_cosine", 8)
+    bar = lambda u: np.cos((u + 0.008) / 1.008 * np.pi / 2) ** 2  # noqa: E731
+    product = np.cumprod([1 - min(1 - bar((i + 1) / 1000) / bar(i / 1000), 0.999) for i in range(1000)])
+    labels = np.array([0, 1, 17, 500, 997, 998, 999])
+    found = np.asarray(jax.vmap(score.sde.log_alpha)(jnp.asarray(labels / 999, jnp.float32)))
+    np.testing.assert_allclose(np.exp(2 * found), product[labels], rtol=2e-4)  # where it falls fastest, t is rounded to 1e-7 of 1
+    x = np.random.default_rng(0).standard_normal((8, 8, 3)).astype(np.float32)
+    for label in (17, 500, 998):
+        v = np.asarray(score.network(jnp.asarray(x)[None], jnp.asarray([label], jnp.float32))[0])
+        alpha, sigma = np.sqrt(product[label]), np.sqrt(1 - product[label])
+        epsilon, x0 = alpha * v + sigma * x, alpha * x - sigma * v
+        t = jnp.float32(label / 999)
+        np.testing.assert_allclose(score(jnp.asarray(x), t), -epsilon / sigma, atol=2e-3)  # the label is rounded by 999 t too
+        np.testing.assert_allclose(score.denoise(score.sde, jnp.asarray(x), t), x0, atol=2e-3)
+
+
+def test_a_strided_convolution_padded_on_both_sides():
+    """Output (i, j) is the sum over input (2 i + a - 1, 2 j + b - 1), a and b from 0 to 2: torch's conv2d with stride 2 and padding 1."""
+    layer = DownConv(2, 3, "box_padded", dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
+    x = np.random.default_rng(0).standard_normal((6, 8, 2)).astype(np.float32)
+    kernel, padded = np.asarray(layer.conv.kernel[...]), np.pad(x, ((1, 1), (1, 1), (0, 0)))
+    expected = np.zeros((3, 4, 3))
+    for i in range(3):
+        for j in range(4):
+            expected[i, j] = np.einsum("abn,abnm->m", padded[2 * i : 2 * i + 3, 2 * j : 2 * j + 3], kernel)
+    np.testing.assert_allclose(layer(jnp.asarray(x)[None])[0], expected, atol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def ncsnpp(tmp_path_factory):
     """(run folder, what load_trained makes of it)."""
@@ -185,8 +224,8 @@ def test_what_does_not_fit_is_refused_and_named(tmp_path):
     weights = diffusers_weights(NCSNPP) | {"mid_block.resnets.2.conv2.bias": np.zeros(128, np.float32)}
     refused(diffusers_folder(tmp_path / "more", NCSNPP, weights=weights), out, "mid_block.resnets.2.conv2.bias was not used")
     refused(diffusers_folder(tmp_path / "other", NCSNPP | {"act_fn": "gelu"}), out, "act_fn = 'gelu'")
-    cosine = {"beta_schedule": "squaredcos_cap_v2"}
-    refused(diffusers_folder(tmp_path / "cosine", DDPM, cosine, diffusers_weights(NCSNPP)), out, "beta_schedule = 'squaredcos_cap_v2'")
+    for name, value in (("beta_schedule", "scaled_linear"), ("prediction_type", "sample"), ("rescale_betas_zero_snr", True)):
+        refused(diffusers_folder(tmp_path / name, DDPM, {name: value}, diffusers_weights(NCSNPP)), out, f"{name} = {value!r}")
     refused(tmp_path, out, "config.json")
 
 

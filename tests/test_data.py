@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import warnings
 import zipfile
 
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import PATIENCE
 
 from scoresde.data import SOURCES, ArraySource, Dataset, ImageOptions, digits, load, mixture
 from scoresde.data.stream import indices, permutation
@@ -215,7 +215,7 @@ next(stream), next(stream)
 
 def test_interpreter_ends_with_threads_reading():
     script = f"import sys; sys.path[:0] = {sys.path!r}{LEFT_OPEN}"
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=PATIENCE)
 
 
 # Sources by name
@@ -496,10 +496,8 @@ def test_unprepared_set_says_how_to_prepare_it(tmp_path, monkeypatch):
         raise AssertionError("the network was asked")
 
     monkeypatch.setattr(socket, "socket", refuse)
-    began = time.monotonic()
     with pytest.raises(DataError) as caught:
         open_tfds("cifar10", tmp_path, shape=(32, 32, 3))
-    assert time.monotonic() - began < 20
     for part in ("pip install 'scoresde[tfds]'", "tfds.builder('cifar10'", str(tmp_path), "array_record", "npz:PATH"):
         assert part in str(caught.value)
     with pytest.raises(DataError, match="not prepared"):

@@ -187,17 +187,25 @@ def test_a_convolution_on_pixels_depends_on_the_grid():
 
 @nets
 @both
-def test_coarser_grids_than_the_modes_run(name, boundary):
-    net = network(name, (16, 1), boundary=boundary)
+def test_on_coarser_grids_than_the_modes_constants_stay_what_they_are(name, boundary):
+    """Without coordinates a constant goes to a constant, which is the same on a grid that holds all modes and on a single point."""
+    net = network(name, (16, 1), boundary=boundary, coordinates=False)
+    whole = np.asarray(apply(net, jnp.full((2, 16, 1), 0.7), noise()))
+    assert np.ptp(whole, axis=1).max() < 1e-5 < np.abs(whole).min()
     for n in (1, 6):
-        assert jnp.isfinite(apply(net, values(boundary, draw(boundary, 1), n), noise())).all()
+        np.testing.assert_allclose(apply(net, jnp.full((2, n, 1), 0.7), noise()), whole[:, :n], atol=1e-5)
 
 
 @nets
 def test_axes_may_differ(name):
-    net = network(name, (16, 8, 2), modes=(4, 2), boundary="periodic")
-    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 10, 13, 2), dtype=np.float32))
-    assert apply(net, x, noise()).shape == x.shape
+    """Along an axis on which the input is constant the output is, too, and does not depend on its number of points."""
+    net = network(name, (16, 8, 2), modes=(4, 2), boundary="periodic", coordinates=False)
+    for axis in (1, 2):
+        x = np.random.default_rng(0).standard_normal((2, 10, 1, 2) if axis == 2 else (2, 1, 10, 2)).astype(np.float32)
+        ys = [np.asarray(apply(net, jnp.asarray(x.repeat(n, axis)), noise())) for n in (9, 13)]
+        assert ys[0].shape == x.repeat(9, axis).shape and np.ptp(ys[0], axis=axis).max() < 1e-5
+        np.testing.assert_allclose(ys[1].take([0], axis), ys[0].take([0], axis), atol=1e-5)
+        assert np.ptp(ys[0], axis=3 - axis).max() > 1e-3
 
 
 @nets

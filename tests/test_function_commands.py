@@ -12,6 +12,7 @@ from scoresde.data import functions
 from scoresde.evaluate.functions import mmd2, permutation_test
 from scoresde.likelihood import gaussian_kl
 from scoresde.sde import DCT, PowerLaw
+from scoresde.trained import load_trained
 
 TINY = (
     "--config.training.steps=6", "--config.training.batch_size=16", "--config.training.log_every=2", "--config.training.checkpoint_every=6",
@@ -72,7 +73,8 @@ def test_encode_and_decode_curves(curves, tmp_path):
     assert call("sample", "--workdir", curves, "--task", "encode", "--num", "2", "--out", tmp_path, "--config.sampling.tolerance=1e-4").code == 0
     done = call("sample", "--workdir", curves, "--task", "decode", "--input", tmp_path / "latents.npz", "--out", tmp_path, "--config.sampling.tolerance=1e-4")
     assert done.code == 0, done.err
-    assert np.load(tmp_path / "samples.npz")["samples"].shape == (2, 16, 1)
+    records = load_trained(curves).dataset.test.rows(np.arange(2))[0]
+    np.testing.assert_allclose(np.load(tmp_path / "samples.npz")["samples"], records, atol=5e-3)  # the solver's tolerance, twice, over 16 points
 
 
 @pytest.mark.parametrize("process", ["coloured_vp", pytest.param("vp", marks=pytest.mark.slow)])
@@ -83,6 +85,10 @@ def test_noise_of_a_kernel_and_white_noise_on_another_grid(process, tmp_path):
     assert done.code == 0, done.err
     assert call("sample", "--workdir", tmp_path, "--num", "2", "--grid", "30", "--out", tmp_path / "finer").code == 0
     assert np.load(tmp_path / "finer" / "samples.npz")["samples"].shape == (2, 30, 1)
+    for out, grid in (("own", ()), ("named", ("--grid", "12"))):
+        assert call("sample", "--workdir", tmp_path, "--num", "2", *grid, "--out", tmp_path / out).code == 0
+    own, named = (np.load(tmp_path / out / "samples.npz")["samples"] for out in ("own", "named"))
+    np.testing.assert_allclose(named, own, atol=1e-4)  # the grid of training is one of them
 
 
 @pytest.mark.parametrize("name", [pytest.param("blur", marks=pytest.mark.slow), "inverse_heat"])

@@ -93,7 +93,7 @@ def test_sigterm_reaches_all_processes_and_gives_75(started, tmp_path):
 
 @pytest.mark.parametrize("arguments", [[], ["2"], ["0", "--config", "x"], ["two", "--config", "x"]])
 def test_local_says_how_it_is_used(arguments):
-    found = subprocess.run([LAUNCH / "local.sh", *arguments], capture_output=True, text=True, timeout=60)
+    found = subprocess.run([LAUNCH / "local.sh", *arguments], capture_output=True, text=True, timeout=PATIENCE)
     assert found.returncode == 2 and found.stderr.startswith("usage:")
 
 
@@ -111,7 +111,7 @@ def test_the_exit_code_of_local(tmp_path, codes, expected):
     body = f'if [[ $1 == -c ]]; then echo 1; exit; fi; {rank}; sleep "0.$((3 * rank))"; exit "${{codes[$rank]}}"'
     stand_in(tmp_path, "python", body)
     command = [LAUNCH / "local.sh", "2", "--config", "x"]
-    found = subprocess.run(command, env=os.environ | {"PYTHON": str(tmp_path / "python")}, timeout=60)
+    found = subprocess.run(command, env=os.environ | {"PYTHON": str(tmp_path / "python")}, timeout=PATIENCE)
     assert found.returncode == expected
 
 
@@ -126,7 +126,7 @@ def test_slurm_requeues_what_was_saved(tmp_path, codes, expected):
     slurm = {"SLURM_JOB_ID": "7", "SLURM_GPUS_ON_NODE": "4", "PYTHON": "python"}
     env = os.environ | slurm | {"PATH": f"{programs}:{os.environ['PATH']}"}
     command = [LAUNCH / "slurm.sbatch", "configs/a.py", tmp_path / "run", "--config.seed=1 2"]
-    found = subprocess.run(["bash", *map(str, command)], env=env, timeout=60)
+    found = subprocess.run(["bash", *map(str, command)], env=env, timeout=PATIENCE)
     assert found.returncode == expected
     flags = f"--config configs/a.py --workdir {tmp_path}/run --config.seed=1 2 --distributed auto"
     assert (tmp_path / "commands").read_text().splitlines() == [f"0,1,2,3 -m scoresde.train {flags}"] * 2
@@ -150,7 +150,7 @@ esac'''
     stand_in(programs, "gcloud", gcloud)
     env = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "PROJECT": "p", "ZONE": "z", "BUCKET": "b"}
     command = [LAUNCH / "tpu-queued-resource.sh", "name", "--config", "configs/a.py"]
-    found = subprocess.run(command, env=env, timeout=60, capture_output=True, text=True)
+    found = subprocess.run(command, env=env, timeout=PATIENCE, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     asked = log.read_text()
     assert asked.count("queued-resources create name --project p --zone z --node-id name") == 2
@@ -161,7 +161,7 @@ esac'''
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_scripts_are_strict_bash(name):
-    subprocess.run(["bash", "-n", LAUNCH / name], check=True, timeout=60)
+    subprocess.run(["bash", "-n", LAUNCH / name], check=True, timeout=PATIENCE)
     text = (LAUNCH / name).read_text()
     assert text.startswith("#!/usr/bin/env bash\n") and "\nset -euo pipefail\n" in text
     assert name.endswith(".sbatch") or os.access(LAUNCH / name, os.X_OK)

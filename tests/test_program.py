@@ -111,8 +111,11 @@ def test_two_steps_a_dispatch_are_two_steps(tmp_path, tmp_path_factory):
     assert call("train", *MIXTURE, *cadence, "--workdir", two, "--config.training.steps=19").code == 0
     resumed = call("train", *MIXTURE, "--workdir", two, "--config.training.steps=20")
     assert resumed.code == 0 and "resumed at step 19" in resumed.out
-    kernels = [stored(workdir, 20)["params/blocks/0/dense_1/kernel"] for workdir in (two, one)]
-    np.testing.assert_allclose(*kernels, rtol=1e-4, atol=1e-6)
+    there, here = (stored(workdir, 20) for workdir in (two, one))
+    names = [name for name in here if name.startswith(("params/", "ema/"))]
+    assert len(names) >= 18
+    for name in names:  # another program rounds otherwise: 1e-7 of a parameter at each of 20 steps, which Adam's division enlarges
+        np.testing.assert_allclose(there[name], here[name], rtol=1e-4, atol=2e-6, err_msg=name)
 
 
 def test_cadences_are_multiples_of_a_dispatch():

@@ -194,6 +194,9 @@ def test_the_best_network_gives_the_exact_score(sde, name, x64):
             s, d = sigma / alpha, PRECONDITIONINGS["EDM"].spectrum.sigma_data
             denoised = (x + sigma**2 * exact(x, t)) / alpha
             best = (denoised - d**2 / (s**2 + d**2) * x / alpha) / (s * d / jnp.sqrt(s**2 + d**2))
+        elif name == "v":  # of the point with alpha^2 + sigma^2 = 1 that the network sees
+            r, z = jnp.sqrt(alpha**2 + sigma**2), -sigma * exact(x, t)
+            best = (alpha * z - sigma * (x - sigma * z) / alpha) / r
         else:
             best = {"eps": -1, "score": 1}[name] * sigma * exact(x, t)
         score = network_score(sde, PRECONDITIONINGS[name], lambda x, c: best)(x, t)

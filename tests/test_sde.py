@@ -9,7 +9,9 @@ from inventory import ALL_SDES
 from oracles import closed_forms
 
 from scoresde.errors import ConfigError
-from scoresde.sde import VE, VP, Cosine, Karras, SubVP
+from scoresde.sample import DPMSolverPP, draw, uniform_log_snr
+from scoresde.score import GaussianScore
+from scoresde.sde import VE, VP, Cosine, Karras, SubVP, TabulatedVP, cosine_betas
 
 every_sde = pytest.mark.parametrize("sde", ALL_SDES.values(), ids=ALL_SDES)
 
@@ -247,3 +249,19 @@ def test_all_problems_are_told_at_once():
         VP(beta_min=-1.0, beta_max=-2.0, t_min=0.0, t_max=float("nan"))
     assert isinstance(caught.value, ConfigError)
     assert [line.split()[1] for line in caught.value.problems] == ["t_min", "t_max", "beta_min", "beta_max"]
+
+
+def test_a_table_of_betas_is_a_process_with_a_drift_that_does_not_jump(x64):
+    """At its labels it has the table; the flow of N(0, 0.25) multiplies by the ratio of the deviations at the ends."""
+    sde, betas = TabulatedVP(cosine_betas(1000)), cosine_betas(1000)
+    knots = np.arange(1000) / 999
+    np.testing.assert_allclose(jax.vmap(sde.log_alpha)(knots), np.cumsum(np.log1p(-betas)) / 2, rtol=1e-12, atol=1e-14)
+    between = jnp.asarray(knots[1:-1])
+    left, right = (jax.vmap(sde.f)(between + step) for step in (-1e-9, 1e-9))
+    np.testing.assert_allclose(left, right, rtol=1e-4)  # a linear interpolation would jump
+    assert (np.diff(jax.vmap(sde.log_snr)(np.linspace(0, 1, 5000))) < 0).all() and (jax.vmap(sde.g2)(between) > 0).all()
+    score, keys = GaussianScore(sde, np.zeros(2), np.full(2, 0.25)), jax.random.split(jax.random.key(0), 3)
+    drawn = draw(DPMSolverPP(100, uniform_log_snr, order=3), sde, score, (2,), keys=keys)
+    started = jax.vmap(lambda key: sde.sample_prior((2,), key=jax.random.split(key)[0]))(keys)
+    first, last = (jnp.sqrt(0.25 * sde.alpha(t) ** 2 + sde.sigma(t) ** 2) for t in (0.0, 1.0))
+    np.testing.assert_allclose(drawn.x, started * first / last, rtol=2e-3)  # third order in 100 steps

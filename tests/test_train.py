@@ -324,6 +324,7 @@ def test_a_run_gives_up_and_keeps_the_last_good_checkpoint(tmp_path):
 
 def test_accumulation_changes_nothing_but_rounding():
     one, four = _whole(), _fit(layout=Layout(accumulation=4), dropout=0.2, ema=(0.9, 0.15, 40.0))
+    assert len(one.metrics) == len(four.metrics) == 6
     for step in one.metrics:
         np.testing.assert_allclose(four.metrics[step]["loss"], one.metrics[step]["loss"], rtol=1e-5)
         np.testing.assert_allclose(four.metrics[step]["grad_norm"], one.metrics[step]["grad_norm"], rtol=1e-4)
@@ -433,6 +434,18 @@ def test_the_key_of_a_step_is_not_that_of_the_next():
     recorder = _fit(same, optimizer=optax.sgd(0.0))
     assert len({metrics["loss"] for metrics in recorder.metrics.values()}) == 6
     assert eqx.tree_equal(recorder.states[0].key, recorder.states[6].key)
+
+
+def test_moments_of_bfloat16_parameters_fall():
+    """Adam's second moment after one gradient of 1 and 300 of 0: (1 - b2) b2^300. In bfloat16, b2 v rounds to v and it stays."""
+    optimizer = optax.adam(1e-3)
+    state = init_state({"w": jnp.ones(4, jnp.bfloat16)}, optimizer, (0.9,), jax.random.key(0))
+    opt_state, params = state.opt_state, state.params
+    for gradient in [1.0] + 300 * [0.0]:
+        grads = jax.tree.map(lambda p: jnp.full_like(p, gradient), params)
+        opt_state = optimizer.update(grads, opt_state, params)[1]
+    assert params["w"].dtype == opt_state[0].nu["w"].dtype == jnp.float32
+    np.testing.assert_allclose(opt_state[0].nu["w"], 1e-3 * 0.999**300, rtol=1e-4)  # 300 roundings of float32
 
 
 def test_averages_of_bfloat16_parameters_move():

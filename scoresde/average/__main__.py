@@ -18,15 +18,15 @@ def main(arguments: list[str]) -> None:
         "The average of the parameters by a power function of any relative width, at any step, from the snapshots of a run that was\n"
         "trained with training.power_ema (Karras et al. 2024). Writes a run folder that sample, likelihood and evaluate read.",
     )
-    parser.add_argument("--workdir", required=True, help="the run folder")
+    parser.add_path("--workdir", required=True, help="the run folder")
     parser.add_argument("--sigma-rel", type=float, required=True, help="the relative width, between 0 and 0.2887")
     parser.add_argument("--step", type=int, help="of the average; default: the last snapshot")
-    parser.add_argument("--out", help="the run folder to write; default: WORKDIR/average_WIDTH, or WORKDIR/average_WIDTH_STEP")
+    parser.add_path("--out", help="the run folder to write; default: WORKDIR/average_WIDTH, or WORKDIR/average_WIDTH_STEP")
     found = parser.parse(arguments)
     if found.overrides:
         raise ConfigError("--config: an average is of the run as it was trained; leave it out")
     name = f"average_{found.sigma_rel:g}" + ("" if found.step is None else f"_{found.step}")
-    out = pathlib.Path(found.out).expanduser() if found.out else pathlib.Path(found.workdir) / name
+    out = pathlib.Path(found.out) if found.out else pathlib.Path(found.workdir) / name
     check_free(out)
     average = reconstruct(found.workdir, found.sigma_rel, found.step)
     write(average, out)

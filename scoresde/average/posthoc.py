@@ -25,6 +25,7 @@ from scoresde.train.checkpoint import AllDamagedError, Checkpoints
 from scoresde.train.snapshots import snapshots
 from scoresde.train.step import init_state
 from scoresde.trained import check_experiment, here, stored_config
+from scoresde.types import root_key
 
 # What the snapshots that are not read count for together, at most: less than float32 resolves.
 NEGLIGIBLE = 1e-7
@@ -101,7 +102,7 @@ def write(found: PostHoc, out: pathlib.Path) -> None:
     config.training.ema, config.training.power_ema = (), (found.width,)
     like = _like(config)
     params = jax.tree.map(lambda value, p: jnp.asarray(value, p.dtype), found.params, like)
-    state = init_state(params, build_optimizer(config), (), jax.random.key(config.seed))
+    state = init_state(params, build_optimizer(config), (), root_key(config.seed))
     average = jax.tree.map(jnp.asarray, found.params)
     state = dataclasses.replace(state, step=jnp.asarray(found.step, jnp.int32), ema={power_name(found.width): average})
     write_state(out, config, state, found.fingerprint)

@@ -4,7 +4,8 @@ The network's configuration names its blocks: DownBlock2D and AttnDownBlock2D ar
 AttnSkipDownBlock2D those of NCSN++, ResnetDownsampleBlock2D those of ADM. What our U-Net has not is refused.
 
 DDPM's 1000 betas, beta_1 to beta_N linear, are the VP process with beta_min = N beta_1 and beta_max = N beta_N (Song et al.
-2021, appendix B); ScoreSdeVeScheduler has the two sigmas of VE.
+2021, appendix B); cosine betas ("squaredcos_cap_v2", Nichol and Dhariwal 2021) are kept as a table, whose step n + 1 has the label n;
+ScoreSdeVeScheduler has the two sigmas of VE. The network predicts the noise ("epsilon") or v ("v_prediction").
 """
 
 from scoresde.convert.copying import Arrays, Copy
@@ -14,6 +15,13 @@ from scoresde.nets.blocks import num_groups
 _BLOCK = ("norm1", "conv1", "time_emb_proj", "norm2", "conv2", "conv_shortcut")
 _STEPS = 1000  # that the noise label 999 t counts
 _SIGMAS = dict(sigma_min=0.01, sigma_max=1348.0)  # the defaults of ScoreSdeVeScheduler
+_PREDICTIONS = {"epsilon": "eps", "v_prediction": "v"}
+# What a scheduler of DDPM may say; the first is meant where it says nothing. How samples are drawn is not looked at.
+_KNOWN = {
+    "num_train_timesteps": (_STEPS,), "beta_schedule": ("linear", "squaredcos_cap_v2"), "prediction_type": tuple(_PREDICTIONS),
+    "trained_betas": (None,), "rescale_betas_zero_snr": (False,),
+}  # fmt: skip
+_KNOWN_FIRST = {name: known[0] for name, known in _KNOWN.items()}
 # Class of block -> (pyramids, what resamples; None: as downsample_type or upsample_type says).
 _KINDS = {
     "DownBlock2D": (False, "conv"), "AttnDownBlock2D": (False, None), "ResnetDownsampleBlock2D": (False, "resnet"),
@@ -39,9 +47,9 @@ def fields(config: dict, scheduler: dict | None) -> dict[str, dict]:
     except (KeyError, TypeError, IndexError, ZeroDivisionError) as error:
         raise CheckpointError(f"config.json: expected that of a UNet2DModel, got {type(error).__name__} at {error}") from None
     variance_exploding = model["embedding"] == "fourier"
-    process = _ve(scheduler) if variance_exploding else _vp(scheduler)
+    process, predicted = _ve(scheduler) if variance_exploding else _vp(scheduler)
     size, classes = config["sample_size"], {}
-    model |= dict(preconditioning="score" if variance_exploding else "eps")
+    model |= dict(preconditioning=predicted)
     if config.get("num_class_embeds"):
         classes = dict(num_classes=config["num_class_embeds"])
     data = dict(
@@ -72,7 +80,7 @@ def _model(config: dict) -> dict:
         "norm_num_groups": groups == num_groups(min(widths)) == 32 or (skip and groups is None and min(attended, default=128) >= 128),
         "attn_norm_num_groups": config.get("attn_norm_num_groups") in (None, groups),
         "mid_block_scale_factor": abs(rescale - (2**0.5 if skip else 1)) < 1e-6,
-        "downsample_padding": resampling != {"conv"} or len(widths) == 1 or config.get("downsample_padding", 1) == 0,
+        "downsample_padding": resampling != {"conv"} or config.get("downsample_padding", 1) in (0, 1),
         "act_fn": config.get("act_fn", "silu") in ("silu", "swish"),
         "add_attention": config.get("add_attention", True),
         "class_embed_type": config.get("class_embed_type") is None,
@@ -92,7 +100,7 @@ def _model(config: dict) -> dict:
         decoder_attention="level" if skip else "block",
         modulation="scale_shift" if config.get("resnet_time_scale_shift") == "scale_shift" else "shift",
         resampling="conv" if resampling == {"conv"} else "block",
-        resample_filter="fir" if skip else "box",
+        resample_filter="fir" if skip else "box_padded" if resampling == {"conv"} and config.get("downsample_padding", 1) else "box",
         resample_skip="identity" if resampling == {"resnet"} else "conv",
         progressive_input="input_skip" if skip else "none",
         progressive="output_skip" if skip else "none",
@@ -111,17 +119,21 @@ def _kind(name: str, config: dict, last: bool) -> tuple[bool, str | None]:
     return pyramids, None if last else how
 
 
-def _vp(scheduler: dict | None) -> dict:
-    given = {"num_train_timesteps": _STEPS, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"} | (scheduler or {})
-    expected = {"num_train_timesteps": _STEPS, "beta_schedule": "linear", "prediction_type": "epsilon", "trained_betas": None}
-    if wrong := [f"{name} = {given[name]!r}" for name, value in expected.items() if given.get(name, value) != value]:
-        raise CheckpointError(f"scheduler_config.json: expected {expected}, got {', '.join(wrong)}")
-    return dict(name="vp", beta_min=_STEPS * given["beta_start"], beta_max=_STEPS * given["beta_end"])
+def _vp(scheduler: dict | None) -> tuple[dict, str]:
+    """The section `sde`, and what the network predicts."""
+    given = {"beta_start": 1e-4, "beta_end": 0.02} | _KNOWN_FIRST | (scheduler or {})
+    if wrong := [f"{name} = {given[name]!r}, expected {' or '.join(map(repr, known))}" for name, known in _KNOWN.items() if given[name] not in known]:
+        raise CheckpointError(f"scheduler_config.json: {'; '.join(wrong)}")
+    processes = {
+        "linear": dict(name="vp", beta_min=_STEPS * given["beta_start"], beta_max=_STEPS * given["beta_end"]),
+        "squaredcos_cap_v2": dict(name="ddpm_cosine"),
+    }
+    return processes[given["beta_schedule"]], _PREDICTIONS[given["prediction_type"]]
 
 
-def _ve(scheduler: dict | None) -> dict:
+def _ve(scheduler: dict | None) -> tuple[dict, str]:
     given = _SIGMAS | (scheduler or {})
-    return dict(name="ve", sigma_min=float(given["sigma_min"]), sigma_max=float(given["sigma_max"]))
+    return dict(name="ve", sigma_min=float(given["sigma_min"]), sigma_max=float(given["sigma_max"])), "score"
 
 
 def from_diffusers(parameters: Arrays, levels: int) -> Copy:

@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from scoresde.build import build_averages, build_optimizer
-from scoresde.config import default, override, to_json
+from scoresde.config import default, override, with_full_paths, to_json
 from scoresde.convert.copying import Arrays
 from scoresde.data.absent import ABSENT
 from scoresde.errors import CheckpointError, ConfigError
@@ -21,6 +21,7 @@ from scoresde.nets import Network
 from scoresde.train.checkpoint import Checkpoints
 from scoresde.train.step import TrainState, init_state
 from scoresde.trained import description
+from scoresde.types import root_key
 
 _SHOWN = 5
 
@@ -37,6 +38,7 @@ def configuration(fields: dict[str, dict], overrides: list[str]) -> ConfigDict:
         for section, values in fields.items():
             config[section].update(values)
     override(config, overrides)
+    with_full_paths(config)
     return config
 
 
@@ -78,7 +80,7 @@ def write_run(out: pathlib.Path, config: ConfigDict, network: Network) -> None:
     Raises:
         ResourceError: no space, or no permission.
     """
-    state = init_state(network.params, build_optimizer(config), build_averages(config), jax.random.key(config.seed))
+    state = init_state(network.params, build_optimizer(config), build_averages(config), root_key(config.seed))
     write_state(out, config, state, ABSENT)
 
 

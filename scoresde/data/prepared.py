@@ -20,6 +20,7 @@ import numpy as np
 from scoresde.data.labels import MISSING
 from scoresde.data.npz import records
 from scoresde.errors import DataError
+from scoresde.places import local
 
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"  # that of TensorFlow Datasets
 CHECKED = 256  # records of each split looked at before training; looking at all would read the whole set
@@ -162,7 +163,7 @@ def builder_of(name: str, data_dir: str | None):
     Raises:
         DataError: not prepared, prepared in another format, or not of images.
     """
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR).expanduser()
+    root = Path(local(data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR))
     folder = find(name, root)
     import tensorflow_datasets as tfds  # after the search, which needs none of it
 

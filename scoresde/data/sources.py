@@ -22,6 +22,7 @@ first 1500 are for training, the last 297 for testing.
 
 import difflib
 import functools
+import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scoresde import places
 from scoresde.data import functions, measured, npz, prepared, toys
 from scoresde.data.absent import ABSENT, Absent
 from scoresde.data.collection import Found, ImageOptions, open_collection
@@ -115,7 +117,7 @@ def named(source: str) -> tuple[str, str]:
     """The name of a source, and what follows its colon.
 
     Raises:
-        ConfigError: no such source, or an argument it does not take.
+        ConfigError: no such source, an argument it does not take, or an address in the place of a path.
     """
     name, _, argument = source.partition(":")
     if name not in SOURCES:
@@ -124,7 +126,14 @@ def named(source: str) -> tuple[str, str]:
     if bool(argument) != (name in TAKES_ARGUMENT):
         expected = f"{name}:{TAKES_ARGUMENT[name]}" if name in TAKES_ARGUMENT else name
         raise ConfigError(f"data source '{source}': expected '{expected}'")
-    return name, argument
+    return name, places.local(argument)
+
+
+def in_full(source: str) -> str:
+    """The source by a name that holds from any working directory."""
+    name, argument = named(source)
+    a_path = TAKES_ARGUMENT.get(name) == "PATH" or name == "hf" and os.path.isdir(argument)
+    return f"{name}:{places.in_full(argument)}" if a_path else source
 
 
 def digits(*, centered: bool = True) -> Dataset:

@@ -27,6 +27,7 @@ from scoresde.nets import MLP, Network
 from scoresde.sample import sample
 from scoresde.score import DataSpectrum, EDMPreconditioning
 from scoresde.train import EDMWeighting, Objective, averaged_score, fit
+from scoresde.types import root_key
 
 _DRAWS, _STEPS, _TRAINED = 4096, 64, 60
 _ERRORS = 4.5  # standard errors: one sound installation in 30,000 fails by chance, and keys are fixed
@@ -64,7 +65,7 @@ def coefficients() -> tuple[bool, str]:
 def sampler() -> tuple[bool, str]:
     sde, mean, std = VP(), np.array([0.5, -1.0]), np.array([0.3, 1.2])
     score = GaussianScore(sde, mean, std**2)
-    x = np.asarray(sample(SDEDPMSolverPP(_STEPS), sde, score, (2,), num=_DRAWS, key=jax.random.key(0)), np.float64)
+    x = np.asarray(sample(SDEDPMSolverPP(_STEPS), sde, score, (2,), num=_DRAWS, key=root_key(0)), np.float64)
     off_mean = np.abs(x.mean(axis=0) - mean) / (std / math.sqrt(_DRAWS))
     off_std = np.abs(x.std(axis=0) / std - 1) * math.sqrt(2 * _DRAWS)
     worst = max(off_mean.max(), off_std.max())
@@ -75,7 +76,7 @@ def likelihood() -> tuple[bool, str]:
     sde, mean, variance = VP(), np.array([0.5, -1.0, 0.0]), np.array([0.09, 1.44, 1.0])
     score = GaussianScore(sde, mean, variance)
     x = jnp.array([[0.4, 0.0, 1.0], [1.0, -2.0, -0.5]])
-    found = log_likelihood(sde, score, x, key=jax.random.key(0), probes=None, tolerance=1e-6)
+    found = log_likelihood(sde, score, x, key=root_key(0), probes=None, tolerance=1e-6)
     t, T = jnp.asarray(sde.t_min), jnp.asarray(sde.t_max)
     exact = np.array([float(_log_density(sde, mean, variance, value, t)) for value in x])
     # The flow ends in N(0, 1) in the place of p_T: the difference there is known too.
@@ -94,12 +95,12 @@ def training() -> tuple[bool, str]:
     sde, variance = VP(), 0.09
     values = np.random.default_rng(0).normal(size=(1024, 2), scale=math.sqrt(variance)).astype(np.float32)
     data = Dataset("gaussian", ArraySource(values), ArraySource(values), levels=0, centered=True, fingerprint="self-test")
-    network = Network.init(lambda rngs: MLP((2,), width=32, depth=1, rngs=rngs), key=jax.random.key(0))
+    network = Network.init(lambda rngs: MLP((2,), width=32, depth=1, rngs=rngs), key=root_key(0))
     # A preconditioning for data of deviation 1: the network has to learn that it is 0.3.
     score, objective = NetworkScore(sde, network, EDMPreconditioning(1.0)), Objective(EDMWeighting(DataSpectrum(1.0)))
     batch = -(-256 // jax.device_count()) * jax.device_count()
     state = fit(score, data, steps=_TRAINED, batch_size=batch, objective=objective, optimizer=optax.adam(1e-2), ema=(0.9,))
-    times, keys = jnp.linspace(0.02, 1.0, len(values)), jax.random.split(jax.random.key(1), len(values))
+    times, keys = jnp.linspace(0.02, 1.0, len(values)), jax.random.split(root_key(1), len(values))
 
     def loss(model):
         one = lambda x0, t, key: objective.at(model, sde, x0, t, key=key)  # noqa: E731

@@ -5,6 +5,7 @@ import dataclasses
 import pathlib
 import shutil
 
+from scoresde.config import with_full_path
 from scoresde.door import Parser, run
 from scoresde.draws import draw_picture
 from scoresde.errors import ConfigError, NumericError
@@ -22,26 +23,26 @@ def _parser() -> Parser:
         "Numbers of a trained run, or of two sets of images: one line of OUT/records.jsonl each, with all it takes to repeat it.\n"
         "Without --metrics: test bits/dim (nats for continuous data) and a picture. A killed command continues.",
     )
-    parser.add_argument("--workdir", help="the run folder")
+    parser.add_path("--workdir", help="the run folder")
     parser.add_argument("--metrics", help=f"several of {','.join(METRICS)}")
     parser.add_argument("--num", type=int, help="samples to draw, default 50000; bpd, nats: the first NUM test examples, default all")
     parser.add_argument("--seeds", help="the seeds of the samples instead, such as 0-49999")
     parser.add_argument("--repeats", type=int, help="sets of samples of NUM each, whose spread is the standard error; default: 1")
-    parser.add_argument("--network", help="file of the 2015 Inception (.npz or .pth) or of DINOv2 (.safetensors or .pth), or pixels")
+    parser.add_path("--network", help="file of the 2015 Inception (.npz or .pth) or of DINOv2 (.safetensors or .pth), or pixels")
     parser.add_argument("--split", choices=("train", "test"), help="of the run's data, to compare with; default: train")
     samples = "images to evaluate instead of drawing: FILE.npz[:ARRAY], or a folder or zip of images"
-    parser.add_argument("--samples", help=samples)
+    parser.add_path("--samples", help=samples)
     reference = "images to compare with, as --samples, or FILE.npz with mu and sigma; default: the run's data"
-    parser.add_argument("--reference", help=reference)
-    parser.add_argument("--features", help="NPZ with features `fake` and `real` [N, D], and perhaps `fake_logits`, of another network")
+    parser.add_path("--reference", help=reference)
+    parser.add_path("--features", help="NPZ with features `fake` and `real` [N, D], and perhaps `fake_logits`, of another network")
     parser.add_argument("--sampler", help="default: sampling.sampler of the run")
     parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")
     parser.add_argument("--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema")
     parser.add_argument("--checkpoint", help="latest, best (see training.keep_best) or a step; default: latest")
-    parser.add_argument("--out", help="folder; default: WORKDIR/evaluation, or evaluation")
-    parser.add_argument("--stats", help="folder for the features of references; default: ~/.cache/scoresde, or OUT/references where that cannot be written")
+    parser.add_path("--out", help="folder; default: WORKDIR/evaluation, or evaluation")
+    parser.add_path("--stats", help="folder for the features of references; default: ~/.cache/scoresde, or OUT/references where that cannot be written")
     parser.add_argument("--keep-going", "--keep_going", action="store_true", help="leave out samples whose solver failed")
-    parser.add_argument("--repeat", metavar="FILE[:LINE]", help="repeat the number in a line of records.jsonl, the last if none is named, and compare")
+    parser.add_path("--repeat", metavar="FILE[:LINE]", help="repeat the number in a line of records.jsonl, the last if none is named, and compare")
     return parser
 
 
@@ -69,11 +70,11 @@ def _asked(found: argparse.Namespace) -> tuple[Request, Trained | None, bool]:
         raise ConfigError(f"--num: expected at least 1, or -1 for all, got {found.num}")
     plain = found.metrics is None
     out = pathlib.Path(found.out or pathlib.Path(found.workdir or ".") / "evaluation")
-    stats = pathlib.Path(found.stats).expanduser() if found.stats else default_stats() or out / "references"
+    stats = pathlib.Path(found.stats) if found.stats else default_stats() or out / "references"
     flags = {field.name: getattr(found, field.name) for field in dataclasses.fields(Request)}
     flags |= {
         "metrics": ("nats",) if plain else tuple(found.metrics.split(",")), "num": None if found.num == -1 else found.num, "out": out,
-        "stats": stats, "overrides": tuple(found.overrides),
+        "stats": stats, "overrides": tuple(map(with_full_path, found.overrides)),
     }  # fmt: skip
     request = Request(**flags)
     validate(request)  # before a checkpoint is read

@@ -11,7 +11,7 @@ from scoresde.trained import LATEST, Trained, load_trained
 
 def main(arguments: list[str]) -> None:
     parser = Parser("likelihood", "Likelihood of a trained run, or a bound on it: OUT.npz (per example) and OUT.json.")
-    parser.add_argument("--workdir", required=True, help="the run folder")
+    parser.add_path("--workdir", required=True, help="the run folder")
     parser.add_argument("--split", choices=("train", "test"), default="test")
     parser.add_argument("--num", type=int, default=-1, help="the first NUM examples; default: all")
     parser.add_argument("--method", help="flow (probability flow), elbo or vlb (bounds in continuous, discrete time)")
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--nats", action="store_true", help="log p in nats, for continuous data")
     parser.add_argument("--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema")
     parser.add_argument("--checkpoint", default=LATEST, help="latest, best (see training.keep_best) or a step; default: latest")
-    parser.add_argument("--out", help="default: WORKDIR/likelihood_SPLIT")
+    parser.add_path("--out", help="default: WORKDIR/likelihood_SPLIT")
     parser.add_argument("--keep-going", "--keep_going", action="store_true", help="exit 0 even if a solver failed")
     found = parser.parse(arguments)
     if found.num < -1 or found.num == 0:

@@ -16,7 +16,10 @@ from .mlp import MLP as MLP
 from .network import Network as Network
 from .published import PUBLISHED as PUBLISHED
 from .remat import REMAT as REMAT
+from .spectral import check_modes as check_modes
+from .spectral import per_axis as per_axis
 from .ufno import UFNO as UFNO
+from .ufno import check_levels as check_levels
 from .unet import UNET_CHOICES as UNET_CHOICES
 from .unet import UNet as UNet
 from .unet import check_heads as check_heads

@@ -1,4 +1,4 @@
-"""Half and twice the height and width of feature maps, channels last: two filters, each with or without a convolution.
+"""Half and twice the height and width of feature maps, channels last: filters, each with or without a convolution.
 
 box (Ho et al. 2020): mean of 2 x 2 pixels, and nearest neighbour.
 
@@ -17,6 +17,8 @@ With a 3 x 3 convolution, `fir` shares one padding between the two (StyleGAN2, `
     up:   zeros between pixels, pad (2, 2), the convolution without padding, then pad (1, 1) and 2k
 
 `box` with a convolution is DDPM's: stride 2 after padding (0, 1) for down, nearest neighbour before the convolution for up.
+`box_padded` pads (1, 1) instead, as the networks that diffusers makes by default (`downsample_padding` = 1); without a convolution
+the two are the same.
 """
 
 from collections.abc import Callable
@@ -93,12 +95,14 @@ def _same(x: FeatureMap) -> FeatureMap:
     return x
 
 
+_BOX = Filter(
+    downsample, upsample,
+    _same, dict(strides=2, padding=((0, 1), (0, 1))),
+    upsample, dict(padding="SAME"), _same,
+)  # fmt: skip
 FILTERS = {
-    "box": Filter(
-        downsample, upsample,
-        _same, dict(strides=2, padding=((0, 1), (0, 1))),
-        upsample, dict(padding="SAME"), _same,
-    ),
+    "box": _BOX,
+    "box_padded": _BOX._replace(down_conv=dict(strides=2, padding=((1, 1), (1, 1)))),
     "fir": Filter(
         fir_downsample, fir_upsample,
         lambda x: _blur(x, 2), dict(strides=2, padding="VALID"),

@@ -21,6 +21,13 @@ from .fno import FNOBlock, Frame, check_arguments
 from .spectral import per_axis, resample
 
 
+def check_levels(name: str, space: tuple[int, ...], levels: int) -> list[str]:
+    """What is wrong with so many levels for functions on the grid `space`: one line, none if valid. `name` begins it."""
+    if not space or min(space) >= 2**levels:
+        return []
+    return [f"{name}: expected at least {2**levels} points per axis for {levels} levels, got {space}; use fewer levels or a finer grid"]
+
+
 class UFNO(nnx.Module):
     """U-shaped Fourier neural operator (after Rahman et al. 2022); the architecture is at the top of the file.
 
@@ -63,11 +70,8 @@ class UFNO(nnx.Module):
             problems.append(f"ufno: expected width >= 2 and blocks >= 1, got width {width} and blocks {blocks}")
         if not multipliers or min(multipliers) < 1:
             problems.append(f"ufno: expected one positive multiplier per level, got {tuple(multipliers)}")
-        elif len(shape) > 1 and min(shape[:-1]) < 2 ** len(multipliers):
-            problems.append(
-                f"ufno: expected at least {2 ** len(multipliers)} points per axis for {len(multipliers)} levels, got "
-                f"{tuple(shape[:-1])}; use fewer levels or a finer grid"
-            )
+        else:
+            problems += check_levels("ufno", tuple(shape[:-1]), len(multipliers))
         check_arguments("ufno", shape, modes, boundary, dropout, *problems)
         options = dict(boundary=boundary, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         frame = dict(coordinates=coordinates, embedding=embedding, fourier_scale=fourier_scale, num_classes=num_classes)

@@ -13,8 +13,8 @@ from scoresde.watch import Watch
 
 def main(arguments: list[str]) -> None:
     parser = Parser("report", "Write DIR/report.html and DIR/report.md; with several runs, one page that compares them.")
-    parser.add_argument("folders", nargs="+", metavar="DIR", help="run folders")
-    parser.add_argument("--out", help="the page; default: DIR/report.html, or comparison.html here for several runs")
+    parser.add_path("folders", nargs="+", metavar="DIR", help="run folders")
+    parser.add_path("--out", help="the page; default: DIR/report.html, or comparison.html here for several runs")
     found = parser.parse(arguments)
     if found.overrides:
         raise ConfigError("--config: a report shows a run as it is; leave it out")

@@ -28,11 +28,11 @@ def main(arguments: list[str]) -> None:
         "Draw samples of a trained run: OUT/samples.npz (samples, seeds, ok) and OUT/grid.png. Or encode records into\n"
         "latents by the probability flow, decode latents, interpolate between records. Or restore degraded records.",
     )
-    parser.add_argument("--workdir", required=True, help="the run folder")
+    parser.add_path("--workdir", required=True, help="the run folder")
     parser.add_argument("--task", choices=_TASKS, default="generate", help="what to do; default: generate")
     parser.add_argument("--num", type=int, help="how many: seeds 0 to NUM-1, or the first NUM records; default: 64")
     parser.add_argument("--seeds", help="generate: the seeds, such as 0-63 or 0,5,8-11; image k depends on its seed alone")
-    parser.add_argument("--input", help="decode: NPZ with `latents`; encode, interpolate, restore: NPZ with `samples` to use as records")
+    parser.add_path("--input", help="decode: NPZ with `latents`; encode, interpolate, restore: NPZ with `samples` to use as records")
     parser.add_argument("--split", choices=("train", "test"), help="encode, interpolate, restore: whose records; default: test")
     parser.add_argument("--points", type=int, help="interpolate: images from one record of a pair to the other; default: 8")
     parser.add_argument("--operator", choices=OPERATORS, help="restore: what degrades a record; default: blur, or start where a run starts from data")
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--label", help=label_help)
     parser.add_argument("--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema")
     parser.add_argument("--checkpoint", default=LATEST, help="latest, best (see training.keep_best) or a step; default: latest")
-    parser.add_argument("--out", help="folder; default: WORKDIR/samples_SAMPLER, or WORKDIR/TASK")
+    parser.add_path("--out", help="folder; default: WORKDIR/samples_SAMPLER, or WORKDIR/TASK")
     parser.add_argument("--keep-going", "--keep_going", action="store_true", help="exit 0 even if a solver failed")
     found = parser.parse(arguments)
     _check(found)

@@ -10,6 +10,7 @@ from scoresde.sample.base import BATCH, Draw
 from scoresde.sample.integrate import ProbabilityFlow
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
+from scoresde.types import root_key
 
 # Below this angle between two latents (radians) the great circle is the straight line to rounding.
 _SMALL_ANGLE = 1e-3
@@ -28,7 +29,7 @@ def decode(
     sde: AbstractSDE, score: AbstractScore, x_T: Float[Array, "N *x"], *, sampler: ProbabilityFlow = ProbabilityFlow()
 ) -> Draw:
     """x at t_min [N, *x] of x_T, with no denoising: what `encode` maps back."""
-    key = jax.random.key(0)  # the flow draws nothing
+    key = root_key(0)  # the flow draws nothing
     return jax.vmap(lambda x: sampler(sde, score, x, key=key), axis_name=BATCH)(x_T)
 
 

@@ -18,10 +18,11 @@ from scoresde.score.network import (
     EpsPreconditioning,
     NetworkScore,
     ScorePreconditioning,
+    VPreconditioning,
 )
 
 __all__ = [
     "AbstractScore", "GaussianScore", "MixtureScore", "NetworkScore",
-    "AbstractPreconditioning", "DataSpectrum", "EDMPreconditioning", "EpsPreconditioning", "ScorePreconditioning",
+    "AbstractPreconditioning", "DataSpectrum", "EDMPreconditioning", "EpsPreconditioning", "ScorePreconditioning", "VPreconditioning",
     "tweedie", "x0_from_score", "score_from_x0", "eps_from_score", "score_from_eps", "v_from_score", "score_from_v",
 ]

@@ -9,6 +9,7 @@ mode k and |v| = the variance of a field with mode variances v, averaged over it
 | EDMPreconditioning    | -x / V + alpha c_out / sigma^2 F                              | x / |V|^{1/2}  | -lambda / 8   |
 | EpsPreconditioning    | -sigma_rms / sigma^2 F                                        | x              | 999 t / t_max |
 | ScorePreconditioning  | sigma_rms / sigma^2 F                                         | x              | log sigma_rms |
+| VPreconditioning      | -x / r^2 - alpha / (r sigma) F                                | x / r          | 999 t / t_max |
 
 V = alpha^2 c^2 + sigma^2 is the variance of x_t, sigma_rms^2 = |sigma^2|. EDM's denoiser (Karras et al. 2022, eq. 7) is
 D = c_skip x + c_out F with, for any alpha and in every mode,
@@ -20,6 +21,9 @@ predict. So F learns a field of unit variance that is as rough as that remainder
 white noise, which is no function. The score (alpha D - x) / sigma^2 is simplified by hand to the form in the table:
 alpha c_skip - 1 = -sigma^2 / V, so that nothing cancels in float32. The other two are Song et al. 2021, appendix C, with
 F the noise as a field: coloured if the noise is. For one coefficient and pixels all are the published ones.
+
+The fourth is v-prediction (Salimans and Ho 2022, appendix D), F = (alpha z - sigma x_0) / r with r^2 = alpha^2 + sigma^2, which is 1 for
+variance-preserving processes: x_0 = (alpha x / r - sigma F) / r and z = (sigma x / r + alpha F) / r.
 """
 
 import abc
@@ -158,6 +162,31 @@ class ScorePreconditioning(AbstractNoisePreconditioning):
     def noise(self, network, sde, x, t):
         rms = _rms(sde, t)
         return -rms * network(x, jnp.log(rms))
+
+
+class VPreconditioning(AbstractPreconditioning):
+    """The network predicts v (Salimans and Ho 2022): the noise where there is only signal, and minus the signal where there
+    is only noise."""
+
+    def __call__(self, network, sde, x, t):
+        alpha, sigma, r, v = self._parts(network, sde, x, t)
+        return -x / r**2 - alpha / (r * sigma) * v
+
+    def denoise(self, network, sde, x, t):
+        alpha, sigma, r, v = self._parts(network, sde, x, t)
+        return (alpha * x / r - sigma * v) / r
+
+    def check(self, sde: AbstractSDE) -> None:
+        if jnp.size(sde.sigma(sde.t_max)) > 1:
+            raise ConfigError(
+                f"VPreconditioning: expected a process with one coefficient, got {type(sde).__name__}, whose noise as a field is not as rough "
+                "as data; take EDMPreconditioning"
+            )
+
+    def _parts(self, network, sde, x, t):
+        alpha, sigma = sde.alpha(t), sde.sigma(t)
+        r = jnp.sqrt(alpha**2 + sigma**2)
+        return alpha, sigma, r, network(x / r, _LAST_LABEL * t / sde.t_max)
 
 
 class NetworkScore(AbstractScore):

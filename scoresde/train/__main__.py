@@ -7,6 +7,7 @@ import sys
 import jax
 
 from scoresde.build import (
+    beyond_decay,
     build_augment,
     build_averages,
     build_dataset,
@@ -20,7 +21,7 @@ from scoresde.build import (
     undrawn_network,
     with_starts,
 )
-from scoresde.config import differences, from_json, load_config, to_json
+from scoresde.config import differences, from_json, load_config, to_json, with_full_paths
 from scoresde.data.labels import check_classes, shown
 from scoresde.door import Parser, add_distributed, connect, run
 from scoresde.draws import UNTRAINED
@@ -38,12 +39,15 @@ from scoresde.watch import Watch
 
 def main(arguments: list[str]) -> None:
     parser = Parser("train", "Train a score network. The same command continues a run that was interrupted.")
-    parser.add_argument("--config", required=True, help="experiment file, such as configs/digits_vp.py")
-    parser.add_argument("--workdir", help="the run folder; default: runs/NAME_OF_CONFIG")
+    parser.add_path("--config", required=True, help="experiment file, such as configs/digits_vp.py")
+    parser.add_path("--workdir", help="the run folder; default: runs/NAME_OF_CONFIG")
     add_distributed(parser)
     found = parser.parse(arguments)
     connect(found.distributed)  # before anything is computed; a process checks its parameters by computing
     config = load_config(found.config, found.overrides)
+    with_full_paths(config)
+    if (line := beyond_decay(config)) and jax.process_index() == 0:
+        print(f"note: {line}", file=sys.stderr)
     require(tuple(config.training.trackers))
     build_layout(config).check(config.training.batch_size)
     workdir = pathlib.Path(found.workdir or pathlib.Path("runs") / pathlib.Path(found.config).stem)

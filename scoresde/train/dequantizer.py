@@ -28,12 +28,13 @@ from scoresde.nets import CouplingFlow, Network
 from scoresde.progress import Progress
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
+from scoresde.types import root_key
 
 
 def dequantizer_network(shape: tuple[int, ...], *, width: int, depth: int, seed: int) -> Network:
     """An untrained flow: u ~ U[0, 1)^D."""
     build = lambda rngs: CouplingFlow(shape, width=width, depth=depth, rngs=rngs)  # noqa: E731
-    return Network.init(build, key=jax.random.key(seed))
+    return Network.init(build, key=root_key(seed))
 
 
 def fit_dequantizer(
@@ -60,7 +61,7 @@ def fit_dequantizer(
     """
     schedule = optax.cosine_decay_schedule(learning_rate, steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
-    root = jax.random.key(seed)
+    root = root_key(seed)
     arrays, rest = eqx.partition(score, eqx.is_array)  # arguments of the compiled step, not constants in it
 
     def example_loss(params, arrays, v, label, rank, key):

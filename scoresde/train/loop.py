@@ -21,7 +21,7 @@ from scoresde.train.layout import Layout
 from scoresde.train.loss import Objective
 from scoresde.train.program import compile_step, memory_advice
 from scoresde.train.step import TrainState, init_state, make_step, with_params
-from scoresde.types import State
+from scoresde.types import State, root_key
 
 
 def fit(
@@ -64,7 +64,7 @@ def fit(
     optimizer = optimizer or optax.chain(optax.clip_by_global_norm(1.0), optax.adam(2e-4))
     prepare = prepare or (lambda value, *, key: dataset.encode(value))
     mesh = layout.mesh()
-    init = functools.partial(init_state, optimizer=optimizer, ema=ema, key=jax.random.key(seed))
+    init = functools.partial(init_state, optimizer=optimizer, ema=ema, key=root_key(seed))
     like = _placed(jax.eval_shape(init, score.network.params), mesh)
     options = dict(prepare=prepare, augment=augment, accumulation=layout.accumulation, remat=layout.remat)
     step, feed = make_step(score, objective, optimizer, state=like, mesh=mesh, **options), Feed(dataset, seed, batch_size, mesh)

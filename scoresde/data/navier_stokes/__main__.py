@@ -11,7 +11,7 @@ from scoresde.errors import ConfigError
 
 def main(arguments: list[str]) -> None:
     parser = Parser("data.navier_stokes", "Fields of vorticity at time T: OUT with an array 'vorticity' [num, size, size].")
-    parser.add_argument("--out", required=True, help="the NPZ file")
+    parser.add_path("--out", required=True, help="the NPZ file")
     parser.add_argument("--num", type=int, default=256, help="fields (256)")
     parser.add_argument("--size", type=int, default=64, help="points along an axis (64)")
     parser.add_argument("--viscosity", type=float, default=1e-3, help="nu (1e-3)")

@@ -1,0 +1,34 @@
+"""Where the files of a user are: paths as they stand in flags and in configurations."""
+
+import os
+import pathlib
+import re
+
+from scoresde.errors import ConfigError
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+def local(text: str) -> str:
+    """The path of a file or folder on this machine, with the home directory in the place of `~`.
+
+    Raises:
+      ConfigError: an address such as gs://bucket/folder, or the home directory of nobody.
+    """
+    if _ADDRESS.match(text):
+        raise ConfigError(
+            f"{text}: expected a path on this machine, and this is an address; logs, locks and checkpoints are written through the file "
+            "system, so mount the bucket (gcsfuse, mountpoint-s3) and give the path, or copy the files"
+        )
+    try:
+        return str(pathlib.Path(text).expanduser()) if text.startswith("~") else text
+    except RuntimeError as error:
+        reason = str(error).rstrip(".")
+        raise ConfigError(
+            f"{text}: begins with ~, and {reason[:1].lower()}{reason[1:]}; write the path in full"
+        ) from None
+
+
+def in_full(text: str) -> str:
+    """The same place from any working directory."""
+    return os.path.abspath(local(text))
