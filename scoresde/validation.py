@@ -13,7 +13,7 @@ from scoresde.nets import (
     check_patches,
     check_transformer,
 )
-from scoresde.processes import DEGRADED, PROCESSES, build_sde
+from scoresde.processes import DEGRADED, PROCESSES, build_sde, out_of_range
 from scoresde.ranges import BEST, check_field
 from scoresde.train.average import check_averages
 
@@ -187,6 +187,8 @@ def _validate_sde(config: ConfigDict) -> list[str]:
         process = build_sde(config, image_shape(config)[:-1])
     except ConfigError as error:
         return [f"sde: {problem}" for problem in error.problems]
+    if (problem := out_of_range(process)) is not None:
+        return [f"sde: expected coefficients within float32 at both ends, got {problem}"]
     if config.model.data_index and not PROCESSES[config.sde.name].spectral:
         return [f"model.data_index = {config.model.data_index}: expected 0 for sde.name = '{config.sde.name}', which has no modes"]
     if config.model.data_index and config.sde.basis == "kernel":
