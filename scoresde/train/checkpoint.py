@@ -196,17 +196,21 @@ def manifest(state: PyTree) -> dict[str, dict]:
     """Per leaf: CRC-32 of its bytes in C order, dtype, global shape. The same whatever the sharding.
 
     Raises:
-      NumericError: a value is not finite: nothing that follows from such a state is worth keeping.
+      NumericError: a value is not finite.
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     entries = {}
     for path, leaf in leaves:
         array = on_host(leaf)
-        if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
-            raise NumericError(f"values that are not finite at {jax.tree_util.keystr(path)}")
+        _check_finite(jax.tree_util.keystr(path), array)
         crc = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
         entries[jax.tree_util.keystr(path)] = {"crc32": crc, "dtype": str(array.dtype), "shape": list(array.shape)}
     return entries
+
+
+def _check_finite(path: str, array: np.ndarray) -> None:
+    if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
+        raise NumericError(f"values that are not finite at {path}: expected finite ones; nothing that follows from them is worth keeping")
 
 
 def _crc_of_json(meta: dict) -> int:
