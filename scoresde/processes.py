@@ -127,8 +127,8 @@ def data_covariance(config: ConfigDict, grid: tuple[int, ...]) -> sde.AbstractCo
 def out_of_range(process: sde.AbstractSDE) -> str | None:
     """Which coefficient of a process leaves float32 at t_min or t_max; None if none does.
 
-    alpha and sigma are squared in variances and in signal-to-noise ratios, so their squares must be finite and above float32's smallest
-    normal number. A process in modes may let some of them fade to zero, but not all.
+    alpha and sigma are squared in variances and in signal-to-noise ratios, so their squares must be finite and above
+    float32's smallest normal number. A process in modes may let some of them fade to zero, but not all.
     """
     (tiny, largest), drop = (float(limit) for limit in (np.finfo(np.float32).tiny, np.finfo(np.float32).max)), []
     for name, time in (("t_min", process.t_min), ("t_max", process.t_max)):

@@ -46,7 +46,9 @@ def test_a_step_that_leaves_float32_is_skipped(part):
     before, after = recorder.states[1], recorder.states[2]
     for kept in ("params", "ema", "opt_state"):
         assert _equal(getattr(before, kept), getattr(after, kept))
-    assert np.isfinite(recorder.metrics[2]["loss"]) and np.isfinite(recorder.metrics[2]["grad_norm"])  # they alone do not tell
+    assert np.isfinite(recorder.metrics[2]["loss"]) and np.isfinite(
+        recorder.metrics[2]["grad_norm"]
+    )  # they alone do not tell
     assert int(after.skipped) == 1 and all(bool(finite(state)) for state in recorder.states.values())
 
 
@@ -54,7 +56,9 @@ def test_an_average_that_leaves_float32_is_skipped_as_well():
     start, far = _score(), jnp.float32(-3e38)
     state = fit(start, Points(), steps=1, batch_size=32, optimizer=optax.sgd(0.0), ema=(0.9,))
     lowest = jax.tree.map(lambda a: jnp.full_like(a, far), state.ema)
-    state = dataclasses.replace(state, **{ "ema": lowest, "opt_state": _spoiling("averages").init(state.params) | {"count": jnp.int32(1)}})
+    state = dataclasses.replace(
+        state, **{"ema": lowest, "opt_state": _spoiling("averages").init(state.params) | {"count": jnp.int32(1)}}
+    )
     zero = jax.tree.map(jnp.zeros_like, state.params)
     new, metrics = _update(_spoiling("averages"), state, jnp.float32(1.0), zero, 32)
     assert int(metrics["skipped"]) == 1 and _equal(new.ema, state.ema) and _equal(new.params, state.params)
@@ -62,9 +66,18 @@ def test_an_average_that_leaves_float32_is_skipped_as_well():
 
 def test_an_epsilon_below_float32_ends_in_one_line_and_no_checkpoint_is_spoiled(tmp_path):
     """Adam divides by sqrt(v) + eps: 0 / 0 where a gradient is 0, as that of a layer behind one that starts at zero."""
-    flags = ["--config.optim.eps=1e-50", "--config.training.steps=40", "--config.training.checkpoint_every=5", "--config.training.sample_every=1000"]
+    flags = [
+        "--config.optim.eps=1e-50",
+        "--config.training.steps=40",
+        "--config.training.checkpoint_every=5",
+        "--config.training.sample_every=1000",
+    ]
     found = call("train", *MIXTURE, "--workdir", tmp_path, *flags)
-    assert found.code == 5 and "new parameters were not finite 10 times in a row" in found.err and "raise optim.eps" in found.err
+    assert (
+        found.code == 5
+        and "new parameters were not finite 10 times in a row" in found.err
+        and "raise optim.eps" in found.err
+    )
     assert all(line["loss"] is not None for line in metrics(tmp_path))  # the losses were finite all the time
     for step in Checkpoints(tmp_path / "checkpoints").steps():
         assert all(np.isfinite(leaf).all() for leaf in stored(tmp_path, step).values() if leaf.dtype.kind == "f")
@@ -97,11 +110,15 @@ def test_a_checkpoint_that_is_not_finite_is_passed_over(tmp_path, monkeypatch):
         folder.save(2, {"a": jnp.array([1.0, jnp.nan])}, {})
         folder.wait()
     folder.close()
-    state, meta = Checkpoints(tmp_path, report=said.append).restore({"a": jnp.zeros(2)}, accept=lambda meta: None, set_aside=True)
+    state, meta = Checkpoints(tmp_path, report=said.append).restore(
+        {"a": jnp.zeros(2)}, accept=lambda meta: None, set_aside=True
+    )
     assert meta["step"] == 1 and np.array_equal(state["a"], np.ones(2))
     assert "step 2 is damaged (values that are not finite at ['a']" in said[0] and Checkpoints(tmp_path).steps() == [1]
     with pytest.raises(CheckpointError, match="all damaged"):
-        _only_bad(tmp_path / "other", monkeypatch).restore({"a": jnp.zeros(1)}, accept=lambda meta: None, set_aside=False)
+        _only_bad(tmp_path / "other", monkeypatch).restore(
+            {"a": jnp.zeros(1)}, accept=lambda meta: None, set_aside=False
+        )
 
 
 def _only_bad(path, monkeypatch):
@@ -159,7 +176,11 @@ def test_coefficients_that_leave_float32_are_refused(overrides, expected):
 
 def test_the_longest_schedules_that_float32_carries_are_taken():
     """alpha^2 = exp(-(0.1 + 170) / 2) = 1.1e-37, above the smallest normal number, 1.2e-38."""
-    for overrides in (["sde.beta_max=170"], ["sde.name=cosine", "sde.log_snr_min=-60", "sde.log_snr_max=60"], ["sde.t_min=1e-30"]):
+    for overrides in (
+        ["sde.beta_max=170"],
+        ["sde.name=cosine", "sde.log_snr_min=-60", "sde.log_snr_max=60"],
+        ["sde.t_min=1e-30"],
+    ):
         assert image_shape(_config(*overrides)) == (2,)
 
 
@@ -182,11 +203,16 @@ class _Source:
         return self.values[indices], None
 
 
-@pytest.mark.parametrize("given, word", [(1.0, None), (0.3, None), (3.5, None), (0.2, "warning"), (5.0, "warning"), (1e-6, "error"), (1e6, "error")])
+@pytest.mark.parametrize(
+    "given, word",
+    [(1.0, None), (0.3, None), (3.5, None), (0.2, "warning"), (5.0, "warning"), (1e-6, "error"), (1e6, "error")],
+)
 def test_sigma_data_is_compared_with_the_data(capsys, given, word):
     config = _config(f"model.sigma_data={given}")
     if word == "error":
-        with pytest.raises(ConfigError, match=r"the training data have a standard deviation of (0.9|1.0)\d* in model coordinates"):
+        with pytest.raises(
+            ConfigError, match=r"the training data have a standard deviation of (0.9|1.0)\d* in model coordinates"
+        ):
             check_scale(config, _records(1.0))
     else:
         check_scale(config, _records(1.0))

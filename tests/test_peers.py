@@ -15,6 +15,8 @@ from scoresde import peers
 from scoresde.config import load_config
 from scoresde.data import load
 from scoresde.errors import ConfigError, DistributedError, Interrupted
+from scoresde.lookout import SILENCE as LIMIT
+from scoresde.lookout import Lookout
 from scoresde.train.folder import hold, look_for
 from scoresde.trained import settings
 
@@ -48,7 +50,11 @@ def processes(request):
 
     def make(count, run=None):
         for rank in range(count):
-            made.append(peers.Lookout(table, rank, count, leave=lambda code, rank=rank: _leave(rank, code), silence=SILENCE, beat=BEAT))
+            made.append(
+                Lookout(
+                    table, rank, count, leave=lambda code, rank=rank: _leave(rank, code), silence=SILENCE, beat=BEAT
+                )
+            )
         for lookout in made if run is None else [made[rank] for rank in run]:
             lookout.start()
         return made, left
@@ -96,11 +102,18 @@ def test_processes_that_do_the_same_go_on(processes):
 
 def test_both_sides_of_each_difference_are_named(processes):
     lookouts, _ = processes(2)
-    facts = [{"seed": "1", "sde.beta_max": "20.0", "code": "a"}, {"seed": "2", "sde.beta_max": "10.0", "code": "a", "new": "3"}]
+    facts = [
+        {"seed": "1", "sde.beta_max": "20.0", "code": "a"},
+        {"seed": "2", "sde.beta_max": "10.0", "code": "a", "new": "3"},
+    ]
     raised = _everywhere(lookouts, lambda rank, one: one.agree("settings", facts[rank]))
     for error in raised:
         assert isinstance(error, DistributedError)
-        for part in ("seed is 1 on process 0, 2 on process 1", "sde.beta_max is 20.0 on process 0, 10.0 on process 1", "new is absent on process 0"):
+        for part in (
+            "seed is 1 on process 0, 2 on process 1",
+            "sde.beta_max is 20.0 on process 0, 10.0 on process 1",
+            "new is absent on process 0",
+        ):
             assert part in str(error)
         assert "code" not in str(error).split("start all")[0] and "\n" not in str(error)
 
@@ -117,7 +130,9 @@ def test_a_silent_process_ends_the_others_in_one_line(processes, capsys):
     _until(lambda: len(left) == 2)
     assert left == {0: 7, 1: 7} and SILENCE < time.monotonic() - since
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2 and all("no sign of life from process 2" in line and "same command" in line for line in lines)
+    assert len(lines) == 2 and all(
+        "no sign of life from process 2" in line and "same command" in line for line in lines
+    )
 
 
 def test_a_silent_process_0_is_noticed_without_the_table(processes, capsys):
@@ -147,9 +162,11 @@ def test_the_others_say_why_one_left(processes, capsys, rank, code, expected):
 def test_whoever_is_done_waits_for_the_others(processes):
     lookouts, _ = processes(2)
     ended, since = [], time.monotonic()
-    raised = _everywhere(lookouts, lambda rank, one: (time.sleep(rank), one.finish(None), ended.append(time.monotonic())))
+    raised = _everywhere(
+        lookouts, lambda rank, one: (time.sleep(rank), one.finish(None), ended.append(time.monotonic()))
+    )
     assert raised == [None, None] and since + 1 <= min(ended)
-    since, alone = time.monotonic(), peers.Lookout(Table(), 0, 2, beat=BEAT)
+    since, alone = time.monotonic(), Lookout(Table(), 0, 2, beat=BEAT)
     alone.finish(0.1)
     assert 0.1 <= time.monotonic() - since
 
@@ -159,7 +176,14 @@ def test_what_is_compared(monkeypatch, tmp_path):
     config = load_config(MIXTURE[0].removeprefix("--config="), [])
     mine = settings(config)
     assert mine == settings(load_config(MIXTURE[0].removeprefix("--config="), []))
-    assert {"seed", "sde.beta_max", "training.log_every", "version of jax", "version of python", "jax_default_prng_impl"} <= mine.keys()
+    assert {
+        "seed",
+        "sde.beta_max",
+        "training.log_every",
+        "version of jax",
+        "version of python",
+        "jax_default_prng_impl",
+    } <= mine.keys()
     with jax.enable_x64(True):
         assert {name for name, value in settings(config).items() if value != mine[name]} == {"jax_enable_x64"}
     from scoresde import trained
@@ -188,7 +212,9 @@ def test_a_folder_that_is_not_shared_is_noticed(tmp_path):
     held.close()
 
 
-@pytest.mark.parametrize("text", ["127.0.0.1:1,2,2", "127.0.0.1:1,2,-1", "127.0.0.1,2,0", ":1,2,0", "127.0.0.1:99999,2,0"])
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1:1,2,2", "127.0.0.1:1,2,-1", "127.0.0.1,2,0", ":1,2,0", "127.0.0.1:99999,2,0"]
+)
 def test_a_rank_or_port_that_does_not_exist_is_refused(text):
     with pytest.raises(ConfigError, match="RANK below PROCESSES"):
         peers.join(text)
@@ -231,7 +257,10 @@ def test_another_seed_ends_both_before_the_first_step(tmp_path):
     port = free_port()
     both = [_start(0, port, "--workdir", tmp_path), _start(1, port, "--workdir", tmp_path, "--config.seed=7")]
     for result in map(finish, both):
-        assert result.code == 7 and "error: the processes do not do the same: seed is 42 on process 0, 7 on process 1" in result.err
+        assert (
+            result.code == 7
+            and "error: the processes do not do the same: seed is 42 on process 0, 7 on process 1" in result.err
+        )
     assert not metrics(tmp_path)
 
 
@@ -268,9 +297,13 @@ def test_a_stopped_process_ends_the_other_in_one_line(tmp_path, rank):
     took = time.monotonic() - since
     both[rank].send_signal(signal.SIGCONT)
     finish(both[rank])  # it ends as well, once it goes on
-    assert result.code == 7 and peers.SILENCE - 5 < took < peers.SILENCE + 30
+    assert result.code == 7 and LIMIT - 5 < took < LIMIT + 30
     ours = [line for line in result.err.splitlines() if line.startswith("error:")]
-    assert len(ours) == 1 and f"no sign of life from process {rank} for 60 s" in ours[0] and result.err.endswith(ours[0] + "\n")
+    assert (
+        len(ours) == 1
+        and f"no sign of life from process {rank} for 60 s" in ours[0]
+        and result.err.endswith(ours[0] + "\n")
+    )
 
 
 @pytest.mark.slow

@@ -21,7 +21,10 @@ def test_other_signals_save_as_sigterm_does(tmp_path, number):
     process.send_signal(number)
     result = finish(process)
     step = saved_steps(tmp_path)[-1]
-    assert result.code == 75 and result.err == f"stopped: interrupted and saved at step {step}; resume with the same command\n"
+    assert (
+        result.code == 75
+        and result.err == f"stopped: interrupted and saved at step {step}; resume with the same command\n"
+    )
     assert step == len(losses(tmp_path)) and load_trained(tmp_path).step == step
 
 

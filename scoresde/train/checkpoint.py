@@ -1,7 +1,8 @@
 """Checkpoints: Orbax writes them, atomically and in the background; a CRC per leaf says whether they are whole.
 
 Orbax restores flipped bits without a word. So the CRC-32 of every leaf is stored beside it and checked on restore, and
-the newest checkpoint that passes is used. A damaged one, or one with values that are not finite, is reported and set aside. If none passes, the run stops: it
+the newest checkpoint that passes is used. A damaged one, or one with values that are not finite, is reported and set
+aside. If none passes, the run stops: it
 never starts again from zero by itself.
 
     FOLDER/<step>/state   the arrays            FOLDER/<step>/meta   JSON: manifest, its own CRC, and what the caller adds

@@ -1,7 +1,7 @@
 """One run folder, held by one run, and the same for all of its processes.
 
-Process 0 locks WORKDIR/.lock and writes a word of its own into it. The others look for that word: a folder that each machine has for
-itself, or another one, would hold parts of checkpoints that never become whole.
+Process 0 locks WORKDIR/.lock and writes a random word into it. The others look for that word: in a folder that each
+machine has for itself, the parts of a checkpoint never become whole.
 """
 
 import fcntl
@@ -25,8 +25,8 @@ def hold(folder: pathlib.Path) -> IO | None:
       The open file of the lock on process 0.
 
     Raises:
-      ConfigError: another process holds it. ResourceError: the folder cannot be written. DistributedError: it is not the folder of
-        process 0.
+      ConfigError: another process holds it. ResourceError: the folder cannot be written. DistributedError: it is not
+        the folder of process 0.
     """
     if jax.process_index() == 0:
         file = lock(folder)
@@ -68,6 +68,8 @@ def lock(folder: pathlib.Path):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise ConfigError(f"another process is training in {folder}; wait for it, or choose another --workdir") from error
+        raise ConfigError(
+            f"another process is training in {folder}; wait for it, or choose another --workdir"
+        ) from error
     file.truncate(0)
     return file

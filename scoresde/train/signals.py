@@ -1,7 +1,8 @@
 """SIGTERM and the other signals of `errors.STOPS`: finish the step, save, leave.
 
 One process keeps a flag. Several processes must stop at the same step: there JAX's own preemption service takes the
-SIGTERM, and `reached_preemption_sync_point` is true at one step, the same on all of them. The others are passed on to it.
+SIGTERM, and `reached_preemption_sync_point` is true at one step, the same on all of them. The other signals are passed
+on to it.
 """
 
 import os

@@ -6,8 +6,8 @@
 Randomness depends on (seed, step, index in the batch) alone. More devices, processes or micro-batches change the order
 of a sum and nothing else.
 
-A step whose loss, gradient, new parameters, new moments or new averages are not finite changes none of the three last. A finite gradient
-is not enough: a division by the square root of a moment can leave float32. Such a step is counted, and
+A step changes parameters, optimizer and averages only if its loss, its gradient and the new values of all three are
+finite. A finite gradient is not enough: a division by the square root of a moment can leave float32. Other steps are counted, and
 after `MAX_SKIPPED` in a row every further step is skipped as well, so that the state stays the last good one until the
 host looks. optax.apply_if_finite lets the bad update through in that case.
 """
