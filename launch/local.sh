@@ -6,7 +6,7 @@
 # Runs on the CPU unless JAX_PLATFORMS says otherwise. One process already drives all accelerators of a machine, so for
 # those use the plain command. PYTHON names the interpreter (default: python).
 #
-# SIGTERM and Ctrl-C go to every process. Exit code: 0 if all processes say 0; 75 if any says 75 (saved, run it again);
+# SIGTERM, Ctrl-C, SIGHUP and SIGUSR1 stop every process. Exit code: 0 if all processes say 0; 75 if any says 75 (saved, run it again);
 # else that of the process which failed first. When one has ended with an error, the rest get GRACE seconds to end too.
 set -euo pipefail
 
@@ -33,7 +33,7 @@ signal_all() {
     kill -s "$1" "$pid" 2>/dev/null || true
   done
 }
-trap 'signal_all TERM' TERM INT
+trap 'signal_all TERM' TERM INT HUP USR1
 trap 'signal_all KILL' EXIT # whatever ends this script leaves no process behind
 
 for ((rank = 0; rank < processes; rank++)); do

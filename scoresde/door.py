@@ -9,12 +9,13 @@ import errno
 import os
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
 
-from scoresde.errors import ConfigError, DistributedError, Interrupted, ResourceError, ScoreSDEError
+from scoresde import peers
+from scoresde.errors import STOPS, ConfigError, DistributedError, Interrupted, ResourceError, ScoreSDEError
 from scoresde.places import local
+from scoresde.progress import Lasting
 
 EPILOG = (
     "exit codes: 0 ok, 2 usage or config, 3 data, 4 checkpoint, 5 numeric, 6 resource, 7 distributed, "
@@ -28,7 +29,7 @@ _CANNOT_WRITE = (
 )  # fmt: skip
 
 
-_LEAVE_LAST = 2.0  # seconds
+_REASON = 3.0  # seconds in which a process that ended may have said why
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,62 +88,48 @@ def add_distributed(parser: Parser) -> None:
     )
 
 
-def connect(distributed: str | None) -> None:
-    """`jax.distributed.initialize` for `--distributed`; before anything else of JAX.
-
-    Raises:
-      ConfigError: the flag is malformed. DistributedError: the processes did not find each other.
-    """
-    if distributed is None:
-        return
-    import jax
-
-    where = {}
-    if distributed != "auto":
-        try:
-            address, count, rank = distributed.split(",")
-            where = dict(coordinator_address=address, num_processes=int(count), process_id=int(rank))
-        except ValueError:
-            raise ConfigError(f"--distributed: expected auto or HOST:PORT,PROCESSES,RANK, got {distributed!r}") from None
-        print(f"process {rank} waits for {count} processes at {address}", file=sys.stderr, flush=True)
-    try:
-        jax.distributed.initialize(**where)
-    except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DistributedError(
-            f"cannot start with --distributed {distributed}: {first}; check that every process runs and that the "
-            "address can be reached"
-        ) from error
-
-
 def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> None:
     """Run a command and leave with its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     code, error = 0, None
-    signal.signal(signal.SIGTERM, _stop)
+    for number in STOPS:
+        if number != signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN:  # Python turns SIGINT into KeyboardInterrupt
+            signal.signal(number, _stop)
+    sys.stdout, sys.stderr = Lasting.of(sys.stdout), Lasting.of(sys.stderr)
     try:
         main(arguments)
+        peers.finish()
     except BaseException as raised:  # KeyboardInterrupt and SystemExit as well
         error = raised
-        code = _report(raised, debug="--debug" in arguments)
+    if error is not None:
+        peers.claim_the_last_word()
+        known = error if isinstance(error, SystemExit) else _known(error)  # SystemExit: --help
+        code = _report(known, debug="--debug" in arguments)
     sys.stdout.flush()
     sys.stderr.flush()
-    if error is not None and _process_count() > 1:
-        if isinstance(error, Interrupted) and _is_coordinator():
-            time.sleep(_LEAVE_LAST)  # peers still on their way out would abort without it
+    if error is not None and peers.started():
+        # All processes answer a signal during training at the same step; any other error is of this one alone.
+        together = isinstance(known, Interrupted) and not isinstance(known, _InterruptedAlone)
+        peers.leave(code, str(known).partition("\n")[0], wait=together)
         os._exit(code)  # a process that dies in order keeps its peers waiting for minutes
     sys.exit(code)
 
 
+class _InterruptedAlone(Interrupted):
+    """By a signal that other processes of the run may not have had."""
+
+    def __init__(self):
+        super().__init__("interrupted; run the same command again")
+
+
 def _stop(_number, _frame):
-    """SIGTERM where nothing else handles it (training does): leave at once; the same command continues or repeats."""
-    raise Interrupted("interrupted; run the same command again")
+    """A signal where nothing else handles it (training does): leave at once; the same command continues or repeats."""
+    raise _InterruptedAlone
 
 
 def _report(error: BaseException, *, debug: bool) -> int:
-    if isinstance(error, SystemExit):  # --help
+    if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0
-    error = _known(error)
     if debug:
         traceback.print_exception(error)
     for line in str(error).splitlines() or [type(error).__name__]:
@@ -158,14 +145,14 @@ def _known(error: BaseException) -> ScoreSDEError:
     if isinstance(error, ScoreSDEError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return Interrupted("interrupted; run the same command again")
+        return _InterruptedAlone()
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
         known = ResourceError(
             f"out of memory ({text[:160]}); lower the batch size, raise training.accumulation, or use model.dtype=bfloat16"
         )
-    elif isinstance(error, jax.errors.JaxRuntimeError) and _process_count() > 1:
-        known = DistributedError(
+    elif isinstance(error, jax.errors.JaxRuntimeError) and peers.started():
+        known = peers.reason(_REASON) or DistributedError(
             f"another process may have ended ({text[:160]}); look at what it says, then run the same command on all of them"
         )
     elif isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
@@ -174,18 +161,3 @@ def _known(error: BaseException) -> ScoreSDEError:
         known = ScoreSDEError(f"unexpected {type(error).__name__}: {text[:300]}; run with --debug for the traceback")
     known.__cause__ = error
     return known
-
-
-def _is_coordinator() -> bool:
-    import jax
-
-    return jax.process_index() == 0
-
-
-def _process_count() -> int:
-    import jax
-
-    try:
-        return jax.process_count()
-    except RuntimeError:
-        return 1

@@ -11,9 +11,14 @@ A command prints the message as one line and exits with the code. The library ra
 | 4    | CheckpointError   | no good checkpoint, or one that does not fit         |
 | 5    | NumericError      | the loss stayed non-finite, or a solver failed       |
 | 6    | ResourceError     | out of memory or disk, or no permission to write     |
-| 7    | DistributedError  | a process of a run was not found, or ended           |
+| 7    | DistributedError  | a process of a run was not found, differs, or ended  |
 | 75   | Interrupted       | saved after a signal; the same command resumes       |
 """
+
+import signal
+
+# What is answered by `Interrupted`: a scheduler or `kill`; Ctrl-C; a terminal that was closed; what SLURM can be told to send.
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 class ScoreSDEError(Exception):

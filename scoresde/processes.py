@@ -137,6 +137,27 @@ def data_covariance(config: ConfigDict, grid: tuple[int, ...]) -> sde.AbstractCo
     return sde.PowerLaw.normalised(build_sde(config, grid).basis, c.data_index, c.data_screening) if c.data_index else None
 
 
+def out_of_range(process: sde.AbstractSDE) -> str | None:
+    """Which coefficient of a process leaves float32 at t_min or t_max; None if none does.
+
+    alpha and sigma are squared in variances and in signal-to-noise ratios, so their squares must be finite and above
+    float32's smallest normal number. A process in modes may let some of them fade to zero, but not all.
+    """
+    (tiny, largest), drop = (float(limit) for limit in (np.finfo(np.float32).tiny, np.finfo(np.float32).max)), []
+    for name, time in (("t_min", process.t_min), ("t_max", process.t_max)):
+        t = jnp.float32(time)
+        alpha, sigma, log_snr = (np.float64(np.asarray(of(t), np.float32)) for of in (process.alpha, process.sigma, process.log_snr))
+        for what, values in (("alpha^2", np.max(alpha**2)), ("sigma^2", np.min(sigma**2)), ("sigma^2", np.max(sigma**2))):
+            if not tiny <= values <= largest:
+                return f"{what} = {values:.3g} at {name} = {time:g}"
+        if not np.isfinite(log_snr).all():
+            return f"log-SNR = {log_snr[~np.isfinite(log_snr)].flat[0]} at {name} = {time:g}"
+        drop.append(log_snr)
+    if not np.max(drop[0] - drop[1]) > 0:
+        return f"log-SNR = {np.max(drop[0]):.6g} at both ends"
+    return None
+
+
 def started(process: sde.AbstractSDE, config: ConfigDict, fields: Callable[[], np.ndarray]) -> sde.AbstractSDE:
     """The process with the data that its prior starts from, where it needs them; `fields()` reads them."""
     return process.started_from(jnp.asarray(fields())) if PROCESSES[config.sde.name].starts else process

@@ -1,8 +1,54 @@
-"""How far long work is: a bar on a terminal, plain lines elsewhere."""
+"""How far long work is: a bar on a terminal, plain lines elsewhere; and output that may end before the work does."""
 
+import contextlib
 import math
+import os
 import sys
 import time
+
+
+class Lasting:
+    """Standard output or error that may lose its reader: writing goes on, without output.
+
+    The reader of a pipe ends, as in `... | head -n 1`, or a terminal is closed. The files that a command writes are worth
+    more than its lines.
+    """
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    @classmethod
+    def of(cls, stream) -> "Lasting":
+        """None: the descriptor was closed from the start."""
+        return stream if isinstance(stream, cls) else cls(open(os.devnull, "w") if stream is None else stream)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._drop()
+            return len(text)
+
+    def writelines(self, lines) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._drop()
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+    def _drop(self) -> None:
+        """From now on it all goes to the null device, also what the stream still holds and writes when Python ends."""
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())
+            os.close(null)
+            self._stream.flush()
 
 
 class Progress:

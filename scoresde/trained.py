@@ -1,6 +1,7 @@
 """A trained score from its run folder: `config.json` and the newest good checkpoint. No Python file is executed."""
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import pathlib
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from scoresde.build import build_averages, build_dataset, build_optimizer, build_score, undrawn_network, with_starts
+from scoresde.build import build_averages, build_dataset, build_optimizer, build_score, flatten, undrawn_network, with_starts
 from scoresde.config import differences, from_json, override, to_json
 from scoresde.data import Dataset
 from scoresde.data.absent import ABSENT
@@ -29,6 +30,8 @@ from scoresde.types import root_key
 
 LATEST = "latest"
 _PACKAGES = ("scoresde", "jax", "jaxlib", "flax", "optax", "diffrax", "orbax-checkpoint")
+# Settings of JAX, from its environment variables, that change what is computed.
+_JAX_SETTINGS = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_default_matmul_precision")
 # Networks that are the same function on every grid.
 RESOLUTION_FREE = ("fno", "ufno")
 # What may be overridden: the rest belongs to what was trained.
@@ -139,10 +142,9 @@ def stored_config(folder: pathlib.Path) -> tuple[ConfigDict, dict]:
 
 def description(config: ConfigDict, fingerprint: str, classes: tuple[str, ...] = ()) -> dict:
     """What is stored with every checkpoint beside the arrays. `fingerprint`, `classes`: of the data set."""
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {
         "config": to_json(config),
-        "versions": versions | {"python": platform.python_version()},
+        "versions": _versions(),
         # The stream is a pure function of (seed, step): with the step, this is the whole position in the data.
         "data": {
             "fingerprint": fingerprint, "seed": config.seed, "batch_size": config.training.batch_size,
@@ -150,6 +152,25 @@ def description(config: ConfigDict, fingerprint: str, classes: tuple[str, ...] =
         },  # fmt: skip
         "devices": f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}",
     }
+
+
+def settings(config: ConfigDict) -> dict[str, str]:
+    """By name: all that decides what a process of a run does, but for its data."""
+    fields = {name: repr(value) for name, value in flatten(to_json(config)).items()}
+    versions = {f"version of {name}": version for name, version in _versions().items()}
+    return fields | versions | {name: str(getattr(jax.config, name)) for name in _JAX_SETTINGS} | {"code of scoresde": _code()}
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _PACKAGES} | {"python": platform.python_version()}
+
+
+def _code() -> str:
+    """A digest of the source files of this package."""
+    root, digest = pathlib.Path(__file__).parent, hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def _checkpoint(folder: pathlib.Path, name: str) -> tuple[Checkpoints, int | None]:

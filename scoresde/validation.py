@@ -1,6 +1,6 @@
 """What a configuration must satisfy: each field by itself (`ranges`), and what goes with what. All problems at once, one line each."""
 
-
+import numpy as np
 from ml_collections import ConfigDict
 
 from scoresde import sample, samplers
@@ -16,7 +16,7 @@ from scoresde.nets import (
     check_transformer,
     per_axis,
 )
-from scoresde.processes import DEGRADED, PROCESSES, build_sde
+from scoresde.processes import DEGRADED, PROCESSES, build_sde, out_of_range
 from scoresde.ranges import BEST, check_field
 from scoresde.train.average import check_averages
 
@@ -198,10 +198,15 @@ def _validate_sde(config: ConfigDict) -> list[str]:
         process = build_sde(config, image_shape(config)[:-1])
     except ConfigError as error:
         return [f"sde: {problem}" for problem in error.problems]
+    if (problem := out_of_range(process)) is not None:
+        return [f"sde: expected coefficients within float32 at both ends, got {problem}"]
     if config.model.data_index and not PROCESSES[config.sde.name].spectral:
         return [f"model.data_index = {config.model.data_index}: expected 0 for sde.name = '{config.sde.name}', which has no modes"]
     if config.model.data_index and config.sde.basis == "kernel":
         return [f"model.data_index = {config.model.data_index}: expected 0 for sde.basis = 'kernel', where data are taken to vary as the noise"]
+    square, tiny, largest = config.model.sigma_data**2, *map(float, (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
+    if config.model.preconditioning == "edm" and not tiny <= square <= largest:
+        return [f"model.sigma_data = {config.model.sigma_data:g}: expected a square within float32, got sigma_data^2 = {square:.3g}"]
     try:
         build_preconditioning(config).check(process)
     except ConfigError as error:

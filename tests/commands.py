@@ -18,6 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from scoresde import door
+from scoresde.errors import STOPS
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 150  # seconds for one process; a hang is what some of these tests look for
@@ -51,7 +52,7 @@ def call(command: str, *arguments) -> Result:
     """A command in this process; whatever leaves `door.run` other than by its exit code fails the test."""
     main = importlib.import_module(f"scoresde.{command}.__main__").main
     out, err = io.StringIO(), io.StringIO()
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in STOPS}
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             door.run(main, [str(a) for a in arguments])
@@ -59,7 +60,8 @@ def call(command: str, *arguments) -> Result:
     except SystemExit as left:
         return Result(left.code or 0, out.getvalue(), err.getvalue())
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def start(command: str, *arguments, devices: int = 1) -> subprocess.Popen:

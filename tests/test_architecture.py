@@ -11,7 +11,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # From the ground up. A room imports from its own rung and from those below.
 LADDER = [
-    {"types", "errors", "devices", "places", "progress", "overrides", "fields"},
+    {"types", "errors", "devices", "places", "lookout", "peers", "progress", "overrides", "fields"},
     {"sde"},
     {"score", "nets"},
     {"sample", "likelihood", "guide"},
@@ -31,7 +31,10 @@ LADDER = [
     {"door", "__main__"},
 ]
 # Where two rooms share a rung, this is all they may take from each other.
-NEIGHBOURS = {("errors", "types"), ("places", "errors"), ("likelihood", "sample"), ("guide", "sample")}
+NEIGHBOURS = {
+    ("errors", "types"), ("places", "errors"), ("peers", "errors"), ("peers", "lookout"), ("lookout", "errors"),
+    ("likelihood", "sample"), ("guide", "sample"),
+}  # fmt: skip
 
 THIRD_PARTIES = {
     "diffrax": {"sample", "likelihood", "samplers.py"},  # samplers names its solvers

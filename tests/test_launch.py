@@ -179,6 +179,7 @@ def test_slurm_asks_for_a_signal_and_to_be_requeued():
     text = (LAUNCH / "slurm.sbatch").read_text()
     options = re.findall(r"^#SBATCH (\S+)", text, re.MULTILINE)
     assert {"--signal=TERM@120", "--requeue", "--open-mode=append", "--ntasks-per-node=1"} <= set(options)
+    assert text.count("trap : TERM USR1") == 2, "either signal is for the tasks, not for the shells around them"
     assert text.index("#SBATCH") < text.index("set -euo"), "SLURM stops reading options at the first command"
     assert "scontrol requeue" in text
 

@@ -5,7 +5,9 @@ import shlex
 import sys
 
 import jax
+import numpy as np
 
+from scoresde import peers
 from scoresde.build import (
     beyond_decay,
     build_augment,
@@ -23,7 +25,7 @@ from scoresde.build import (
 )
 from scoresde.config import differences, from_json, load_config, to_json, with_full_paths
 from scoresde.data.labels import check_classes, shown
-from scoresde.door import Parser, add_distributed, connect, run
+from scoresde.door import Parser, add_distributed, run
 from scoresde.draws import UNTRAINED
 from scoresde.errors import CheckpointError, ConfigError, DataError
 from scoresde.evaluate.request import Request, default_stats
@@ -33,8 +35,11 @@ from scoresde.report import write_report
 from scoresde.train import Cadence, Run, averaged_score, fit
 from scoresde.train.ledger import Ledger
 from scoresde.train.trackers import require
-from scoresde.trained import Trained, description
+from scoresde.trained import Trained, description, settings
 from scoresde.watch import Watch
+
+_SCALE_RECORDS = 1000  # the first ones, from which the scale of the data is taken
+_SCALE_OFF, _SCALE_WRONG = 4.0, 100.0  # of model.sigma_data over the deviation of the data
 
 
 def main(arguments: list[str]) -> None:
@@ -43,14 +48,16 @@ def main(arguments: list[str]) -> None:
     parser.add_path("--workdir", help="the run folder; default: runs/NAME_OF_CONFIG")
     add_distributed(parser)
     found = parser.parse(arguments)
-    connect(found.distributed)  # before anything is computed; a process checks its parameters by computing
+    if found.distributed is not None:
+        peers.join(found.distributed)  # before anything is computed; a process checks its parameters by computing
     config = load_config(found.config, found.overrides)
     with_full_paths(config)
+    workdir = pathlib.Path(found.workdir or pathlib.Path("runs") / pathlib.Path(found.config).stem)
+    peers.agree("settings", **settings(config), **{"--workdir": str(workdir.absolute())})
     if (line := beyond_decay(config)) and jax.process_index() == 0:
         print(f"note: {line}", file=sys.stderr)
     require(tuple(config.training.trackers))
     build_layout(config).check(config.training.batch_size)
-    workdir = pathlib.Path(found.workdir or pathlib.Path("runs") / pathlib.Path(found.config).stem)
     train(config, workdir, shlex.join(["python", "-m", "scoresde.train", *arguments]))
 
 
@@ -61,6 +68,7 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
     ledger = Ledger(workdir / "ledger.json" if main_process else None, {"command": command, "devices": devices})
     dataset = checked_dataset(config)
     classes = dataset.label_names[: dataset.classes] if config.model.num_classes else ()
+    peers.agree("data", fingerprint=dataset.fingerprint, devices=f"{jax.local_device_count()} {jax.devices()[0].device_kind}")
     score = build_score(config, undrawn_network(config))
     averages = build_averages(config)
     if main_process:
@@ -105,15 +113,20 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
             run=folder,
         )
     try:
-        if num := config.evaluate.num:
-            metric, out = "bpd" if dataset.levels else "nats", workdir / "evaluation"
-            request = Request((metric,), out, default_stats(), workdir=str(workdir), num=None if num < 0 else num)
+        if config.evaluate.num:
             with ledger.part("evaluation"):
-                evaluate(request, trained(state))
+                evaluate_trained(trained(state), workdir)
     finally:
         folder.conclude()
     if main_process:
         print(f"done: {workdir}")
+
+
+def evaluate_trained(trained: Trained, workdir: pathlib.Path) -> None:
+    """The likelihood of `evaluate.num` test records, as a record in WORKDIR/evaluation."""
+    num, metric = trained.config.evaluate.num, "bpd" if trained.dataset.levels else "nats"
+    request = Request((metric,), workdir / "evaluation", default_stats(), workdir=str(workdir), num=None if num < 0 else num)
+    evaluate(request, trained)
 
 
 def checked_dataset(config):
@@ -130,6 +143,7 @@ def checked_dataset(config):
         )
     if config.model.num_classes:
         _check_labels(config, dataset)
+    check_scale(config, dataset)
     return dataset
 
 
@@ -163,6 +177,25 @@ def _check_labels(config, dataset) -> None:
             f"model.num_classes = {config.model.num_classes}: sde.name = '{config.sde.name}' starts from records of "
             "any class; expected 0"
         )
+
+
+def check_scale(config, dataset) -> None:
+    """Whether `model.sigma_data` is that of the data: the network sees and gives values divided by it.
+
+    Raises:
+      ConfigError: it is off by more than a factor of `_SCALE_WRONG`; above `_SCALE_OFF` it is a warning.
+    """
+    if config.model.preconditioning != "edm":
+        return
+    values = np.asarray(dataset.encode(dataset.train.rows(np.arange(min(len(dataset.train), _SCALE_RECORDS)))[0]), np.float64)
+    found, given = float(values.std()), config.model.sigma_data
+    if found == 0 or 1 / _SCALE_OFF <= given / found <= _SCALE_OFF:  # constant data have no scale
+        return
+    text = f"model.sigma_data = {given:g}: the training data have a standard deviation of {found:.3g} in model coordinates; set it to that"
+    if not 1 / _SCALE_WRONG <= given / found <= _SCALE_WRONG:
+        raise ConfigError(text)
+    if jax.process_index() == 0:
+        print(f"warning: {text}", file=sys.stderr)
 
 
 def accept(stored: dict, current: dict) -> None:

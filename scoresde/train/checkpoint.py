@@ -1,7 +1,8 @@
 """Checkpoints: Orbax writes them, atomically and in the background; a CRC per leaf says whether they are whole.
 
 Orbax restores flipped bits without a word. So the CRC-32 of every leaf is stored beside it and checked on restore, and
-the newest checkpoint that passes is used. A damaged one is reported and set aside. If none passes, the run stops: it
+the newest checkpoint that passes is used. A damaged one, or one with values that are not finite, is reported and set
+aside. If none passes, the run stops: it
 never starts again from zero by itself.
 
     FOLDER/<step>/state   the arrays            FOLDER/<step>/meta   JSON: manifest, its own CRC, and what the caller adds
@@ -18,13 +19,14 @@ import zlib
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from scoresde.devices import on_host
-from scoresde.errors import CheckpointError, ResourceError
+from scoresde.errors import CheckpointError, NumericError, ResourceError
 
 _KEEP = 3  # the newest ones; older ones are deleted
 
@@ -66,7 +68,7 @@ class Checkpoints:
         """Start writing the state and return; the arrays may be donated afterwards.
 
         Raises:
-          ResourceError: this or an earlier write failed (disk full, no permission).
+          NumericError: a value is not finite. ResourceError: this or an earlier write failed (disk full, no permission).
         """
         meta = meta | {"step": step, "manifest": manifest(state)}
         meta["crc32"] = _crc_of_json(meta)
@@ -192,14 +194,24 @@ class Checkpoints:
 
 
 def manifest(state: PyTree) -> dict[str, dict]:
-    """Per leaf: CRC-32 of its bytes in C order, dtype, global shape. The same whatever the sharding."""
+    """Per leaf: CRC-32 of its bytes in C order, dtype, global shape. The same whatever the sharding.
+
+    Raises:
+      NumericError: a value is not finite.
+    """
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     entries = {}
     for path, leaf in leaves:
         array = on_host(leaf)
+        _check_finite(jax.tree_util.keystr(path), array)
         crc = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
         entries[jax.tree_util.keystr(path)] = {"crc32": crc, "dtype": str(array.dtype), "shape": list(array.shape)}
     return entries
+
+
+def _check_finite(path: str, array: np.ndarray) -> None:
+    if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
+        raise NumericError(f"values that are not finite at {path}: expected finite ones; nothing that follows from them is worth keeping")
 
 
 def _crc_of_json(meta: dict) -> int:

@@ -28,6 +28,7 @@ from scoresde.nets import CouplingFlow, Network
 from scoresde.progress import Progress
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
+from scoresde.train.step import finite
 from scoresde.types import root_key
 
 
@@ -91,7 +92,7 @@ def fit_dequantizer(
     for i, batch in zip(range(steps), dataset.stream(seed, batch_size), strict=False):
         params, state, value = step(params, state, arrays, batch, i)
         if i % 50 == 49 or i == steps - 1:
-            if not np.isfinite(value):
+            if not (np.isfinite(value) and finite((params, state))):
                 raise NumericError(f"the dequantization flow diverged at step {i + 1}; lower likelihood.variational_rate")
             progress.show(i + 1, f"-log P <= {float(value):.5g} nats")
     progress.close()

@@ -9,7 +9,6 @@ After a step: log, watch, take a snapshot, save. So a checkpoint at a step says 
 """
 
 import dataclasses
-import fcntl
 import json
 import os
 import pathlib
@@ -17,10 +16,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 import jax
 
-from scoresde.errors import ConfigError, Interrupted, NumericError, ResourceError
+from scoresde.errors import Interrupted, NumericError
 from scoresde.progress import Progress
 from scoresde.train.best import Best
 from scoresde.train.checkpoint import Checkpoints
+from scoresde.train.folder import hold
 from scoresde.train.ledger import Ledger
 from scoresde.train.log import MetricsLog
 from scoresde.train.signals import StopRequest
@@ -89,7 +89,7 @@ class Run:
         self._saved, self._pending = -1, None
 
     def __enter__(self):
-        self._lock = lock(self.folder) if self._main else None
+        self._lock = hold(self.folder)
         self._stop.__enter__()
         return self
 
@@ -255,30 +255,10 @@ class Run:
         steps = self.checkpoints.steps()
         kept = f"the checkpoint at step {steps[0]} is kept" if steps else "no checkpoint had been written yet"
         raise NumericError(
-            f"loss or gradient was not finite {MAX_SKIPPED} times in a row, at step {step}; {kept}; "
-            "look at the data, lower optim.learning_rate or optim.grad_clip"
+            f"loss, gradient or new parameters were not finite {MAX_SKIPPED} times in a row, at step {step}; {kept}; "
+            "look at the data, lower optim.learning_rate or optim.grad_clip, or raise optim.eps"
         )
 
     def _say(self, text: str) -> None:
         if self._main:
             (self._progress.say if self._progress is not None else print)(text)
-
-
-def lock(folder: pathlib.Path):
-    """Hold the run folder for this process; the lock goes with the process, however it ends.
-
-    Raises:
-      ConfigError: another process holds it. ResourceError: the folder cannot be written.
-    """
-    path = folder / ".lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(path, "w")
-    except OSError as error:
-        raise ResourceError(f"cannot write in {folder}: {error.strerror}; choose another --workdir") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise ConfigError(f"another process is training in {folder}; wait for it, or choose another --workdir") from error
-    return file

@@ -6,7 +6,8 @@
 Randomness depends on (seed, step, index in the batch) alone. More devices, processes or micro-batches change the order
 of a sum and nothing else.
 
-A step whose loss or gradient is not finite changes neither parameters, nor optimizer, nor averages. It is counted, and
+A step changes parameters, optimizer and averages only if its loss, its gradient and the new values of all three are
+finite. A finite gradient is not enough: a division by the square root of a moment can leave float32. Other steps are counted, and
 after `MAX_SKIPPED` in a row every further step is skipped as well, so that the state stays the last good one until the
 host looks. optax.apply_if_finite lets the bad update through in that case.
 """
@@ -19,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, PyTree, UInt32
+from jaxtyping import Array, Bool, Int, PyTree, UInt32
 
 from scoresde.devices import shardings, stored
 from scoresde.nets import Network
@@ -189,13 +190,19 @@ def _gradient(gradient, params, state: TrainState, batch, accumulation: int, loo
     return jax.tree.map(lambda x: x / accumulation, total)
 
 
+def finite(tree: PyTree) -> Bool[Array, ""]:
+    """Whether every floating-point value of every array is finite."""
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats])) if floats else jnp.asarray(True)
+
+
 def _update(optimizer, state: TrainState, loss, grads, batch_size: int) -> tuple[TrainState, dict]:
-    """The next state and the metrics; nothing but the counters changes if loss or gradient are not finite."""
+    """The next state and the metrics; nothing but the counters changes if anything of it is not finite."""
     norm = optax.tree.norm(grads)
-    good = jnp.isfinite(loss) & jnp.isfinite(norm) & (state.skipped_in_a_row < MAX_SKIPPED)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = update(state.ema, params, state.step, batch_size)
+    good = jnp.isfinite(loss) & jnp.isfinite(norm) & finite((params, opt_state, ema)) & (state.skipped_in_a_row < MAX_SKIPPED)
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)  # noqa: E731
     in_a_row = jnp.where(good, 0, state.skipped_in_a_row + 1)
     new = TrainState(
