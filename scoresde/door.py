@@ -158,12 +158,27 @@ def _known(error: BaseException) -> ScoreSDEError:
         )
     elif isinstance(error, RuntimeError) and "home directory" in text:  # of Path.expanduser
         known = ConfigError(f"a path begins with ~, and {text[:1].lower() + text[1:].rstrip('.')}; write it in full")
+    elif isinstance(error, RuntimeError | AssertionError) and (reason := _no_device()):
+        known = ResourceError(f"{reason}; unset JAX_PLATFORMS, or install JAX for it, such as pip install 'scoresde[cuda13]'")
     elif isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
-        known = ResourceError(f"{error.strerror}: {error.filename}; free space or choose another folder")
+        where = f": {error.filename}" if error.filename else ""  # a write that fails does not know its file
+        known = ResourceError(f"{error.strerror}{where}; free space or choose another folder")
     else:
         known = ScoreSDEError(f"unexpected {type(error).__name__}: {text[:300]}; run with --debug for the traceback")
     known.__cause__ = error
     return known
+
+
+def _no_device() -> str:
+    """Why JAX has no device at all, "" if it has one. Some of its platforms fail with an AssertionError without a word."""
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).partition(" (set JAX_PLATFORMS")[0].split())[:160]
+        return f"JAX finds no device for JAX_PLATFORMS={jax.config.jax_platforms}" + (f" ({reason})" if reason else "")
+    return ""
 
 
 def _is_coordinator() -> bool:
@@ -177,5 +192,5 @@ def _process_count() -> int:
 
     try:
         return jax.process_count()
-    except RuntimeError:
+    except (RuntimeError, AssertionError):  # no device
         return 1

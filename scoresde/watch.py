@@ -18,7 +18,6 @@ far below 1 says that samples are copies. With few samples all distances have a 
 import dataclasses
 import functools
 import math
-import os
 import pathlib
 
 import equinox as eqx
@@ -35,6 +34,7 @@ from scoresde.devices import batch_for_devices, local_copy, padded, spread
 from scoresde.draws import classes, draw, sampler_of
 from scoresde.evaluate.functions import moments, sliced_wasserstein
 from scoresde.evaluate.neighbours import nearest
+from scoresde.runtime.files import replacing
 from scoresde.sample import Draw, trajectory
 from scoresde.trained import Trained
 from scoresde.validation import with_sampler
@@ -228,6 +228,5 @@ def _strip(dataset: Dataset, x: np.ndarray) -> Image.Image | None:
 
 
 def _write(path: pathlib.Path, **arrays) -> None:
-    scratch = path.with_suffix(".tmp.npz")
-    np.savez_compressed(scratch, **arrays)
-    os.replace(scratch, path)
+    with replacing(path) as scratch:
+        np.savez_compressed(scratch, **arrays)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scoresde.errors import DataError
+from scoresde.runtime.files import UnreadableError, read_bytes
 
 TABLE = "labels.csv"
 TRAIN, TESTS = "train", ("test", "val", "valid", "validation")
@@ -151,7 +152,6 @@ def find_table(lookup: Callable[[str], bytes | None], names: list[str], wanted: 
     if not wanted:
         return None
     try:
-        with open(wanted, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise DataError(f"{what}: expected the table of labels {wanted} ({error.strerror or error}); check data.labels") from None
+        return read_bytes(wanted)
+    except UnreadableError as error:
+        raise DataError(f"{what}: expected the table of labels {wanted} ({error}); check data.labels") from None
