@@ -37,7 +37,7 @@ def export(trained: Trained, file: pathlib.Path) -> int:
         with replacing(file) as scratch:
             save_file(arrays, scratch, metadata=about)
     except (SafetensorError, OSError) as error:  # of arrays that are in memory nothing but writing can fail
-        code = re.search(r"code: (\d+)", str(error))  # Rust's form of the number that the system gave
+        code = re.search(r"os error (\d+)", str(error))  # Rust's form of the number that the system gave
         reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or one_line(error)
         raise ResourceError(f"cannot write {file}: {reason}; free space or permissions, or choose another file") from error
     return sum(array.size for array in arrays.values())

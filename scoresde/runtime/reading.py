@@ -128,7 +128,7 @@ def array_header(file, size: int) -> ArrayHeader:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise UnreadableError(one_line(error)) from None
     except Exception:  # of NumPy's parser, which evaluates the header as a Python literal: ValueError, SyntaxError, RecursionError, ...
-        raise UnreadableError("not an array in NumPy's format") from None
+        raise UnreadableError("not a NumPy array") from None
     if header.dtype.hasobject:
         raise UnreadableError("an object array, expected numbers: it holds a pickle, which can run code and is not read; save it with a numeric dtype")
     if any(isinstance(n, bool) or n < 0 for n in header.shape):
@@ -272,7 +272,7 @@ def read_torch(path: str | os.PathLike) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise ExecutableError("it holds more than tensors; nothing of it was executed") from None
+        raise ExecutableError("it holds more than tensors; nothing was unpickled") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError, zipfile.BadZipFile) as error:
         raise UnreadableError(f"not a good PyTorch file ({one_line(error)})") from None
 
