@@ -6,6 +6,8 @@ import resource
 import shutil
 import signal
 import struct
+import subprocess
+import sys
 import zlib
 
 import pytest
@@ -183,3 +185,51 @@ def test_a_fifo_in_a_checkpoint_is_damage(workdir, tmp_path, capsys):
     assert "checkpoint at step 40 is damaged (a FIFO, not a regular file)" in capsys.readouterr().out
 
 
+
+
+def test_a_platform_without_a_device_is_refused():
+    """In a process of its own: this one has its devices already."""
+    for platform in ("cuda", "nonsense"):
+        code = "from scoresde import door; import jax; door.run(lambda arguments: jax.numpy.zeros(1))"
+        done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"JAX_PLATFORMS": platform}, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 6 and f"JAX finds no device for JAX_PLATFORMS={platform}" in done.stderr, done
+        assert len([text for text in done.stderr.splitlines() if text.startswith("error")]) == 1 and "Traceback" not in done.stderr
+
+
+LIMITED = """
+import resource, runpy, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))  # the log and the pictures fit, a checkpoint does not
+sys.argv = ["scoresde.train", *sys.argv[1:]]
+runpy.run_module("scoresde.train", run_name="__main__")
+"""
+
+
+def test_a_full_disk_under_training_is_one_line(workdir, tmp_path):
+    """The same command continues once there is space. Compiled programs are not kept: the limit would cut them short."""
+    shutil.copytree(workdir, tmp_path / "run")
+    command = [*MIXTURE, "--workdir", str(tmp_path / "run"), "--config.training.steps=45"]
+    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    done = subprocess.run([sys.executable, "-c", LIMITED, *command], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 6, done
+    assert [line.startswith("error: cannot write a checkpoint in ") and "File too large" in line for line in done.stderr.splitlines()] == [True], done.stderr
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.isdecimal()].count("40") == 1
+
+
+DAMAGED = """
+import gc, sys, time
+from scoresde.trained import load_trained
+assert load_trained(sys.argv[1]).step == 30
+gc.collect()
+time.sleep(0.2)
+"""
+
+
+def test_damage_prints_no_traceback(workdir, tmp_path):
+    """Zeros where most of the arrays are: each of them fails by itself, some after Orbax has closed its event loop."""
+    shutil.copytree(workdir, tmp_path / "run")
+    path = max((tmp_path / "run" / "checkpoints" / "40" / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
+    path.write_bytes(bytes(path.stat().st_size))
+    done = subprocess.run([sys.executable, "-c", DAMAGED, str(tmp_path / "run")], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert [line.split(" (")[0] for line in done.stdout.splitlines()] == ["checkpoint at step 40 is damaged", "using the checkpoint at step 30"]

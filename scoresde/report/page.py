@@ -6,6 +6,7 @@ autoescape on, since names come from configurations and folders; a policy in the
 
 import base64
 import functools
+import html
 import io
 import math
 import pathlib
@@ -208,7 +209,8 @@ def _environment() -> jinja2.Environment:
     environment.filters["measured"] = _value
     environment.filters["entry"] = lambda value: "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
     environment.filters["cell"] = _as_markdown
-    environment.filters["code"] = lambda text: markupsafe.Markup(_on_one_line(text))  # in a block of code nothing has a meaning
+    # In a block of code Markdown means nothing, and quotes stay as they are, to be copied. Whoever shows the file as HTML still sees no tag.
+    environment.filters["code"] = lambda text: markupsafe.Markup(html.escape(_on_one_line(text), quote=False))
     return environment
 
 

@@ -119,14 +119,14 @@ def array_header(file, size: int) -> ArrayHeader:
     """The header of an array in NumPy's format whose file has `size` bytes; `file` is at its beginning.
 
     Raises:
-        UnreadableError: no such header, or one that promises other values than there are.
+        UnreadableError: no such header, or one that promises other values than there are. Whatever reading `file` raises.
     """
     try:
         version = np.lib.format.read_magic(file)
         parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         header = ArrayHeader(*parse(file), start=file.tell())
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise UnreadableError(one_line(error)) from None
+    except (zipfile.BadZipFile, zlib.error, OSError):
+        raise  # not of the header: the bytes cannot be had
     except Exception:  # of NumPy's parser, which evaluates the header as a Python literal: ValueError, SyntaxError, RecursionError, ...
         raise UnreadableError("not a NumPy array") from None
     if header.dtype.hasobject:
