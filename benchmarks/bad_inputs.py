@@ -38,7 +38,7 @@ class HungError(BaseException):
 
 
 @contextlib.contextmanager
-def watched(text: io.StringIO):
+def captured(text: io.StringIO):
     """What this process and its threads print, also below Python; HungError after some time."""
 
     def alarm(*_):
@@ -50,11 +50,14 @@ def watched(text: io.StringIO):
         os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
         signal.alarm(PATIENCE)
         try:
-            with contextlib.redirect_stdout(open(1, "w", closefd=False)), contextlib.redirect_stderr(open(2, "w", closefd=False)):
+            with (
+                contextlib.redirect_stdout(open(1, "w", closefd=False)),
+                contextlib.redirect_stderr(open(2, "w", closefd=False)),
+            ):
                 try:
                     yield
                 finally:
-                    gc.collect()  # futures that nobody asked report when they are collected
+                    gc.collect()  # futures whose result is never read report when they are collected
                     time.sleep(0.05)
                     sys.stdout.flush(), sys.stderr.flush()
         finally:
@@ -66,7 +69,7 @@ def watched(text: io.StringIO):
             text.write(file.read())
 
 
-def noise(text: str) -> bool:
+def has_traceback(text: str) -> bool:
     return "Traceback" in text or "exception was never retrieved" in text or "Event loop" in text
 
 
@@ -77,7 +80,7 @@ def inputs(whole: pathlib.Path, scratch: pathlib.Path) -> dict[str, str]:
         text = io.StringIO()
         code = None
         try:
-            with watched(text):
+            with captured(text):
                 try:
                     door.run(main, [str(a) for a in arguments])
                 except SystemExit as left:
@@ -87,7 +90,15 @@ def inputs(whole: pathlib.Path, scratch: pathlib.Path) -> dict[str, str]:
             continue
         lines = [line for line in text.getvalue().splitlines() if line.startswith("error:")]
         wrong = UNEXPECTED if code == 1 or "unexpected" in text.getvalue() else WRONG if code == 0 else UNEXPECTED
-        answers[name] = wrong if code not in codes else NOISY if noise(text.getvalue()) or len(lines) > 1 else SAME if code == 0 else REFUSED
+        answers[name] = (
+            wrong
+            if code not in codes
+            else NOISY
+            if has_traceback(text.getvalue()) or len(lines) > 1
+            else SAME
+            if code == 0
+            else REFUSED
+        )
     return answers
 
 
@@ -98,7 +109,10 @@ def cases(whole: pathlib.Path, place: pathlib.Path) -> dict[str, tuple]:
     for name, shape in (("much", b"2000000000000"), ("negative", b"-16"), ("zero", b"8")):
         with zipfile.ZipFile(place / f"{name}.npz", "w") as archive:
             for array in ("x_train", "x_test", "samples"):
-                archive.writestr(f"{array}.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + (head % shape).ljust(117) + b"\n" + bytes(64))
+                archive.writestr(
+                    f"{array}.npy",
+                    b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + (head % shape).ljust(117) + b"\n" + bytes(64),
+                )
     for name in ("fifo", "device", "text"):
         (place / name).mkdir()
         for k in range(6):
@@ -119,17 +133,43 @@ def cases(whole: pathlib.Path, place: pathlib.Path) -> dict[str, tuple]:
     (run / "metrics.jsonl").write_bytes(b'{"step": 1, "loss": "\xff"}\n' + (run / "metrics.jsonl").read_bytes())
     (run / "evaluation").mkdir(exist_ok=True)
     (run / "evaluation" / "records.jsonl").write_text(brackets)
-    both = [(3,), evaluate, "--network", "pixels", "--metrics", "fd", "--out", place / "out", "--stats", place / "stats"]
+    both = [
+        (3,),
+        evaluate,
+        "--network",
+        "pixels",
+        "--metrics",
+        "fd",
+        "--out",
+        place / "out",
+        "--stats",
+        place / "stats",
+    ]
     new = ["--workdir", place / "new"]
     return {
-        **{f"npz {n}: train": ((3,), train, CONFIG, f"--config.data.source=npz:{place / n}.npz", *new) for n in ("much", "negative", "zero")},
-        **{f"npz {n}: evaluate": (*both, "--samples", place / f"{n}.npz", "--reference", place / f"{n}.npz") for n in ("much", "negative", "zero")},
-        **{f"npz {n}: inspect": ((3,), data, "inspect", f"npz:{place / n}.npz", "--out", place / "out") for n in ("much", "negative", "zero")},
-        **{f"folder with {n}": ((0,), data, "inspect", f"folder:{place / n}", "--out", place / "out") for n in ("fifo", "device", "text")},
+        **{
+            f"npz {n}: train": ((3,), train, CONFIG, f"--config.data.source=npz:{place / n}.npz", *new)
+            for n in ("much", "negative", "zero")
+        },
+        **{
+            f"npz {n}: evaluate": (*both, "--samples", place / f"{n}.npz", "--reference", place / f"{n}.npz")
+            for n in ("much", "negative", "zero")
+        },
+        **{
+            f"npz {n}: inspect": ((3,), data, "inspect", f"npz:{place / n}.npz", "--out", place / "out")
+            for n in ("much", "negative", "zero")
+        },
+        **{
+            f"folder with {n}": ((0,), data, "inspect", f"folder:{place / n}", "--out", place / "out")
+            for n in ("fifo", "device", "text")
+        },
         "configuration leaves": ((2,), train, f"--config={place / 'leaves.py'}", *new),
         "steps 2^70": ((2,), train, CONFIG, f"--config.training.steps={2**70}", *new),
         "field of brackets": ((2,), train, CONFIG, f"--config.training.ema={brackets}", *new),
-        **{f"brackets: {n}": ((2,), m, *f, place / "brackets") for n, m, *f in (("sample", sample, "--workdir"), ("report", report))},
+        **{
+            f"brackets: {n}": ((2,), m, *f, place / "brackets")
+            for n, m, *f in (("sample", sample, "--workdir"), ("report", report))
+        },
         "brackets: average": ((2,), average, "--sigma-rel", "0.1", "--workdir", place / "brackets"),
         "brackets: diffusers": ((4,), convert, place / "brackets", "--out", place / "new"),
         **{f"safetensors {n}": ((2, 4), convert, place / f"{n}.safetensors", "--out", place / "new") for n in "abc"},

@@ -28,7 +28,22 @@ import time
 
 import jax
 import numpy as np
-from bad_inputs import CONFIG, HUNG, NOISY, OLDER, PATIENCE, REFUSED, ROOT, SAME, UNEXPECTED, WRONG, HungError, inputs, noise, watched
+from bad_inputs import (
+    CONFIG,
+    HUNG,
+    NOISY,
+    OLDER,
+    PATIENCE,
+    REFUSED,
+    ROOT,
+    SAME,
+    UNEXPECTED,
+    WRONG,
+    HungError,
+    captured,
+    has_traceback,
+    inputs,
+)
 from record import record
 
 from scoresde.errors import ScoreSDEError
@@ -40,9 +55,19 @@ FLAGS = [
     "--config.training.checkpoint_every=10", "--config.training.sample_every=100000", "--config.optim.warmup=5", "--config.sampling.num=8",
     "--config.sampling.steps=8", "--config.evaluate.num=0", "--config.training.watch=()",
 ]  # fmt: skip
+
+
 def trained(folder: pathlib.Path, steps: int) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    line = [sys.executable, "-m", "scoresde.train", *FLAGS, "--workdir", str(folder), f"--config.training.steps={steps}"]
+    line = [
+        sys.executable,
+        "-m",
+        "scoresde.train",
+        *FLAGS,
+        "--workdir",
+        str(folder),
+        f"--config.training.steps={steps}",
+    ]
     return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -62,7 +87,9 @@ def losses(folder: pathlib.Path) -> list[tuple[int, float]]:
 
 def place_of(folder: pathlib.Path, random: np.random.Generator) -> pathlib.Path:
     """A file, by its size half of the time; nine of ten times in a checkpoint."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size and path.name != ".lock")
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.stat().st_size and path.name != ".lock"
+    )
     inside = [path for path in files if "checkpoints" in path.parts]
     files = inside if random.random() < 0.9 else [path for path in files if path not in inside]
     sizes = np.array([path.stat().st_size for path in files], float)
@@ -139,7 +166,7 @@ def damaged(whole: pathlib.Path, scratch: pathlib.Path, seeds: range) -> dict[st
         folder, text = scratch / f"damaged_{seed}", io.StringIO()
         fault = damaged_run(whole, folder, seed)
         try:
-            with watched(text):
+            with captured(text):
                 try:
                     step, found = parameters(folder)
                     answer = (SAME if step == 40 else OLDER) if found == truth.get(step) else WRONG
@@ -154,7 +181,9 @@ def damaged(whole: pathlib.Path, scratch: pathlib.Path, seeds: range) -> dict[st
             text.write(repr(error))
         if answer == OLDER and "is damaged" not in text.getvalue():
             answer = WRONG
-        answers[f"{seed}: {fault}"] = NOISY if noise(text.getvalue()) and answer in (SAME, OLDER, REFUSED) else answer
+        answers[f"{seed}: {fault}"] = (
+            NOISY if has_traceback(text.getvalue()) and answer in (SAME, OLDER, REFUSED) else answer
+        )
         shutil.rmtree(folder)
     return answers
 
@@ -177,9 +206,13 @@ def resumed(whole: pathlib.Path, scratch: pathlib.Path, seeds: range) -> dict[st
             answer = {0: SAME, 1: UNEXPECTED}.get(process.returncode, REFUSED)
         if answer == SAME:
             kept = dict(losses(folder))  # a damaged line of the log is left out, and said so
-            same = parameters(folder) == truth[0] and kept.items() <= dict(truth[1]).items() and (len(kept) == 50 or "left out line" in text)
+            same = (
+                parameters(folder) == truth[0]
+                and kept.items() <= dict(truth[1]).items()
+                and (len(kept) == 50 or "left out line" in text)
+            )
             answer = WRONG if not same else OLDER if "is damaged" in text else SAME
-        answers[f"{seed}: {fault}"] = NOISY if noise(text) and answer in (SAME, OLDER, REFUSED) else answer
+        answers[f"{seed}: {fault}"] = NOISY if has_traceback(text) and answer in (SAME, OLDER, REFUSED) else answer
         shutil.rmtree(folder)
     return answers
 
@@ -200,7 +233,7 @@ def kills(scratch: pathlib.Path, seeds: range, steps: int = 200) -> dict[str, st
         time.sleep(random.uniform(0, 0.5))
         process.kill()
         text = process.communicate()[0]
-        answers[f"{seed}: killed"] = UNEXPECTED if process.returncode == 1 else NOISY if noise(text) else SAME
+        answers[f"{seed}: killed"] = UNEXPECTED if process.returncode == 1 else NOISY if has_traceback(text) else SAME
     process = trained(folder, steps)
     text = process.communicate()[0]
     same = process.returncode == 0 and losses(folder) == losses(straight) and parameters(folder) == parameters(straight)

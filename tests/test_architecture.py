@@ -133,7 +133,7 @@ READERS = {
     "safe_open": {"runtime/reading.py"},
     "load_file": set(),
     "Image.open": {"data/images.py"},
-    "zipfile.ZipFile": {"runtime/reading.py", "data/files.py", "sample/store.py"},  # the last one writes
+    "zipfile.ZipFile": {"runtime/arrays.py", "data/files.py", "sample/store.py"},  # the last one writes
 }
 
 

@@ -22,13 +22,35 @@ from scoresde.trained import load_trained
 
 def refused(code: int, word: str, command: str, *arguments) -> None:
     result = call(command, *arguments)
-    assert result.code == code and word in result.err and len(result.err.splitlines()) == 1 and "unexpected" not in result.err, result
+    assert (
+        result.code == code
+        and word in result.err
+        and len(result.err.splitlines()) == 1
+        and "unexpected" not in result.err
+    ), result
 
 
 def test_what_a_file_promises_is_refused_by_commands(tmp_path):
     (tmp_path / "d.npz").write_bytes(npz_of(*(described("(2000000000000,)"), bytes(64))))
-    refused(3, "promises", "train", MIXTURE[0], f"--config.data.source=npz:{tmp_path / 'd.npz'}", "--workdir", tmp_path / "run")
-    sides = ["--samples", tmp_path / "d.npz", "--reference", tmp_path / "d.npz", "--network", "pixels", "--metrics", "fd"]
+    refused(
+        3,
+        "promises",
+        "train",
+        MIXTURE[0],
+        f"--config.data.source=npz:{tmp_path / 'd.npz'}",
+        "--workdir",
+        tmp_path / "run",
+    )
+    sides = [
+        "--samples",
+        tmp_path / "d.npz",
+        "--reference",
+        tmp_path / "d.npz",
+        "--network",
+        "pixels",
+        "--metrics",
+        "fd",
+    ]
     refused(3, "promises", "evaluate", *sides, "--out", tmp_path / "out", "--stats", tmp_path / "stats")
 
 
@@ -41,20 +63,48 @@ def test_a_configuration_that_leaves_is_refused(tmp_path):
 
 def test_numbers_that_no_device_counts_to_are_refused(tmp_path):
     for field in ("training.steps", "sampling.num", "model.width"):
-        refused(2, f"{field} = {2**70}: expected less than 2^31", "train", MIXTURE[0], f"--config.{field}={2**70}", "--workdir", tmp_path)
-    refused(2, "expected a whole number", "train", MIXTURE[0], f"--config.training.steps={'-' * 50_000}1", "--workdir", tmp_path)
+        refused(
+            2,
+            f"{field} = {2**70}: expected less than 2^31",
+            "train",
+            MIXTURE[0],
+            f"--config.{field}={2**70}",
+            "--workdir",
+            tmp_path,
+        )
+    refused(
+        2,
+        "expected a whole number",
+        "train",
+        MIXTURE[0],
+        f"--config.training.steps={'-' * 50_000}1",
+        "--workdir",
+        tmp_path,
+    )
 
 
 def test_brackets_in_a_run_folder_are_refused(tmp_path):
     (tmp_path / "config.json").write_text(BRACKETS)
-    for command in (["sample", "--workdir", tmp_path, "--num", 2], ["report", tmp_path], ["convert", tmp_path, "--export", tmp_path / "a.safetensors"]):
+    for command in (
+        ["sample", "--workdir", tmp_path, "--num", 2],
+        ["report", tmp_path],
+        ["convert", tmp_path, "--export", tmp_path / "a.safetensors"],
+    ):
         refused(2, "config.json", *command)
     ledger = tmp_path / "ledger.json"
     ledger.write_text(BRACKETS)
     assert Ledger(ledger).seconds["step"] == 0  # as of a file that is missing: it is no part of the state
 
 
-@pytest.mark.parametrize("content", [BRACKETS, "[1]", '{"block_out_channels": 3}', '{"down_block_types": [1], "up_block_types": 2, "block_out_channels": "x"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        BRACKETS,
+        "[1]",
+        '{"block_out_channels": 3}',
+        '{"down_block_types": [1], "up_block_types": 2, "block_out_channels": "x"}',
+    ],
+)
 def test_a_config_of_diffusers_that_is_none(content, tmp_path):
     (tmp_path / "config.json").write_text(content)
     (tmp_path / "diffusion_pytorch_model.safetensors").write_bytes(b"")
@@ -81,7 +131,14 @@ def test_a_safetensors_file_that_is_none(case, tmp_path):
     file = tmp_path / "a.safetensors"
     file.write_bytes(safetensors_of(HEADERS[case], bytes(16)) if case == "negative" else safetensors_of(HEADERS[case]))
     field = case in ("no field", "no section", "another type")
-    refused(2 if field else 4, "a.safetensors" if not field else "SOURCE: --config.model", "convert", file, "--out", tmp_path / "run")
+    refused(
+        2 if field else 4,
+        "a.safetensors" if not field else "SOURCE: --config.model",
+        "convert",
+        file,
+        "--out",
+        tmp_path / "run",
+    )
     if case in ("brackets", "too much", "negative"):
         with pytest.raises(UnreadableError, match="not a good safetensors file"):
             read_safetensors(file)
@@ -122,7 +179,9 @@ def test_a_full_disk_under_an_export(workdir, tmp_path):
 def test_a_picture_of_400_megapixels_is_left_out_of_the_report(workdir):
     path = workdir / "samples" / "000041.png"
     head = struct.pack(">II5B", 20_000, 20_000, 8, 0, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head)))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
+    )
     os.mkfifo(workdir / "samples" / "000042.png")
     try:
         assert call("report", workdir).code == 0
@@ -146,7 +205,11 @@ def test_no_link_comes_of_a_name(workdir):
     for line in lines:
         unescaped = line.replace("\\[", "").replace("\\]", "").replace("\\`", "").replace("\\!", "")
         assert not set("[]`<>!") & set(unescaped), line
-    assert "batch_size" in text and "python -m scoresde.sample --workdir " in text and "&#39;" not in text.split("## Commands")[1]
+    assert (
+        "batch_size" in text
+        and "python -m scoresde.sample --workdir " in text
+        and "&#39;" not in text.split("## Commands")[1]
+    )
 
 
 def test_a_folder_of_checkpoints_with_other_names(workdir):
@@ -167,7 +230,9 @@ def test_a_meta_of_another_form_makes_a_damaged_checkpoint(change, workdir, tmp_
     path = tmp_path / "run" / "checkpoints" / "40" / "meta" / "metadata"
     meta = json.loads(path.read_text())
     del meta["crc32"]
-    meta |= {"missing": {}, "list": {"data": [1]}, "config": {"config": [1]}, "no fingerprint": {"data": {"seed": 1}}}[change]
+    meta |= {"missing": {}, "list": {"data": [1]}, "config": {"config": [1]}, "no fingerprint": {"data": {"seed": 1}}}[
+        change
+    ]
     if change == "missing":
         del meta["data"]
     meta["crc32"] = zlib.crc32(json.dumps(meta, sort_keys=True).encode())
@@ -185,15 +250,22 @@ def test_a_fifo_in_a_checkpoint_is_damage(workdir, tmp_path, capsys):
     assert "checkpoint at step 40 is damaged (a FIFO, not a regular file)" in capsys.readouterr().out
 
 
-
-
 def test_a_platform_without_a_device_is_refused():
     """In a process of its own: this one has its devices already."""
     for platform in ("cuda", "nonsense"):
         code = "from scoresde import door; import jax; door.run(lambda arguments: jax.numpy.zeros(1))"
-        done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"JAX_PLATFORMS": platform}, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"JAX_PLATFORMS": platform},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert done.returncode == 6 and f"JAX finds no device for JAX_PLATFORMS={platform}" in done.stderr, done
-        assert len([text for text in done.stderr.splitlines() if text.startswith("error")]) == 1 and "Traceback" not in done.stderr
+        assert (
+            len([text for text in done.stderr.splitlines() if text.startswith("error")]) == 1
+            and "Traceback" not in done.stderr
+        )
 
 
 LIMITED = """
@@ -210,10 +282,17 @@ def test_a_full_disk_under_training_is_one_line(workdir, tmp_path):
     shutil.copytree(workdir, tmp_path / "run")
     command = [*MIXTURE, "--workdir", str(tmp_path / "run"), "--config.training.steps=45"]
     environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-    done = subprocess.run([sys.executable, "-c", LIMITED, *command], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, *command], env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 6, done
-    assert [line.startswith("error: cannot write a checkpoint in ") and "File too large" in line for line in done.stderr.splitlines()] == [True], done.stderr
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.isdecimal()].count("40") == 1
+    assert [
+        line.startswith("error: cannot write a checkpoint in ") and "File too large" in line
+        for line in done.stderr.splitlines()
+    ] == [True], done.stderr
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.isdecimal()].count(
+        "40"
+    ) == 1
 
 
 DAMAGED = """
@@ -230,6 +309,11 @@ def test_damage_prints_no_traceback(workdir, tmp_path):
     shutil.copytree(workdir, tmp_path / "run")
     path = tmp_path / "run" / "checkpoints" / "40" / "state" / "manifest.ocdbt"
     path.write_bytes(bytes(path.stat().st_size))
-    done = subprocess.run([sys.executable, "-c", DAMAGED, str(tmp_path / "run")], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", DAMAGED, str(tmp_path / "run")], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0 and done.stderr == "", done.stderr
-    assert [line.split(" (")[0] for line in done.stdout.splitlines()] == ["checkpoint at step 40 is damaged", "using the checkpoint at step 30"]
+    assert [line.split(" (")[0] for line in done.stdout.splitlines()] == [
+        "checkpoint at step 40 is damaged",
+        "using the checkpoint at step 30",
+    ]

@@ -22,7 +22,7 @@ from scoresde.evaluate.measure import Reals, check, measure
 from scoresde.evaluate.request import default_stats
 from scoresde.feature_networks import feature_network
 from scoresde.nets import inception
-from scoresde.runtime.reading import Npz
+from scoresde.runtime.arrays import Npz
 
 NUM = 150
 SAMPLER = ["--sampler", "dpmpp", "--steps", 3, "--network", "pixels", "--config.sampling.batch_size=10"]

@@ -13,8 +13,9 @@ from PIL import Image
 
 from scoresde.data import load
 from scoresde.errors import DataError
+from scoresde.runtime.arrays import Npz, read_npz
 from scoresde.runtime.files import MissingError, UnreadableError, open_regular, read_bytes, replacing, write_text
-from scoresde.runtime.reading import DEEPEST, Npz, is_whole_number, json_lines, parse_json, read_json, read_npz, read_object
+from scoresde.runtime.reading import DEEPEST, is_whole_number, json_lines, parse_json, read_json, read_object
 from scoresde.train.log import MetricsLog
 
 BRACKETS = "[" * 100_000 + "]" * 100_000
@@ -29,7 +30,9 @@ def test_only_regular_files_are_opened(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
     (tmp_path / "link").symlink_to(tmp_path / "file")
     for name, word in (("fifo", "a FIFO"), ("zero", "a device"), ("", "a folder")):
-        with pytest.raises(UnreadableError, match=f"{word}, not a regular file"):  # at once: a FIFO would wait for a writer
+        with pytest.raises(
+            UnreadableError, match=f"{word}, not a regular file"
+        ):  # at once: a FIFO would wait for a writer
             open_regular(tmp_path / name)
     with pytest.raises(MissingError, match="no such file"):
         open_regular(tmp_path / "none")
@@ -49,7 +52,10 @@ def test_a_fifo_or_a_device_among_images_is_left_out_and_named(tmp_path, monkeyp
     data = load(f"folder:{folder}", shape=(4, 4, 3), levels=256, centered=True)
     assert len(data.train) + len(data.test) == 6
     notes = capsys.readouterr().err
-    assert "pipe.png: cannot be read: a FIFO, not a regular file" in notes and "zero.png: cannot be read: a device, not a regular file" in notes
+    assert (
+        "pipe.png: cannot be read: a FIFO, not a regular file" in notes
+        and "zero.png: cannot be read: a device, not a regular file" in notes
+    )
     os.mkfifo(folder / "labels.csv")
     with pytest.raises(DataError, match=r"labels.csv cannot be read: a FIFO, not a regular file"):
         load(f"folder:{folder}", shape=(4, 4, 3), levels=256, centered=True)
@@ -82,7 +88,10 @@ def nested(depth: int) -> str:
     "content, word",
     [
         (BRACKETS.encode(), "nested more than"),
-        (nested(DEEPEST + 2).encode(), "nested more than"),  # shallow enough for the parser: whoever walks it would fail
+        (
+            nested(DEEPEST + 2).encode(),
+            "nested more than",
+        ),  # shallow enough for the parser: whoever walks it would fail
         (b'{"a": ' * 500 + b"1" + b"}" * 500, "nested more than"),
         (b"{", "not JSON"),
         (b"\xff{}", "not UTF-8"),
@@ -105,20 +114,32 @@ def test_good_json_is_what_it_was(tmp_path):
 
 
 def test_lines_that_are_damaged_are_left_out_and_named(tmp_path, capsys):
-    lines = [b'{"step": 1, "loss": 0.5}', b'{"step": 2, "loss": "\xff"}', BRACKETS.encode(), b'{"step": 3, "loss": 0.25}', b'{"step": 4, "lo']
+    lines = [
+        b'{"step": 1, "loss": 0.5}',
+        b'{"step": 2, "loss": "\xff"}',
+        BRACKETS.encode(),
+        b'{"step": 3, "loss": 0.25}',
+        b'{"step": 4, "lo',
+    ]
     (tmp_path / "metrics.jsonl").write_bytes(b"\n".join(lines))
     found, damaged = json_lines(tmp_path / "metrics.jsonl")
     assert [line.value["step"] for line in found] == [1, 3] and damaged == [2, 3, 5]
     MetricsLog(tmp_path, 3).close()
     assert (tmp_path / "metrics.jsonl").read_bytes() == lines[0] + b"\n" + lines[3] + b"\n"
-    assert "left out line 2, which is damaged, and 1 more" in capsys.readouterr().err  # the last one of a killed run says nothing
+    assert (
+        "left out line 2, which is damaged, and 1 more" in capsys.readouterr().err
+    )  # the last one of a killed run says nothing
 
 
 def test_tensorboard_says_nothing_of_nan(tmp_path, caplog):
     log = MetricsLog(tmp_path, 0)
     log.write(1, {"loss": float("nan"), "rate": 1.0})
     log.close()
-    assert not caplog.records and json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 1, "loss": None, "rate": 1.0}
+    assert not caplog.records and json.loads((tmp_path / "metrics.jsonl").read_text()) == {
+        "step": 1,
+        "loss": None,
+        "rate": 1.0,
+    }
 
 
 def test_whole_numbers_are_of_ascii_digits():
@@ -175,7 +196,10 @@ def test_a_zip_that_promises_more_than_it_holds(tmp_path):
     place = content.index(b"PK\x01\x02")
     content[place + 24 : place + 28] = struct.pack("<I", 2**32 - 2)  # the uncompressed size of the first member
     (tmp_path / "d.npz").write_bytes(content)
-    with Npz(tmp_path / "d.npz") as archive, pytest.raises(UnreadableError, match="promises 4,294,967,294 bytes, more than the file can hold"):
+    with (
+        Npz(tmp_path / "d.npz") as archive,
+        pytest.raises(UnreadableError, match="promises 4,294,967,294 bytes, more than the file can hold"),
+    ):
         archive.array("samples")
 
 

@@ -3,7 +3,7 @@
     x_*  [N, *shape]  integers 0..L-1 for L grey levels, or finite floats for L = 0; [N, H, W] counts as one channel
     y_*  [N]          integers from 0; optional
 
-The file is read by `scoresde.runtime.reading.Npz`: an object array holds a pickle, which could run code, and is refused, and so is a
+The file is read by `scoresde.runtime.arrays.Npz`: an object array holds a pickle, which could run code, and is refused, and so is a
 header that promises other values than there are.
 Everything is looked at before training starts, so that a fault is met with its place and a remedy.
 """
@@ -16,8 +16,8 @@ import numpy as np
 
 from scoresde.data.dataset import ArraySource
 from scoresde.errors import ConfigError, DataError
+from scoresde.runtime.arrays import Npz
 from scoresde.runtime.files import MissingError, UnreadableError
-from scoresde.runtime.reading import Npz
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 _LARGE = 20  # standardised data hardly reach it

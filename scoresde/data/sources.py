@@ -39,7 +39,7 @@ from scoresde.data.hub import Hub
 from scoresde.data.images import LEVELS
 from scoresde.data.shards import Shards
 from scoresde.errors import ConfigError, DataError
-from scoresde.runtime.reading import read_npz
+from scoresde.runtime.arrays import read_npz
 
 DIGITS_SHAPE, DIGITS_LEVELS, DIGITS_TRAIN = (8, 8, 1), 17, 1500
 SPAN = 3.0  # of functions: values of +-3 standard deviations are white and black in pictures

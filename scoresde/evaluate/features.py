@@ -22,8 +22,9 @@ from scoresde.devices import batch_for_devices, local_copy, padded, spread
 from scoresde.errors import DataError
 from scoresde.nets import inception
 from scoresde.progress import Progress
+from scoresde.runtime.arrays import array_header
 from scoresde.runtime.files import MissingError, UnreadableError, open_regular, write_text
-from scoresde.runtime.reading import array_header, read_object
+from scoresde.runtime.reading import read_object
 
 _BATCH_CPU, _BATCH = 32, 256  # images at once: a CPU gains nothing from more
 

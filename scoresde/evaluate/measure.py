@@ -17,8 +17,8 @@ from scoresde.evaluate.frechet import Moments, frechet_with_error, moments
 from scoresde.evaluate.inception_score import SPLITS, inception_score
 from scoresde.evaluate.kid import kid
 from scoresde.evaluate.prdc import NEIGHBOURS, prdc
+from scoresde.runtime.arrays import read_npz
 from scoresde.runtime.files import MissingError, UnreadableError, replacing
-from scoresde.runtime.reading import read_npz
 
 FID_NUM = 50_000
 OF_FEATURES = ("fid", "fd", "kid", "prdc", "is")

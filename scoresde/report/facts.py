@@ -9,8 +9,9 @@ import numpy as np
 from scoresde.build import flatten
 from scoresde.config import default, to_json
 from scoresde.errors import ConfigError
+from scoresde.runtime.arrays import read_npz
 from scoresde.runtime.files import UnreadableError
-from scoresde.runtime.reading import is_whole_number, json_lines, read_npz, read_object
+from scoresde.runtime.reading import is_whole_number, json_lines, read_object
 
 COLUMNS = ("metric", "value", "standard_error", "num_fake", "num_real", "split", "step", "sampler", "nfe", "time")
 _MOST_STEPS, _MOST = 2**53, 1e200  # a number beyond them is damage: axes of larger ones overflow

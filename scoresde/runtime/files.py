@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 
-
 class UnreadableError(Exception):
     """A file that cannot be read as what it should be. The message is the reason alone, in one line: the caller knows the path, the
     remedy and the exit code."""
@@ -67,7 +66,13 @@ def read_bytes(path: str | os.PathLike, most: int | None = None) -> bytes:
 
 
 def _kind(mode: int) -> str:
-    names = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a FIFO", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
+    names = {
+        stat.S_ISDIR: "a folder",
+        stat.S_ISFIFO: "a FIFO",
+        stat.S_ISSOCK: "a socket",
+        stat.S_ISCHR: "a device",
+        stat.S_ISBLK: "a device",
+    }
     return next((name for test, name in names.items() if test(mode)), "something else")
 
 

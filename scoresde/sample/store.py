@@ -16,8 +16,9 @@ import zipfile
 import numpy as np
 
 from scoresde.errors import ConfigError
+from scoresde.runtime.arrays import array_header
 from scoresde.runtime.files import MissingError, UnreadableError, open_regular, write_text
-from scoresde.runtime.reading import array_header, read_object
+from scoresde.runtime.reading import read_object
 
 _MOST_SEEDS = 10**8  # in one range; a slip of the finger should not fill the memory
 

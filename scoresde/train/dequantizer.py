@@ -24,8 +24,8 @@ from scoresde.likelihood import Bins, VariationalDequantization
 from scoresde.likelihood.bounds import diffusion_draw
 from scoresde.nets import CouplingFlow, Network
 from scoresde.progress import Progress
+from scoresde.runtime.arrays import read_npz
 from scoresde.runtime.files import UnreadableError, replacing
-from scoresde.runtime.reading import read_npz
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
 
