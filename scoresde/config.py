@@ -15,13 +15,12 @@ from ml_collections import ConfigDict
 
 from scoresde.build import flatten
 from scoresde.data import sources
-from scoresde.errors import ConfigError
+from scoresde.errors import ConfigError, Interrupted
 from scoresde.fields import FREE_FIELDS, RETIRED
 from scoresde.fields import default as default
 from scoresde.overrides import apply
 from scoresde.places import in_full
 from scoresde.validation import validate
-
 
 _IN_FULL = {"source": sources.in_full, "data_dir": in_full, "labels": in_full}
 
@@ -89,8 +88,21 @@ def from_json(stored: dict, where: str = "config.json") -> ConfigDict:
     Raises:
       ConfigError: other unknown fields, or wrong types.
     """
-    config, problems = default(), []
-    known = flatten(config)
+    config = default()
+    problems = fill(config, stored, where)
+    if problems := problems + validate(config):
+        raise ConfigError(*problems)
+    return config
+
+
+def fill(config: ConfigDict, stored: dict, where: str) -> list[str]:
+    """Set the fields of {"section": {"field": value}} in place, without looking at what their values mean; returns the problems, one
+    line each: unknown fields and wrong types. Fields of an earlier version are left out as in `from_json`.
+
+    Args:
+      where: how messages call what was stored.
+    """
+    known, problems = flatten(config), []
     for name, value in flatten(stored).items():
         if name in RETIRED and value == RETIRED[name]:
             continue
@@ -100,9 +112,7 @@ def from_json(stored: dict, where: str = "config.json") -> ConfigDict:
         text = value if isinstance(value, str) else repr(tuple(value) if isinstance(value, list) else value)
         problem = apply(config, name, text)
         problems += [f"{where}: {problem}"] if problem else []
-    if problems := problems + validate(config):
-        raise ConfigError(*problems)
-    return config
+    return problems
 
 
 def _from_file(path: pathlib.Path) -> ConfigDict:
@@ -119,7 +129,11 @@ def _from_file(path: pathlib.Path) -> ConfigDict:
     try:
         spec.loader.exec_module(module)
         config = module.get_config()
-    except Exception as error:  # whatever the user's file raises is a problem of the file
+    except (KeyboardInterrupt, Interrupted):
+        raise
+    except SystemExit as error:
+        raise ConfigError(f"{path}: it leaves with sys.exit({error.code!r}); expected get_config() to return a configuration") from error
+    except BaseException as error:  # whatever the user's file raises is a problem of the file
         raise ConfigError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not isinstance(config, ConfigDict) or set(default().keys()) - set(config.keys()):
         raise ConfigError(f"{path}: expected get_config() to return scoresde.config.default() with changes")

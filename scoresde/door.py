@@ -155,9 +155,24 @@ def _known(error: BaseException) -> ScoreSDEError:
         known = peers.reason(_REASON) or DistributedError(
             f"another process may have ended ({text[:160]}); look at what it says, then run the same command on all of them"
         )
+    elif isinstance(error, RuntimeError | AssertionError) and (reason := _no_device()):
+        known = ResourceError(f"{reason}; unset JAX_PLATFORMS, or install JAX for it, such as pip install 'scoresde[cuda13]'")
     elif isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
-        known = ResourceError(f"{error.strerror}: {error.filename}; free space or choose another folder")
+        where = f": {error.filename}" if error.filename else ""  # a write that fails does not know its file
+        known = ResourceError(f"{error.strerror}{where}; free space or choose another folder")
     else:
         known = ScoreSDEError(f"unexpected {type(error).__name__}: {text[:300]}; run with --debug for the traceback")
     known.__cause__ = error
     return known
+
+
+def _no_device() -> str:
+    """Why JAX has no device at all, "" if it has one. Some of its platforms fail with an AssertionError without a word."""
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).partition(" (set JAX_PLATFORMS")[0].split())[:160]
+        return f"JAX finds no device for JAX_PLATFORMS={jax.config.jax_platforms}" + (f" ({reason})" if reason else "")
+    return ""

@@ -10,7 +10,7 @@ A command prints the message as one line and exits with the code. The library ra
 | 3    | DataError         | the data are missing, damaged or not as declared     |
 | 4    | CheckpointError   | no good checkpoint, or one that does not fit         |
 | 5    | NumericError      | the loss stayed non-finite, or a solver failed       |
-| 6    | ResourceError     | out of memory or disk, or no permission to write     |
+| 6    | ResourceError     | out of memory or disk, no permission, or no device   |
 | 7    | DistributedError  | a process of a run was not found, differs, or ended  |
 | 75   | Interrupted       | saved after a signal; the same command resumes       |
 """

@@ -9,17 +9,15 @@
 
 import hashlib
 import pathlib
-import pickle
-import zipfile
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from scoresde.data import npz
 from scoresde.errors import ConfigError, DataError
 from scoresde.evaluate import dinov2, port
 from scoresde.evaluate.features import Features, Inception, Pixels
+from scoresde.runtime.files import UnreadableError
+from scoresde.runtime.reading import one_line, read_safetensors, read_torch
 
 
 def feature_network(text: str, shape: tuple[int, ...]) -> Features:
@@ -46,26 +44,20 @@ def _npz(file: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _state_dict(file: pathlib.Path) -> dict[str, np.ndarray]:
-    if not file.is_file():
-        raise DataError(f"{file}: expected a file of weights, found nothing there; check the path")
     try:
-        import torch
+        state = read_torch(file)
+        return {name: tensor.numpy() for name, tensor in state.items() if hasattr(tensor, "numpy")}
     except ImportError:
         raise ConfigError(f"--network {file}: a PyTorch file needs torch, which is not installed; install torch, or give an NPZ file") from None
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        return {name: tensor.numpy() for name, tensor in state.items() if hasattr(tensor, "numpy")}
-    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{file}: expected a state dict of tensors, which this is not ({type(error).__name__}); nothing was unpickled") from None
+    except (UnreadableError, RuntimeError, TypeError, AttributeError) as error:  # tensors of a kind that NumPy has not; no dict
+        raise DataError(f"{file}: expected a state dict of tensors: {one_line(error)}; check the path, or copy it again") from None
 
 
 def _safetensors(file: pathlib.Path) -> dict[str, np.ndarray]:
-    if not file.is_file():
-        raise DataError(f"{file}: expected a file of weights, found nothing there; check the path")
     try:
-        return load_file(file)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file}: not a good safetensors file of float32 ({' '.join(str(error).split())[:200]}); copy it again") from None
+        return read_safetensors(file)[0]
+    except UnreadableError as error:
+        raise DataError(f"{file}: expected a safetensors file of float32: {error}; check the path, or copy it again") from None
 
 
 _READERS = {".safetensors": _safetensors, ".pt": _state_dict, ".pth": _state_dict}

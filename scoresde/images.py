@@ -8,7 +8,6 @@ import hashlib
 import json
 import pathlib
 import sys
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ from scoresde.data.unresized import unresized
 from scoresde.draws import draw_to, identity
 from scoresde.errors import DataError
 from scoresde.evaluate.features import Images
+from scoresde.runtime.files import read_bytes
 from scoresde.trained import Trained
 
 _ARRAYS = ("samples", "arr_0")  # of a file whose array is not named: ours, and that of Dhariwal and Nichol's evaluator
@@ -118,9 +118,7 @@ def of_file(text: str, dataset: Dataset | None = None, num: int | None = None) -
     with npz.opened(file) as archive:
         found = [n for n in _ARRAYS if n in archive]
         name = name or (found[0] if found else _ARRAYS[0])
-        values = mapped(file, name)
-        if values is None:
-            values = npz.member(archive, name, file, "name one of them as FILE.npz:ARRAY")
+        values = npz.mapped(archive, name, file, "name one of them as FILE.npz:ARRAY")
     if values.dtype.kind not in "uf" or values.dtype.kind == "u" and values.dtype != np.uint8 and dataset is None:
         raise DataError(f"{file}: {name}: expected uint8 images or floats, got {values.dtype}; save 0..255 as uint8")
     _enough(num, len(values), f"{file}: {name}")
@@ -155,10 +153,9 @@ def drawn(trained: Trained, seeds: np.ndarray, folder: pathlib.Path) -> Drawn:
         draw_to(trained, seeds, place)
     with npz.opened(file) as archive:
         ok, nfe = (npz.member(archive, name, file) for name in ("ok", "nfe"))
+        values = npz.mapped(archive, "samples", file)
     if not ok.any():
         raise DataError(f"{file}: the solver failed for every sample; raise --steps, or loosen sampling.tolerance")
-    values = mapped(file, "samples")
-    assert values is not None, "the store writes its members uncompressed"
     kept = values if ok.all() else values[ok]
     mean = float(nfe[ok].mean()) if nfe[ok].min() >= 0 else None
     return Drawn(_of_array(kept, str(file), trained.dataset), int((~ok).sum()), mean)
@@ -169,27 +166,6 @@ def shown(values: np.ndarray, levels: int) -> np.ndarray:
     if not levels:
         return values.astype(np.float32)
     return values if levels == 256 else np.round(255.0 * values / (levels - 1)).astype(np.uint8)
-
-
-def mapped(file: pathlib.Path, name: str) -> np.ndarray | None:
-    """The array of an NPZ file as a map of the file, if it is stored there uncompressed: 50,000 large images need no memory."""
-    with zipfile.ZipFile(file) as archive, file.open("rb") as raw:
-        members = {info.filename: info for info in archive.infolist()}
-        info = members.get(f"{name}.npy")
-        if info is None or info.compress_type != zipfile.ZIP_STORED:
-            return None
-        raw.seek(info.header_offset + 26)  # of a local header: the lengths of its name and of its extra field
-        lengths = np.frombuffer(raw.read(4), "<u2")
-        raw.seek(info.header_offset + 30 + int(lengths.sum()))
-        try:
-            version = np.lib.format.read_magic(raw)
-            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = header(raw)
-        except ValueError:
-            return None
-        if fortran or dtype.hasobject or not shape or 0 in shape:
-            return None
-        return np.memmap(file, dtype, "r", raw.tell(), shape)
 
 
 def statistics(text: str) -> Published | None:
@@ -213,4 +189,4 @@ def statistics(text: str) -> Published | None:
     least, most = spectrum[0], spectrum[-1]
     if least < -1e-3 * abs(most):  # rounding gives small ones below zero
         raise DataError(f"{file}: sigma has the eigenvalue {least:.3g} (largest {most:.3g}), so that it is no covariance; copy the file again")
-    return Published(mu, sigma, hashlib.sha256(file.read_bytes()).hexdigest(), images)
+    return Published(mu, sigma, hashlib.sha256(read_bytes(file)).hexdigest(), images)

@@ -25,6 +25,7 @@ from collections.abc import Callable
 import jax
 
 from scoresde.errors import DistributedError, Interrupted
+from scoresde.runtime.reading import parse_json
 
 SILENCE = 60.0  # seconds without a sign of life after which a process counts as gone
 _BEAT = 1.0  # seconds between signs of life
@@ -56,7 +57,7 @@ class Lookout:
         self._set(f"facts/{place}/{self._rank}", json.dumps(facts))
         others = range(1, self._count) if self._rank == 0 else [0]
         for rank in others:
-            theirs = json.loads(self._wait_for(f"facts/{place}/{rank}"))
+            theirs = parse_json(self._wait_for(f"facts/{place}/{rank}"))
             zero, other, number = (facts, theirs, rank) if self._rank == 0 else (theirs, facts, self._rank)
             if lines := _differences(zero, other, number):
                 raise DistributedError(
@@ -94,7 +95,7 @@ class Lookout:
         deadline = time.monotonic() + patience
         while (text := self._get("end")) is None and time.monotonic() < deadline:
             time.sleep(0.1 * self._beat)
-        end = json.loads(text) if text else None
+        end = parse_json(text) if text else None
         if end is None or end["rank"] == self._rank:
             return None
         kind = Interrupted if end["code"] == Interrupted.exit_code else DistributedError

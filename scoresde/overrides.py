@@ -29,7 +29,7 @@ def apply(config: ConfigDict, path: str, text: str) -> str | None:
         return f"--config.{path}: this is a section; set one of its fields: {', '.join(node.keys())}"
     try:
         value = _parse(text, node, path)
-    except (ValueError, SyntaxError, TypeError, OverflowError):  # int(inf) overflows
+    except (ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError):  # int(inf) overflows; brackets without end
         return f"--config.{path}: expected {_kind(node)} such as {node!r}, got {text!r}"
     with parent.ignore_type():
         parent[fields[-1]] = value

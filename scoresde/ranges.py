@@ -72,6 +72,14 @@ _BELOW_ONE = (
 )  # fmt: skip
 
 
+# Counted on the host alone, in 64 bits; `validation` has the limit of the seed. Devices count in int32.
+_ON_HOST = ("seed", "data.max_bad", "data.max_pixels")
+
+
+def _whole_limit(name: str) -> int:
+    return 2**63 if name in _ON_HOST else 2**31
+
+
 def check_field(name: str, value) -> str | None:
     """What is wrong with the value of a field, such as "training.steps", in one line; None if nothing."""
     values = value if isinstance(value, tuple) else (value,)
@@ -82,6 +90,8 @@ def check_field(name: str, value) -> str | None:
         expected = f"one of {', '.join(filter(None, CHOICES[name]))}; did you mean {near[0]}?"
     elif not all(map(math.isfinite, numbers)):
         expected = "a finite number"
+    elif any(isinstance(v, int) and v >= _whole_limit(name) for v in numbers):
+        expected = f"less than 2^{_whole_limit(name).bit_length() - 1}"
     elif name in _AT_LEAST and any(v < _AT_LEAST[name] for v in numbers):
         expected = f"at least {_AT_LEAST[name]}"
     elif name in _POSITIVE and any(v <= 0 for v in numbers):

@@ -1,6 +1,5 @@
 """Records in, arrays out: what the tasks of `python -m scoresde.sample` other than `generate` share."""
 
-import os
 import pathlib
 from collections.abc import Callable
 
@@ -12,6 +11,7 @@ from scoresde.data import npz
 from scoresde.devices import batch_for_devices, padded, spread
 from scoresde.errors import DataError
 from scoresde.progress import Progress
+from scoresde.runtime.files import replacing
 from scoresde.sample import Draw
 from scoresde.trained import Trained
 
@@ -74,7 +74,6 @@ def told(drawn: Draw) -> str:
 
 
 def write(path: pathlib.Path, **arrays) -> pathlib.Path:
-    scratch = path.with_suffix(".tmp.npz")
-    np.savez(scratch, **arrays)
-    os.replace(scratch, path)  # a kill in the middle leaves an older file as it was
+    with replacing(path) as scratch:
+        np.savez(scratch, **arrays)
     return path

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import importlib.metadata
-import json
 import pathlib
 import platform
 import sys
@@ -12,7 +11,15 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from scoresde.build import build_averages, build_dataset, build_optimizer, build_score, flatten, undrawn_network, with_starts
+from scoresde.build import (
+    build_averages,
+    build_dataset,
+    build_optimizer,
+    build_score,
+    flatten,
+    undrawn_network,
+    with_starts,
+)
 from scoresde.config import differences, from_json, override, to_json
 from scoresde.data import Dataset
 from scoresde.data.absent import ABSENT
@@ -20,6 +27,8 @@ from scoresde.data.labels import with_classes
 from scoresde.errors import CheckpointError, ConfigError
 from scoresde.places import local
 from scoresde.processes import PROCESSES, on_grid
+from scoresde.runtime.files import MissingError, UnreadableError, read_bytes
+from scoresde.runtime.reading import is_whole_number, read_object
 from scoresde.score import NetworkScore
 from scoresde.train import average_name, averaged_score
 from scoresde.train.best import FOLDER as BEST
@@ -128,13 +137,11 @@ def stored_config(folder: pathlib.Path) -> tuple[ConfigDict, dict]:
       ConfigError: no run there, or its config.json is damaged.
     """
     path = folder / "config.json"
-    if not path.is_file():
-        raise ConfigError(f"--workdir: expected a run folder with config.json, got {folder}; train into it first")
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(stored, dict):
-            raise ValueError("expected an object of sections")
-    except ValueError as error:  # of JSON, or of UTF-8
+        stored = read_object(path)
+    except MissingError:
+        raise ConfigError(f"--workdir: expected a run folder with config.json, got {folder}; train into it first") from None
+    except UnreadableError as error:
         raise ConfigError(f"{path} is damaged ({error}); restore it, or run the training command again") from None
     config = from_json(stored, where=str(path))
     return config, to_json(config)
@@ -169,7 +176,7 @@ def _code() -> str:
     """A digest of the source files of this package."""
     root, digest = pathlib.Path(__file__).parent, hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + read_bytes(path) + b"\0")
     return digest.hexdigest()[:16]
 
 
@@ -186,7 +193,7 @@ def _checkpoint(folder: pathlib.Path, name: str) -> tuple[Checkpoints, int | Non
         if not best.steps():
             raise CheckpointError(f"no best checkpoint in {best.folder}; train with training.keep_best, or take --checkpoint {LATEST}")
         return best, lowest(best)
-    if not name.isdigit():
+    if not is_whole_number(name):
         raise ConfigError(f"--checkpoint: expected {LATEST}, best or a step, got {name!r}")
     for checkpoints in (newest, best):
         if int(name) in checkpoints.steps():
@@ -194,8 +201,22 @@ def _checkpoint(folder: pathlib.Path, name: str) -> tuple[Checkpoints, int | Non
     raise CheckpointError(f"no checkpoint of step {name} in {folder}; there are {sorted({*newest.steps(), *best.steps()})}")
 
 
+def check_description(meta: dict) -> None:
+    """Whether a stored meta is of the form of `description`. One that is not makes its checkpoint a damaged one.
+
+    Raises:
+      ValueError: it is not.
+    """
+    for part, kind in (("config", dict), ("versions", dict), ("data", dict), ("devices", str)):
+        if not isinstance(meta.get(part), kind):
+            raise ValueError(f"its meta has no {part}")
+    if not isinstance(meta["data"].get("fingerprint"), str):
+        raise ValueError("its meta has no data.fingerprint")
+
+
 def check_experiment(meta: dict, written: dict, path: pathlib.Path) -> None:
     """The checkpoint must be of the experiment in config.json: another SDE would draw wrong samples without a word."""
+    check_description(meta)
     if lines := differences(to_json(from_json(meta["config"])), written):
         raise CheckpointError(f"{path} is not of its checkpoints: {'; '.join(lines)}; undo the change")
 

@@ -20,7 +20,6 @@ test records lack labels there is no `test_loss`.
 import dataclasses
 import functools
 import math
-import os
 import pathlib
 
 import equinox as eqx
@@ -37,6 +36,7 @@ from scoresde.devices import batch_for_devices, local_copy, padded, spread
 from scoresde.draws import by_shares, classes, draw, sampler_of
 from scoresde.evaluate.functions import moments, sliced_wasserstein
 from scoresde.evaluate.neighbours import nearest
+from scoresde.runtime.files import replacing
 from scoresde.sample import Draw, trajectory
 from scoresde.trained import Trained
 from scoresde.types import root_key
@@ -234,6 +234,5 @@ def _strip(dataset: Dataset, x: np.ndarray) -> Image.Image | None:
 
 
 def _write(path: pathlib.Path, **arrays) -> None:
-    scratch = path.with_suffix(".tmp.npz")
-    np.savez_compressed(scratch, **arrays)
-    os.replace(scratch, path)
+    with replacing(path) as scratch:
+        np.savez_compressed(scratch, **arrays)

@@ -11,7 +11,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # From the ground up. A room imports from its own rung and from those below.
 LADDER = [
-    {"types", "errors", "devices", "places", "lookout", "peers", "progress", "overrides", "fields"},
+    {"types", "errors", "runtime", "devices", "places", "lookout", "peers", "progress", "overrides", "fields"},
     {"sde"},
     {"score", "nets"},
     {"sample", "likelihood", "guide"},
@@ -32,7 +32,7 @@ LADDER = [
 ]
 # Where two rooms share a rung, this is all they may take from each other.
 NEIGHBOURS = {
-    ("errors", "types"), ("places", "errors"), ("peers", "errors"), ("peers", "lookout"), ("lookout", "errors"),
+    ("errors", "types"), ("places", "errors"), ("peers", "errors"), ("lookout", "runtime"), ("peers", "lookout"), ("lookout", "errors"),
     ("likelihood", "sample"), ("guide", "sample"),
 }  # fmt: skip
 
@@ -40,8 +40,8 @@ THIRD_PARTIES = {
     "diffrax": {"sample", "likelihood", "samplers.py"},  # samplers names its solvers
     "lineax": {"sample", "likelihood"},
     "flax": {"nets", "convert/reading.py"},
-    "safetensors": {"convert", "feature_networks.py"},
-    "torch": {"convert/reading.py", "feature_networks.py"},
+    "safetensors": {"runtime/reading.py", "convert/exporting.py"},
+    "torch": {"runtime/reading.py"},
     "optax": {"train", "build.py", "doctor"},
     "orbax": {"train/checkpoint.py"},
     "ml_collections": {"config.py", "fields.py", "recipes.py", "overrides.py", "validation.py", "build.py", "processes.py", "samplers.py", "trained.py", "watch.py", "door.py", "__main__.py", "convert", "average"},
@@ -122,6 +122,37 @@ def test_third_parties_stay_in_their_rooms(path):
     for name in imports(path):
         party = name.split(".")[0]
         assert party not in THIRD_PARTIES or homes & THIRD_PARTIES[party], f"{place} imports {party}"
+
+
+# What reads a file, and where it may stand: each format has one reader, which looks at regular files only and bounds what it reads.
+READERS = {
+    ".read_text": set(),
+    ".read_bytes": set(),
+    "json.load": set(),
+    "json.loads": {"runtime/reading.py"},
+    "np.load": set(),
+    "torch.load": {"runtime/reading.py"},
+    "pickle.load": set(),
+    "safe_open": {"runtime/reading.py"},
+    "load_file": set(),
+    "Image.open": {"data/images.py"},
+    "zipfile.ZipFile": {"runtime/arrays.py", "data/files.py", "sample/store.py"},  # the last one writes
+}
+
+
+@each_file
+def test_files_are_read_by_the_reader_of_their_format(path):
+    place = path.relative_to(ROOT).as_posix()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        if name == "json.loads" and ast.unparse(node.args[0]).startswith("json.dumps("):
+            continue  # of its own text
+        if isinstance(node.func, ast.Attribute) and f".{node.func.attr}" in READERS:
+            name = f".{node.func.attr}"  # of whatever path
+        assert name not in READERS or place in READERS[name], f"{place}: {name}: use scoresde.runtime, or the reader of images"
+    assert "os.replace(" not in path.read_text() or place in {"runtime/files.py", "sample/store.py", "evaluate/features.py"}, "use replacing()"
 
 
 @each_file

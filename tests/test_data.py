@@ -363,7 +363,7 @@ def test_files_that_are_no_npz(tmp_path):
         open_npz(tmp_path)
     for content in (b"", b"not an archive", b"PK\x03\x04 cut short"):
         file.write_bytes(content)
-        with pytest.raises(DataError, match="is not an NPZ file, or was cut short"):
+        with pytest.raises(DataError, match="cannot be read as an NPZ file: it is of another kind, or was cut short"):
             open_npz(file)
     with open(file, "wb") as out:
         np.save(out, IMAGES)
@@ -377,7 +377,7 @@ def test_damaged_npz(tmp_path):
     content = bytearray(file.read_bytes())
     content[content.index(IMAGES.tobytes()) + 20] ^= 1
     file.write_bytes(content)
-    with pytest.raises(DataError, match="'x_train' cannot be read.*damaged"):
+    with pytest.raises(DataError, match="'x_train': cannot be read.*damaged"):
         open_npz(file)
 
 
@@ -397,7 +397,7 @@ def test_no_pickle_is_loaded(tmp_path):
     with pytest.raises(DataError, match="object array.*can run code"):
         open_npz(file)
     file.write_bytes(pickle.dumps(Canary(sign)))
-    with pytest.raises(DataError, match="is not an NPZ file"):
+    with pytest.raises(DataError, match="cannot be read as an NPZ file"):
         open_npz(file)
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("x_train.npy", pickle.dumps(Canary(sign)))

@@ -168,7 +168,7 @@ def test_a_damaged_file_and_other_records_are_refused(tmp_path):
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(DataError, match="not a good safetensors file"):
         feature_network(str(file), (8, 8, 3))
-    with pytest.raises(DataError, match="found nothing there"):
+    with pytest.raises(DataError, match="no such file"):
         feature_network(str(tmp_path / "none.safetensors"), (8, 8, 3))
 
 

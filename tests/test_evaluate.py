@@ -22,6 +22,7 @@ from scoresde.evaluate.measure import Reals, check, measure
 from scoresde.evaluate.request import default_stats
 from scoresde.feature_networks import feature_network
 from scoresde.nets import inception
+from scoresde.runtime.arrays import Npz
 
 NUM = 150
 SAMPLER = ["--sampler", "dpmpp", "--steps", 3, "--network", "pixels", "--config.sampling.batch_size=10"]
@@ -207,9 +208,10 @@ def test_an_array_in_a_file_is_mapped_if_it_can_be(tmp_path):
     x = np.arange(60, dtype=np.float32).reshape(5, 3, 4)
     np.savez(tmp_path / "a.npz", first=np.ones(3), samples=x)
     np.savez_compressed(tmp_path / "b.npz", samples=x)
-    found = images.mapped(tmp_path / "a.npz", "samples")
-    assert isinstance(found, np.memmap) and np.array_equal(found, x)
-    assert images.mapped(tmp_path / "b.npz", "samples") is None and images.mapped(tmp_path / "a.npz", "none") is None
+    with Npz(tmp_path / "a.npz") as a, Npz(tmp_path / "b.npz") as b:
+        found = a.mapped("samples")
+        assert isinstance(found, np.memmap) and np.array_equal(found, x)
+        assert b.mapped("samples") is None and a.mapped("none") is None
     one, other = images.of_file(str(tmp_path / "a.npz")), images.of_file(str(tmp_path / "b.npz"))
     assert one.identity == other.identity != images.of_file(f"{tmp_path / 'a.npz'}", num=4).identity
 

@@ -19,12 +19,13 @@ from scoresde.average.profiles import fit
 from scoresde.build import build_optimizer, undrawn_network
 from scoresde.convert.folder import write_state
 from scoresde.errors import CheckpointError, ConfigError
+from scoresde.runtime.files import write_text
 from scoresde.train import power_name
 from scoresde.train.average import check_width, exponent
 from scoresde.train.checkpoint import AllDamagedError, Checkpoints
 from scoresde.train.snapshots import snapshots
 from scoresde.train.step import init_state
-from scoresde.trained import check_experiment, here, stored_config
+from scoresde.trained import check_description, check_experiment, here, stored_config
 from scoresde.types import root_key
 
 # What the snapshots that are not read count for together, at most: less than float32 resolves.
@@ -73,7 +74,7 @@ def reconstruct(workdir: str | pathlib.Path, width: float, step: int | None = No
     if not widths.size:
         raise ConfigError(f"--workdir: {folder} has no averages by power functions; train with --config.training.power_ema=0.05,0.1")
     stored = snapshots(folder, report)
-    metas, gamma = stored.metas(), np.array([exponent(width) for width in widths])
+    metas, gamma = stored.metas(check_description), np.array([exponent(width) for width in widths])
     if not metas:
         first = min(config.training.snapshot_every, config.training.steps)
         raise CheckpointError(f"no good snapshot in {stored.folder}; the first one is taken at step {first}")
@@ -110,7 +111,7 @@ def write(found: PostHoc, out: pathlib.Path) -> None:
         "sigma_rel": found.width, "gamma": exponent(found.width), "step": found.step, "residual": found.residual,
         "snapshots": [{"step": step, "sigma_rel": w, "coefficient": x} for step, at in found.used.items() for w, x in at.items()],
     }  # fmt: skip
-    (out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_text(out / RECORD, json.dumps(record, indent=1) + "\n")
 
 
 def _checked(step: int | None, last: int, folder: pathlib.Path) -> int:

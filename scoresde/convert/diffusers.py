@@ -44,7 +44,7 @@ def fields(config: dict, scheduler: dict | None) -> dict[str, dict]:
     """
     try:
         model = _model(config)
-    except (KeyError, TypeError, IndexError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, IndexError, ZeroDivisionError, AttributeError, ValueError) as error:
         raise CheckpointError(f"config.json: expected that of a UNet2DModel, got {type(error).__name__} at {error}") from None
     variance_exploding = model["embedding"] == "fourier"
     process, predicted = _ve(scheduler) if variance_exploding else _vp(scheduler)

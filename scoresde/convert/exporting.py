@@ -5,29 +5,41 @@ average, so that the file comes back as a run.
 """
 
 import json
+import os
 import pathlib
+import re
 
 import jax
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from scoresde.config import to_json
 from scoresde.convert.copying import Arrays
 from scoresde.convert.reading import safetensors
-from scoresde.errors import CheckpointError
+from scoresde.errors import CheckpointError, ResourceError
+from scoresde.runtime.files import UnreadableError, replacing
+from scoresde.runtime.reading import one_line, parse_json
 from scoresde.trained import Trained
 
 
 def export(trained: Trained, file: pathlib.Path) -> int:
-    """Writes the averaged parameters; returns their number."""
+    """Write the averaged parameters; return their number.
+
+    Raises:
+        ResourceError: no space, or no permission.
+    """
     leaves, _ = jax.tree_util.tree_flatten_with_path(trained.score.network.params)
     arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): np.ascontiguousarray(leaf) for path, leaf in leaves}
     about = {"format": "scoresde", "config": json.dumps(to_json(trained.config)), "step": str(trained.step), "ema": trained.ema}
     file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(file.name + ".tmp")
-    save_file(arrays, scratch, metadata=about)
-    scratch.replace(file)  # a kill in the middle leaves an older file as it was
+    try:
+        with replacing(file) as scratch:
+            save_file(arrays, scratch, metadata=about)
+    except (SafetensorError, OSError) as error:  # of arrays that are in memory nothing but writing can fail
+        code = re.search(r"os error (\d+)", str(error))  # Rust's form of the number that the system gave
+        reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or one_line(error)
+        raise ResourceError(f"cannot write {file}: {reason}; free space or permissions, or choose another file") from error
     return sum(array.size for array in arrays.values())
 
 
@@ -37,14 +49,13 @@ def exported(file: pathlib.Path) -> tuple[dict[str, dict], Arrays]:
     Raises:
         CheckpointError: the file is damaged, or not of `export`.
     """
-    arrays = safetensors(file)
+    arrays, about = safetensors(file)
     try:
-        with safe_open(file, framework="numpy") as opened:
-            config = json.loads(opened.metadata()["config"])
+        config = parse_json(about["config"])
         fields = {name: {field: _value(v) for field, v in values.items()} for name, values in config.items() if isinstance(values, dict)}
         for field in ("source", "arrays", "labels", "data_dir"):
             fields["data"].pop(field, None)
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError):
+    except (UnreadableError, KeyError, AttributeError):
         raise CheckpointError(f"{file}: expected a file of --export; of diffusers give the folder, with its config.json") from None
     return fields, arrays
 

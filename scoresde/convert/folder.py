@@ -13,11 +13,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from scoresde.build import build_averages, build_optimizer
-from scoresde.config import default, override, with_full_paths, to_json
+from scoresde.config import default, fill, override, to_json, with_full_paths
 from scoresde.convert.copying import Arrays
 from scoresde.data.absent import ABSENT
 from scoresde.errors import CheckpointError, ConfigError
 from scoresde.nets import Network
+from scoresde.runtime.files import write_text
 from scoresde.train.checkpoint import Checkpoints
 from scoresde.train.step import TrainState, init_state
 from scoresde.trained import description
@@ -34,9 +35,8 @@ def configuration(fields: dict[str, dict], overrides: list[str]) -> ConfigDict:
     """
     config = default()
     config.data.source = ABSENT
-    with config.data.ignore_type():
-        for section, values in fields.items():
-            config[section].update(values)
+    if problems := fill(config, fields, where="SOURCE"):
+        raise ConfigError(*problems)
     override(config, overrides)
     with_full_paths(config)
     return config
@@ -97,7 +97,7 @@ def write_state(out: pathlib.Path, config: ConfigDict, state: TrainState, finger
         checkpoints.wait()
     finally:
         checkpoints.close()
-    (out / "config.json").write_text(json.dumps(to_json(config), indent=1) + "\n", encoding="utf-8")
+    write_text(out / "config.json", json.dumps(to_json(config), indent=1) + "\n")
 
 
 def check_free(out: pathlib.Path) -> None:

@@ -1,21 +1,19 @@
 """Files of weights to arrays, without executing any of them.
 
-A pickle is a program: it may call whatever it likes when it is loaded. So safetensors and msgpack are read, PyTorch's files
-by `torch.load(weights_only=True)`, whose unpickler builds tensors and containers and nothing else, and other pickles are
-refused before a byte of them is interpreted.
+A pickle is a program: it may call whatever it likes when it is loaded. So safetensors and msgpack are read, PyTorch's files by
+`torch.load(weights_only=True)` (see `scoresde.runtime.reading`), whose unpickler builds tensors and containers and nothing else, and
+other pickles are refused before a byte of them is interpreted.
 """
 
-import json
 import pathlib
-import pickle
 
 import numpy as np
 from flax import serialization
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from scoresde.convert.copying import Arrays
 from scoresde.errors import CheckpointError, ConfigError
+from scoresde.runtime.files import UnreadableError, open_regular, read_bytes
+from scoresde.runtime.reading import ExecutableError, one_line, read_object, read_safetensors, read_torch
 
 TORCH = (".pt", ".pth", ".bin")
 _REFUSED = (
@@ -25,20 +23,25 @@ _REFUSED = (
 
 
 def json_of(path: pathlib.Path) -> dict:
+    """The object in a JSON file.
+
+    Raises:
+        CheckpointError: there is none.
+    """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError("expected an object")
-        return found
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error})") from None
+        return read_object(path)
+    except UnreadableError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}; download it again") from None
 
 
 def refuse_pickles(path: pathlib.Path) -> None:
     """Raises a CheckpointError for a file that is a pickle by its name or by its first bytes."""
     refuse_by_name(path)
-    with path.open("rb") as file:
-        head = file.read(2)
+    try:
+        with open_regular(path) as file:
+            head = file.read(2)
+    except UnreadableError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}; download it again") from None
     if head[:1] == b"\x80" and b"\x02" <= head[1:] <= b"\x05":
         raise CheckpointError(_REFUSED.format(path=path))
 
@@ -48,12 +51,17 @@ def refuse_by_name(path: pathlib.Path) -> None:
         raise CheckpointError(_REFUSED.format(path=path))
 
 
-def safetensors(path: pathlib.Path) -> Arrays:
+def safetensors(path: pathlib.Path) -> tuple[Arrays, dict[str, str]]:
+    """The arrays of a safetensors file, and its metadata.
+
+    Raises:
+        CheckpointError: the file is a pickle, or damaged.
+    """
     refuse_pickles(path)
     try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: not a good safetensors file ({error})") from None
+        return read_safetensors(path)
+    except UnreadableError as error:
+        raise CheckpointError(f"{path}: {error}; download it again") from None
 
 
 def of_torch(path: pathlib.Path):
@@ -63,15 +71,13 @@ def of_torch(path: pathlib.Path):
         ConfigError: no torch. CheckpointError: the file is damaged or holds more than tensors.
     """
     try:
-        import torch
+        return read_torch(path)
     except ImportError:
         raise ConfigError(f"{path}: needs torch to be read; pip install 'scoresde[torch]'") from None
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+    except ExecutableError:
         raise CheckpointError(_REFUSED.format(path=path)) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}: not a good PyTorch file ({' '.join(str(error).split())[:200]})") from None
+    except UnreadableError as error:
+        raise CheckpointError(f"{path}: {error}; download it again") from None
 
 
 def as_arrays(tensors: dict) -> Arrays:
@@ -83,7 +89,7 @@ def as_arrays(tensors: dict) -> Arrays:
 
 def weights(path: pathlib.Path) -> Arrays:
     """A safetensors file, or a state dict of torch."""
-    return as_arrays(of_torch(path)) if path.suffix in TORCH else safetensors(path)
+    return as_arrays(of_torch(path)) if path.suffix in TORCH else safetensors(path)[0]
 
 
 def of_flax(path: pathlib.Path):
@@ -94,6 +100,6 @@ def of_flax(path: pathlib.Path):
     """
     refuse_pickles(path)
     try:
-        return serialization.msgpack_restore(path.read_bytes())
-    except (ValueError, TypeError, KeyError, IndexError, OSError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not a msgpack file of Flax ({' '.join(str(error).split())[:200]})") from None
+        return serialization.msgpack_restore(read_bytes(path))
+    except (UnreadableError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not a msgpack file of Flax ({one_line(error)}); download it again") from None

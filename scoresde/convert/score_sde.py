@@ -15,6 +15,7 @@ import numpy as np
 
 from scoresde.convert.copying import Arrays, Copy
 from scoresde.errors import CheckpointError
+from scoresde.runtime.reading import is_whole_number
 
 _BLOCK = ("GroupNorm_0", "Conv_0", "Dense_0", "GroupNorm_1", "Conv_1", "Conv_2")
 _FLAX = {
@@ -174,7 +175,7 @@ def _flat(tree: Mapping, above: str):
 
 def _number(name: str) -> int:
     last = name.rpartition("_")[2]
-    return int(last) if last.isdigit() else 0
+    return int(last) if is_whole_number(last) else 0
 
 
 def _leaf(path: str, array: np.ndarray) -> tuple[str, np.ndarray]:

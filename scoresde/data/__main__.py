@@ -12,6 +12,7 @@ from scoresde.data.picture import save_picture
 from scoresde.door import Parser, run
 from scoresde.errors import ConfigError
 from scoresde.overrides import apply
+from scoresde.runtime.files import write_text
 
 _SHAPE = ("image_size", "channels", "levels")
 _ALL = 2**62  # damaged files: all are listed, none stops
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> None:
     out = pathlib.Path(found.out)
     out.mkdir(parents=True, exist_ok=True)
     lines = suggestions(report, config)
-    (out / "inspection.json").write_text(json.dumps(report | {"configuration": lines}, indent=1) + "\n", encoding="utf-8")
+    write_text(out / "inspection.json", json.dumps(report | {"configuration": lines}, indent=1) + "\n")
     drawn = save_picture(dataset, dataset.encode(dataset.train.rows(sample(dataset.train, SHOWN))[0]), out / "grid.png")
     print(text(report, lines).encode("utf-8", "backslashreplace").decode())  # names of files may be any bytes
     print(f"wrote {out / 'inspection.json'}" + (f" and {out / 'grid.png'}" if drawn else ""))

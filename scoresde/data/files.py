@@ -17,12 +17,13 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
 from scoresde.data.images import EXTENSIONS, BadImage
-from scoresde.data.tables import TABLES
+from scoresde.data.tables import LARGEST_TABLE, TABLES
 from scoresde.data.tree import Given
 from scoresde.errors import DataError
+from scoresde.runtime.files import MissingError, UnreadableError, read_bytes
 
-_LARGEST_TABLE = 2**28  # bytes: ten million lines
 _KINDS = 8  # extensions that a message names
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)  # what reading a member raises
 
 
 @runtime_checkable
@@ -50,6 +51,20 @@ class Files(Protocol):
     def size(self, index: int) -> int:
         """Bytes of one image, 0 if not known without reading it."""
         ...
+
+
+def read_table(path: Path) -> bytes | None:
+    """The bytes of a table beside images; None if there is none.
+
+    Raises:
+        DataError: it cannot be read, or it is too large.
+    """
+    try:
+        return read_bytes(path, LARGEST_TABLE)
+    except MissingError:
+        return None
+    except UnreadableError as error:
+        raise DataError(f"{path} cannot be read: {error}; mend it, or move it away") from error
 
 
 def is_image(name: str) -> bool:
@@ -91,7 +106,7 @@ class Folder:
         self.root = Path(path).expanduser()
         self.what = str(self.root)
         if not self.root.is_dir():
-            kind = "a file" if self.root.is_file() else "nothing"
+            kind = "a file" if self.root.exists() else "nothing"
             hint = "use zip:PATH" if self.root.suffix.lower() == ".zip" else "check the path"
             raise DataError(f"{self.what}: expected a folder of images, found {kind} there; {hint}")
         try:
@@ -106,13 +121,12 @@ class Folder:
 
     def read(self, index: int) -> bytes:
         try:
-            return (self.root / self.names[index]).read_bytes()
-        except OSError as error:
-            raise BadImage(f"cannot be read: {error.strerror or error}") from error
+            return read_bytes(self.root / self.names[index])
+        except UnreadableError as error:
+            raise BadImage(f"cannot be read: {error}") from error
 
     def table(self, name: str) -> bytes | None:
-        path = self.root / name
-        return path.read_bytes() if path.is_file() else None
+        return read_table(self.root / name)
 
     def size(self, index: int) -> int:
         return self._sizes[index]
@@ -158,15 +172,15 @@ class Zip:
         file = Path(path).expanduser()
         self.what = str(file)
         if not file.is_file():
-            kind = "a folder" if file.is_dir() else "nothing"
+            kind = "a folder" if file.is_dir() else "no regular file" if file.exists() else "nothing"
             hint = "use folder:PATH" if file.is_dir() else "check the path"
             raise DataError(f"{self.what}: expected a zip file of images, found {kind} there; {hint}")
         try:
             self._zip = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
-            raise DataError(f"{self.what} is not a zip file, or was cut short; copy it again, or make it anew") from error
         except OSError as error:
             raise DataError(f"{self.what} cannot be read: {error.strerror or error}") from error
+        except Exception as error:  # BadZipFile, and what a damaged directory makes struct, the codecs and arithmetic raise
+            raise DataError(f"{self.what} is not a zip file, or was cut short; copy it again, or make it anew") from error
         members = [info for info in self._zip.infolist() if not info.is_dir()]
         for info in self._zip.infolist():
             _check_member(info, self.what)
@@ -184,15 +198,18 @@ class Zip:
     def read(self, index: int) -> bytes:
         try:
             return self._zip.read(self._members[index])
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        except _DAMAGED as error:
             raise BadImage(f"cannot be unpacked: {error}") from error
 
     def table(self, name: str) -> bytes | None:
         if name not in self._others:
             return None
-        if (size := self._others[name].file_size) > _LARGEST_TABLE:
-            raise DataError(f"{self.what}: {name} would have {size:,} bytes, expected at most {_LARGEST_TABLE:,}; make the zip anew")
-        return self._zip.read(self._others[name])
+        if (size := self._others[name].file_size) > LARGEST_TABLE:
+            raise DataError(f"{self.what}: {name} would have {size:,} bytes, expected at most {LARGEST_TABLE:,}; make the zip anew")
+        try:
+            return self._zip.read(self._others[name])
+        except _DAMAGED as error:
+            raise DataError(f"{self.what}: {name} cannot be unpacked ({error}); copy the zip again") from error
 
     def size(self, index: int) -> int:
         return self._members[index].file_size

@@ -13,6 +13,7 @@ from scoresde.data.images import BadImage
 from scoresde.data.labels import MISSING
 from scoresde.data.tree import Given
 from scoresde.errors import DataError
+from scoresde.runtime.files import UnreadableError, read_bytes
 
 INSTALL = "pip install 'scoresde[hf]'"
 
@@ -58,9 +59,9 @@ class Hub:
         if image["bytes"] is not None:
             return image["bytes"]
         try:
-            return Path(image["path"]).read_bytes()
-        except OSError as error:
-            raise BadImage(f"cannot be read: {error.strerror or error}") from error
+            return read_bytes(image["path"])
+        except UnreadableError as error:
+            raise BadImage(f"cannot be read: {error}") from error
 
     def table(self, name: str) -> None:
         return None

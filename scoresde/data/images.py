@@ -18,12 +18,14 @@ import contextlib
 import io
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from scoresde.errors import ConfigError, DataError
+from scoresde.runtime.files import UnreadableError, read_bytes
 
 EXTENSIONS = (
     ".png", ".jpg", ".jpeg", ".webp", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".ppm", ".pbm", ".pnm",
@@ -33,6 +35,7 @@ MAX_PIXELS = 80_000_000
 LEVELS, DEEPEST = 256, 65536
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _TO_8_BITS = ((np.arange(65536) + 128) // 257).astype(np.uint8)  # v/257 rounded
+BYTES = 8  # of a pixel at most: 16 bits of 4 channels, not compressed
 _FINE = 2  # a JPEG is never decoded below so many times the target
 # Larger ones are decoded one at a time: a dozen threads with 80 megapixels each would need 8 GB.
 _LARGE, _one_at_a_time = 16_000_000, threading.Lock()
@@ -112,7 +115,7 @@ def decode(data: bytes, rule: Rule, name: str) -> tuple[np.ndarray, Header]:
         BadImage: it cannot be decoded. DataError: it has too many pixels, or not the levels of the rule.
     """
     with _opened(data, name) as image:
-        check_pixels(image.size, rule, name)
+        check_pixels(image.size, rule.max_pixels, name)
         about = _header(image)
         with _one_at_a_time if image.width * image.height > _LARGE else contextlib.nullcontext():
             upright = _upright(image, rule, about)
@@ -153,6 +156,22 @@ def _opened(data: bytes, name: str):
         raise BadImage(" ".join(str(error).split()) or type(error).__name__) from error
 
 
+@contextlib.contextmanager
+def opened_file(path: Path, max_pixels: int = MAX_PIXELS):
+    """The image of a file, not yet decoded; the same errors also for what decoding it in the block raises.
+
+    Raises:
+        BadImage: it cannot be read or decoded. DataError: it has more than `max_pixels`.
+    """
+    try:
+        data = read_bytes(path, BYTES * max_pixels)
+    except UnreadableError as error:
+        raise BadImage(f"cannot be read: {error}") from error
+    with _opened(data, str(path)) as image:
+        check_pixels(image.size, max_pixels, str(path))
+        yield image
+
+
 def _header(image: Image.Image) -> Header:
     # Of 16-bit colour Pillow gives 8 bits; only what it is about to decode tells, and asking a PNG for EXIF decodes it.
     deep = ";16" if image.mode in ("LA", "RGB", "RGBA") and ";16" in str(image.tile) else ""
@@ -168,10 +187,10 @@ _DEEP = "`python -m scoresde.data inspect` finds out the levels of all images"
 _REMEDY = "remove it, or raise data.max_pixels if there is memory for it"
 
 
-def check_pixels(size: tuple[int, int], rule: Rule, name: str) -> None:
+def check_pixels(size: tuple[int, int], max_pixels: int, name: str) -> None:
     width, height = size
-    if width * height > rule.max_pixels:
-        raise DataError(f"{name}: {width} x {height} pixels, expected at most {rule.max_pixels:,}; {_REMEDY}")
+    if width * height > max_pixels:
+        raise DataError(f"{name}: {width} x {height} pixels, expected at most {max_pixels:,}; {_REMEDY}")
 
 
 def _upright(image: Image.Image, rule: Rule, header: Header) -> Image.Image:

@@ -3,13 +3,13 @@
     x_*  [N, *shape]  integers 0..L-1 for L grey levels, or finite floats for L = 0; [N, H, W] counts as one channel
     y_*  [N]          integers from 0; optional. Class k is the k-th of those in y_train, see `scoresde.data.labels`
 
-The file is read with `allow_pickle=False`: an object array holds a pickle, which could run code, and is refused.
+The file is read by `scoresde.runtime.arrays.Npz`: an object array holds a pickle, which could run code, and is refused, and so is a
+header that promises other values than there are.
 Everything is looked at before training starts, so that a fault is met with its place and a remedy.
 """
 
 import warnings
-import zipfile
-import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ from scoresde.data.dataset import ArraySource
 from scoresde.data.labels import numbered
 from scoresde.data.shapes import remedy
 from scoresde.errors import ConfigError, DataError
+from scoresde.runtime.arrays import Npz
+from scoresde.runtime.files import MissingError, UnreadableError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 _LARGE = 20  # standardised data hardly reach it
@@ -137,53 +139,48 @@ def _first(bad: np.ndarray) -> int:
     return int(np.argmax(bad.reshape(len(bad), -1).any(axis=1)))
 
 
-def opened(file: Path) -> np.lib.npyio.NpzFile:
+def opened(file: Path) -> Npz:
     """The archive of an NPZ file.
 
     Raises:
         DataError: there is none, or it is damaged or of another kind.
     """
-    if not file.is_file():
-        raise DataError(
-            f"{file}: expected an NPZ file, found {'a folder' if file.is_dir() else 'nothing'} there; "
-            "check the path"
-        )
+    if file.is_dir():
+        raise DataError(f"{file}: expected an NPZ file, found a folder there; check the path")
     try:
-        archive = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{file} is not an NPZ file, or was cut short; write it with numpy.savez") from error
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
-    if isinstance(archive, np.ndarray):
-        raise DataError(f"{file}: expected an NPZ file, got a single NPY array; write it with numpy.savez")
-    return archive
+        return Npz(file)
+    except MissingError:
+        raise DataError(f"{file}: expected an NPZ file, found nothing there; check the path") from None
+    except UnreadableError as error:
+        raise DataError(f"{file} cannot be read as an NPZ file: {error}; check the path, or write it with numpy.savez") from error
 
 
-def member(archive: np.lib.npyio.NpzFile, name: str, file: Path, remedy: str = "") -> np.ndarray:
+def member(archive: Npz, name: str, file: Path, remedy: str = "") -> np.ndarray:
     """The array of that name.
 
     Raises:
         DataError: there is none (`remedy` says what to do then), or it cannot be read.
     """
+    return _of_member(archive, name, file, remedy, archive.array)
+
+
+def mapped(archive: Npz, name: str, file: Path, remedy: str = "") -> np.ndarray:
+    """As `member`, but as a map of the file where the array is stored uncompressed: 50,000 large images need no memory."""
+    return _of_member(archive, name, file, remedy, lambda name: found if (found := archive.mapped(name)) is not None else archive.array(name))
+
+
+def _of_member(archive: Npz, name: str, file: Path, remedy: str, read: Callable[[str], np.ndarray]) -> np.ndarray:
     if name not in archive:
         raise DataError(
             f"{file}: expected an array '{name}', the file has {', '.join(sorted(archive)) or 'none'}" + (remedy and f"; {remedy}")
         )
     try:
-        array = archive[name]
-    except ValueError as error:
-        raise DataError(
-            f"{file}: '{name}' is an object array, expected numbers: it holds a pickle, which can run code "
-            "and is not read; save it with a numeric dtype"
-        ) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise DataError(f"{file}: '{name}' cannot be read ({error}); the file is damaged, copy it again") from error
-    if not isinstance(array, np.ndarray):  # NumPy hands over the bytes of a member that is not in its format
-        raise DataError(f"{file}: '{name}' is not a NumPy array; write the file with numpy.savez")
-    return array
+        return read(name)
+    except UnreadableError as error:
+        raise DataError(f"{file}: '{name}': {error}") from error
 
 
-def _labels(archive: np.lib.npyio.NpzFile, name: str, file: Path, count: int) -> np.ndarray:
+def _labels(archive: Npz, name: str, file: Path, count: int) -> np.ndarray:
     labels = member(archive, name, file, REMEDY)
     if labels.dtype.kind not in "iu":
         raise DataError(f"{file}: expected integer labels in '{name}', got {labels.dtype}; save class numbers from 0")

@@ -18,9 +18,10 @@ import re
 from itertools import groupby
 from pathlib import Path
 
-from scoresde.data.files import digest, no_images
+from scoresde.data.files import digest, no_images, read_table
 from scoresde.data.images import BadImage
 from scoresde.errors import DataError
+from scoresde.runtime.files import UnreadableError, open_regular
 
 ENDING = ".array_record"
 _SHARD = re.compile(r"-\d+-of-\d+$|^\d{5,}$")
@@ -69,8 +70,7 @@ class Shards:
         return data
 
     def table(self, name: str) -> bytes | None:
-        path = self._folder / name
-        return path.read_bytes() if path.is_file() else None
+        return read_table(self._folder / name)
 
     def size(self, index: int) -> int:
         return 0
@@ -84,7 +84,8 @@ def _opened(path: Path):
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     try:
+        open_regular(path).close()
         return ArrayRecordDataSource([str(path)])
-    except (RuntimeError, ValueError, OSError) as error:
+    except (UnreadableError, RuntimeError, ValueError, OSError) as error:
         reason = (str(error).splitlines() or ["damaged"])[0]
         raise DataError(f"{path}: no array_record file, or a damaged one ({reason}); copy it again, or write it anew") from error

@@ -41,6 +41,7 @@ from scoresde.data.hub import Hub
 from scoresde.data.images import LEVELS
 from scoresde.data.shards import Shards
 from scoresde.errors import ConfigError, DataError
+from scoresde.runtime.arrays import read_npz
 
 DIGITS_SHAPE, DIGITS_LEVELS, DIGITS_TRAIN = (8, 8, 1), 17, 1500
 SPAN = 3.0  # of functions: values of +-3 standard deviations are white and black in pictures
@@ -142,9 +143,9 @@ def digits(*, centered: bool = True) -> Dataset:
 
 
 def _digits(_: Request) -> Content:
-    with resources.files("scoresde.data").joinpath("digits.npz").open("rb") as file:
-        with np.load(file, allow_pickle=False) as archive:
-            x, y = archive["x"], archive["y"]
+    with resources.as_file(resources.files("scoresde.data").joinpath("digits.npz")) as file:
+        arrays = read_npz(file)
+    x, y = arrays["x"], arrays["y"]
     train, test = ArraySource(x[:DIGITS_TRAIN], y[:DIGITS_TRAIN]), ArraySource(x[DIGITS_TRAIN:], y[DIGITS_TRAIN:])
     return Content(train, test, DIGITS_LEVELS, fingerprint("digits", train, test))
 

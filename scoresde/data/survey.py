@@ -23,9 +23,11 @@ import numpy as np
 import PIL
 
 from scoresde.data.files import Files
-from scoresde.data.images import LEVELS, BadImage, Header, Rule, decode, levels_for
+from scoresde.data.images import BYTES, LEVELS, BadImage, Header, Rule, decode, levels_for
 from scoresde.errors import DataError
 from scoresde.progress import Progress
+from scoresde.runtime.files import UnreadableError, write_text
+from scoresde.runtime.reading import read_object
 
 VERSION = 2  # of what is kept
 FEWEST_BAD, BAD_SHARE, MOST_BAD = 10, 0.001, 100
@@ -84,7 +86,7 @@ def read(files: Files, index: int, rule: Rule) -> tuple[np.ndarray, Header, int]
     Raises:
         BadImage: damaged. DataError: refused for its size.
     """
-    name, most = f"{files.what}: {files.names[index]}", 8 * rule.max_pixels  # 16 bits of 4 channels, not compressed
+    name, most = f"{files.what}: {files.names[index]}", BYTES * rule.max_pixels
     if (size := files.size(index)) > most:
         raise DataError(f"{name}: {size:,} bytes, expected at most {most:,}; remove it, or raise data.max_pixels")
     data = files.read(index)
@@ -189,21 +191,15 @@ def _place(key: str) -> Path:
 
 def _kept(key: str) -> Survey | None:
     try:
-        fields = json.loads(_place(key).read_text(encoding="utf-8"))
+        fields = read_object(_place(key))
         return Survey(**fields | {"bad": [(name, reason) for name, reason in fields["bad"]]})
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError):  # none, damaged, or no home: it is taken again
+    except (UnreadableError, ValueError, TypeError, KeyError, RuntimeError):  # none, damaged, or no home: it is taken again
         return None
 
 
 def _keep(key: str, found: Survey) -> None:
-    part = None
-    try:
+    # No home, or one that cannot be written, costs time at the next start and no more.
+    with contextlib.suppress(OSError, UnicodeEncodeError, RuntimeError):
         place = _place(key)
-        part = place.with_suffix(f".{os.getpid()}")
         place.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(dataclasses.asdict(found)), encoding="utf-8")
-        part.replace(place)  # at once: another process may be reading
-    except (OSError, UnicodeEncodeError, RuntimeError):  # no home, or one that cannot be written: it costs time at the next start, no more
-        with contextlib.suppress(OSError):
-            if part:
-                part.unlink()
+        write_text(place, json.dumps(dataclasses.asdict(found)))

@@ -11,12 +11,14 @@ from the folder of the table, from the top, or from the innermost folder. The fi
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from scoresde.errors import DataError
+from scoresde.runtime.files import UnreadableError, read_bytes
+from scoresde.runtime.reading import parse_json
 
+LARGEST_TABLE = 2**28  # bytes: ten million lines
 NONE = "none"  # a wish for no labels
 TABLES = ("labels.csv", "metadata.csv", "metadata.jsonl", "dataset.json")
 
@@ -80,12 +82,9 @@ def find_table(
 
 def _on_disk(path: str, what: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise DataError(
-            f"{what}: expected the table of labels {path} ({error.strerror or error}); check data.labels"
-        ) from None
+        return read_bytes(path, LARGEST_TABLE)
+    except UnreadableError as error:
+        raise DataError(f"{what}: expected the table of labels {path} ({error}); check data.labels") from None
 
 
 def _entries(table: bytes, kind: str, what: str) -> list[tuple[str, str]]:
@@ -93,14 +92,14 @@ def _entries(table: bytes, kind: str, what: str) -> list[tuple[str, str]]:
     try:
         text = table.decode("utf-8-sig")
         if kind.endswith(".json"):
-            return _of_json(json.loads(text), what)
+            return _of_json(parse_json(text), what)
         if kind.endswith(".jsonl"):
-            return _of_columns([_row(json.loads(line), what) for line in text.splitlines() if line.strip()])
+            return _of_columns([_row(parse_json(line), what) for line in text.splitlines() if line.strip()])
         rows = [row for row in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in row)]
-    except (UnicodeDecodeError, ValueError, RecursionError, csv.Error) as error:
+    except (UnicodeDecodeError, UnreadableError, csv.Error) as error:
         form = "JSON" if kind.endswith(("json", "jsonl")) else "CSV"
         raise DataError(
-            f"{what}: expected a table of labels, {form} in UTF-8, got {type(error).__name__}: {error}"
+            f"{what}: expected a table of labels, {form} in UTF-8, and it cannot be read: {error}"
         ) from None
     header = [cell.strip() for cell in rows[0]] if rows else []
     if "file_name" in header:

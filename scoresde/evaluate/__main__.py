@@ -12,6 +12,7 @@ from scoresde.errors import ConfigError, NumericError
 from scoresde.evaluate import record
 from scoresde.evaluate.request import METRICS, Request, default_stats, validate
 from scoresde.evaluations import FILE, evaluate, load
+from scoresde.runtime.reading import is_whole_number
 from scoresde.trained import Trained
 
 _REPETITION = ".repeat-{}"  # folder beside the records, while the number in a line is repeated
@@ -91,7 +92,7 @@ def _repeat(text: str, others: list[str]) -> None:
         NumericError: the number is another one.
     """
     name, colon, number = text.rpartition(":")
-    file, line = (pathlib.Path(name), int(number)) if colon and number.isdigit() else (pathlib.Path(text), None)
+    file, line = (pathlib.Path(name), int(number)) if colon and is_whole_number(number) else (pathlib.Path(text), None)
     records = record.read(file)
     if line is None:
         line = max(records)

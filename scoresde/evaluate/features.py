@@ -22,6 +22,9 @@ from scoresde.devices import batch_for_devices, local_copy, padded, spread
 from scoresde.errors import DataError
 from scoresde.nets import inception
 from scoresde.progress import Progress
+from scoresde.runtime.arrays import array_header
+from scoresde.runtime.files import MissingError, UnreadableError, open_regular, write_text
+from scoresde.runtime.reading import read_object
 
 _BATCH_CPU, _BATCH = 32, 256  # images at once: a CPU gains nothing from more
 
@@ -155,14 +158,16 @@ def extract(features: Features, images: Images, folder: pathlib.Path) -> Float[n
     done, shape = _done(note, identity), (images.num, features.dimensions + features.classes)
     if not file.exists() and not done:
         _created(file, shape)
-    try:
+    try:  # a map for writing would make the file as long as a damaged header says
+        with open_regular(file) as raw:
+            found = array_header(raw, file.stat().st_size)
+        if found.shape != shape or found.dtype != np.float32:
+            raise UnreadableError("of other features")
         rows = np.lib.format.open_memmap(file, mode="r+")
-        if rows.shape != shape or rows.dtype != np.float32:
-            raise ValueError
-    except (OSError, ValueError):
+    except (UnreadableError, OSError, ValueError):
         raise DataError(f"{file} is damaged; delete {place} to compute the features anew") from None
     _fill(features, images, rows, done, lambda count: _say(note, {"done": count, "identity": identity}))
-    return np.load(file, mmap_mode="r", allow_pickle=False)
+    return np.lib.format.open_memmap(file, mode="r")
 
 
 def _created(file: pathlib.Path, shape: tuple[int, ...]) -> None:
@@ -200,17 +205,15 @@ def _fill(features: Features, images: Images, rows: np.memmap, done: int, note: 
 def _done(note: pathlib.Path, identity: dict) -> int:
     """How many rows are good; the name of the folder says of what, this file makes sure."""
     try:
-        found = json.loads(note.read_text())
+        found = read_object(note)
         if found["identity"] != identity:
             raise ValueError
         return int(found["done"])
-    except FileNotFoundError:
+    except MissingError:
         return 0
-    except (ValueError, KeyError, TypeError):
+    except (UnreadableError, ValueError, KeyError, TypeError):
         raise DataError(f"{note} is damaged; delete {note.parent} to compute the features anew") from None
 
 
 def _say(note: pathlib.Path, content: dict) -> None:
-    scratch = note.with_suffix(f".{os.getpid()}.tmp")  # of this process: see _created
-    scratch.write_text(json.dumps(content))
-    os.replace(scratch, note)
+    write_text(note, json.dumps(content))

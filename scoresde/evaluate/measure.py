@@ -6,7 +6,6 @@ themselves: `fd_pixels`, `kid_pixels`, `precision_pixels`.
 """
 
 import math
-import os
 import pathlib
 from typing import NamedTuple
 
@@ -18,6 +17,8 @@ from scoresde.evaluate.frechet import Moments, frechet_with_error, moments
 from scoresde.evaluate.inception_score import SPLITS, inception_score
 from scoresde.evaluate.kid import kid
 from scoresde.evaluate.prdc import NEIGHBOURS, prdc
+from scoresde.runtime.arrays import read_npz
+from scoresde.runtime.files import MissingError, UnreadableError, replacing
 
 FID_NUM = 50_000
 OF_FEATURES = ("fid", "fd", "kid", "prdc", "is")
@@ -100,16 +101,16 @@ def measure(wanted: tuple[str, ...], fake: np.ndarray, real: Reals | None, space
 def stored_moments(features: np.memmap, dimensions: int) -> Moments:
     """Moments of features that `extract` keeps, computed once and kept beside them."""
     file = pathlib.Path(features.filename).with_name("moments.npz")
-    if file.is_file():
-        try:
-            with np.load(file, allow_pickle=False) as stored:
-                return Moments(stored["mean"], stored["covariance"], int(stored["num"]))
-        except (OSError, ValueError, KeyError, EOFError):
-            raise DataError(f"{file} is damaged; delete it to compute the moments anew") from None
+    try:
+        stored = read_npz(file)
+        return Moments(stored["mean"], stored["covariance"], int(stored["num"]))
+    except MissingError:
+        pass
+    except (UnreadableError, KeyError, TypeError, ValueError):
+        raise DataError(f"{file} is damaged; delete it to compute the moments anew") from None
     found = moments(features[:, :dimensions])
-    scratch = file.with_suffix(f".{os.getpid()}.tmp.npz")  # another process may be at the same
-    np.savez(scratch, **found._asdict())
-    scratch.replace(file)
+    with replacing(file) as scratch:  # another process may be at the same
+        np.savez(scratch, **found._asdict())
     return found
 
 

@@ -12,6 +12,8 @@ import pathlib
 import subprocess
 
 from scoresde.errors import DataError
+from scoresde.runtime.files import UnreadableError
+from scoresde.runtime.reading import json_lines
 
 # A repeated number may differ from the recorded one by this share of it, and this much. On the same machine and versions
 # it is equal to the last bits; on another kind of device samples differ by rounding, which adaptive steps amplify.
@@ -39,24 +41,19 @@ def read(path: pathlib.Path) -> dict[int, dict]:
     Raises:
         DataError: no file there, or none of its lines is a record.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: expected a file of records, found nothing there; check the path")
-    records = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
-        try:
-            found = json.loads(line)
-        except ValueError:
-            continue
-        if _is_record(found):
-            records[number] = found
+    try:
+        lines, _ = json_lines(path)
+    except UnreadableError as error:
+        raise DataError(f"{path}: expected a file of records: {error}; check the path") from None
+    records = {line.number: line.value for line in lines if _is_record(line.value)}
     if not records:
         raise DataError(f"{path}: expected lines with metric, value, asked and arguments, found none")
     return records
 
 
-def _is_record(found) -> bool:
+def _is_record(found: dict) -> bool:
     """Whether it says what number it is and how it was asked for; a file may be damaged, or edited, and still be JSON."""
-    if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in ("metric", "asked")):
+    if not all(isinstance(found.get(name), str) for name in ("metric", "asked")):
         return False
     number, arguments = found.get("value"), found.get("arguments")
     return isinstance(number, (int, float)) and isinstance(arguments, list) and all(isinstance(text, str) for text in arguments)

@@ -12,6 +12,8 @@ import platform
 
 import numpy as np
 
+from scoresde.runtime.files import replacing, write_text
+
 _PACKAGES = ("scoresde", "jax", "jaxlib", "flax", "diffrax", "equinox", "numpy")
 
 SIGNS = (
@@ -55,7 +57,8 @@ class DataLikelihood:
 
     def save(self, path: pathlib.Path) -> None:
         arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "report"}
-        np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+        with replacing(path) as scratch:
+            np.savez(scratch, **{name: array for name, array in arrays.items() if array is not None})
 
     def text(self) -> str:
         r = self.report
@@ -84,7 +87,7 @@ class DataLikelihood:
 
 
 def write(report: dict, path: pathlib.Path) -> None:
-    path.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(report, indent=1, allow_nan=False) + "\n")
 
 
 def without_nan(report: dict) -> dict:

@@ -1,6 +1,5 @@
 """What a run folder says of its run, read from its files alone. Whatever is missing, or damaged, is left out."""
 
-import json
 import math
 import pathlib
 from dataclasses import dataclass, field
@@ -10,6 +9,9 @@ import numpy as np
 from scoresde.build import flatten
 from scoresde.config import default, to_json
 from scoresde.errors import ConfigError
+from scoresde.runtime.arrays import read_npz
+from scoresde.runtime.files import UnreadableError
+from scoresde.runtime.reading import is_whole_number, json_lines, read_object
 
 COLUMNS = ("metric", "value", "standard_error", "num_fake", "num_real", "split", "step", "sampler", "nfe", "time")
 _MOST_STEPS, _MOST = 2**53, 1e200  # a number beyond them is damage: axes of larger ones overflow
@@ -60,7 +62,7 @@ def read_facts(folder: pathlib.Path) -> Facts:
       ConfigError: it is none.
     """
     folder = pathlib.Path(folder)
-    if not isinstance(config := _json(folder / "config.json"), dict) or not config:
+    if not (config := _json(folder / "config.json")):
         raise ConfigError(f"{folder}: expected a run folder with a readable config.json; train into it first")
     for name, kind in (("data.source", str), ("training.steps", int), ("training.batch_size", int)):
         if not isinstance(flatten(config).get(name), kind):
@@ -70,7 +72,7 @@ def read_facts(folder: pathlib.Path) -> Facts:
         {"step": line["step"]} | {key.removeprefix("watch/"): value for key, value in line.items() if key.startswith("watch/")}
         for line in lines
     ]
-    pictures = [path for path in (folder / "samples").glob("*.png") if path.stem.isascii() and path.stem.isdecimal() and _is_step(int(path.stem))]
+    pictures = [path for path in (folder / "samples").glob("*.png") if is_whole_number(path.stem) and _is_step(int(path.stem))]
     return Facts(
         folder=folder,
         name=folder.resolve().name,
@@ -177,32 +179,21 @@ def _likelihoods(folder: pathlib.Path) -> list[tuple[str, str, np.ndarray]]:
 
 def _json(path: pathlib.Path) -> dict:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_object(path)
+    except UnreadableError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _json_lines(path: pathlib.Path) -> list[dict]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        lines, _ = json_lines(path)  # the last line of a killed run is damaged
+    except UnreadableError:
         return []
-    found = []
-    for line in text.splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:  # the last line of a killed run
-            continue
-        found += [value] if isinstance(value, dict) else []
-    return found
+    return [line.value for line in lines]
 
 
 def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError):
-        return {}
-    except Exception:  # zipfile and zlib raise classes of their own over a damaged file
+        return read_npz(path)
+    except UnreadableError:
         return {}

@@ -6,18 +6,23 @@ autoescape on, since names come from configurations and folders; a policy in the
 
 import base64
 import functools
+import html
 import io
 import math
-import os
 import pathlib
+import re
 import shlex
 
 import jinja2
+import markupsafe
 from PIL import Image
 
+from scoresde.data.images import BadImage, opened_file
+from scoresde.errors import DataError
 from scoresde.report import plots
 from scoresde.report.chart import Chart
 from scoresde.report.facts import Facts, changed_fields, differing_fields, read_facts
+from scoresde.runtime.files import write_text
 from scoresde.train.ledger import PARTS
 
 # Columns of the metric table: key, heading, whether it is a number. Those without any entry are left out.
@@ -26,6 +31,7 @@ _COLUMNS = (
     ("sampler", "sampler or method", False), ("nfe", "NFE", True), ("time", "time", False),
 )  # fmt: skip
 _GRIDS = 6  # over time, the first and the last among them
+_MARKS = re.compile(r"[\\`*\[\]|~$#!]")  # what Markdown reads; "_" within a word is a letter to it
 _PIXELS = 900  # a picture wider or higher is reduced to this in a page
 
 
@@ -39,13 +45,13 @@ def write_report(folder: pathlib.Path, out: pathlib.Path | None = None) -> pathl
     facts = read_facts(folder)
     content = _content(facts)
     page = out or folder / "report.html"
-    _write(page, _environment().get_template("report.html").render(content))
+    write_text(page, _environment().get_template("report.html").render(content))
     if out is None:
         drawn = {name: svg for charts in content["charts"].values() for name, svg in charts.items()}
         (folder / "report").mkdir(exist_ok=True)
         for name, svg in drawn.items():
-            _write(folder / "report" / f"{name}.svg", svg)
-        _write(folder / "report.md", _environment().get_template("report.md").render(content))
+            write_text(folder / "report" / f"{name}.svg", svg)
+        write_text(folder / "report.md", _environment().get_template("report.md").render(content))
     return page
 
 
@@ -69,7 +75,7 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
         "metrics": [(name, [next((row for row in reversed(run.metrics) if _metric(row) == name), None) for run in runs]) for name in metrics],
         "differences": differing_fields([run.config for run in runs]),
     }  # fmt: skip
-    _write(out, _environment().get_template("compare.html").render(content))
+    write_text(out, _environment().get_template("compare.html").render(content))
     return out
 
 
@@ -182,15 +188,15 @@ def _drawn(charts: dict[str, Chart]) -> dict[str, str]:
 
 
 def _inline(path: pathlib.Path) -> str | None:
-    """A PNG as a data address; None where there is none, or none that can be read."""
+    """A PNG as a data address; None where there is none, or none that can be read, or one too large for a run to have made it."""
     try:
-        with Image.open(path) as image:
+        with opened_file(path) as image:
             image.load()
             if max(image.size) > _PIXELS:
                 image.thumbnail((_PIXELS, _PIXELS), Image.Resampling.LANCZOS)
             buffer = io.BytesIO()
             image.save(buffer, "PNG", optimize=True)
-    except (OSError, SyntaxError, ValueError):  # Pillow's classes for files that are missing or damaged
+    except (BadImage, DataError):
         return None
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
@@ -202,11 +208,17 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["measured"] = _value
     environment.filters["entry"] = lambda value: "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-    environment.filters["cell"] = lambda value: " ".join(str(value).split()).replace("|", "\\|")  # of a Markdown table
+    environment.filters["cell"] = _as_markdown
+    # In a block of code Markdown means nothing, and quotes stay as they are, to be copied. Whoever shows the file as HTML still sees no tag.
+    environment.filters["code"] = lambda text: markupsafe.Markup(html.escape(_on_one_line(text), quote=False))
     return environment
 
 
-def _write(path: pathlib.Path, text: str) -> None:
-    scratch = path.with_name(path.name + ".tmp")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
+def _on_one_line(value) -> str:
+    return " ".join(str(value).split())
+
+
+def _as_markdown(value) -> str:
+    """Text of Markdown, also in a cell of a table, that shows the value and means nothing: no link, picture, code or emphasis comes of a
+    name. Autoescape turns what HTML would read into entities, and the address of a link cannot be written without brackets."""
+    return _MARKS.sub(r"\\\g<0>", _on_one_line(value))

@@ -17,6 +17,9 @@ import zipfile
 import numpy as np
 
 from scoresde.errors import ConfigError
+from scoresde.runtime.arrays import array_header
+from scoresde.runtime.files import MissingError, UnreadableError, open_regular, write_text
+from scoresde.runtime.reading import read_object
 
 _MOST_SEEDS = 10**8  # in one range; a slip of the finger should not fill the memory
 
@@ -39,7 +42,7 @@ class SampleStore:
         self._partial.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as on_failure:
             self._lock = on_failure.enter_context(self._locked())
-            self.done = self._found()
+            self.done = self._found(num)
             mode = "r+" if self.done else "w+"
             self._samples = self._map("samples", mode, (num, *shape), dtype)
             self._ok = self._map("ok", mode, (num,), np.bool_)
@@ -59,9 +62,7 @@ class SampleStore:
         for part in (self._samples, self._ok, self._nfe):
             part.flush()
         self.done = rows.stop
-        scratch = self._partial / "progress.tmp"
-        scratch.write_text(json.dumps({"done": self.done, "identity": self._identity}))
-        os.replace(scratch, self._partial / "progress.json")
+        write_text(self._partial / "progress.json", json.dumps({"done": self.done, "identity": self._identity}))
 
     def first(self, num: int) -> np.ndarray:
         """The first rows, for a look at them."""
@@ -94,14 +95,16 @@ class SampleStore:
             raise ConfigError(f"another process is drawing into {self.folder}; wait for it, or choose another --out") from None
         return lock
 
-    def _found(self) -> int:
+    def _found(self, num: int) -> int:
         path = self._partial / "progress.json"
-        if not path.is_file():
-            return 0
         try:
-            progress = json.loads(path.read_text())
-            progress["done"], progress["identity"]
-        except (ValueError, KeyError, TypeError):
+            progress = read_object(path)
+            progress["identity"].get
+            if not 0 <= progress["done"] <= num:
+                raise ValueError
+        except MissingError:
+            return 0
+        except (UnreadableError, KeyError, AttributeError, TypeError, ValueError):
             raise ConfigError(f"{path} is damaged; delete {self._partial} to draw anew") from None
         if progress["identity"] != self._identity:
             different = [k for k in self._identity if progress["identity"].get(k) != self._identity[k]]
@@ -112,7 +115,16 @@ class SampleStore:
         return progress["done"]
 
     def _map(self, name: str, mode: str, shape: tuple[int, ...], dtype) -> np.memmap:
-        return np.lib.format.open_memmap(self._partial / f"{name}.npy", mode=mode, dtype=dtype, shape=shape)
+        file = self._partial / f"{name}.npy"
+        if mode == "r+":  # such a map would make the file as long as a damaged header says
+            try:
+                with open_regular(file) as raw:
+                    found = array_header(raw, file.stat().st_size)
+            except UnreadableError as error:
+                raise ConfigError(f"{file} is damaged ({error}); delete {self._partial} to draw anew") from None
+            if (found.shape, found.dtype) != (shape, np.dtype(dtype)):
+                raise ConfigError(f"{file} holds other samples; delete {self._partial} to draw anew")
+        return np.lib.format.open_memmap(file, mode=mode, dtype=dtype, shape=shape)
 
 
 def parse_seeds(text: str) -> np.ndarray:

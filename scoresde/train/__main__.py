@@ -35,7 +35,7 @@ from scoresde.report import write_report
 from scoresde.train import Cadence, Run, averaged_score, fit
 from scoresde.train.ledger import Ledger
 from scoresde.train.trackers import require
-from scoresde.trained import Trained, description, settings
+from scoresde.trained import Trained, check_description, description, settings
 from scoresde.watch import Watch
 
 _SCALE_RECORDS = 1000  # the first ones, from which the scale of the data is taken
@@ -202,8 +202,9 @@ def accept(stored: dict, current: dict) -> None:
     """Whether a checkpoint may be continued by this run.
 
     Raises:
-      CheckpointError: the experiment or the data are not the same.
+      CheckpointError: the experiment or the data are not the same. ValueError: the checkpoint does not say what it is of.
     """
+    check_description(stored)
     lines = differences(to_json(from_json(stored["config"], where="checkpoint")), current["config"])
     if stored["data"]["fingerprint"] != current["data"]["fingerprint"]:
         lines.append(f"data were {stored['data']['fingerprint']}, are {current['data']['fingerprint']}")

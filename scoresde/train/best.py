@@ -7,7 +7,6 @@ the same best one as a run that was never stopped.
 
 import json
 import math
-import os
 import pathlib
 from collections.abc import Callable
 
@@ -16,6 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
+from scoresde.runtime.files import write_text
 from scoresde.train.checkpoint import Checkpoints
 
 FOLDER = "best"
@@ -63,13 +63,20 @@ class Best:
 
 def lowest(checkpoints: Checkpoints) -> int | None:
     """The step of the best one. A run that was killed in the middle of a change may hold two."""
-    found = {step: meta.get("best", {}).get("value", math.inf) for step, meta in checkpoints.metas().items()}
+    found = {step: meta["best"]["value"] for step, meta in checkpoints.metas(_check).items()}
     return min(found, key=found.get, default=None)
+
+
+def _check(meta: dict) -> None:
+    """Raises a ValueError for a meta without the record of a best checkpoint."""
+    best = meta.get("best")
+    if not isinstance(best, dict) or not isinstance(best.get("metric"), str) or not isinstance(best.get("value"), int | float):
+        raise ValueError("its meta has no metric and value")
 
 
 def _lowest(checkpoints: Checkpoints, metric: str) -> tuple[float, int] | None:
     """(value, step) of the best one by a metric; one of another metric, or damaged, counts for none."""
-    records = [(meta["best"]["value"], step) for step, meta in checkpoints.metas().items() if meta.get("best", {}).get("metric") == metric]
+    records = [(meta["best"]["value"], step) for step, meta in checkpoints.metas(_check).items() if meta["best"]["metric"] == metric]
     return min(records, default=None)
 
 
@@ -81,6 +88,4 @@ def _of_main(value: float) -> float:
 
 
 def _write(path: pathlib.Path, record: dict) -> None:
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(record) + "\n", encoding="utf-8")
-    os.replace(scratch, path)
+    write_text(path, json.dumps(record) + "\n")

@@ -9,12 +9,12 @@ never starts again from zero by itself.
     FOLDER/damaged/       what was set aside
 """
 
-import functools
+import errno
 import json
-import logging
+import os
 import pathlib
+import re
 import shutil
-import sys
 import zlib
 from collections.abc import Callable
 
@@ -27,6 +27,9 @@ from jaxtyping import PyTree
 
 from scoresde.devices import on_host
 from scoresde.errors import CheckpointError, NumericError, ResourceError
+from scoresde.runtime.files import UnreadableError, open_regular
+from scoresde.runtime.reading import is_whole_number, read_object
+from scoresde.train.quiet import leave_out_late_reports
 
 _KEEP = 3  # the newest ones; older ones are deleted
 
@@ -55,14 +58,13 @@ class Checkpoints:
         self.folder = pathlib.Path(folder).resolve()
         self._report, self._keep = report, keep
         self._manager = None
-        # Orbax logs each step and, after a failed restore, tracebacks of its own; what matters is reported here.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        leave_out_late_reports()
 
     def steps(self) -> list[int]:
         """Steps found on disk, newest first; they may be damaged."""
         if not self.folder.is_dir():
             return []
-        return sorted((int(path.name) for path in self.folder.iterdir() if path.name.isdigit()), reverse=True)
+        return sorted((int(path.name) for path in self.folder.iterdir() if _is_step(path.name)), reverse=True)
 
     def save(self, step: int, state: PyTree, meta: dict) -> None:
         """Start writing the state and return; the arrays may be donated afterwards.
@@ -94,13 +96,19 @@ class Checkpoints:
             self._manager.close()
             self._manager = None
 
-    def metas(self) -> dict[int, dict]:
-        """The meta of each step whose meta is whole, newest first; the arrays are not looked at."""
+    def metas(self, check: Callable[[dict], None] = lambda meta: None) -> dict[int, dict]:
+        """The meta of each step whose meta is whole, newest first; the arrays are not looked at.
+
+        Args:
+          check: raises if a meta is not of the expected form; it counts as damaged then.
+        """
         found = {}
         for step in self.steps():
             try:
-                found[step] = self._read_meta(step)
-            except Exception as error:  # whatever Orbax raises over a damaged file
+                meta = self._read_meta(step)
+                check(meta)
+                found[step] = meta
+            except (UnreadableError, ValueError) as error:
                 self._report(f"checkpoint at step {step} is damaged ({_first_line(error)})")
         return found
 
@@ -128,7 +136,6 @@ class Checkpoints:
           CheckpointError: none is good, or a good one does not fit the target.
         """
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
-        _silence_late_callbacks()
         damaged = []
         for step in self.steps() if step is None else [step]:
             try:
@@ -152,14 +159,18 @@ class Checkpoints:
         return None
 
     def _read_meta(self, step: int) -> dict:
-        with self._reader() as manager:
-            meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
-        if meta.pop("crc32", None) != _crc_of_json(meta) or meta["step"] != step:
+        """Raises UnreadableError or ValueError if it is damaged."""
+        try:
+            meta = read_object(self.folder / str(step) / "meta" / "metadata")  # where Orbax's JsonSave puts it
+        except UnreadableError as error:
+            raise UnreadableError(f"meta: {error}") from None
+        if meta.pop("crc32", None) != _crc_of_json(meta) or meta.get("step") != step:
             raise ValueError("CRC-32 or step differs in meta")
         return meta
 
     def _read(self, step: int, target: PyTree, accept) -> tuple[PyTree, dict]:
         meta = self._read_meta(step)
+        _refuse_irregular(self.folder / str(step))
         with self._reader() as manager:
             accept(meta)
             _check_fit(step, target, meta["manifest"])
@@ -239,26 +250,29 @@ def _any_process(flag: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
+def _is_step(name: str) -> bool:
+    """Whether a folder is named as Orbax names one: "40", and neither "040" nor digits of another script."""
+    return is_whole_number(name) and str(int(name)) == name
+
+
+def _refuse_irregular(step: pathlib.Path) -> None:
+    """Raises an UnreadableError where something else than files and folders is below `step`: tensorstore would wait for a FIFO."""
+    for place, _, files in os.walk(step):
+        for name in files:
+            open_regular(os.path.join(place, name)).close()
+
+
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:120]
 
 
-@functools.cache  # once
-def _silence_late_callbacks() -> None:
-    """When a restore fails, tensorstore's threads report to an event loop that is closed by then: pages of tracebacks
-    that mean nothing. They come through `sys.excepthook`."""
-    before = sys.excepthook
-
-    def hook(kind, value, trace):
-        if str(value) != "Event loop is closed":
-            before(kind, value, trace)
-
-    sys.excepthook = hook
-
-
 def _write_error(folder: pathlib.Path, error: Exception) -> ResourceError:
+    """In tensorstore's messages the reason stands after all it did, as the number that the system gave."""
+    number = re.search(r"os_error_code='(\d+)'", str(error))
+    code = int(number[1]) if number else error.errno if isinstance(error, OSError) else None
+    reason = os.strerror(code) if code in errno.errorcode else _first_line(error)
     return ResourceError(
-        f"cannot write a checkpoint in {folder}: {_first_line(error)}; free space or permissions, then run the same "
+        f"cannot write a checkpoint in {folder}: {reason}; free space or permissions, then run the same "
         "command again (earlier checkpoints are untouched)"
     )

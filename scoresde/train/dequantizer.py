@@ -9,9 +9,7 @@ whatever the flow; the training only makes it tighter.
 
 import dataclasses
 import json
-import os
 import pathlib
-import zipfile
 from collections.abc import Callable
 
 import equinox as eqx
@@ -26,6 +24,8 @@ from scoresde.likelihood import Bins, VariationalDequantization
 from scoresde.likelihood.bounds import diffusion_draw
 from scoresde.nets import CouplingFlow, Network
 from scoresde.progress import Progress
+from scoresde.runtime.arrays import read_npz
+from scoresde.runtime.files import UnreadableError, replacing
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
 from scoresde.train.step import finite
@@ -102,9 +102,8 @@ def fit_dequantizer(
 def save_network(network: Network, path: pathlib.Path, about: dict) -> None:
     """Parameters as NPZ, whose entries carry a CRC-32 each, in one atomic step; `about` is JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".tmp.npz")
-    np.savez(scratch, about=json.dumps(about), **_named(network.params))
-    os.replace(scratch, path)
+    with replacing(path) as scratch:
+        np.savez(scratch, about=json.dumps(about), **_named(network.params))
 
 
 def load_network(network: Network, path: pathlib.Path) -> Network:
@@ -114,11 +113,9 @@ def load_network(network: Network, path: pathlib.Path) -> Network:
       CheckpointError: the file is damaged, or of another network.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if name != "about"}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        text = str(error).splitlines()[0][:100]
-        raise CheckpointError(f"{path} is damaged ({text}); delete it, and the same command trains it anew") from None
+        arrays = {name: array for name, array in read_npz(path).items() if name != "about"}
+    except UnreadableError as error:
+        raise CheckpointError(f"{path} is damaged ({error}); delete it, and the same command trains it anew") from None
     wanted = _named(network.params)
     if {name: a.shape for name, a in arrays.items()} != {name: a.shape for name, a in wanted.items()}:
         raise CheckpointError(f"{path} does not hold this flow; delete it, and the same command trains it anew")

@@ -14,6 +14,7 @@ import jax
 
 from scoresde import peers
 from scoresde.errors import ConfigError, DistributedError, ResourceError
+from scoresde.runtime.files import UnreadableError, read_bytes
 
 _VISIBLE = 60.0  # seconds after which a shared file system shows a new file to every machine
 
@@ -44,13 +45,20 @@ def look_for(word: str, folder: pathlib.Path, patience: float = _VISIBLE) -> Non
       DistributedError: it does not within `patience` seconds.
     """
     path, deadline = folder / ".lock", time.monotonic() + patience
-    while not (path.is_file() and path.read_text(encoding="utf-8", errors="replace") == word):
+    while not _holds(path, word):
         if time.monotonic() > deadline:
             raise DistributedError(
                 f"process {jax.process_index()} does not find in {folder} what process 0 wrote there {patience:.0f} s ago; --workdir must be "
                 "one folder that all processes share"
             )
         time.sleep(0.1)
+
+
+def _holds(path: pathlib.Path, word: str) -> bool:
+    try:
+        return read_bytes(path) == word.encode()
+    except UnreadableError:
+        return False
 
 
 def lock(folder: pathlib.Path):

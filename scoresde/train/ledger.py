@@ -10,10 +10,12 @@ session does them again. Times add up over the sessions of a run, in WORKDIR/led
 import contextlib
 import datetime
 import json
-import os
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator
+
+from scoresde.runtime.files import UnreadableError, write_text
+from scoresde.runtime.reading import read_object
 
 PARTS = {
     "init": "reading the data, building network and state (imports left out)",
@@ -107,10 +109,8 @@ class Ledger:
         if self._path is None:
             return
         content = {"goodput": self.goodput(), "seconds": self.seconds, "step_at_checkpoint": self._at_save, "sessions": self.sessions}
-        scratch = self._path.with_suffix(".tmp")
         with contextlib.suppress(OSError):  # of a full disk the metrics and checkpoints tell; these are only times
-            scratch.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            os.replace(scratch, self._path)
+            write_text(self._path, json.dumps(content, indent=1) + "\n")
 
 
 def _read(path: pathlib.Path | None) -> tuple[dict[str, float], list[dict], float]:
@@ -120,8 +120,8 @@ def _read(path: pathlib.Path | None) -> tuple[dict[str, float], list[dict], floa
     if path is None:
         return empty, [], 0.0
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_object(path)
         seconds = empty | {name: float(stored["seconds"][name]) for name in PARTS if name in stored["seconds"]}
         return seconds, list(stored["sessions"]), float(stored["step_at_checkpoint"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UnreadableError, OSError, ValueError, KeyError, TypeError, OverflowError):
         return empty, [], 0.0

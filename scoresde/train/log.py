@@ -2,10 +2,12 @@
 
 import json
 import math
-import os
 import pathlib
+import sys
 
 from scoresde.errors import ResourceError
+from scoresde.runtime.files import MissingError, UnreadableError, write_text
+from scoresde.runtime.reading import json_lines
 
 
 class MetricsLog:
@@ -36,7 +38,8 @@ class MetricsLog:
             self._file.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
             self._file.flush()
             for name, value in values.items():
-                self._events.add_scalar(name, value, step)
+                if math.isfinite(value):  # tensorboardX warns of each that is not; its charts have a gap there either way
+                    self._events.add_scalar(name, value, step)
         except OSError as error:
             raise ResourceError(f"cannot write metrics: {error.strerror}; free disk space, then resume") from error
 
@@ -46,15 +49,20 @@ class MetricsLog:
 
 
 def _truncate(path: pathlib.Path, step: int) -> None:
-    if not path.exists():
+    """Drop the lines after `step`, and those that are damaged: the last one of a killed run may be cut short."""
+    try:
+        lines, damaged = json_lines(path)
+    except MissingError:
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):
-            pass  # the last line of a killed run may be cut short
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text("".join(kept), encoding="utf-8")
-    os.replace(scratch, path)
+    except UnreadableError as error:
+        raise ResourceError(f"cannot continue {path}: {error}; move it away, and the log begins anew") from None
+    last = max([line.number for line in lines] + damaged, default=0)
+    if inside := [number for number in damaged if number < last]:
+        print(f"note: {path}: left out line {inside[0]}, which is damaged" + (f", and {len(inside) - 1} more" if inside[1:] else ""), file=sys.stderr)
+    write_text(path, "".join(line.text + "\n" for line in lines if _step(line.value) <= step))
+
+
+def _step(line: dict) -> float:
+    """Of a line; one without a step counts as of no step that was done."""
+    found = line.get("step")
+    return found if isinstance(found, int | float) else math.inf

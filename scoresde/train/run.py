@@ -10,7 +10,6 @@ After a step: log, watch, take a snapshot, save. So a checkpoint at a step says 
 
 import dataclasses
 import json
-import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 
@@ -18,6 +17,7 @@ import jax
 
 from scoresde.errors import Interrupted, NumericError
 from scoresde.progress import Progress
+from scoresde.runtime.files import write_text
 from scoresde.train.best import Best
 from scoresde.train.checkpoint import Checkpoints
 from scoresde.train.folder import hold
@@ -126,9 +126,7 @@ class Run:
             self._log = MetricsLog(self.folder, step)
             self._progress = Progress(step, steps, items=batch_size)
             self._trackers = Trackers(self._tracker_names, self.folder, self._meta["config"], self._say)
-            scratch = self.folder / "config.tmp"
-            scratch.write_text(json.dumps(self._meta["config"], indent=1) + "\n", encoding="utf-8")
-            os.replace(scratch, self.folder / "config.json")
+            write_text(self.folder / "config.json", json.dumps(self._meta["config"], indent=1) + "\n")
         if restored is not None:
             self._say(f"resumed at step {step}")
         self._started, self._last = False, steps

@@ -17,6 +17,8 @@ import uuid
 from collections.abc import Callable
 
 from scoresde.errors import ConfigError
+from scoresde.runtime.files import UnreadableError, write_text
+from scoresde.runtime.reading import read_object
 
 PROJECT = "scoresde"  # of W&B and trackio; WANDB_PROJECT and TRACKIO_PROJECT name another
 
@@ -152,12 +154,12 @@ def _id(folder: pathlib.Path, name: str) -> str:
     """The id of this run at a tracker: the one of an earlier session, or a new one."""
     path = folder / "trackers.json"
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        known = {key: value for key, value in read_object(path).items() if isinstance(value, str)}
+    except UnreadableError:
         known = {}
     if name not in known:
         known[name] = uuid.uuid4().hex
-        path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(known, indent=1) + "\n")
     return known[name]
 
 

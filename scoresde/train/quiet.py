@@ -1,0 +1,40 @@
+"""What Orbax and tensorstore print about a write or read that has failed, beside the exception that they raise: left out.
+
+When one array of a checkpoint fails, Orbax raises and closes its event loop while the other arrays are still on their way. Each of
+them then finds the loop closed, in a thread of tensorstore, or is collected as a future whose result is never read: a traceback each, 36
+of them for a network of 80,000 parameters on a full disk. The exception itself is caught in checkpoint.py, which reports it in one line.
+"""
+
+import functools
+import logging
+import sys
+import traceback
+
+_LOOP_CLOSED = "Event loop is closed"
+_THEIRS = ("orbax", "tensorstore", "OCDBT", "zarr", _LOOP_CLOSED)
+
+
+@functools.cache  # once a process
+def leave_out_late_reports() -> None:
+    """From now on these reports are not printed; all others are."""
+    # Orbax logs every step, and the tracebacks of failed writes as errors.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").addFilter(_is_not_theirs)
+    except_hook, unraisable_hook = sys.excepthook, sys.unraisablehook
+
+    def excepthook(kind, value, trace):
+        if str(value) != _LOOP_CLOSED:
+            except_hook(kind, value, trace)
+
+    def unraisablehook(report):
+        if str(report.exc_value) != _LOOP_CLOSED:
+            unraisable_hook(report)
+
+    sys.excepthook, sys.unraisablehook = excepthook, unraisablehook
+
+
+def _is_not_theirs(record: logging.LogRecord) -> bool:
+    """Whether a report of asyncio is of other work than reading or writing a checkpoint."""
+    error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+    text = record.getMessage() + ("".join(traceback.format_exception(error)) if error else "")
+    return not any(word in text for word in _THEIRS)
