@@ -19,7 +19,7 @@ from equinox import AbstractVar
 
 from scoresde.errors import ConfigError
 from scoresde.sample.base import BATCH, AbstractSampler, finished, noise
-from scoresde.sample.grid import uniform, uniform_log_snr
+from scoresde.sample.grid import uniform_log_snr
 from scoresde.sample.levels import Levels, grid_levels, one_alpha
 from scoresde.score.base import AbstractScore, tweedie
 from scoresde.sde import AbstractSDE
@@ -150,7 +150,7 @@ class PredictorCorrector(AbstractSampler):
     """
 
     steps: int = eqx.field(static=True)
-    grid: Callable = uniform
+    grid: Callable = uniform_log_snr
     predictor: AbstractPredictor | None = ReverseDiffusion()
     corrector: AbstractCorrector | None = None
 
