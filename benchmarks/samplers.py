@@ -2,7 +2,7 @@
 
 python benchmarks/samplers.py            (about an hour on two cores; needs matplotlib, in the extra `docs`)
 python benchmarks/samplers.py --pages    (the page anew from results/samplers.json)
-python benchmarks/samplers.py --target "Gaussian in 6 dimensions" --nfes 10 15 20 35 50 100    (one target beside the published figures)
+python benchmarks/samplers.py --target "Gaussian in 6 dimensions" --nfes 15 20 35 50    (one target beside the published figures)
 
 - error: sliced Wasserstein-2 distance between the denoised samples and the data, over 64 fixed directions, against the exact
   quantiles of each projection. Three targets: a ring of 8 Gaussians in the plane, a mixture of 10 in 64 dimensions, and a
@@ -186,7 +186,7 @@ def measure_orders() -> dict:
     return orders
 
 
-def measure_errors(where: dict[str, Target], names: list[str], nfes: tuple[int, ...], kept: dict, save) -> dict:
+def measure_errors(where: dict[str, Target], names: list[str], nfes, kept: dict, save) -> dict:
     """Error per target, sampler, process and NFE. `kept` holds what an interrupted run has measured; it is extended."""
     few = {name: target for name, target in targets(LONG_SAMPLES, LONG_SAMPLES).items() if name in where}
     for nfe in nfes:
@@ -264,14 +264,12 @@ def measure_all(figures: dict, save) -> None:
     figures.pop("partial errors", None)
 
 
-def measure_target(name: str, nfes: tuple[int, ...], figures: dict, save) -> None:
-    """One target more for figures that are there; samplers with noise first."""
+def measure_target(name: str, names: list[str], nfes: list[int], figures: dict, save) -> None:
+    """These samplers on one target more, beside figures that are there."""
     target = targets()[name]
     figures["targets"][name], figures["floors"][name] = measured(target), target.floor()
     figures["long"]["floors"][name] = targets(LONG_SAMPLES, LONG_SAMPLES)[name].floor()
-    for deterministic in (False, True):
-        names = [sampler for sampler, entry in SAMPLERS.items() if entry[2] == deterministic]
-        measure_errors({name: target}, names, nfes, figures["errors"], save)
+    measure_errors({name: target}, names, nfes, figures["errors"], save)
     if name in (where := few_adaptive()):
         figures["adaptive"] |= measure_adaptive({name: where[name]})
 
@@ -280,6 +278,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pages", action="store_true", help="write the page from results/samplers.json")
     parser.add_argument("--target", help="measure this target alone, and keep the other figures of results/samplers.json")
+    parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS), metavar="NAME", help="with --target")
     parser.add_argument("--nfes", type=int, nargs="+", default=NFES, help="with --target: numbers of calls")
     arguments = parser.parse_args()
     published = FOLDER / "samplers.json"
@@ -291,7 +290,7 @@ def main():
             PARTIAL.write_text(json.dumps(figures))
 
         if arguments.target:
-            measure_target(arguments.target, tuple(arguments.nfes), figures, save)
+            measure_target(arguments.target, arguments.samplers, arguments.nfes, figures, save)
             published.write_text(json.dumps(figures, indent=1) + "\n")
         else:
             measure_all(figures, save)
