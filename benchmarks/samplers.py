@@ -265,13 +265,11 @@ def measure_all(figures: dict, save) -> None:
 
 
 def measure_target(name: str, names: list[str], nfes: list[int], figures: dict, save) -> None:
-    """These samplers on one target more, beside figures that are there."""
+    """These samplers at these numbers of calls on one target more, beside figures that are there."""
     target = targets()[name]
     figures["targets"][name], figures["floors"][name] = measured(target), target.floor()
     figures["long"]["floors"][name] = targets(LONG_SAMPLES, LONG_SAMPLES)[name].floor()
     measure_errors({name: target}, names, nfes, figures["errors"], save)
-    if name in (where := few_adaptive()):
-        figures["adaptive"] |= measure_adaptive({name: where[name]})
 
 
 def main():
