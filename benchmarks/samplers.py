@@ -268,7 +268,8 @@ def measure_target(name: str, names: list[str], nfes: list[int], figures: dict, 
     """These samplers at these numbers of calls on one target more, beside figures that are there."""
     target = targets()[name]
     figures["targets"][name], figures["floors"][name] = measured(target), target.floor()
-    figures["long"]["floors"][name] = targets(LONG_SAMPLES, LONG_SAMPLES)[name].floor()
+    if LONG in nfes:
+        figures["long"]["floors"][name] = targets(LONG_SAMPLES, LONG_SAMPLES)[name].floor()
     measure_errors({name: target}, names, nfes, figures["errors"], save)
 
 

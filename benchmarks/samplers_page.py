@@ -84,7 +84,7 @@ def head(figures) -> list[str]:
         "eigenvalues from 1.5 to 0.01, and its distances are in units of the deviation of each axis: one of 0.1 is a variance that is off",
         "by a fifth on every axis, which hardly counts in the other two targets where it concerns the narrow directions.",
         "",
-        *(f"The {name} was measured at {t['time']}, commit {t['commit']}." for name, t in figures["targets"].items()
+        *(f"The {name} was measured on {t['time']}, commit {t['commit']}." for name, t in figures["targets"].items()
           if (t["time"], t["commit"]) != (figures["time"], figures["commit"])),
         "",
         f"Samples: {counts}. Floor, the distance of as many exact draws: {floors}. Below twice the floor differences mean nothing.",
