@@ -284,10 +284,7 @@ def main():
     if not arguments.pages:
         interrupted = PARTIAL if PARTIAL.exists() else published if arguments.target else None
         figures = json.loads(interrupted.read_text()) if interrupted else {}
-
-        def save():
-            PARTIAL.write_text(json.dumps(figures))
-
+        save = lambda: PARTIAL.write_text(json.dumps(figures))  # noqa: E731
         if arguments.target:
             measure_target(arguments.target, arguments.samplers, arguments.nfes, figures, save)
             published.write_text(json.dumps(figures, indent=1) + "\n")

@@ -71,7 +71,9 @@ def _order(c, own: int) -> int:
 
 
 SAMPLERS = {
-    "reverse_sde": Entry(lambda c, n, grid: sample.ReverseSDE(SDE_SOLVERS[c.sde_solver](), sample.FixedGrid(n, grid)), 1000),
+    "reverse_sde": Entry(
+        lambda c, n, grid: sample.ReverseSDE(SDE_SOLVERS[c.sde_solver](), sample.FixedGrid(n, grid)), 1000
+    ),
     "adaptive_sde": Entry(lambda c, n, grid: sample.ReverseSDE(dfx.ShARK(), sample.Adaptive(c.sde_tolerance)), 0),
     "gotta_go_fast": Entry(lambda c, n, grid: sample.GottaGoFast(c.sde_tolerance, c.absolute_tolerance), 0),
     "probability_flow": Entry(_flow, 0),

@@ -154,7 +154,8 @@ class AnnealedLangevin(AbstractCorrector):
 class PredictorCorrector(AbstractSampler):
     """Corrector, then predictor, at each point of the grid (Song et al. 2021, algorithm 1 in their code's order).
 
-    steps (repeats + 1) calls. Either may be None. The published ones are `ReverseDiffusion` and `Langevin`. The final denoising is not part of it: `sample` adds it.
+    steps (repeats + 1) calls. Either may be None. The published ones are `ReverseDiffusion` and `Langevin`.
+    The final denoising is not part of it: `sample` adds it.
     """
 
     steps: int = eqx.field(static=True)
