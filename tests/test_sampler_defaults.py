@@ -12,7 +12,7 @@ from inventory import SDES
 
 from scoresde import sample, samplers
 from scoresde.config import default
-from scoresde.sample import Adaptive, FixedGrid, GottaGoFast, ReverseSDE, denoised_draw
+from scoresde.sample import Adaptive, GottaGoFast, ReverseSDE, denoised_draw
 from scoresde.score import GaussianScore, MixtureScore
 from scoresde.sde import DCT, VE, Heat, Karras, PowerLaw
 
