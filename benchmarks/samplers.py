@@ -2,9 +2,11 @@
 
 python benchmarks/samplers.py            (about an hour on two cores; needs matplotlib, in the extra `docs`)
 python benchmarks/samplers.py --pages    (the page anew from results/samplers.json)
+python benchmarks/samplers.py --target "Gaussian in 6 dimensions" --nfes 15 20 35 50    (one target beside the published figures)
 
 - error: sliced Wasserstein-2 distance between the denoised samples and the data, over 64 fixed directions, against the exact
-  quantiles of each projection. Two targets: a ring of 8 Gaussians in the plane, and a mixture of 10 in 64 dimensions.
+  quantiles of each projection. Three targets: a ring of 8 Gaussians in the plane, a mixture of 10 in 64 dimensions, and a
+  Gaussian in 6 dimensions, in units of the deviation of each axis, so that the narrow ones count as much as the wide.
 - floor: the same for as many exact draws, mean over 8 sets.
 - order: float64; flows against a solve at tolerance 1e-13 from the same x_T, stochastic samplers
   by the variance on Gaussian data, which is computed without sampling (see `law_error`).
@@ -20,7 +22,7 @@ import diffrax as dfx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from record import FOLDER, record
+from record import FOLDER, commit, record
 from samplers_page import write_page
 
 from scoresde import VE, VP, Cosine, Karras, MixtureScore, SubVP
@@ -72,10 +74,10 @@ SAMPLERS = {
     "Heun EDM, churn 3": (per_step(2, lambda n, g: s.HeunEDM(n, g, churn=3.0)), KARRAS, False, 2),
     "Euler-Maruyama": (per_step(1, lambda n, g: s.ReverseSDE(dfx.Euler(), s.FixedGrid(n, g))), LOG_SNR, False, 1),
     "ShARK": (per_step(2, lambda n, g: s.ReverseSDE(dfx.ShARK(), s.FixedGrid(n, g))), LOG_SNR, False, 2),
-    "reverse diffusion": (per_step(1, lambda n, g: s.PredictorCorrector(n, g)), LOG_SNR, False, 1),
+    "reverse diffusion": (per_step(1, lambda n, g: s.PredictorCorrector(n, g, s.ReverseDiffusion())), LOG_SNR, False, 1),
     "ancestral": (per_step(1, lambda n, g: s.PredictorCorrector(n, g, s.Ancestral())), LOG_SNR, False, 1),
     "PC, Langevin": (
-        per_step(2, lambda n, g: s.PredictorCorrector(n, g, corrector=s.Langevin(0.16))), LOG_SNR, False, None,
+        per_step(2, lambda n, g: s.PredictorCorrector(n, g, s.ReverseDiffusion(), s.Langevin(0.16))), LOG_SNR, False, None,
     ),
     "Langevin dynamics": (
         per_step(1, lambda n, g: s.LangevinDynamics(max(n // 5, 1), g, 5) if n >= 5 else None), LOG_SNR, False, None,
@@ -95,10 +97,10 @@ GRID_NFES = (8, 12, 20)
 
 
 class Target:
-    """A mixture with diagonal covariances, and the quantiles of its projections."""
+    """A mixture with diagonal covariances, and the quantiles of its projections in the given unit of each coordinate."""
 
-    def __init__(self, means, variances, weights, num: int):
-        self.parameters, self.num, self.dimension = (means, variances, weights), num, means.shape[1]
+    def __init__(self, means, variances, weights, num: int, unit=1.0):
+        self.parameters, self.num, self.dimension, self.unit = (means, variances, weights), num, means.shape[1], unit
         directions = np.random.default_rng(7).normal(size=(DIRECTIONS, self.dimension))
         self.directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
         self.quantiles = self._quantiles()
@@ -109,7 +111,8 @@ class Target:
     def _quantiles(self):
         """Of every projection at (k + 1/2) / num, by bisection of its distribution function."""
         means, variances, weights = self.parameters
-        centre, std = self.directions @ means.T, np.sqrt(self.directions**2 @ variances.T)
+        directions = self.directions / self.unit
+        centre, std = directions @ means.T, np.sqrt(directions**2 @ variances.T)
         level = (np.arange(self.num) + 0.5) / self.num
 
         def halve(_, bracket):
@@ -124,7 +127,7 @@ class Target:
         return np.asarray((low + high) / 2, np.float32)
 
     def error(self, x) -> float:
-        projected = np.sort(np.asarray(x, np.float32) @ self.directions.T.astype(np.float32), axis=0).T
+        projected = np.sort((np.asarray(x) / self.unit) @ self.directions.T, axis=0).T
         return float(np.sqrt(np.mean((projected - self.quantiles) ** 2)))
 
     def floor(self) -> float:
@@ -144,9 +147,11 @@ def targets(plane: int = 8192, wide: int = 4096) -> dict[str, Target]:
     random = np.random.default_rng(3)
     spectrum = np.geomspace(0.5, 1e-3, 64)
     means = random.normal(size=(10, 64)) * np.sqrt(spectrum)
+    narrow = np.geomspace(1.5, 0.01, 6)
     return {
         "ring in 2 dimensions": Target(ring, np.full((8, 2), 0.05**2), weights, plane),
         "mixture in 64 dimensions": Target(means, np.tile(spectrum, (10, 1)) * 0.2, random.dirichlet(5 * np.ones(10)), wide),
+        "Gaussian in 6 dimensions": Target(np.zeros((1, 6)), narrow[None], np.ones(1), plane, np.sqrt(narrow)),
     }
 
 
@@ -181,10 +186,10 @@ def measure_orders() -> dict:
     return orders
 
 
-def measure_errors(where: dict[str, Target], names: list[str], kept: dict, save) -> dict:
+def measure_errors(where: dict[str, Target], names: list[str], nfes, kept: dict, save) -> dict:
     """Error per target, sampler, process and NFE. `kept` holds what an interrupted run has measured; it is extended."""
-    few = targets(LONG_SAMPLES, LONG_SAMPLES)
-    for nfe in NFES:
+    few = {name: target for name, target in targets(LONG_SAMPLES, LONG_SAMPLES).items() if name in where}
+    for nfe in nfes:
         for name in names:
             build, grid, *_ = SAMPLERS[name]
             if (sampler := build(nfe, grid)) is None:
@@ -216,50 +221,78 @@ def measure_grids(target: Target) -> dict:
     return table
 
 
-def measure_adaptive(target: Target) -> dict:
+def measure_adaptive(where: dict[str, Target]) -> dict:
     return {
-        f"{name} | {process} | {tolerance}": drawn_error(target, build(tolerance), sde)
+        f"{target_name} | {name} | {process} | {tolerance}": drawn_error(target, build(tolerance), sde)
+        for target_name, target in where.items()
         for name, build in ADAPTIVE.items()
         for process, sde in PROCESSES.items()
         for tolerance in TOLERANCES[name]
     }
 
 
+def measured(target: Target) -> dict:
+    return {"dimension": target.dimension, "samples": target.num, "time": time.strftime("%Y-%m-%d"), "commit": commit()}
+
+
+def few_adaptive() -> dict[str, Target]:
+    """The targets of adaptive samplers, with few samples: the slowest of a batch decides how long it takes."""
+    where = targets(plane=1024, wide=1024)
+    return {name: where[name] for name in ("mixture in 64 dimensions", "Gaussian in 6 dimensions")}
+
+
+def measure_all(figures: dict, save) -> None:
+    where = targets()
+    stages = {
+        "targets": lambda: {name: measured(target) for name, target in where.items()},
+        "theory": lambda: {name: entry[3] for name, entry in SAMPLERS.items()},
+        "deterministic": lambda: {name: entry[2] for name, entry in SAMPLERS.items()},
+        "floors": lambda: {name: target.floor() for name, target in where.items()},
+        "long": lambda: {
+            "nfe": LONG, "samples": LONG_SAMPLES,
+            "floors": {name: target.floor() for name, target in targets(LONG_SAMPLES, LONG_SAMPLES).items()},
+        },
+        "orders": measure_orders,
+        "grids": lambda: measure_grids(where["mixture in 64 dimensions"]),
+        "errors": lambda: measure_errors(where, list(SAMPLERS), NFES, figures.setdefault("partial errors", {}), save),
+        "adaptive": lambda: measure_adaptive(few_adaptive()),
+    }
+    for name, stage in stages.items():
+        if name not in figures:
+            figures[name] = stage()
+            save()
+    figures.pop("partial errors", None)
+
+
+def measure_target(name: str, names: list[str], nfes: list[int], figures: dict, save) -> None:
+    """These samplers at these numbers of calls on one target more, beside figures that are there."""
+    target = targets()[name]
+    figures["targets"][name], figures["floors"][name] = measured(target), target.floor()
+    if LONG in nfes:
+        figures["long"]["floors"][name] = targets(LONG_SAMPLES, LONG_SAMPLES)[name].floor()
+    measure_errors({name: target}, names, nfes, figures["errors"], save)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pages", action="store_true", help="write the page from results/samplers.json")
+    parser.add_argument("--target", help="measure this target alone, and keep the other figures of results/samplers.json")
+    parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS), metavar="NAME", help="with --target")
+    parser.add_argument("--nfes", type=int, nargs="+", default=NFES, help="with --target: numbers of calls")
     arguments = parser.parse_args()
+    published = FOLDER / "samplers.json"
     if not arguments.pages:
-        where = targets()
-        _, wide = where.values()
-        figures = json.loads(PARTIAL.read_text()) if PARTIAL.exists() else {}
-
-        def save():
-            PARTIAL.write_text(json.dumps(figures))
-
-        stages = {
-            "targets": lambda: {name: {"dimension": t.dimension, "samples": t.num} for name, t in where.items()},
-            "theory": lambda: {name: entry[3] for name, entry in SAMPLERS.items()},
-            "deterministic": lambda: {name: entry[2] for name, entry in SAMPLERS.items()},
-            "floors": lambda: {name: target.floor() for name, target in where.items()},
-            "long": lambda: {
-                "nfe": LONG, "samples": LONG_SAMPLES,
-                "floors": {name: target.floor() for name, target in targets(LONG_SAMPLES, LONG_SAMPLES).items()},
-            },
-            "orders": measure_orders,
-            "grids": lambda: measure_grids(wide),
-            "adaptive": lambda: measure_adaptive(targets(wide=1024)["mixture in 64 dimensions"]),
-        }
-        errors = figures.setdefault("errors", {})
-        for name, stage in stages.items():
-            if name == "adaptive":
-                measure_errors(where, list(SAMPLERS), errors, save)
-            if name not in figures:
-                figures[name] = stage()
-                save()
-        record("samplers", figures)
+        interrupted = PARTIAL if PARTIAL.exists() else published if arguments.target else None
+        figures = json.loads(interrupted.read_text()) if interrupted else {}
+        save = lambda: PARTIAL.write_text(json.dumps(figures))  # noqa: E731
+        if arguments.target:
+            measure_target(arguments.target, arguments.samplers, arguments.nfes, figures, save)
+            published.write_text(json.dumps(figures, indent=1) + "\n")
+        else:
+            measure_all(figures, save)
+            record("samplers", figures)
         PARTIAL.unlink(missing_ok=True)
-    write_page(json.loads((FOLDER / "samplers.json").read_text()))
+    write_page(json.loads(published.read_text()))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,6 @@ def get_config():
     c.sde.log_snr_min, c.sde.log_snr_max, c.sde.t_min = -10.0, 10.0, 0.0
     c.model.preconditioning = "eps"
     c.training.weighting, c.training.time_law = "noise_field", "low_discrepancy"
-    c.sampling.sampler, c.sampling.steps = "predictor_corrector", 1000
+    c.sampling.sampler, c.sampling.steps, c.sampling.grid = "predictor_corrector", 1000, "uniform"
     c.sampling.predictor, c.sampling.corrector = "ancestral", "none"
     return c

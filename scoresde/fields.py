@@ -155,8 +155,8 @@ def _sampling() -> ConfigDict:
     c.tolerance = 1e-5  # adaptive probability_flow
     c.sde_tolerance = 0.02  # adaptive_sde, gotta_go_fast
     c.absolute_tolerance = 1 / 128  # gotta_go_fast: one grey level of data in [-1, 1]
-    c.predictor = "reverse_diffusion"  # predictor_corrector: reverse_diffusion, ancestral, ancestral_transition, none
-    c.corrector = "langevin"  # predictor_corrector: langevin, annealed_langevin, none
+    c.predictor = "ancestral"  # predictor_corrector: ancestral, ancestral_transition, reverse_diffusion, none
+    c.corrector = "annealed_langevin"  # predictor_corrector: annealed_langevin, langevin (published; for images), none
     c.snr = 0.16  # of the corrector
     c.corrections = 1  # corrector steps at a point of the grid; langevin_dynamics: steps a level
     c.norm = "image"  # langevin: norms of each image, or means over the batch as in the published numbers

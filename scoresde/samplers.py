@@ -39,7 +39,8 @@ CORRECTORS = {
 
 
 class Entry(NamedTuple):
-    """A sampler by name: steps and grid are what `sampling.steps` = 0 and `sampling.grid` = "" stand for. `one_alpha`: it refuses
+    """A sampler by name: steps and grid are what `sampling.steps` = 0 and `sampling.grid` = "" stand for. The grid is one in noise
+    level, which fits every process; one in t fits only the processes whose noise grows evenly in t. `one_alpha`: it refuses
     processes whose alpha differs by mode."""
 
     build: Callable[[ConfigDict, int, Callable], sample.AbstractSampler]
@@ -71,12 +72,12 @@ def _order(c, own: int) -> int:
 
 SAMPLERS = {
     "reverse_sde": Entry(
-        lambda c, n, grid: sample.ReverseSDE(SDE_SOLVERS[c.sde_solver](), sample.FixedGrid(n, grid)), 1000, "uniform"
+        lambda c, n, grid: sample.ReverseSDE(SDE_SOLVERS[c.sde_solver](), sample.FixedGrid(n, grid)), 1000
     ),
     "adaptive_sde": Entry(lambda c, n, grid: sample.ReverseSDE(dfx.ShARK(), sample.Adaptive(c.sde_tolerance)), 0),
     "gotta_go_fast": Entry(lambda c, n, grid: sample.GottaGoFast(c.sde_tolerance, c.absolute_tolerance), 0),
     "probability_flow": Entry(_flow, 0),
-    "predictor_corrector": Entry(_predictor_corrector, 1000, "uniform"),
+    "predictor_corrector": Entry(_predictor_corrector, 1000),
     "langevin_dynamics": Entry(lambda c, n, grid: sample.LangevinDynamics(n, grid, c.corrections, c.step_size), 1000, one_alpha=True),
     "euler_edm": Entry(lambda c, n, grid: sample.EulerEDM(n, grid, **_churn(c)), 50, "karras", one_alpha=True),
     "heun_edm": Entry(lambda c, n, grid: sample.HeunEDM(n, grid, **_churn(c)), 17, "karras", one_alpha=True),

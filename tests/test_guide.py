@@ -21,7 +21,7 @@ from scoresde.guide import (
     restore,
     super_resolution,
 )
-from scoresde.sample import DDIM, DPMSolverPP, PredictorCorrector, ProbabilityFlow, SDEDPMSolverPP
+from scoresde.sample import DDIM, DPMSolverPP, PredictorCorrector, ProbabilityFlow, ReverseDiffusion, SDEDPMSolverPP
 from scoresde.score import GaussianScore
 from scoresde.sde import (
     DCT,
@@ -141,7 +141,7 @@ def test_stochastic_samplers_draw_from_the_posterior(name, sampler, x64):
     assert abs((x.var(0) / case.variances).mean() - 1) < 0.06
 
 
-@pytest.mark.parametrize("sampler", [ProbabilityFlow(), PredictorCorrector(200)], ids=["flow", "reverse diffusion"])
+@pytest.mark.parametrize("sampler", [ProbabilityFlow(), PredictorCorrector(200, predictor=ReverseDiffusion())], ids=["flow", "reverse diffusion"])
 def test_any_sampler_takes_it(sampler):
     """In float32, through the score rather than the data prediction."""
     case, num = Case("VP"), 512

@@ -43,6 +43,8 @@ FAST = {
     "test_bounds.py::test_many_steps_are_the_continuous_bound": (),
     "test_dequantize.py::test_bits_of_known_integers_by_the_truncated_normal": ("SubVP", "VE"),
     "test_dequantize.py::test_a_coupling_flow_says_its_own_determinant": (),
+    "test_sampler_defaults.py::test_defaults_fit_every_process": ("reverse_sde", "predictor_corrector"),
+    "test_sampler_defaults.py::test_adaptive_shark_has_none": (),
     "test_known_bugs.py::test_the_likelihood_is_as_exact_as_it_was_asked_to_be": (),
     "test_known_bugs.py::test_the_likelihood_runs_from_the_data_to_the_prior": (),
     "test_likelihood_command.py::test_every_route_to_bits_per_dim": ("flow-truncated_normal", "elbo-uniform", "vlb-uniform"),

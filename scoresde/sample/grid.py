@@ -12,6 +12,10 @@
 They hold for every process: the ones in noise level find their times by the inverse of a monotone function. Where there is
 one log-SNR per mode they go by the reference log-SNR of the process; `geometric` needs one sigma that grows. Neighbouring times
 must differ in float32. A sampler takes any such function.
+
+`uniform_log_snr` and `karras` pass the same noise levels whatever t measures, so the default grid of every sampler is one of them.
+`uniform` and `quadratic` depend on it: of 1000 equal steps in t, Karras, where t is sigma, has none between its last noise level,
+0.002, and 0.08.
 """
 
 import math

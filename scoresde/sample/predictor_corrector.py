@@ -19,7 +19,7 @@ from equinox import AbstractVar
 
 from scoresde.errors import ConfigError
 from scoresde.sample.base import BATCH, AbstractSampler, finished, noise
-from scoresde.sample.grid import uniform, uniform_log_snr
+from scoresde.sample.grid import uniform_log_snr
 from scoresde.sample.levels import Levels, grid_levels, one_alpha
 from scoresde.score.base import AbstractScore, tweedie
 from scoresde.sde import AbstractSDE
@@ -50,7 +50,11 @@ class AbstractPredictor(eqx.Module):
 
 
 class ReverseDiffusion(AbstractPredictor):
-    """x' = (2 - r) x + omega^2 s + omega z (Song et al. 2021, eq. 46)."""
+    """x' = (2 - r) x + omega^2 s + omega z (Song et al. 2021, eq. 46).
+
+    It expands 1 / r for r next to 1. A mode that has lost its signal, r = 0, keeps x and gains omega z in each step; `Ancestral`
+    leaves its variance as it is.
+    """
 
     def __call__(self, sde, score, transition, x, z):
         omega2 = transition.omega2
@@ -99,6 +103,10 @@ class AbstractCorrector(eqx.Module):
 class Langevin(AbstractCorrector):
     """e = 2 a (snr |z| / |C^{1/2} s|)^2 C (Song et al. 2021, algorithms 4 and 5, where C = 1).
 
+    For images. The step depends on x by |s|, which in hundreds of dimensions hardly varies. In few dimensions long steps are taken
+    where the score is small, and the law is biased at any number of steps: in 6 dimensions by snr = 0.16 variances of up to 5.9
+    times the true ones after 1000 calls, where `AnnealedLangevin` has 1.03.
+
     Args:
       snr: the published values are 0.16 (VP, VE on CIFAR-10) and 0.01 to 0.2 elsewhere.
       repeats: corrector steps at each point of the grid.
@@ -146,12 +154,13 @@ class AnnealedLangevin(AbstractCorrector):
 class PredictorCorrector(AbstractSampler):
     """Corrector, then predictor, at each point of the grid (Song et al. 2021, algorithm 1 in their code's order).
 
-    steps (repeats + 1) calls. Either may be None. The final denoising is not part of it: `sample` adds it.
+    steps (repeats + 1) calls. Either may be None. The published ones are `ReverseDiffusion` and `Langevin`.
+    The final denoising is not part of it: `sample` adds it.
     """
 
     steps: int = eqx.field(static=True)
-    grid: Callable = uniform
-    predictor: AbstractPredictor | None = ReverseDiffusion()
+    grid: Callable = uniform_log_snr
+    predictor: AbstractPredictor | None = Ancestral()
     corrector: AbstractCorrector | None = None
 
     def __check_init__(self):
