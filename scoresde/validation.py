@@ -157,8 +157,6 @@ def _validate_likelihood(config: ConfigDict) -> list[str]:
         ]
     if spectral and PROCESSES[config.sde.name].starts and method == "flow" and config.evaluate.num:
         return [f"likelihood.method = 'flow': {DEGRADED.format(config.sde.name)}; use elbo, or evaluate.num = 0"]
-    if spectral and method == "vlb":
-        return [f"likelihood.method = 'vlb': expected a process with one log-SNR, got {config.sde.name}; use flow or elbo"]
     if dequantization == "none" and method == "flow":
         return ["likelihood.dequantization = 'none': flow has no decoder of integers; use uniform, or method elbo or vlb"]
     if dequantization == "none" and config.likelihood.dequantizations > 1:
