@@ -4,7 +4,7 @@
 from ml_collections import ConfigDict
 
 from scoresde import sample, samplers
-from scoresde.build import build_preconditioning, build_trace, flatten, image_shape
+from scoresde.build import build_objective, build_preconditioning, build_trace, flatten, image_shape
 from scoresde.errors import ConfigError
 from scoresde.nets import (
     check_fourier,
@@ -37,6 +37,8 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
 
     problems = _validate_sde(config) if not any(name.startswith("sde.") for name in broken) else []
     shape = image_shape(config)
+    if not problems and sound(*(f"training.{name}" for name in ("weighting", "time_law", "log_normal_mean", "log_normal_std"))):
+        problems += _validate_objective(config)
     size, c = "data.image_size", config
     if sound(size, *(f"model.{name}" for name in _SHAPE_FIELDS)):
         problems += _validate_network(config, shape)
@@ -178,6 +180,14 @@ def _validate_cadences(training: ConfigDict) -> list[str]:
         for name in _CADENCES
         if training[name] % each and (name != "snapshot_every" or training.power_ema)  # else there are none
     ]
+
+
+def _validate_objective(config: ConfigDict) -> list[str]:
+    try:
+        build_objective(config).check(build_sde(config, image_shape(config)[:-1]))
+    except ConfigError as error:
+        return [f"training.time_law = '{config.training.time_law}': {problem}" for problem in error.problems]
+    return []
 
 
 def _validate_sde(config: ConfigDict) -> list[str]:
