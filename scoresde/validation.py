@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 from scoresde import sample, samplers
 from scoresde.build import build_objective, build_preconditioning, build_trace, flatten, image_shape
 from scoresde.errors import ConfigError
+from scoresde.likelihood.flow import check_tolerance
 from scoresde.nets import (
     check_fourier,
     check_heads,
@@ -37,7 +38,8 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
 
     problems = _validate_sde(config) if not any(name.startswith("sde.") for name in broken) else []
     shape = image_shape(config)
-    if not problems and sound(*(f"training.{name}" for name in ("weighting", "time_law", "log_normal_mean", "log_normal_std"))):
+    process_stands = not problems and not any(name.startswith("sde.") for name in broken)
+    if process_stands and sound(*(f"training.{name}" for name in ("weighting", "time_law", "log_normal_mean", "log_normal_std"))):
         problems += _validate_objective(config)
     size, c = "data.image_size", config
     if sound(size, *(f"model.{name}" for name in _SHAPE_FIELDS)):
@@ -87,6 +89,8 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
             problems += [f"training.watch_sampler = '{name}': {text}" for text in _validate_sampling(with_sampler(config, name))]
     if not any(name.startswith("likelihood.") for name in broken):
         problems += _validate_likelihood(config)
+        if process_stands and config.likelihood.method == "flow":
+            problems += _validate_tolerance(config)
     return problems
 
 
@@ -169,6 +173,14 @@ def _validate_likelihood(config: ConfigDict) -> list[str]:
         build_trace(config)
     except ConfigError as error:
         return [f"likelihood.probes: {problem}" for problem in error.problems]
+    return []
+
+
+def _validate_tolerance(config: ConfigDict) -> list[str]:
+    try:
+        check_tolerance(build_sde(config, image_shape(config)[:-1]), config.likelihood.tolerance)
+    except ConfigError as error:
+        return [f"likelihood.{problem}" for problem in error.problems]
     return []
 
 
