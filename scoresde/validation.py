@@ -3,7 +3,7 @@
 
 from ml_collections import ConfigDict
 
-from scoresde import sample, samplers
+from scoresde import sample, samplers, sde
 from scoresde.build import build_objective, build_preconditioning, build_trace, flatten, image_shape
 from scoresde.errors import ConfigError
 from scoresde.likelihood.flow import check_tolerance
@@ -36,11 +36,8 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
     def sound(*names: str) -> bool:
         return not broken & set(names)
 
-    problems = _validate_sde(config) if not any(name.startswith("sde.") for name in broken) else []
+    problems = _validate_sde(config, broken) if not any(name.startswith("sde.") for name in broken) else []
     shape = image_shape(config)
-    process_stands = not problems and not any(name.startswith("sde.") for name in broken)
-    if process_stands and sound(*(f"training.{name}" for name in ("weighting", "time_law", "log_normal_mean", "log_normal_std"))):
-        problems += _validate_objective(config)
     size, c = "data.image_size", config
     if sound(size, *(f"model.{name}" for name in _SHAPE_FIELDS)):
         problems += _validate_network(config, shape)
@@ -89,8 +86,6 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
             problems += [f"training.watch_sampler = '{name}': {text}" for text in _validate_sampling(with_sampler(config, name))]
     if not any(name.startswith("likelihood.") for name in broken):
         problems += _validate_likelihood(config)
-        if process_stands and config.likelihood.method == "flow":
-            problems += _validate_tolerance(config)
     return problems
 
 
@@ -176,14 +171,6 @@ def _validate_likelihood(config: ConfigDict) -> list[str]:
     return []
 
 
-def _validate_tolerance(config: ConfigDict) -> list[str]:
-    try:
-        check_tolerance(build_sde(config, image_shape(config)[:-1]), config.likelihood.tolerance)
-    except ConfigError as error:
-        return [f"likelihood.{problem}" for problem in error.problems]
-    return []
-
-
 def _validate_cadences(training: ConfigDict) -> list[str]:
     """The host sees the state between dispatches alone."""
     each = training.steps_per_dispatch
@@ -194,15 +181,8 @@ def _validate_cadences(training: ConfigDict) -> list[str]:
     ]
 
 
-def _validate_objective(config: ConfigDict) -> list[str]:
-    try:
-        build_objective(config).check(build_sde(config, image_shape(config)[:-1]))
-    except ConfigError as error:
-        return [f"training.time_law = '{config.training.time_law}': {problem}" for problem in error.problems]
-    return []
-
-
-def _validate_sde(config: ConfigDict) -> list[str]:
+def _validate_sde(config: ConfigDict, broken: set[str]) -> list[str]:
+    """The process, and what trains and solves it."""
     try:  # the process itself knows what it takes
         process = build_sde(config, image_shape(config)[:-1])
     except ConfigError as error:
@@ -215,6 +195,26 @@ def _validate_sde(config: ConfigDict) -> list[str]:
         build_preconditioning(config).check(process)
     except ConfigError as error:
         return [f"model.preconditioning: {problem}" for problem in error.problems]
+    return _validate_objective(config, process, broken) + _validate_tolerance(config, process, broken)
+
+
+def _validate_objective(config: ConfigDict, process: sde.AbstractSDE, broken: set[str]) -> list[str]:
+    if broken & {f"training.{name}" for name in ("weighting", "time_law", "log_normal_mean", "log_normal_std")}:
+        return []
+    try:
+        build_objective(config).check(process)
+    except ConfigError as error:
+        return [f"training.time_law = '{config.training.time_law}': {problem}" for problem in error.problems]
+    return []
+
+
+def _validate_tolerance(config: ConfigDict, process: sde.AbstractSDE, broken: set[str]) -> list[str]:
+    if broken & {"likelihood.method", "likelihood.tolerance"} or config.likelihood.method != "flow":
+        return []
+    try:
+        check_tolerance(process, config.likelihood.tolerance)
+    except ConfigError as error:
+        return [f"likelihood.{problem}" for problem in error.problems]
     return []
 
 

@@ -1,4 +1,5 @@
-"""The discrete bound where it is hard: modes that lose their signal in one step, modes that keep it, times equal in t."""
+"""The discrete bound where it is hard: modes that lose their signal in one step, modes that keep it, times equal in
+t."""
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +18,8 @@ WEIGHTS = {Beta: 1.0, BetaTilde: 0.0}
 def exact_bound(sde, times, variances, x0, weight: float) -> float:
     """E over z of the bound for data N(0, variances) and their exact score, in float64: the noise enters squared.
 
-    With u = SNR v, D - x_0 = (u z / sqrt(SNR) - x_0) / (1 + u); v of a step in mode k is beta^w beta-tilde^(1-w). (Ho et al. 2020,
-    eq. 5, and the KL divergence of two Gaussians.)
+    With u = SNR v, D - x_0 = (u z / sqrt(SNR) - x_0) / (1 + u); v of a step in mode k is beta^w beta-tilde^(1-w). (Ho
+    et al. 2020, eq. 5, and the KL divergence of two Gaussians.)
     """
     log_alpha, log_sigma = (np.stack([np.broadcast_to(f(t), x0.shape) for t in times]) for f in (sde.log_alpha, sde.log_sigma))
     level = 2 * (log_alpha - log_sigma)
@@ -33,8 +34,9 @@ def exact_bound(sde, times, variances, x0, weight: float) -> float:
 
 @pytest.mark.parametrize("steps, variance, most", [(100, Beta, 8.0), (1000, Beta, 6.0), (100, BetaTilde, 8.0)])
 def test_the_bound_under_the_heat_equation_is_finite_and_right_in_float32(steps, variance, most):
-    """The highest mode falls from log-SNR 18 to -11 410, by up to 290 in one of 100 steps: expm1 of that is infinite, and the
-    residual rounding alone. A control variate that is weighted otherwise than its share had a deviation of 1e9 nats."""
+    """The highest mode falls from log-SNR 18 to -11 410, by up to 290 in one of 100 steps: expm1 of that is infinite,
+    and the residual rounding alone. A control variate that is weighted otherwise than its share had a deviation of
+    1e9 nats."""
     variances = 1 / (1 + np.arange(12) ** 2.0)[:, None]
     x0 = np.sqrt(variances) * np.random.default_rng(0).normal(size=(12, 1))
     sde = Heat(DCT(12), index=0.5)
@@ -45,7 +47,8 @@ def test_the_bound_under_the_heat_equation_is_finite_and_right_in_float32(steps,
         exact = exact_bound(Heat(DCT(12), index=0.5), np.asarray(times, np.float64), variances, x0, WEIGHTS[variance])
     mean, error = mean_and_error(-found.log_prob)
     print(dict(steps=steps, exact=exact, mean=mean, error=error, claimed=float(jnp.mean(found.standard_error))))
-    # 128 draws of the continuous bound have a deviation of 3.8 nats here; coarse steps and a decoder of beta-tilde have some more.
+    # 128 draws of the continuous bound have a deviation of 3.8 nats here; coarse steps and a decoder of beta-tilde
+    # have some more.
     assert found.log_prob.std() < most
     assert abs(mean - exact) < 4 * error
     assert float(jnp.sqrt(jnp.mean(found.standard_error**2))) == pytest.approx(float(found.log_prob.std()), rel=0.25)
@@ -66,7 +69,8 @@ def cold(name):
 @pytest.mark.parametrize("name", COLD)
 @pytest.mark.parametrize("variance", WEIGHTS)
 def test_the_bound_of_a_cold_process_has_its_prior_and_is_finite_where_modes_stay(name, variance):
-    """A mode that does not fade has beta-tilde = 0; the prior is degraded data, against which x_0 here is some nats off."""
+    """A mode that does not fade has beta-tilde = 0; the prior is degraded data, against which x_0 here is some nats
+    off."""
     sde, score, x0 = cold(name)
     chain = Discretization(sde, uniform_log_snr(sde, 1000)[::-1], variance())
     found = vlb(chain, score, jnp.tile(x0, (200, 1, 1)), key=jax.random.key(0), samples=64)
@@ -87,8 +91,9 @@ def test_the_bound_of_a_cold_process_has_its_prior_and_is_finite_where_modes_sta
 
 
 def test_the_standard_error_under_a_cold_process_holds_that_of_its_prior():
-    """x_0 half-way between two starts whose means stay, d = 3 / (0.1 white) = 84.9 deviations of the noise from each: the prior's
-    term is d^2 / 2 - d |z| nats, and the mirror image of z does not help. Its single draw was not in the error that was claimed."""
+    """x_0 half-way between two starts whose means stay, d = 3 / (0.1 white) = 84.9 deviations of the noise from each:
+    the prior's term is d^2 / 2 - d |z| nats, and the mirror image of z does not help. Its single draw was not in the
+    error that was claimed."""
     white = COLD["inverse heat"].basis.white
     starts = jnp.stack([jnp.full((8, 1), 3.0), jnp.full((8, 1), -3.0)])
     sde = COLD["inverse heat"].started_from(starts)
@@ -106,8 +111,8 @@ def test_the_standard_error_under_a_cold_process_holds_that_of_its_prior():
 @pytest.mark.parametrize("samples", [8, 64])
 @pytest.mark.parametrize("variance", WEIGHTS)
 def test_the_standard_error_is_honest_on_times_equal_in_t(samples, variance):
-    """DDPM's own times: 95 % intervals covered 38 to 45 % (8 draws) where steps were drawn evenly. 600 repetitions tell a coverage
-    to 1 %; Student's t with some 7 degrees of freedom gives 91 %."""
+    """DDPM's own times: 95 % intervals covered 38 to 45 % (8 draws) where steps were drawn evenly. 600 repetitions
+    tell a coverage to 1 %; Student's t with some 7 degrees of freedom gives 91 %."""
     sde = DiscreteVP.linear(1000)
     score = mixture(sde)
     x0 = jnp.tile(score.sample(1e-3, key=jax.random.key(2)), (600, 1))

@@ -54,7 +54,8 @@ def test_fewer_calls_for_no_larger_error(process, monkeypatch, x64):
 
 
 def test_a_step_that_is_rejected_for_ever_ends_the_solve_of_its_row():
-    """Cosine to log-SNR -30 in float32: next to t = 1 rounding is above a tolerance of 1e-7. Rows took all 4096 steps, 24,577 calls."""
+    """Cosine to log-SNR -30 in float32: next to t = 1 rounding is above a tolerance of 1e-7. Rows took all 4096
+    steps, 24,577 calls."""
     sde = Cosine(-30.0, 30.0)
     score = mixture(sde)
     x = jax.vmap(lambda key: score.sample(jnp.float32(0), key=key))(jax.random.split(jax.random.key(0), 8))

@@ -19,7 +19,8 @@ def near_a_plane(sde) -> GaussianScore:
 
 @pytest.fixture(scope="module")
 def curved():
-    """Rademacher and Hutch++ with 9 derivatives at 400 keys, along no trajectory: the trace alone, at one point and time.
+    """Rademacher and Hutch++ with 9 derivatives at 400 keys, along no trajectory: the trace alone, at one point and
+    time.
 
     D = 24, data with three large variances: the rest of the Jacobian decays.
     """
@@ -58,8 +59,9 @@ def test_hutch_plus_plus_pays_where_the_data_lie_near_a_plane(curved):
 
 
 def test_a_trace_that_pays_makes_no_better_log_p():
-    """The integral over t is led by t_min, where the Jacobian is nearly diagonal: there signs are exact and the projection is not. On
-    the same Gaussian, at the default t_min, 60 keys each: 4 to 5 times the variance (to 18 % each) for twice the calls."""
+    """The integral over t is led by t_min, where the Jacobian is nearly diagonal: there signs are exact and the
+    projection is not. On the same Gaussian, at the default t_min, 60 keys each: 4 to 5 times the variance (to 18 %
+    each) for twice the calls."""
     sde = VP()
     score = near_a_plane(sde)
     x = jnp.tile(score.sample(sde.t_min, key=jax.random.key(0)), (60, 1))
@@ -75,7 +77,8 @@ def test_a_trace_that_pays_makes_no_better_log_p():
 
 @pytest.mark.parametrize("dimension, probes", [(3, 6), pytest.param(6, 12, marks=pytest.mark.slow)])
 def test_a_sketch_in_few_dimensions_is_not_short_of_a_direction(dimension, probes):
-    """Two vectors of signs are the same but for the sign once in 2^{D-1}: 16 of 40 (D = 3) and 27 of 100 rows failed."""
+    """Two vectors of signs are the same but for the sign once in 2^{D-1}: 16 of 40 (D = 3) and 27 of 100 rows
+    failed."""
     sde = VP()
     factor = np.random.default_rng(0).normal(size=(dimension, dimension))
     score = GaussianScore(sde, np.zeros(dimension), factor @ factor.T / dimension + 0.05 * np.eye(dimension))
@@ -91,7 +94,8 @@ def test_a_sketch_in_few_dimensions_is_not_short_of_a_direction(dimension, probe
 
 @pytest.mark.parametrize("thickness", [0.0, 1e-4])
 def test_a_sketch_of_more_directions_than_the_data_have(thickness):
-    """Data in a plane of two dimensions, a sketch of three: the third column is rounding (thickness 0), or comes and goes with t."""
+    """Data in a plane of two dimensions, a sketch of three: the third column is rounding (thickness 0), or comes and
+    goes with t."""
     sde = VP(t_min=1e-3)
     axes = np.linalg.qr(np.random.default_rng(1).normal(size=(8, 8)))[0]
     score = GaussianScore(sde, np.zeros(8), axes @ np.diag(np.r_[1.0, 0.5, np.full(6, thickness)]) @ axes.T)
@@ -104,7 +108,8 @@ def test_a_sketch_of_more_directions_than_the_data_have(thickness):
 
 
 def test_a_direction_without_weight_is_left_to_the_probes(x64):
-    """d between 0 and 1: sum_k d_k q_k . B q_k + E[N e . B N e] is the trace, whatever the columns. All 2^D signs give the mean."""
+    """d between 0 and 1: sum_k d_k q_k . B q_k + E[N e . B N e] is the trace, whatever the columns. All 2^D signs
+    give the mean."""
     sde, t = VP(), jnp.asarray(0.3)
     variances = np.array([1.0, 1e-13, 0.0, 0.0])  # B is next to rank 1: the second column has a weight of about 1/2
     score = GaussianScore(sde, np.zeros(4), variances)

@@ -44,7 +44,7 @@ from scoresde.train import (
     half_sum,
 )
 from scoresde.train.average import update
-from scoresde.train.loss import effective_share
+from scoresde.train.law import effective_share
 from scoresde.train.step import MAX_SKIPPED, init_state
 
 LAWS = {
@@ -152,7 +152,8 @@ def test_the_likelihood_weighting_makes_every_law_of_t_equal():
 
 
 def test_the_effective_share_is_that_of_the_draws():
-    """1 / E[w^2] of the normalised weights of 20,000 draws of the law, which see the integrand of data N(0, I) under VP."""
+    """1 / E[w^2] of the normalised weights of 20,000 draws of the law, which see the integrand of data N(0, I) under
+    VP."""
     sde = VP(t_min=1e-3)
     for name, law in LAWS.items():
         t = jax.vmap(lambda u, law=law: law.quantile(sde, u))((jnp.arange(20_000) + 0.5) / 20_000)
@@ -163,8 +164,8 @@ def test_the_effective_share_is_that_of_the_draws():
 
 @pytest.mark.parametrize("sde", [SubVP(), Cosine(), VP(t_min=1e-7)], ids=["sub-VP", "Cosine", "VP"])
 def test_likelihood_weighting_refuses_a_law_without_mass_where_the_integral_needs_it(sde):
-    """Sub-VP under the log-normal law had a loss of 45.9 where the integral is 103.5, and an honest-looking error bar (z = -12.5):
-    float32 uniforms never reach the times that are missing."""
+    """Sub-VP under the log-normal law had a loss of 45.9 where the integral is 103.5, and an honest-looking error bar
+    (z = -12.5): float32 uniforms never reach the times that are missing."""
     objective = Objective(Likelihood(), LogNormalSigma())
     with pytest.raises(ConfigError, match="LogNormalSigma .* UniformLogSNR"):
         objective.check(sde)

@@ -32,19 +32,20 @@ from scoresde.types import Coef, Key, Keys, Scalar, State
 
 # Of the key of the prior's term, which only a prior of data draws from.
 _PRIOR = 3
-# A draw of the prior's and the decoder's term for so many of the diffusion: as a rule these have far less variance, and the
-# decoder's needs a call of its own.
+# A draw of the prior's and the decoder's term for so many of the diffusion: as a rule these have far less variance,
+# and the decoder's needs a call of its own.
 _DIFFUSION_DRAWS_PER_DECODER_DRAW = 8
-# From fewer draws a standard error is no estimate: with 2 draws intervals of +- 1.96 cover 70 %, with 8 they cover 91 %.
+# From fewer draws a standard error is no estimate: intervals of +- 1.96 of them cover 70 % with 2 draws, 91 % with 8.
 _FEWEST_DRAWS = 8
 
 
 class Bound(eqx.Module):
     """Per example, N in all: log_prob <= log p, up to the error of the draws.
 
-    standard_error is that of the three means over their draws: from differences of neighbouring strata for the diffusion, which
-    a smooth trend over the strata hardly enters, so it is honest or a little too large; NaN for one draw. As an estimate from
-    few values it needs 8 draws: intervals of +- 1.96 standard errors then cover 90 to 96 %, also where a single term has all of the variance.
+    standard_error is that of the three means over their draws: from differences of neighbouring strata for the
+    diffusion, which a smooth trend over the strata hardly enters, so it is honest or a little too large; NaN for one
+    draw. As an estimate from few values it needs 8 draws: intervals of +- 1.96 standard errors then cover 90 to 96 %,
+    also where a single term has all of the variance.
     """
 
     log_prob: Float[Array, "*N"]  # nats: -(prior + diffusion + reconstruction)
@@ -70,8 +71,8 @@ def elbo(
     Args:
       x0: [N, *x], in model coordinates; centres of bins for a decoder of integers.
       key: example k draws from `fold_in(key, k)`.
-      samples: draws of the diffusion an example, each a call of the score; an eighth as many for the decoder (at least 8, or
-        `samples`).
+      samples: draws of the diffusion an example, each a call of the score; an eighth as many for the decoder (at
+        least 8, or `samples`).
       decoder: decides what is bounded. The default bounds log p(x_0) with deviation sigma / alpha at t_min.
 
     Raises:
@@ -116,8 +117,8 @@ def reconstruction_draw(sde: AbstractSDE, score: AbstractScore, x0: State, decod
 
 
 def decoder_draws(samples: int) -> int:
-    """Number of draws of the prior's and the decoder's term for a given number of draws of the diffusion: an eighth, but 8 or as
-    many as those where that is more, so that their standard error is an estimate."""
+    """Number of draws of the prior's and the decoder's term for a given number of draws of the diffusion: an eighth,
+    but 8 or as many as those where that is more, so that their standard error is an estimate."""
     return max(-(-samples // _DIFFUSION_DRAWS_PER_DECODER_DRAW), min(samples, _FEWEST_DRAWS))
 
 
@@ -132,7 +133,8 @@ def averaged(prior, diffusion, reconstruction, dtype, samples: int, key: Key) ->
     last = jax.lax.map(reconstruction, jax.random.split(decoder_key, count))
     start, total, end = jnp.mean(first), jnp.mean(terms), jnp.mean(last)
     if samples > 1:  # half the mean square of neighbours' differences is the variance within the strata
-        variance = jnp.mean(jnp.diff(terms) ** 2) / (2 * samples) + (jnp.var(first, ddof=1) + jnp.var(last, ddof=1)) / count
+        of_ends = (jnp.var(first, ddof=1) + jnp.var(last, ddof=1)) / count
+        variance = jnp.mean(jnp.diff(terms) ** 2) / (2 * samples) + of_ends
     else:
         variance = jnp.asarray(jnp.nan, dtype)
     return Bound(-(start + total + end), jnp.sqrt(variance), start, total, end)
@@ -165,8 +167,8 @@ def control(z: State, weight: Coef) -> Scalar:
 
 
 def share_of(missed: State, z: State, weight: Coef) -> Scalar:
-    """How much of the noise was not predicted, 0 to 1: the weighted square of the residual over that of z, the weights of
-    `control` the same."""
+    """How much of the noise was not predicted, 0 to 1: the weighted square of the residual over that of z, the
+    weights of `control` the same."""
     noise = jnp.sum(weight * z**2)
     return jnp.where(noise > 0, jnp.minimum(jnp.sum(missed) / jnp.where(noise > 0, noise, 1), 1), 0)
 
@@ -177,9 +179,10 @@ def elbo_per_mode(
 ) -> Float[Array, "N *x"]:
     """The terms of -`elbo` under the Gaussian decoder, in nats, for every coordinate of x_0: their sum is the bound.
 
-    Diffusion by `samples` draws in equal strata, reconstruction by 1/8 as many, the prior always N(0, sigma(t_max)^2). A prior of
-    data, as of `Cold`, has no terms for single modes: there the sum is not the bound of `elbo`, which takes that prior. What a sum
-    up to a fixed mode leaves out is the same on every grid, whereas the whole grows with the grid.
+    Diffusion by `samples` draws in equal strata, reconstruction by 1/8 as many, the prior always N(0,
+    sigma(t_max)^2). A prior of data, as of `Cold`, has no terms for single modes: there the sum is not the bound of
+    `elbo`, which takes that prior. What a sum up to a fixed mode leaves out is the same on every grid, whereas the
+    whole grows with the grid.
     """
 
     def one(x0, key):

@@ -9,13 +9,13 @@ Between s < t, with e = log-SNR(s) - log-SNR(t) >= 0, v the variance of p and rh
     KL = 1/2 sum [exp(-rho) - 1 + rho + exp(-rho) expm1(e) r^2],   r = z + sigma s(x_t, t)
     expm1(e) r^2 = (1 - exp(-e)) SNR(s) (D - x_0)^2,   D = E[x_0 | x_t]
 
-Of the last two forms the first keeps its digits where SNR(t) > 1, the second where SNR(t) < 1: a mode of a heat equation
-falls by hundreds of nats in one step, where r is rounding alone and expm1(e) infinite in float32. As e -> 0 the sum becomes
-the integral of `bounds`.
+Of the last two forms the first keeps its digits where SNR(t) > 1, the second where SNR(t) < 1: a mode of a heat
+equation falls by hundreds of nats in one step, where r is rounding alone and expm1(e) infinite in float32. As e -> 0
+the sum becomes the integral of `bounds`.
 
-A step is drawn with probability in proportion to its share of the reference log-SNR, as the times of `bounds` are. Where times
-are equal in t, as those of DDPM, the few steps next to t_1 make most of the sum: drawn like the others, they would be in too
-few draws for these to give their own error.
+A step is drawn with probability in proportion to its share of the reference log-SNR, as the times of `bounds` are.
+Where times are equal in t, as those of DDPM, the few steps next to t_1 make most of the sum: drawn like the others,
+they would be in too few draws for these to give their own error.
 """
 
 import abc
@@ -52,8 +52,8 @@ class Beta(AbstractVariance):
 
 
 class BetaTilde(AbstractVariance):
-    """v = beta-tilde: optimal for a single data point. At the first step, where it is 0, that of the second is taken, and where
-    this is 0 too, in a mode that does not fade, beta."""
+    """v = beta-tilde: optimal for a single data point. At the first step, where it is 0, that of the second is taken,
+    and where this is 0 too, in a mode that does not fade, beta."""
 
     def weight(self, x, t):
         return jnp.zeros((), x.dtype)
@@ -71,8 +71,8 @@ class Interpolated(AbstractVariance):
 class Discretization(eqx.Module):
     """A process on the times t_1 < ... < t_T: the reverse chain whose variational bound DDPM takes.
 
-    Any process, with one log-SNR or one per mode, and any times. `Discretization(process, process.times)` of a `DiscreteVP` is
-    DDPM itself.
+    Any process, with one log-SNR or one per mode, and any times. `Discretization(process, process.times)` of a
+    `DiscreteVP` is DDPM itself.
 
     Args:
       times: [T], increasing, T >= 2; the first is where the decoder takes over.
@@ -108,8 +108,9 @@ class Discretization(eqx.Module):
         of_data = -jnp.expm1(-gap) * jnp.exp(jnp.where(noisy, before, 0)) * (score.denoise(self.sde, x, t) - x0) ** 2
         missed = jnp.where(noisy, of_data, of_score).astype(x0.dtype)
         value = 0.5 * jnp.sum(spread + jnp.exp(-rho) * missed)
-        # Of data of variance 1 the share SNR / (1 + SNR) of z stays in r: the coefficient of z^2 in `missed`, which is finite.
-        # With the factor of beta: that of a learned variance depends on z, and the control would have a mean.
+        # Of data of variance 1 the share SNR / (1 + SNR) of z stays in r: the coefficient of z^2 in `missed`, which
+        # is finite. With the factor of beta: that of a learned variance depends on z, and the control would have a
+        # mean.
         weight = -jnp.expm1(-gap) * jnp.exp(before - after + 2 * jax.nn.log_sigmoid(after) - rho_of_beta)
         return Draw(value, control(z, weight), share_of(jnp.exp(-rho_of_beta) * missed, z, weight))
 
@@ -119,8 +120,8 @@ class Discretization(eqx.Module):
         residual, x = residual_at(self.sde, score, x0, t, z)
         gap = self.sde.log_snr(t) - self.sde.log_snr(after)
         weight = self.variance.weight(x, t)
-        # log beta_1 = 2 log sigma_1, log beta-tilde_2 = 2 log sigma_1 + log(1 - exp(-gap)). Where a mode does not fade, gap = 0,
-        # beta-tilde_2 is 0 like beta-tilde_1, and beta_1 is taken.
+        # log beta_1 = 2 log sigma_1, log beta-tilde_2 = 2 log sigma_1 + log(1 - exp(-gap)). Where a mode does not
+        # fade, gap = 0, beta-tilde_2 is 0 like beta-tilde_1, and beta_1 is taken.
         to_tilde = jnp.where(gap > 0, jnp.log(-jnp.expm1(-jnp.where(gap > 0, gap, 1.0))), 0.0)
         std = self.sde.sigma(t) * jnp.exp(0.5 * (1 - weight) * to_tilde)
         return -decoder.log_prob(x0, z=z, residual=residual, ratio=self.sde.sigma(t) / self.sde.alpha(t), std=std)
@@ -138,8 +139,8 @@ def vlb(
     """The discrete-time bound of Ho et al. 2020 for every example: L_T + sum L_{t-1} + L_0.
 
     Args:
-      samples: draws, one in each of so many strata equal in log-SNR from t_1 to t_T; None: T - 1, as many as there are steps.
-        Each is a call of the score.
+      samples: draws, one in each of so many strata equal in log-SNR from t_1 to t_T; None: T - 1, as many as there
+        are steps. Each is a call of the score.
       x0, key, decoder: as in `elbo`.
 
     Raises:

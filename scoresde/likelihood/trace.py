@@ -140,14 +140,14 @@ class HutchPlusPlus(AbstractTrace):
     """Hutch++ (Meyer, Musco, Musco and Woodruff 2021) on the part of the Jacobian that the data make.
 
     J = -I / sigma^2 + B, and B = alpha^2 Cov[x_0 | x_t] / sigma^4 has low rank where the data lie near a surface. The
-    first part is known. With R orthonormal directions S, Q R' = B S, weights d_k between 0 and 1 of the columns q_k of Q, the
-    reflection N = I - sum_k (1 - (1 - d_k)^{1/2}) q_k q_k^T and probes e_j of random signs:
+    first part is known. With R orthonormal directions S, Q R' = B S, weights d_k between 0 and 1 of the columns q_k
+    of Q, the reflection N = I - sum_k (1 - (1 - d_k)^{1/2}) q_k q_k^T and probes e_j of random signs:
 
         tr J = -D / sigma^2 + sum_k d_k q_k . B q_k + mean_j N e_j . B N e_j
 
-    as N^2 = I - sum_k d_k q_k q_k^T. With d = 1 this is the published estimate. Here d_k = R'_kk^2 / (R'_kk^2 + eps max R'^2): a
-    column that depends on those before it, as when B has a rank below R, is rounding alone and jumps from one time to the next,
-    which ends the solve. Such a column has no weight. If R reaches D, the trace is exact.
+    as N^2 = I - sum_k d_k q_k q_k^T. With d = 1 this is the published estimate. Here d_k = R'_kk^2 / (R'_kk^2 + eps
+    max R'^2): a column that depends on those before it, as when B has a rank below R, is rounding alone and jumps
+    from one time to the next, which ends the solve. Such a column has no weight. If R reaches D, the trace is exact.
 
     S and e_j are fixed along a trajectory; Q follows J. Given S each j is an unbiased estimate, so their spread is an
     honest standard error. Of the K derivatives a third goes to S, a third to Q, the rest to probes; the error bar

@@ -39,8 +39,8 @@ _FINEST_NOISE = 1e-7
 class Resolved(dfx.AbstractStepSizeController):
     """The controller inside, which gives up once the same step is rejected twice.
 
-    Within 100 roundings of the end diffrax tries half of what is left, whatever the controller asks for. If that is rejected it is
-    tried again, up to the limit of steps, and the whole batch would wait.
+    Within 100 roundings of the end diffrax tries half of what is left, whatever the controller asks for. If that is
+    rejected it is tried again, up to the limit of steps, and the whole batch would wait.
     """
 
     inner: dfx.AbstractStepSizeController
@@ -59,7 +59,8 @@ class Resolved(dfx.AbstractStepSizeController):
         keep, next_t0, next_t1, jump, state, result = inner
         again = ~keep & (t0 == rejected[0]) & (t1 == rejected[1])
         failed = dfx.RESULTS.where(again & (result == dfx.RESULTS.successful), dfx.RESULTS.dt_min_reached, result)
-        return keep, next_t0, next_t1, jump, (state, *(jnp.where(keep, jnp.nan, t).astype(t.dtype) for t in (t0, t1))), failed
+        rejected = (jnp.where(keep, jnp.nan, t).astype(t.dtype) for t in (t0, t1))
+        return keep, next_t0, next_t1, jump, (state, *rejected), failed
 
 
 def adaptive_controller(span: Scalar, tolerance: float, norm: Callable) -> dfx.AbstractStepSizeController:

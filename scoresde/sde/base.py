@@ -105,8 +105,8 @@ class AbstractSDE(eqx.Module):
         return -0.5 * jnp.sum((x / sigma) ** 2 + 2 * jnp.log(sigma) + math.log(2 * math.pi))
 
     def prior_kl(self, x0: State, t: Time, *, key: Key) -> Scalar:
-        """KL(q(x_t | x_0) || prior) in nats, for a prior that starts at t, as a rule t_max: |alpha x_0 / sigma|^2 / 2 for
-        N(0, sigma^2 I). A process whose prior has no closed form draws an unbiased estimate from `key`."""
+        """KL(q(x_t | x_0) || prior) in nats, for a prior that starts at t, as a rule t_max: |alpha x_0 / sigma|^2 / 2
+        for N(0, sigma^2 I). A process whose prior has no closed form draws an unbiased estimate from `key`."""
         del key
         return 0.5 * jnp.sum((jnp.exp(self.log_snr(t) / 2) * x0) ** 2)
 

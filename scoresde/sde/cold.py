@@ -88,8 +88,8 @@ class Cold(AbstractSpectral):
         return self._log_degraded(x, as_time(self.t_max))
 
     def prior_kl(self, x0: State, t: Time, *, key: Key) -> Scalar:
-        """log q(x_t | x_0) - log prior(x_t), the mean of one draw z and its mirror image -z, in nats. The two differ by the
-        part that is linear in z, next to all of the variance where one start lies nearest."""
+        """log q(x_t | x_0) - log prior(x_t), the mean of one draw z and its mirror image -z, in nats. The two differ
+        by the part that is linear in z, next to all of the variance where one start lies nearest."""
         z = jax.random.normal(key, jnp.shape(x0), jnp.result_type(x0, float))
         log_q = -0.5 * jnp.sum(z**2) - jnp.size(z) * (jnp.log(self.sigma(t)) + 0.5 * math.log(2 * math.pi))
         mean, noise = self.alpha(t) * x0, self.sigma(t) * z

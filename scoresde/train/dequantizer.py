@@ -70,7 +70,8 @@ def fit_dequantizer(
         x, log_q = dequantization.draw(sde, bins, v, key=place_key)
         x = sde.basis.to_modes(x)  # its log-determinant is a constant
         model = labelled(eqx.combine(arrays, rest), label)
-        return log_q + sde.prior_kl(x, as_time(sde.t_max), key=noise_key) + diffusion_draw(sde, model, x, rank, key=noise_key)
+        prior = sde.prior_kl(x, as_time(sde.t_max), key=noise_key)
+        return log_q + prior + diffusion_draw(sde, model, x, rank, key=noise_key)
 
     def loss(params, arrays, batch, key):
         shift_key, example_key = jax.random.split(key)
