@@ -3,9 +3,10 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from scoresde import sample, samplers
-from scoresde.build import build_preconditioning, build_trace, flatten, image_shape
+from scoresde import sample, samplers, sde
+from scoresde.build import build_objective, build_preconditioning, build_trace, flatten, image_shape
 from scoresde.errors import ConfigError
+from scoresde.likelihood.flow import check_tolerance
 from scoresde.nets import (
     check_fourier,
     check_heads,
@@ -38,7 +39,7 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
     def sound(*names: str) -> bool:
         return not broken & set(names)
 
-    problems = _validate_sde(config) if not any(name.startswith("sde.") for name in broken) else []
+    problems = _validate_sde(config, broken) if not any(name.startswith("sde.") for name in broken) else []
     shape = image_shape(config)
     size, c = "data.image_size", config
     if sound(size, *(f"model.{name}" for name in _SHAPE_FIELDS)):
@@ -168,8 +169,6 @@ def _validate_likelihood(config: ConfigDict) -> list[str]:
         ]
     if spectral and PROCESSES[config.sde.name].starts and method == "flow" and config.evaluate.num:
         return [f"likelihood.method = 'flow': {DEGRADED.format(config.sde.name)}; use elbo, or evaluate.num = 0"]
-    if spectral and method == "vlb":
-        return [f"likelihood.method = 'vlb': expected a process with one log-SNR, got {config.sde.name}; use flow or elbo"]
     if dequantization == "none" and method == "flow":
         return ["likelihood.dequantization = 'none': flow has no decoder of integers; use uniform, or method elbo or vlb"]
     if dequantization == "none" and config.likelihood.dequantizations > 1:
@@ -193,7 +192,8 @@ def _validate_cadences(training: ConfigDict) -> list[str]:
     ]
 
 
-def _validate_sde(config: ConfigDict) -> list[str]:
+def _validate_sde(config: ConfigDict, broken: set[str]) -> list[str]:
+    """The process, and what trains and solves it."""
     try:  # the process itself knows what it takes
         process = build_sde(config, image_shape(config)[:-1])
     except ConfigError as error:
@@ -211,6 +211,26 @@ def _validate_sde(config: ConfigDict) -> list[str]:
         build_preconditioning(config).check(process)
     except ConfigError as error:
         return [f"model.preconditioning: {problem}" for problem in error.problems]
+    return _validate_objective(config, process, broken) + _validate_tolerance(config, process, broken)
+
+
+def _validate_objective(config: ConfigDict, process: sde.AbstractSDE, broken: set[str]) -> list[str]:
+    if broken & {f"training.{name}" for name in ("weighting", "time_law", "log_normal_mean", "log_normal_std")}:
+        return []
+    try:
+        build_objective(config).check(process)
+    except ConfigError as error:
+        return [f"training.time_law = '{config.training.time_law}': {problem}" for problem in error.problems]
+    return []
+
+
+def _validate_tolerance(config: ConfigDict, process: sde.AbstractSDE, broken: set[str]) -> list[str]:
+    if broken & {"likelihood.method", "likelihood.tolerance"} or config.likelihood.method != "flow":
+        return []
+    try:
+        check_tolerance(process, config.likelihood.tolerance)
+    except ConfigError as error:
+        return [f"likelihood.{problem}" for problem in error.problems]
     return []
 
 

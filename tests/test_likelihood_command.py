@@ -45,7 +45,7 @@ def test_every_route_to_bits_per_dim(method, dequantization, digits, tmp_path):
     assert np.isfinite(expected).all() and arrays["standard_error"].shape == (3, draws)
     assert np.all(arrays["log_prob"][:, 1:] != arrays["log_prob"][:, :1])  # each dequantization draws anew
     if method != "flow":
-        assert np.all(arrays["nfe"] == 10)  # 8 for the diffusion, 2 for the decoder
+        assert np.all(arrays["nfe"] == 16)  # 8 for the diffusion, 8 for the decoder
     if dequantization == "uniform":
         np.testing.assert_allclose(-arrays["log_q"], report["log_jacobian"], rtol=1e-6)
     elif dequantization == "none":

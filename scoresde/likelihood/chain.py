@@ -1,14 +1,21 @@
 r"""The bound of DDPM: a process on a grid of times t_1 < ... < t_T, run back as a chain of Gaussian steps.
 
     -log p(data) <= L_T + sum_{i >= 2} KL(q(x_{t_{i-1}} | x_{t_i}, x_0) || p(x_{t_{i-1}} | x_{t_i})) + L_0
-    L_T = KL(q(x_T | x_0) || N(0, sigma(t_T)^2 I)),   L_0 = E[-log p(data | x_{t_1})]        (Ho et al. 2020, eq. 5)
+    L_T = KL(q(x_T | x_0) || prior at t_T),   L_0 = E[-log p(data | x_{t_1})]                (Ho et al. 2020, eq. 5)
 
-Between s < t, with e = log-SNR(s) - log-SNR(t) > 0, v the variance of p and rho = log(v / beta-tilde):
+Between s < t, with e = log-SNR(s) - log-SNR(t) >= 0, v the variance of p and rho = log(v / beta-tilde), in every mode:
 
     beta-tilde = sigma_s^2 (1 - exp(-e)),   beta = sigma_t^2 (1 - exp(-e))
     KL = 1/2 sum [exp(-rho) - 1 + rho + exp(-rho) expm1(e) r^2],   r = z + sigma s(x_t, t)
+    expm1(e) r^2 = (1 - exp(-e)) SNR(s) (D - x_0)^2,   D = E[x_0 | x_t]
 
-so that nothing is subtracted that float32 could lose. As e -> 0 the sum becomes the integral of `bounds`.
+Of the last two forms the first keeps its digits where SNR(t) > 1, the second where SNR(t) < 1: a mode of a heat
+equation falls by hundreds of nats in one step, where r is rounding alone and expm1(e) infinite in float32. As e -> 0
+the sum becomes the integral of `bounds`.
+
+A step is drawn with probability in proportion to its share of the reference log-SNR, as the times of `bounds` are.
+Where times are equal in t, as those of DDPM, the few steps next to t_1 make most of the sum: drawn like the others,
+they would be in too few draws for these to give their own error.
 """
 
 import abc
@@ -21,7 +28,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from scoresde.errors import ConfigError
-from scoresde.likelihood.bounds import Bound, Draw, averaged, control, floating, keys_of, residual_at, unpredicted
+from scoresde.likelihood.bounds import Bound, Draw, averaged, control, floating, keys_of, residual_at, share_of
 from scoresde.likelihood.decode import AbstractDecoder, GaussianDecoder
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
@@ -45,7 +52,8 @@ class Beta(AbstractVariance):
 
 
 class BetaTilde(AbstractVariance):
-    """v = beta-tilde: optimal for a single data point. At the first step, where it is 0, that of the second is taken."""
+    """v = beta-tilde: optimal for a single data point. At the first step, where it is 0, that of the second is taken,
+    and where this is 0 too, in a mode that does not fade, beta."""
 
     def weight(self, x, t):
         return jnp.zeros((), x.dtype)
@@ -63,7 +71,8 @@ class Interpolated(AbstractVariance):
 class Discretization(eqx.Module):
     """A process on the times t_1 < ... < t_T: the reverse chain whose variational bound DDPM takes.
 
-    Any process, any times. `Discretization(process, process.times)` of a `DiscreteVP` is DDPM itself.
+    Any process, with one log-SNR or one per mode, and any times. `Discretization(process, process.times)` of a
+    `DiscreteVP` is DDPM itself.
 
     Args:
       times: [T], increasing, T >= 2; the first is where the decoder takes over.
@@ -90,13 +99,20 @@ class Discretization(eqx.Module):
     def _term(self, score, x0, i, z) -> Draw:
         s, t = self.times[i - 1], self.times[i]
         residual, x = residual_at(self.sde, score, x0, t, z)
-        gap = self.sde.log_snr(s) - self.sde.log_snr(t)
+        before, after = self.sde.log_snr(s), self.sde.log_snr(t)
         rho_of_beta = 2 * (self.sde.log_sigma(t) - self.sde.log_sigma(s))
         rho = self.variance.weight(x, t) * rho_of_beta
         spread = jnp.broadcast_to(jnp.expm1(-rho) + rho, x0.shape)
-        value = 0.5 * jnp.sum(spread + jnp.exp(-rho) * jnp.expm1(gap) * residual**2)
-        # The factor of beta: that of a learned variance depends on z, and the control would have a mean.
-        return Draw(value, control(z, jnp.exp(-rho_of_beta) * jnp.expm1(gap)), unpredicted(residual, z, jnp.ones((), x0.dtype)))
+        gap, noisy = before - after, after < 0
+        of_score = jnp.expm1(jnp.where(noisy, 0, gap)) * residual**2
+        of_data = -jnp.expm1(-gap) * jnp.exp(jnp.where(noisy, before, 0)) * (score.denoise(self.sde, x, t) - x0) ** 2
+        missed = jnp.where(noisy, of_data, of_score).astype(x0.dtype)
+        value = 0.5 * jnp.sum(spread + jnp.exp(-rho) * missed)
+        # Of data of variance 1 the share SNR / (1 + SNR) of z stays in r: the coefficient of z^2 in `missed`, which
+        # is finite. With the factor of beta: that of a learned variance depends on z, and the control would have a
+        # mean.
+        weight = -jnp.expm1(-gap) * jnp.exp(before - after + 2 * jax.nn.log_sigmoid(after) - rho_of_beta)
+        return Draw(value, control(z, weight), share_of(jnp.exp(-rho_of_beta) * missed, z, weight))
 
     def reconstruction_term(self, score: AbstractScore, x0: State, decoder: AbstractDecoder, *, z: State) -> Scalar:
         """L_0 = -log p(data | x_{t_1}) in nats, with noise z."""
@@ -104,8 +120,10 @@ class Discretization(eqx.Module):
         residual, x = residual_at(self.sde, score, x0, t, z)
         gap = self.sde.log_snr(t) - self.sde.log_snr(after)
         weight = self.variance.weight(x, t)
-        # log beta_1 = 2 log sigma_1, log beta-tilde_2 = 2 log sigma_1 + log(1 - exp(-gap)).
-        std = self.sde.sigma(t) * jnp.exp(0.5 * (1 - weight) * jnp.log(-jnp.expm1(-gap)))
+        # log beta_1 = 2 log sigma_1, log beta-tilde_2 = 2 log sigma_1 + log(1 - exp(-gap)). Where a mode does not
+        # fade, gap = 0, beta-tilde_2 is 0 like beta-tilde_1, and beta_1 is taken.
+        to_tilde = jnp.where(gap > 0, jnp.log(-jnp.expm1(-jnp.where(gap > 0, gap, 1.0))), 0.0)
+        std = self.sde.sigma(t) * jnp.exp(0.5 * (1 - weight) * to_tilde)
         return -decoder.log_prob(x0, z=z, residual=residual, ratio=self.sde.sigma(t) / self.sde.alpha(t), std=std)
 
 
@@ -121,7 +139,8 @@ def vlb(
     """The discrete-time bound of Ho et al. 2020 for every example: L_T + sum L_{t-1} + L_0.
 
     Args:
-      samples: calls of the score, one in each of so many equal strata of the T - 1 steps; None: every step once.
+      samples: draws, one in each of so many strata equal in log-SNR from t_1 to t_T; None: T - 1, as many as there
+        are steps. Each is a call of the score.
       x0, key, decoder: as in `elbo`.
 
     Raises:
@@ -135,20 +154,24 @@ def vlb(
 @eqx.filter_jit
 def vlb_of_keys(discretization, score, x0, *, keys: Keys, samples: int, decoder: AbstractDecoder) -> Bound:
     """As `vlb`, with one key per example and the number of draws."""
-    steps = len(discretization.times) - 1
+    sde, times = discretization.sde, jnp.asarray(discretization.times)
+    levels = jax.vmap(sde.reference_log_snr)(times)
 
     def one(x0, key):
         def diffusion(u, key):
-            i = steps - jnp.minimum(jnp.floor(u * steps).astype(int), steps - 1)  # from t_T down, as in `elbo`
+            level = levels[-1] + u * (levels[0] - levels[-1])  # from t_T down, as in `elbo`
+            i = jnp.clip(jnp.searchsorted(-levels, -level), 1, len(times) - 1)
             draw = discretization._term(score, x0, i, jax.random.normal(key, x0.shape, x0.dtype))
-            return Draw(steps * draw.value, steps * draw.control, draw.share)
+            share = ((levels[i - 1] - levels[i]) / (levels[0] - levels[-1])).astype(x0.dtype)
+            return Draw(draw.value / share, draw.control / share, draw.share)
 
         def reconstruction(key):
             z = jax.random.normal(key, x0.shape, x0.dtype)
             return discretization.reconstruction_term(score, x0, decoder, z=z)
 
-        last = discretization.times[-1]
-        prior = 0.5 * jnp.sum((jnp.exp(discretization.sde.log_snr(last) / 2) * x0) ** 2)
+        def prior(key):
+            return sde.prior_kl(x0, times[-1], key=key)
+
         return averaged(prior, diffusion, reconstruction, x0.dtype, samples, key)
 
     with jax.default_matmul_precision("highest"):

@@ -140,19 +140,28 @@ class HutchPlusPlus(AbstractTrace):
     """Hutch++ (Meyer, Musco, Musco and Woodruff 2021) on the part of the Jacobian that the data make.
 
     J = -I / sigma^2 + B, and B = alpha^2 Cov[x_0 | x_t] / sigma^4 has low rank where the data lie near a surface. The
-    first part is known. With R random signs S, Q an orthonormal basis of B S, P = I - Q Q^T and probes e_j:
+    first part is known. With R orthonormal directions S, Q R' = B S, weights d_k between 0 and 1 of the columns q_k
+    of Q, the reflection N = I - sum_k (1 - (1 - d_k)^{1/2}) q_k q_k^T and probes e_j of random signs:
 
-        tr J = -D / sigma^2 + tr(Q^T B Q) + mean_j e_j . P B P e_j
+        tr J = -D / sigma^2 + sum_k d_k q_k . B q_k + mean_j N e_j . B N e_j
+
+    as N^2 = I - sum_k d_k q_k q_k^T. With d = 1 this is the published estimate. Here d_k = R'_kk^2 / (R'_kk^2 + eps
+    max R'^2): a column that depends on those before it, as when B has a rank below R, is rounding alone and jumps
+    from one time to the next, which ends the solve. Such a column has no weight. If R reaches D, the trace is exact.
 
     S and e_j are fixed along a trajectory; Q follows J. Given S each j is an unbiased estimate, so their spread is an
     honest standard error. Of the K derivatives a third goes to S, a third to Q, the rest to probes; the error bar
-    needs two of these, K = 4. If R reaches D, the trace is exact.
+    needs two of these, K = 4.
 
-    When it pays: for data near a surface of few dimensions, and at middle and high noise. On a Gaussian of 24 dimensions
-    with three large variances, 9 derivatives have a sixth of the variance of 9 Rademacher probes. On the digits U-Net
-    (64 dimensions, dequantized; benchmarks/likelihood_cost.py) 12 derivatives have 0.4 of it at t = 0.3, but 3 times as
-    much at t = 0.1 and 15 times as much at t = 0.02, where the Jacobian is nearly diagonal, which Rademacher probes take
-    exactly and the projection P does not. Most of the variance of log p comes from there: for pictures take Rademacher.
+    When it pays: for the trace at one time, at middle and high noise, where the data lie near a surface of few
+    dimensions. On a Gaussian of 24 dimensions with three large variances, 9 derivatives at t = 0.2 have a sixth of
+    the variance of 9 Rademacher probes. It seldom pays for log p, the integral over all times: near t_min the
+    Jacobian is nearly diagonal, which Rademacher probes take exactly and the projection does not, and most of the
+    variance comes from there. On the same Gaussian log p has 4 to 5 times the variance at 2.3 times the calls from
+    VP's t_min = 1e-5, 1.8 times from 1e-3 and as much from 1e-2; on the digits U-Net (64 dimensions, dequantized;
+    benchmarks/likelihood_cost.py) the trace with 12 derivatives has 0.4 of the variance at t = 0.3, but 15 times as
+    much at t = 0.02. Take Rademacher, unless t_min is so large that the noise there hides the thickness of the
+    surface.
 
     Args:
       probes: K, at least 3: directional derivatives an evaluation.
@@ -168,7 +177,11 @@ class HutchPlusPlus(AbstractTrace):
         return self.probes - 2 * (self.probes // _PARTS)
 
     def directions(self, x, *, key):
-        return jax.random.rademacher(key, (self.probes - self.probes // _PARTS, *x.shape), x.dtype)
+        sketch_key, probe_key = jax.random.split(key)
+        # Orthonormal, not signs: of those two coincide once in 2^{D-1}, and the sketch is a direction short.
+        sketch = jnp.linalg.qr(jax.random.normal(sketch_key, (x.size, self._rank(x)), x.dtype))[0].T
+        probes = jax.random.rademacher(probe_key, (self.count, x.size), x.dtype)
+        return jnp.concatenate([sketch, probes]).reshape(-1, *x.shape)
 
     def flow(self, sde, score, x, t, directions):
         g2, sigma2 = sde.g2(t), sde.sigma(t) ** 2
@@ -178,22 +191,33 @@ class HutchPlusPlus(AbstractTrace):
             """B applied to each row, flattened."""
             return jax.vmap(lambda e: (linear(e) + e / sigma2).ravel())(rows.reshape(-1, *x.shape))
 
-        rank = min(self.probes // _PARTS, x.size)
-        probes = directions[self.probes // _PARTS :].reshape(self.count, -1)
-        basis = jnp.linalg.qr(learned(directions[:rank]).T)[0].T  # rows
-        probes = probes - (probes @ basis.T) @ basis
+        rank = self._rank(x)
+        sketch, probes = directions[:rank].reshape(rank, -1), directions[rank:].reshape(self.count, -1)
+        basis, share = (sketch, jnp.ones(rank, x.dtype)) if rank == x.size else _range(learned(sketch))
+        probes = probes - ((1 - jnp.sqrt(1 - share)) * (probes @ basis.T)) @ basis
         weight = -0.5 * jnp.broadcast_to(g2, x.shape).ravel()
         products = weight * learned(jnp.concatenate([basis, probes]))
         # D (f + g^2 / (2 sigma^2)): the two terms all but cancel near t_max, before the sum over coordinates.
         known = jnp.sum(jnp.broadcast_to(sde.f(t) + 0.5 * g2 / sigma2, x.shape))
-        inside = jnp.sum(basis * products[:rank])
+        inside = jnp.sum(share * jnp.sum(basis * products[:rank], axis=1))
         return sde.f(t) * x - 0.5 * g2 * s, known + inside + jnp.sum(probes * products[rank:], axis=1)
+
+    def _rank(self, x: State) -> int:
+        return min(self.probes // _PARTS, x.size)
 
     def standard_error(self, integrals):
         return _spread(integrals)
 
     def __check_init__(self):
         check_parameters("HutchPlusPlus", probes=(self.probes, self.probes >= _PARTS, f"at least {_PARTS}"))
+
+
+def _range(rows: Float[Array, "R D"]) -> tuple[Float[Array, "R D"], Float[Array, " R"]]:
+    """An orthonormal basis of the rows, and how far each of its vectors stands out from rounding, 0 to 1."""
+    columns, triangle = jnp.linalg.qr(rows.T)
+    squares = jnp.diagonal(triangle) ** 2
+    floor = jnp.finfo(rows.dtype).eps * jnp.max(squares) + jnp.finfo(rows.dtype).tiny
+    return columns.T, squares / (squares + floor)
 
 
 def _at(score: AbstractScore, x: State, t: Time):

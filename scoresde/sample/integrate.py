@@ -36,19 +36,48 @@ _MIN_STEP = 1e-10
 _FINEST_NOISE = 1e-7
 
 
-def adaptive_controller(span: Scalar, tolerance: float, norm: Callable) -> dfx.PIDController:
+class Resolved(dfx.AbstractStepSizeController):
+    """The controller inside, which gives up once the same step is rejected twice.
+
+    Within 100 roundings of the end diffrax tries half of what is left, whatever the controller asks for. If that is
+    rejected it is tried again, up to the limit of steps, and the whole batch would wait.
+    """
+
+    inner: dfx.AbstractStepSizeController
+
+    def wrap(self, direction):
+        return Resolved(self.inner.wrap(direction))
+
+    def init(self, terms, t0, t1, *args, **options):
+        first, state = self.inner.init(terms, t0, t1, *args, **options)
+        none = jnp.full_like(first, jnp.nan)
+        return first, (state, none, none)
+
+    def adapt_step_size(self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state):
+        state, *rejected = controller_state
+        inner = self.inner.adapt_step_size(t0, t1, y0, y1_candidate, args, y_error, error_order, state)
+        keep, next_t0, next_t1, jump, state, result = inner
+        again = ~keep & (t0 == rejected[0]) & (t1 == rejected[1])
+        failed = dfx.RESULTS.where(again & (result == dfx.RESULTS.successful), dfx.RESULTS.dt_min_reached, result)
+        rejected = (jnp.where(keep, jnp.nan, t).astype(t.dtype) for t in (t0, t1))
+        return keep, next_t0, next_t1, jump, (state, *rejected), failed
+
+
+def adaptive_controller(span: Scalar, tolerance: float, norm: Callable) -> dfx.AbstractStepSizeController:
     """Steps of a solve over `span` whose error, in `norm`, stays below tolerance (1 + |y|); a NaN gives up."""
 
     def finite_norm(error):
         size = norm(error)
         return jnp.where(jnp.isnan(size), jnp.inf, size)  # NaN would make the next step NaN, infinity makes it shorter
 
-    return dfx.PIDController(
-        rtol=tolerance,
-        atol=tolerance,
-        norm=finite_norm,
-        dtmin=_MIN_STEP * span,
-        force_dtmin=False,
+    return Resolved(
+        dfx.PIDController(
+            rtol=tolerance,
+            atol=tolerance,
+            norm=finite_norm,
+            dtmin=_MIN_STEP * span,
+            force_dtmin=False,
+        )
     )
 
 

@@ -104,10 +104,11 @@ class AbstractSDE(eqx.Module):
         sigma = jnp.broadcast_to(self.sigma(as_time(self.t_max)), jnp.shape(x))
         return -0.5 * jnp.sum((x / sigma) ** 2 + 2 * jnp.log(sigma) + math.log(2 * math.pi))
 
-    def prior_kl(self, x0: State, *, key: Key) -> Scalar:
-        """KL(q(x_T | x_0) || prior) = |alpha x_0 / sigma|^2 / 2 at t_max, in nats; `key` is for priors that have to draw."""
+    def prior_kl(self, x0: State, t: Time, *, key: Key) -> Scalar:
+        """KL(q(x_t | x_0) || prior) in nats, for a prior that starts at t, as a rule t_max: |alpha x_0 / sigma|^2 / 2
+        for N(0, sigma^2 I). A process whose prior has no closed form draws an unbiased estimate from `key`."""
         del key
-        return 0.5 * jnp.sum((jnp.exp(self.log_snr(as_time(self.t_max)) / 2) * x0) ** 2)
+        return 0.5 * jnp.sum((jnp.exp(self.log_snr(t) / 2) * x0) ** 2)
 
 
 def time_where(sde: AbstractSDE, noisier: Callable[[Scalar], Bool[Array, ""]], dtype) -> Scalar:

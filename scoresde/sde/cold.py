@@ -85,18 +85,22 @@ class Cold(AbstractSpectral):
 
     def log_prior(self, x: State) -> Scalar:
         """log 1/N sum_i N(x; alpha x_i, sigma^2): as a density it is that of the training data, degraded."""
-        t = as_time(self.t_max)
+        return self._log_degraded(x, as_time(self.t_max))
+
+    def prior_kl(self, x0: State, t: Time, *, key: Key) -> Scalar:
+        """log q(x_t | x_0) - log prior(x_t), the mean of one draw z and its mirror image -z, in nats. The two differ
+        by the part that is linear in z, next to all of the variance where one start lies nearest."""
+        z = jax.random.normal(key, jnp.shape(x0), jnp.result_type(x0, float))
+        log_q = -0.5 * jnp.sum(z**2) - jnp.size(z) * (jnp.log(self.sigma(t)) + 0.5 * math.log(2 * math.pi))
+        mean, noise = self.alpha(t) * x0, self.sigma(t) * z
+        return log_q - 0.5 * (self._log_degraded(mean + noise, t) + self._log_degraded(mean - noise, t))
+
+    def _log_degraded(self, x: State, t: Time) -> Scalar:
+        """log of the density at x of the starts, degraded to t."""
         sigma, starts = self.sigma(t), self._starts()
         apart = jax.vmap(lambda x0: jnp.sum(((x - self.alpha(t) * x0) / sigma) ** 2))(starts)
         constant = jnp.size(x) * (jnp.log(sigma) + 0.5 * math.log(2 * math.pi))
         return jax.nn.logsumexp(-0.5 * apart) - math.log(len(starts)) - constant
-
-    def prior_kl(self, x0: State, *, key: Key) -> Scalar:
-        """One draw of log q(x_T | x_0) - log prior(x_T), in nats."""
-        t = as_time(self.t_max)
-        x, z = self.perturb(x0, t, key=key)
-        log_q = -0.5 * jnp.sum(z**2) - jnp.size(z) * (jnp.log(self.sigma(t)) + 0.5 * math.log(2 * math.pi))
-        return log_q - self.log_prior(x)
 
     def _starts(self):
         if self.starts is None:

@@ -2,19 +2,15 @@
 
 from scoresde.train.augment import LABELS, augment
 from scoresde.train.average import average_name, power_name
+from scoresde.train.law import LogNormalSigma, LowDiscrepancy, Uniform, UniformLogSigma, UniformLogSNR
 from scoresde.train.layout import Layout
 from scoresde.train.loop import averaged_score, fit
 from scoresde.train.loss import (
     EDMWeighting,
     Likelihood,
-    LogNormalSigma,
-    LowDiscrepancy,
     NoiseField,
     Objective,
     SigmaSquared,
-    Uniform,
-    UniformLogSigma,
-    UniformLogSNR,
     denoising_score_matching,
     half_sum,
 )

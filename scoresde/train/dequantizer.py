@@ -28,6 +28,7 @@ from scoresde.runtime.arrays import read_npz
 from scoresde.runtime.files import UnreadableError, replacing
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
+from scoresde.sde.base import as_time
 from scoresde.train.step import finite
 from scoresde.types import root_key
 
@@ -71,7 +72,8 @@ def fit_dequantizer(
         x, log_q = dequantization.draw(sde, bins, v, key=place_key)
         x = sde.basis.to_modes(x)  # its log-determinant is a constant
         model = labelled(eqx.combine(arrays, rest), label)
-        return log_q + sde.prior_kl(x, key=noise_key) + diffusion_draw(sde, model, x, rank, key=noise_key)
+        prior = sde.prior_kl(x, as_time(sde.t_max), key=noise_key)
+        return log_q + prior + diffusion_draw(sde, model, x, rank, key=noise_key)
 
     def loss(params, arrays, batch, key):
         shift_key, example_key = jax.random.split(key)

@@ -58,7 +58,7 @@ def fit(
       run: a `Run`, which restores, logs, saves and draws; None trains in memory, in silence.
 
     Raises:
-      ConfigError: the batch or the devices cannot be split evenly. ResourceError: a step does not fit, and what would. Others: see `Run`.
+      ConfigError: an uneven split, or a law of t unfit for the weighting. ResourceError: what would fit. Also see `Run`.
     """
     layout.check(batch_size)
     optimizer = optimizer or optax.chain(optax.clip_by_global_norm(1.0), optax.adam(2e-4))

@@ -144,6 +144,7 @@ def _compiler_options(platform: str, copies: int, remat: str) -> dict | None:
 
 def _batch_loss(score: NetworkScore, objective: Objective, prepare, augment):
     """(params, records with labels, ranks and keys, key of the batch) -> the mean loss."""
+    objective.check(score.sde)
 
     def example_loss(params, value, label, rank, key, batch_key):
         data_key, dropout_key, loss_key = jax.random.split(key, 3)
