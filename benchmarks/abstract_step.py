@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from scoresde.build import (
+from scoresde.data import ArraySource, Dataset
+from scoresde.experiment.build import (
     build_augment,
     build_objective,
     build_optimizer,
@@ -18,8 +19,7 @@ from scoresde.build import (
     image_shape,
     undrawn_network,
 )
-from scoresde.data import ArraySource, Dataset
-from scoresde.devices import data_mesh, stored
+from scoresde.runtime.sharding import data_mesh, stored
 from scoresde.train.feed import Feed
 from scoresde.train.step import init_state, make_step
 

@@ -14,12 +14,12 @@ import jax
 import numpy as np
 from record import record
 
-from scoresde.average.profiles import fit, inner
-from scoresde.build import undrawn_network
+from scoresde.experiment.build import undrawn_network
+from scoresde.experiment.load import here, stored_config
+from scoresde.runs.snapshots import snapshots
 from scoresde.train import power_name
 from scoresde.train.average import exponent
-from scoresde.train.snapshots import snapshots
-from scoresde.trained import here, stored_config
+from scoresde.workflows.posthoc.profiles import fit, inner
 
 TRACKED, WANTED, EVERY = (0.05, 0.1), (0.075, 0.15), (1, 2, 4, 8, 16)
 

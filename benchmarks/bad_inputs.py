@@ -17,14 +17,14 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from scoresde import door
-from scoresde.average.__main__ import main as average
-from scoresde.convert.__main__ import main as convert
-from scoresde.data.__main__ import main as data
-from scoresde.evaluate.__main__ import main as evaluate
-from scoresde.report.__main__ import main as report
-from scoresde.sample.__main__ import main as sample
-from scoresde.train.__main__ import main as train
+from scoresde.cli import parser as door
+from scoresde.cli.average import main as average
+from scoresde.cli.convert import main as convert
+from scoresde.cli.data import main as data
+from scoresde.cli.evaluate import main as evaluate
+from scoresde.cli.report import main as report
+from scoresde.cli.sample import main as sample
+from scoresde.cli.train import main as train
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f"--config={ROOT / 'configs' / 'mixture_2d.py'}"

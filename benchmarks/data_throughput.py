@@ -22,10 +22,17 @@ import numpy as np
 from PIL import Image
 from record import record
 
-from scoresde.build import build_averages, build_dataset, build_objective, build_optimizer, build_prepare, build_score
-from scoresde.config import load_config
 from scoresde.data import Dataset, ImageOptions, load
-from scoresde.devices import data_mesh, stored
+from scoresde.experiment.build import (
+    build_averages,
+    build_dataset,
+    build_objective,
+    build_optimizer,
+    build_prepare,
+    build_score,
+)
+from scoresde.experiment.config import load_config
+from scoresde.runtime.sharding import data_mesh, stored
 from scoresde.train.feed import Feed
 from scoresde.train.step import init_state, make_step
 

@@ -14,8 +14,8 @@ import numpy as np
 from record import record
 
 from scoresde import FixedGrid, ReverseSDE
-from scoresde.build import build_score
-from scoresde.config import load_config
+from scoresde.experiment.build import build_score
+from scoresde.experiment.config import load_config
 from scoresde.sample import draw, uniform
 
 IMAGES, STEPS, PAIRS = 64, 50, 15

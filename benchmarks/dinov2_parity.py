@@ -19,10 +19,10 @@ import numpy as np
 from record import record
 from safetensors.numpy import load_file
 
-from scoresde.evaluate import features
-from scoresde.evaluate.dinov2 import SPACES
-from scoresde.feature_networks import feature_network
+from scoresde.metrics import features
+from scoresde.metrics.dinov2 import SPACES
 from scoresde.nets import dinov2
+from scoresde.workflows.feature_extractors import feature_network
 
 BOUND = 1e-4
 

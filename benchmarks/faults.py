@@ -47,8 +47,8 @@ from bad_inputs import (
 from record import record
 
 from scoresde.errors import ScoreSDEError
+from scoresde.experiment.load import load_trained
 from scoresde.report import write_report
-from scoresde.trained import load_trained
 
 FLAGS = [
     CONFIG, "--config.model.width=128", "--config.model.depth=1", "--config.training.batch_size=64", "--config.training.log_every=1",

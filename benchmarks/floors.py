@@ -16,7 +16,7 @@ from speed_count import least_work
 from speed_jax import configuration
 from speed_networks import twins
 
-from scoresde.build import build_score, undrawn_network
+from scoresde.experiment.build import build_score, undrawn_network
 from scoresde.train.step import with_params
 
 BATCH = 32

@@ -6,7 +6,7 @@ own sampler on the grid of training and on two and four times as many points, an
 docs/functions.png (one row a run, a column a grid; the truth on the left).
 
 - unbiased MMD^2 and power of the two-sample test for 10 and 100 functions (5 % is chance), beside the same of fresh truth;
-- transfer: distances on the grid of training and on the finer one, see `scoresde.evaluate.functions.transfer_curve`.
+- transfer: distances on the grid of training and on the finer one, see `scoresde.metrics.functions.transfer_curve`.
 """
 
 import sys
@@ -16,11 +16,11 @@ import numpy as np
 from record import FOLDER, record
 
 from scoresde.data import functions
-from scoresde.devices import local_copy
-from scoresde.draws import draw, sampler_of
 from scoresde.errors import ConfigError
-from scoresde.evaluate.functions import median_bandwidth, mmd2, permutation_test, power, transfer_curve
-from scoresde.trained import load_trained
+from scoresde.experiment.load import load_trained
+from scoresde.metrics.functions import median_bandwidth, mmd2, permutation_test, power, transfer_curve
+from scoresde.runtime.sharding import local_copy
+from scoresde.workflows.generate import draw, sampler_of
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402

@@ -23,10 +23,10 @@ import numpy as np
 from record import record
 from scipy.integrate import solve_ivp
 
-from scoresde.build import build_score
-from scoresde.config import default, load_config
+from scoresde.experiment.build import build_score
+from scoresde.experiment.config import default, load_config
+from scoresde.experiment.load import load_trained
 from scoresde.likelihood import Gaussian, HutchPlusPlus, Rademacher, log_likelihood
-from scoresde.trained import load_trained
 
 ROUNDS, IMAGES, TOLERANCE = 15, 16, 1e-5
 TIMES, DERIVATIVES, KEYS = (0.02, 0.1, 0.3, 0.6), (3, 6, 12, 24, 48), 100

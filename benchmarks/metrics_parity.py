@@ -23,11 +23,11 @@ import tempfile
 import numpy as np
 from record import record
 
-from scoresde.evaluate.frechet import frechet_distance, moments
-from scoresde.evaluate.inception_score import inception_score
-from scoresde.evaluate.kid import polynomial_mmd2
-from scoresde.evaluate.prdc import prdc
-from scoresde.feature_networks import feature_network
+from scoresde.metrics.frechet import frechet_distance, moments
+from scoresde.metrics.inception_score import inception_score
+from scoresde.metrics.kid import polynomial_mmd2
+from scoresde.metrics.prdc import prdc
+from scoresde.workflows.feature_extractors import feature_network
 
 BOUNDS = {"features": 1e-3, "metrics": 1e-2}
 NAMES = {

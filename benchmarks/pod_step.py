@@ -21,7 +21,7 @@ from scaling import gathers
 from speed_count import least_work
 from traffic import memory_traffic
 
-from scoresde.config import default, load_config
+from scoresde.experiment.config import default, load_config
 from scoresde.nets import PUBLISHED
 
 HERE = pathlib.Path(__file__).parent

@@ -16,9 +16,9 @@ import numpy as np
 from record import record
 
 from scoresde.data.picture import image_grid
+from scoresde.experiment.load import load_trained
 from scoresde.guide import deblur, inpaint, mode_covariance, mode_variances, replace, restore, super_resolution
 from scoresde.sample import DPMSolverPP, SDEDPMSolverPP
-from scoresde.trained import load_trained
 
 _RECORDS, _SHOWN = 128, 12
 _NOISE = 0.05  # at a point, of data in [-1, 1]

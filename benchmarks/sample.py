@@ -28,7 +28,7 @@ from speed_networks import twins
 from train_step import arguments, run, start
 
 import scoresde.sample as s
-from scoresde.trained import load_trained
+from scoresde.experiment.load import load_trained
 
 SAMPLERS = {"ddim": 20, "dpmpp_2m": 20, "euler": 50}
 CPU_BATCHES, ACCELERATOR_BATCHES = (4,), (256,)

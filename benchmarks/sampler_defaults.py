@@ -16,9 +16,9 @@ import jax
 import numpy as np
 from record import record
 
-from scoresde import VE, VP, Cosine, Karras, MixtureScore, SubVP, sample, samplers
-from scoresde.config import default
-from scoresde.config import override
+from scoresde import VE, VP, Cosine, Karras, MixtureScore, SubVP, sample
+from scoresde.experiment import samplers
+from scoresde.experiment.config import default, override
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests"))
 from any_process import each_process  # noqa: E402

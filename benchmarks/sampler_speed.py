@@ -15,8 +15,8 @@ import numpy as np
 from record import record
 
 from scoresde import sample as s
-from scoresde.build import build_score
-from scoresde.config import load_config
+from scoresde.experiment.build import build_score
+from scoresde.experiment.config import load_config
 
 IMAGES, CALLS, PAIRS = 64, 24, 9
 SHAPE = (8, 8, 1)

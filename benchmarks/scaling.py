@@ -112,7 +112,7 @@ def figures_of(case: Case) -> dict:
     from collectives import collectives, totals
     from speed_count import least_work
 
-    from scoresde.config import load_config
+    from scoresde.experiment.config import load_config
 
     size = [f"training.batch_size={case.each * case.devices}", f"training.fsdp={case.fsdp}"]
     config = load_config(str(ROOT / "configs" / "digits_vp.py"), NETWORKS[case.network] + size)

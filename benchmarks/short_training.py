@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from scoresde.build import build_dataset, build_objective, build_optimizer, build_prepare, build_score
-from scoresde.recipes import edm
+from scoresde.experiment.build import build_dataset, build_objective, build_optimizer, build_prepare, build_score
+from scoresde.experiment.presets import edm
 from scoresde.train.step import init_state, make_step, with_params
 
 BATCH, TESTED, AT_ONCE = 64, 2048, 512

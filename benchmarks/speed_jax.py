@@ -11,10 +11,10 @@ from network_weights import from_dit, placed
 from speed_count import least_work
 
 import scoresde.sample as s
-from scoresde.build import build_averages, build_objective, build_optimizer, build_score
-from scoresde.config import default
 from scoresde.convert.diffusers import from_diffusers
-from scoresde.devices import data_mesh
+from scoresde.experiment.build import build_averages, build_objective, build_optimizer, build_score
+from scoresde.experiment.config import default
+from scoresde.runtime.sharding import data_mesh
 from scoresde.train.program import return_heap
 from scoresde.train.step import init_state, make_step, with_params
 

@@ -8,7 +8,7 @@ corrector's ratio 0.17, as in their configuration; the network is that of CIFAR-
 index; here times are continuous, as in their later models of CIFAR-10. Not trained here.
 """
 
-from scoresde.recipes import score_sde
+from scoresde.experiment.presets import score_sde
 
 
 def get_config():

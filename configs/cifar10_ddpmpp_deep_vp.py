@@ -5,7 +5,7 @@ python -m scoresde.train --config configs/cifar10_ddpmpp_deep_vp.py --config.dat
 Published: FID 2.41 (table 3; predictor alone), 3.13 bits/dim (table 2; flow, uniform dequantization). Not trained here.
 """
 
-from scoresde.recipes import score_sde
+from scoresde.experiment.presets import score_sde
 
 
 def get_config():

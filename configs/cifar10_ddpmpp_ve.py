@@ -5,7 +5,7 @@ python -m scoresde.train --config configs/cifar10_ddpmpp_ve.py --config.data.sou
 No number is published: the VE models are NCSN++ (`cifar10_ncsnpp_ve.py`, FID 2.38). Not trained here.
 """
 
-from scoresde.recipes import score_sde
+from scoresde.experiment.presets import score_sde
 
 
 def get_config():

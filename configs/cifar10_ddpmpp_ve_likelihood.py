@@ -8,7 +8,7 @@ No number is published for VE: at t_min its noise of 0.01 covers 2.6 grey levels
 blurred data. Quote the bound on integers, which includes the way back: --method elbo --dequantization none.
 """
 
-from scoresde.recipes import score_sde
+from scoresde.experiment.presets import score_sde
 
 
 def get_config():

@@ -10,7 +10,7 @@ importance sampling, flow, variational dequantization (their abstract). This net
 sub-VP 3.02 (Song et al. 2021, table 2; flow, uniform dequantization). A number for this very setting: expected between the two.
 """
 
-from scoresde.recipes import score_sde
+from scoresde.experiment.presets import score_sde
 
 
 def get_config():

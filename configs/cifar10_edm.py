@@ -6,7 +6,7 @@ Published: FID 1.97 at 35 calls, the best of three sets of seeds; 1.98 for the N
 Others who trained it again report 2.04 to 2.08. Not trained here.
 """
 
-from scoresde.recipes import edm
+from scoresde.experiment.presets import edm
 
 
 def get_config():

@@ -6,7 +6,7 @@ python -m scoresde.sample --workdir runs/cifar10_edm_conditional --label 3
 Published: FID 1.79 at 35 calls, the best of three sets of seeds, with classes drawn at random. Not trained here.
 """
 
-from scoresde.recipes import edm
+from scoresde.experiment.presets import edm
 
 
 def get_config():

@@ -15,7 +15,7 @@ FDM, their baseline); a user's EDM2 of 50 M, about 2.4; the full recipe of 200 M
 Why so is in docs/choosing.md, "Twenty minutes".
 """
 
-from scoresde.recipes import edm
+from scoresde.experiment.presets import edm
 
 
 def get_config():

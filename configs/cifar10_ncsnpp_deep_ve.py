@@ -5,7 +5,7 @@ python -m scoresde.train --config configs/cifar10_ncsnpp_deep_ve.py --config.dat
 Published: FID 2.20, IS 9.89 (table 3; predictor-corrector, 2000 calls of the score). Not trained here.
 """
 
-from scoresde.recipes import score_sde
+from scoresde.experiment.presets import score_sde
 
 
 def get_config():

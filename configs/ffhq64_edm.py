@@ -6,7 +6,7 @@ Published: FID 2.39 at 79 calls (table 2), trained and measured on all 70,000 im
 Not trained here.
 """
 
-from scoresde.recipes import edm
+from scoresde.experiment.presets import edm
 
 
 def get_config():

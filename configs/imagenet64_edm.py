@@ -7,7 +7,7 @@ batch does not fit. Here activations are bfloat16.
 Published: FID 1.36 at 511 calls with noise (table 5: churn 40 between sigma 0.05 and 50, noise 1.003). Not trained here.
 """
 
-from scoresde.recipes import edm
+from scoresde.experiment.presets import edm
 
 
 def get_config():

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from scoresde import door
+from scoresde.cli import parser
 from scoresde.errors import STOPS
 
 ROOT = Path(__file__).parents[1]
@@ -49,13 +49,13 @@ class Result(NamedTuple):
 
 
 def call(command: str, *arguments) -> Result:
-    """A command in this process; whatever leaves `door.run` other than by its exit code fails the test."""
-    main = importlib.import_module(f"scoresde.{command}.__main__").main
+    """A command in this process; whatever leaves `run` other than by its exit code fails the test."""
+    main = importlib.import_module(f"scoresde.cli.{command}").main
     out, err = io.StringIO(), io.StringIO()
     before = {number: signal.getsignal(number) for number in STOPS}
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            door.run(main, [str(a) for a in arguments])
+            parser.run(main, [str(a) for a in arguments])
         raise AssertionError("the command did not exit")
     except SystemExit as left:
         return Result(left.code or 0, out.getvalue(), err.getvalue())

@@ -9,7 +9,7 @@ import sys
 import pytest
 from commands import PATIENCE, ROOT
 
-from scoresde.config import load_config
+from scoresde.experiment.config import load_config
 
 SCRIPT = ROOT / "benchmarks" / "accelerator.sh"
 

@@ -10,9 +10,9 @@ import optax
 import pytest
 from flax import nnx
 
-from scoresde.build import build_augment, undrawn_network
-from scoresde.config import default, override
 from scoresde.errors import ConfigError
+from scoresde.experiment.build import build_augment, undrawn_network
+from scoresde.experiment.config import default, override
 from scoresde.nets import UNet
 from scoresde.score.network import EDMPreconditioning, NetworkScore
 from scoresde.sde import VP

@@ -13,13 +13,13 @@ from commands import stored as stored_state
 from scipy.integrate import quad
 from scipy.linalg import null_space
 
-from scoresde.average import reconstruct
-from scoresde.average.profiles import fit, inner
-from scoresde.build import build_averages
-from scoresde.config import default, from_json, load_config, override, to_json
 from scoresde.errors import ConfigError
+from scoresde.experiment.build import build_averages
+from scoresde.experiment.config import default, from_json, load_config, override, to_json
 from scoresde.train import average_name
 from scoresde.train.average import WIDEST, exponent, rate, relative_width, update
+from scoresde.workflows.posthoc import reconstruct
+from scoresde.workflows.posthoc.profiles import fit, inner
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning",  # what Orbax leaves behind after reading a damaged file

@@ -14,10 +14,10 @@ import pytest
 from commands import MIXTURE, call, mixture_run
 from test_runtime import BRACKETS, described, npz_of
 
+from scoresde.experiment.load import load_trained
+from scoresde.runs.goodput import Ledger
 from scoresde.runtime.files import UnreadableError
 from scoresde.runtime.reading import read_safetensors
-from scoresde.train.ledger import Ledger
-from scoresde.trained import load_trained
 
 
 def refused(code: int, word: str, command: str, *arguments) -> None:
@@ -297,7 +297,7 @@ def test_a_full_disk_under_training_is_one_line(workdir, tmp_path):
 
 DAMAGED = """
 import gc, sys, time
-from scoresde.trained import load_trained
+from scoresde.experiment.load import load_trained
 assert load_trained(sys.argv[1]).step == 30
 gc.collect()
 time.sleep(0.2)

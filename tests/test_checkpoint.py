@@ -25,8 +25,8 @@ from commands import (
 from commands import finish as finish_process
 
 from scoresde.errors import CheckpointError
-from scoresde.train.checkpoint import Checkpoints, manifest
-from scoresde.trained import load_trained
+from scoresde.experiment.load import load_trained
+from scoresde.runs.checkpoint import Checkpoints, manifest
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning",  # what Orbax leaves behind after reading a damaged file
@@ -95,7 +95,7 @@ def test_a_picture_that_fails_loses_no_step(workdir, monkeypatch):
     def broken(*_):
         raise OSError(28, "No space left on device", "picture.png")
 
-    monkeypatch.setattr("scoresde.watch.save_picture", broken)
+    monkeypatch.setattr("scoresde.workflows.monitor.save_picture", broken)
     flags = [STEPS_40.replace("40", "60"), "--config.training.sample_every=45", "--config.training.checkpoint_every=1000"]
     stopped = call("train", *MIXTURE, "--workdir", workdir, *flags)
     assert stopped.code == 6 and "No space" in stopped.err

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import pytest
 from commands import ROOT
 
-from scoresde import build, samplers
-from scoresde.config import default, load_config, override
 from scoresde.errors import ConfigError
-from scoresde.processes import PROCESSES
-from scoresde.ranges import BEST, CHOICES
+from scoresde.experiment import build, samplers
+from scoresde.experiment.config import default, load_config, override
+from scoresde.experiment.processes import PROCESSES
+from scoresde.experiment.ranges import BEST, CHOICES
 from scoresde.sample import denoised_draw
 
 SMALL = [

@@ -10,9 +10,9 @@ import pytest
 from commands import ROOT, call, same_bits, stored
 from PIL import Image
 
-from scoresde.config import default, override
 from scoresde.data import ImageOptions, hub, load
 from scoresde.errors import ConfigError, DataError
+from scoresde.experiment.config import default, override
 
 
 @pytest.fixture(autouse=True)

@@ -10,13 +10,13 @@ import pytest
 from commands import DIGITS, MIXTURE, call, digits_run, finish, mixture_run, start, wait_until
 from PIL import Image
 
-from scoresde.config import override
-from scoresde.draws import draw, draw_to, sampler_of
 from scoresde.errors import ConfigError
-from scoresde.sample.store import SampleStore, parse_seeds
-from scoresde.train.run import lock
+from scoresde.experiment.config import override
+from scoresde.experiment.load import load_trained
+from scoresde.runs.run import lock
+from scoresde.runs.sample_store import SampleStore, parse_seeds
 from scoresde.train.step import with_params
-from scoresde.trained import load_trained
+from scoresde.workflows.generate import draw, draw_to, sampler_of
 
 SAMPLERS = ["reverse_sde", "probability_flow"]
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)

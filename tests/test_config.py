@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from commands import MIXTURE, ROOT, call
 
-from scoresde.build import beyond_decay, flatten, learning_rate
-from scoresde.config import FREE_FIELDS, default, differences, from_json, load_config, override, to_json
 from scoresde.errors import ConfigError
+from scoresde.experiment.build import beyond_decay, flatten, learning_rate
+from scoresde.experiment.config import FREE_FIELDS, default, differences, from_json, load_config, override, to_json
 
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
@@ -152,7 +152,7 @@ def test_a_missing_file_names_the_nearest():
         ("x = 1", "get_config"),
         ("def get_config():\n    return 1 / 0", "ZeroDivisionError"),
         ("def get_config():\n    return {}", "default()"),
-        ("from scoresde.config import default\ndef get_config():\n    c = default()\n    c.training.stpes = 1\n    return c", "stpes"),
+        ("from scoresde.experiment.config import default\ndef get_config():\n    c = default()\n    c.training.stpes = 1\n    return c", "stpes"),
     ],
 )
 def test_an_error_inside_the_file_is_one_line(text, word, tmp_path):

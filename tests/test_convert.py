@@ -14,14 +14,14 @@ from commands import call
 from flax import nnx, serialization
 from safetensors.numpy import load_file, save_file
 
-from scoresde.build import undrawn_network
 from scoresde.convert import recipes
 from scoresde.convert.diffusers import from_diffusers
 from scoresde.convert.folder import configuration, placed
 from scoresde.convert.guided import from_guided
 from scoresde.convert.score_sde import average_of_flax, average_of_torch, by_class, from_score_sde, in_a_list
+from scoresde.experiment.build import undrawn_network
+from scoresde.experiment.load import load_trained
 from scoresde.nets.resampling import DownConv
-from scoresde.trained import load_trained
 
 DDPM = {
     "_class_name": "UNet2DModel", "sample_size": 8, "in_channels": 3, "out_channels": 3, "block_out_channels": [128, 128],

@@ -23,11 +23,11 @@ from scoresde.likelihood import (
     log_likelihood,
     mean_and_error,
 )
-from scoresde.likelihoods import bins_of
 from scoresde.nets import Network
 from scoresde.score import MixtureScore
 from scoresde.sde import VE, VP
 from scoresde.train.dequantizer import dequantizer_network, fit_dequantizer, load_network, save_network
+from scoresde.workflows.likelihood import bins_of
 
 BINS = {"[-1, 1]": Bins(8), "[0, 1]": Bins(256, 0.0, 1.0), "odd": Bins(17, -3.0, 0.4)}
 

@@ -9,10 +9,10 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from scoresde.errors import DataError
-from scoresde.evaluate import dinov2 as space
-from scoresde.evaluate import record
-from scoresde.feature_networks import feature_network
+from scoresde.metrics import dinov2 as space
+from scoresde.metrics import record
 from scoresde.nets import dinov2
+from scoresde.workflows.feature_extractors import feature_network
 
 WIDTH, DEPTH = 128, 2  # two heads
 
@@ -21,7 +21,7 @@ WIDTH, DEPTH = 128, 2  # two heads
 def small(monkeypatch):
     """A size for tests beside the published ones."""
     monkeypatch.setitem(space.SPACES, (WIDTH, DEPTH), "dinov2_tiny")
-    monkeypatch.setattr("scoresde.evaluate.features._BATCH_CPU", 2)
+    monkeypatch.setattr("scoresde.metrics.features._BATCH_CPU", 2)
 
 
 def published_arrays(seed: int = 0) -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ from commands import (
     wait_until,
 )
 
-from scoresde.trained import load_trained
+from scoresde.experiment.load import load_trained
 
 TOLERANCE = 1e-5  # relative, over 20 steps in float32: only the order of sums differs
 

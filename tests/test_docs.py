@@ -8,8 +8,8 @@ import pytest
 from commands import call
 
 from scoresde import errors
-from scoresde.build import flatten
-from scoresde.config import default
+from scoresde.experiment.build import flatten
+from scoresde.experiment.config import default
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("launch/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -40,7 +40,7 @@ def test_the_table_of_fields_is_the_default_configuration():
     fields = set(flatten(default()))
     assert len(rows) == len(fields) and all(row.split("`")[1] in fields for row in rows), "this test misreads fields.py"
     written = re.findall(r"^\| `\w+(?:\.\w+)?` \| `.*$", COMMANDS, re.MULTILINE)
-    assert written == rows, "copy the fields of scoresde/fields.py into docs/commands.md"
+    assert written == rows, "copy the fields of scoresde/experiment/fields.py into docs/commands.md"
 
 
 def test_the_table_of_exit_codes_is_that_of_the_errors():

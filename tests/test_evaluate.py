@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from commands import DIGITS, ROOT, call, digits_run
 
-from scoresde import images
 from scoresde.data import digits as digits_data
 from scoresde.errors import ConfigError, DataError
-from scoresde.evaluate import features, port, record
-from scoresde.evaluate.features import Given, Images, Inception, Pixels, extract
-from scoresde.evaluate.frechet import Moments, frechet_distance, moments
-from scoresde.evaluate.kid import kid
-from scoresde.evaluate.measure import Reals, check, measure
-from scoresde.evaluate.request import default_stats
-from scoresde.feature_networks import feature_network
+from scoresde.metrics import features, port, record
+from scoresde.metrics.features import Given, Images, Inception, Pixels, extract
+from scoresde.metrics.frechet import Moments, frechet_distance, moments
+from scoresde.metrics.kid import kid
+from scoresde.metrics.measure import Reals, check, measure
 from scoresde.nets import inception
 from scoresde.runtime.arrays import Npz
+from scoresde.workflows import image_sets as images
+from scoresde.workflows.feature_extractors import feature_network
+from scoresde.workflows.request import default_stats
 
 NUM = 150
 SAMPLER = ["--sampler", "dpmpp", "--steps", 3, "--network", "pixels", "--config.sampling.batch_size=10"]
@@ -68,9 +68,10 @@ def test_records_hold_the_number_and_what_it_takes_to_repeat_it(evaluated):
 
 KILLED = """
 import os, signal, sys
-from scoresde import door
-from scoresde.evaluate import __main__ as command, features
-from scoresde.sample.store import SampleStore
+from scoresde.cli import evaluate as command
+from scoresde.cli import parser
+from scoresde.metrics import features
+from scoresde.runs.sample_store import SampleStore
 where, count = (SampleStore, "append") if sys.argv[1] == "samples" else (features.Pixels, "__call__")
 whole, calls = getattr(where, count), []
 def third(self, *arguments):
@@ -79,7 +80,7 @@ def third(self, *arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(self, *arguments)
 setattr(where, count, third)
-door.run(command.main, sys.argv[2:])
+parser.run(command.main, sys.argv[2:])
 """
 
 
@@ -374,7 +375,7 @@ def test_a_convolution_folds_its_batch_normalisation_and_the_mean_leaves_out_pad
 @pytest.mark.slow
 def test_the_whole_network_in_a_command(tmp_path, monkeypatch):
     """Random weights of the right scale. One channel counts as three equal ones; unequal ones are other features."""
-    monkeypatch.setattr("scoresde.evaluate.features._BATCH_CPU", 4)
+    monkeypatch.setattr("scoresde.metrics.features._BATCH_CPU", 4)
     random, arrays = np.random.default_rng(0), graph_arrays()
     for name in [name for name in arrays if name.endswith("weight")]:
         shape = arrays[name].shape

@@ -10,11 +10,11 @@ from PIL import Image
 
 from scoresde.data.sources import COLLECTIONS
 from scoresde.errors import DataError
-from scoresde.evaluate import request
-from scoresde.evaluate.frechet import frechet_distance, moments
-from scoresde.evaluate.kid import kid
-from scoresde.evaluate.request import Request
-from scoresde.evaluate.scales import check_scales
+from scoresde.metrics.frechet import frechet_distance, moments
+from scoresde.metrics.kid import kid
+from scoresde.metrics.scales import check_scales
+from scoresde.workflows import request
+from scoresde.workflows.request import Request
 
 RANDOM = np.random.default_rng(0)
 FAKE, REAL = (

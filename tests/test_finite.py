@@ -11,14 +11,15 @@ import pytest
 from commands import MIXTURE, call, metrics, stored
 from test_train import Points, _equal, _fit, _score
 
-from scoresde.build import image_shape
-from scoresde.config import load_config, override
+from scoresde.cli.train import check_scale
 from scoresde.errors import CheckpointError, ConfigError, NumericError
-from scoresde.processes import PROCESSES, build_sde, out_of_range
-from scoresde.train import Cadence, Run, fit
-from scoresde.train import checkpoint as checkpoint_module
-from scoresde.train.__main__ import check_scale
-from scoresde.train.checkpoint import Checkpoints
+from scoresde.experiment.build import image_shape
+from scoresde.experiment.config import load_config, override
+from scoresde.experiment.processes import PROCESSES, build_sde, out_of_range
+from scoresde.runs import Cadence, Run
+from scoresde.runs import checkpoint as checkpoint_module
+from scoresde.runs.checkpoint import Checkpoints
+from scoresde.train import fit
 from scoresde.train.step import MAX_SKIPPED, _update, finite
 
 # A step

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from commands import ROOT, call
 
-from scoresde.config import default, override
 from scoresde.data import functions
-from scoresde.evaluate.functions import mmd2, permutation_test
+from scoresde.experiment.config import default, override
+from scoresde.experiment.load import load_trained
 from scoresde.likelihood import gaussian_kl
+from scoresde.metrics.functions import mmd2, permutation_test
 from scoresde.sde import DCT, PowerLaw
-from scoresde.trained import load_trained
 
 TINY = (
     "--config.training.steps=6", "--config.training.batch_size=16", "--config.training.log_every=2", "--config.training.checkpoint_every=6",
@@ -149,7 +149,7 @@ def test_a_bad_field_is_one_line(config, flag, expected, tmp_path):
 
 
 def test_metrics_of_functions_are_records(curves, tmp_path):
-    """Those that `scoresde.evaluate.functions` gives for the samples that were drawn and the truth of seed 1."""
+    """Those that `scoresde.metrics.functions` gives for the samples that were drawn and the truth of seed 1."""
     done = call("evaluate", "--workdir", curves, "--metrics", "functions", "--num", "20", "--out", tmp_path)
     assert done.code == 0, done.err
     found = {line["metric"]: line for line in map(json.loads, (tmp_path / "records.jsonl").read_text().splitlines())}

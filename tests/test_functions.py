@@ -12,7 +12,7 @@ from scoresde.data import functions as families
 from scoresde.data.picture import picture
 from scoresde.data.plot import curves, paths
 from scoresde.errors import ConfigError, DataError
-from scoresde.evaluate import functions as metrics
+from scoresde.metrics import functions as metrics
 
 SHAPES = {"gaussian_process": (32, 1), "gp_mixture": (64, 1), "quadratic": (100, 1)}
 each_family = pytest.mark.parametrize("name", families.FAMILIES)

@@ -12,9 +12,9 @@ import pytest
 from commands import ROOT, call
 from PIL import Image
 
-from scoresde.config import default
+from scoresde.cli.data import _two_digits_up
 from scoresde.data import SOURCES
-from scoresde.data.__main__ import _two_digits_up
+from scoresde.experiment.config import default
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,10 @@ from commands import DIGITS, MIXTURE, call
 
 from scoresde.data import load
 from scoresde.data.inspection import inspect, text
-from scoresde.evaluate.request import Request
-from scoresde.evaluations import load as load_evaluated
-from scoresde.train.checkpoint import Checkpoints
-from scoresde.trained import load_trained
+from scoresde.experiment.load import load_trained
+from scoresde.runs.checkpoint import Checkpoints
+from scoresde.workflows.evaluate import load as load_evaluated
+from scoresde.workflows.request import Request
 
 CENTRES = np.array([[-2.0, 0.0], [2.0, 0.0], [0.0, 3.0]], np.float32)
 

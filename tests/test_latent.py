@@ -11,10 +11,10 @@ from oracles import mixture
 from PIL import Image
 
 from scoresde.errors import ConfigError
+from scoresde.experiment.load import load_trained
 from scoresde.sample import Adaptive, FixedGrid, ProbabilityFlow, decode, encode, interpolate, slerp
 from scoresde.score import tweedie
 from scoresde.sde import VP, Karras
-from scoresde.trained import load_trained
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from scoresde.errors import DataError
-from scoresde.evaluate.frechet import Moments, frechet_distance, frechet_with_error, moments
-from scoresde.evaluate.inception_score import inception_score
-from scoresde.evaluate.kid import kid, polynomial_mmd2
-from scoresde.evaluate.prdc import prdc
+from scoresde.metrics.frechet import Moments, frechet_distance, frechet_with_error, moments
+from scoresde.metrics.inception_score import inception_score
+from scoresde.metrics.kid import kid, polynomial_mmd2
+from scoresde.metrics.prdc import prdc
 
 RANDOM = np.random.default_rng(0)
 
@@ -65,7 +65,7 @@ def test_frechet_distance_with_fewer_features_than_dimensions():
 
 def test_moments_are_those_of_the_whole_array(monkeypatch):
     """In blocks, of float32 with a large mean."""
-    monkeypatch.setattr("scoresde.evaluate.frechet._BLOCK", 7)
+    monkeypatch.setattr("scoresde.metrics.frechet._BLOCK", 7)
     x = (RANDOM.standard_normal((100, 5)) + 1000).astype(np.float32)
     found = moments(x)
     assert found.num == 100
@@ -166,7 +166,7 @@ def test_prdc_on_a_line():
 
 def test_prdc_by_sorting_all_distances(monkeypatch):
     """Against the definitions written out in float64, with blocks that do not divide the sets."""
-    monkeypatch.setattr("scoresde.evaluate.distances.BLOCK", 16)
+    monkeypatch.setattr("scoresde.metrics.distances.BLOCK", 16)
     real, fake = RANDOM.standard_normal((50, 6)).astype(np.float32), RANDOM.standard_normal((37, 6)).astype(np.float32) * 1.3 + 3000
     real, k = real + 3000, 3  # far from the origin: float32 would cancel
     between = np.linalg.norm(fake[:, None].astype(np.float64) - real[None], axis=2)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from scoresde.errors import DataError
-from scoresde.evaluate.distances import BLOCK, in_blocks, squared_distances
-from scoresde.evaluate.inception_score import inception_score
-from scoresde.evaluate.kid import kid, polynomial_mmd2
-from scoresde.evaluate.neighbours import nearest
-from scoresde.evaluate.prdc import prdc
-from scoresde.evaluate.twosample import median_bandwidth, mmd2
-from scoresde.evaluate.twosample import squared_distances as of_functions
+from scoresde.metrics.distances import BLOCK, in_blocks, squared_distances
+from scoresde.metrics.inception_score import inception_score
+from scoresde.metrics.kid import kid, polynomial_mmd2
+from scoresde.metrics.neighbours import nearest
+from scoresde.metrics.prdc import prdc
+from scoresde.metrics.twosample import median_bandwidth, mmd2
+from scoresde.metrics.twosample import squared_distances as of_functions
 
 
 def ring(num: int, deviation: float, seed: int) -> np.ndarray:

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from commands import MIXTURE, finish, free_port, metrics, saved_steps, start, wait_until
 
-from scoresde import peers
-from scoresde.config import load_config
 from scoresde.data import load
 from scoresde.errors import ConfigError, DistributedError, Interrupted
-from scoresde.lookout import SILENCE as LIMIT
-from scoresde.lookout import Lookout
-from scoresde.train.folder import hold, look_for
-from scoresde.trained import settings
+from scoresde.experiment.config import load_config
+from scoresde.experiment.load import settings
+from scoresde.runs.folder import hold, look_for
+from scoresde.runtime import peers
+from scoresde.runtime.lookout import SILENCE as LIMIT
+from scoresde.runtime.lookout import Lookout
 
 BEAT, SILENCE = 0.02, 3.0  # seconds, in place of 1 and 60; a loaded machine may hold a thread up for a second
 
@@ -186,7 +186,7 @@ def test_what_is_compared(monkeypatch, tmp_path):
     } <= mine.keys()
     with jax.enable_x64(True):
         assert {name for name, value in settings(config).items() if value != mine[name]} == {"jax_enable_x64"}
-    from scoresde import trained
+    from scoresde.experiment import load as trained
 
     (tmp_path / "a.py").write_text("1")
     monkeypatch.setattr(trained, "__file__", str(tmp_path / "trained.py"))

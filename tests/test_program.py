@@ -15,17 +15,17 @@ import pytest
 from commands import MIXTURE, call, mixture_run, stored
 from jax.flatten_util import ravel_pytree
 
-from scoresde.config import default
-from scoresde.devices import data_mesh
 from scoresde.errors import ConfigError, ResourceError
+from scoresde.experiment.config import default
+from scoresde.experiment.validation import validate
 from scoresde.nets import FNO, MLP, REMAT, DiT, EDM2UNet, Network, UNet
+from scoresde.runtime.sharding import data_mesh
 from scoresde.score import EDMPreconditioning, NetworkScore
 from scoresde.sde import VP
 from scoresde.train import Layout, Objective, program
 from scoresde.train.feed import ahead
 from scoresde.train.program import GIB, memory, memory_advice, return_heap, too_large
 from scoresde.train.step import _compiler_options, init_state, make_step
-from scoresde.validation import validate
 
 # Memory
 

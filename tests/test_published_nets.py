@@ -11,15 +11,15 @@ import optax
 import pytest
 from flax import nnx
 
-from scoresde.build import build_optimizer, build_score, undrawn_network
-from scoresde.config import default
 from scoresde.errors import ConfigError
+from scoresde.experiment.build import build_optimizer, build_score, undrawn_network
+from scoresde.experiment.config import default
+from scoresde.experiment.validation import validate
 from scoresde.nets import PUBLISHED, DiT, Network, UNet, edm2
 from scoresde.nets.blocks import ResidualBlock
 from scoresde.nets.dit import angles, rotate, sincos
 from scoresde.nets.embedding import SinusoidalEmbedding, fourier_features
 from scoresde.nets.resampling import FILTERS, DownConv, UpConv
-from scoresde.validation import validate
 
 FLOAT32 = dict(dtype=jnp.float32, param_dtype=jnp.float32)
 KERNEL = np.array([1.0, 3, 3, 1]) / 8

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from commands import ROOT, call
 
-from scoresde.build import learning_rate, undrawn_network
-from scoresde.config import from_json, load_config, to_json
-from scoresde.recipes import edm
+from scoresde.experiment.build import learning_rate, undrawn_network
+from scoresde.experiment.config import from_json, load_config, to_json
+from scoresde.experiment.presets import edm
 
 RECIPES = sorted(path for path in (ROOT / "configs").glob("*.py") if path.stem.startswith(("cifar10", "celeba", "ffhq", "imagenet")))
 

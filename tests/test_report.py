@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from commands import DIGITS, MIXTURE, call
 
-from scoresde.config import default, to_json
+from scoresde.experiment.config import default, to_json
 from scoresde.report import compare, write_report
 from scoresde.report.chart import LARGE, Axis, Bars, Chart, Line
 from scoresde.report.facts import changed_fields, differing_fields, read_facts
@@ -227,7 +227,7 @@ def test_a_report_that_fails_does_not_stop_a_run(tmp_path, monkeypatch):
     def broken(folder):
         raise ValueError("no page")
 
-    monkeypatch.setattr("scoresde.train.__main__.write_report", broken)
+    monkeypatch.setattr("scoresde.cli.train.write_report", broken)
     result = call("train", *MIXTURE, "--workdir", tmp_path, "--config.training.steps=2")
     assert result.code == 0 and result.out.count("warning: the report was not written (ValueError: no page)") == 3
     assert "Traceback" not in result.err + result.out
@@ -239,7 +239,7 @@ def test_a_report_that_fails_does_not_stop_a_run(tmp_path, monkeypatch):
 def test_the_fields_that_changed():
     config = default()
     config.sde.beta_max, config.data.image_size = 19.0, (8, 4)
-    from scoresde.build import flatten
+    from scoresde.experiment.build import flatten
 
     flat = flatten(to_json(config))
     assert changed_fields(flat) == [("data.image_size", 32, [8, 4]), ("sde.beta_max", 20.0, 19.0)]

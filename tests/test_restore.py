@@ -5,7 +5,7 @@ import pytest
 from commands import DIGITS, call, digits_run, mixture_run
 from PIL import Image
 
-from scoresde.trained import load_trained
+from scoresde.experiment.load import load_trained
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 

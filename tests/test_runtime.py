@@ -13,10 +13,10 @@ from PIL import Image
 
 from scoresde.data import load
 from scoresde.errors import DataError
+from scoresde.runs.metrics_log import MetricsLog
 from scoresde.runtime.arrays import Npz, read_npz
 from scoresde.runtime.files import MissingError, UnreadableError, open_regular, read_bytes, replacing, write_text
 from scoresde.runtime.reading import DEEPEST, is_whole_number, json_lines, parse_json, read_json, read_object
-from scoresde.train.log import MetricsLog
 
 BRACKETS = "[" * 100_000 + "]" * 100_000
 

@@ -10,8 +10,9 @@ import pytest
 from any_process import each_process
 from inventory import SDES
 
-from scoresde import sample, samplers
-from scoresde.config import default
+from scoresde import sample
+from scoresde.experiment import samplers
+from scoresde.experiment.config import default
 from scoresde.sample import Adaptive, GottaGoFast, ReverseSDE, denoised_draw
 from scoresde.score import GaussianScore, MixtureScore
 from scoresde.sde import DCT, VE, Heat, Karras, PowerLaw

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from commands import call
 
-from scoresde.config import default
 from scoresde.data import load
 from scoresde.data.shapes import guessed, remedy
 from scoresde.errors import DataError
+from scoresde.experiment.config import default
 
 RANDOM = np.random.default_rng(0)
 

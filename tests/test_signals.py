@@ -9,9 +9,9 @@ import pytest
 from commands import MIXTURE, call, finish, losses, metrics, saved_steps, start, wait_until
 
 from scoresde.errors import STOPS
-from scoresde.progress import Lasting
-from scoresde.train.signals import StopRequest
-from scoresde.trained import load_trained
+from scoresde.experiment.load import load_trained
+from scoresde.runs.preemption import StopRequest
+from scoresde.runtime.progress import Lasting
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
@@ -53,7 +53,7 @@ def test_a_signal_that_is_ignored_stays_so(number):
 
 @pytest.mark.parametrize("number", [number for number in STOPS if number != signal.SIGINT])
 def test_a_signal_outside_training_is_one_line(monkeypatch, number):
-    monkeypatch.setattr("scoresde.doctor.__main__.Parser", lambda *_: signal.raise_signal(number))
+    monkeypatch.setattr("scoresde.cli.doctor.Parser", lambda *_: signal.raise_signal(number))
     found = call("doctor")
     assert (found.code, found.err) == (75, "stopped: interrupted; run the same command again\n")
 

@@ -15,6 +15,7 @@ from oracles import mixture
 from scoresde.data import ArraySource, Dataset, load
 from scoresde.errors import ConfigError, NumericError
 from scoresde.nets import MLP, Network
+from scoresde.runs import Cadence, Run
 from scoresde.score import (
     AbstractScore,
     DataSpectrum,
@@ -26,14 +27,12 @@ from scoresde.score import (
 )
 from scoresde.sde import VP, Cosine, Karras, SubVP
 from scoresde.train import (
-    Cadence,
     EDMWeighting,
     Layout,
     Likelihood,
     LogNormalSigma,
     LowDiscrepancy,
     Objective,
-    Run,
     SigmaSquared,
     Uniform,
     UniformLogSigma,

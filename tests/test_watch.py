@@ -14,21 +14,22 @@ import pytest
 from commands import MIXTURE, call, metrics
 from test_train import Points, _score
 
-from scoresde.build import build_score, learning_rate
-from scoresde.config import default, load_config, to_json
 from scoresde.data.dataset import ArraySource, Dataset
 from scoresde.errors import ConfigError, DataError, ResourceError
-from scoresde.evaluate.neighbours import nearest
-from scoresde.processes import build_sde
+from scoresde.experiment.build import build_score, learning_rate
+from scoresde.experiment.config import default, load_config, to_json
+from scoresde.experiment.load import Trained, load_trained
+from scoresde.experiment.processes import build_sde
+from scoresde.metrics.neighbours import nearest
+from scoresde.runs import Cadence, Run
+from scoresde.runs.best import Best
+from scoresde.runs.checkpoint import Checkpoints
+from scoresde.runs.goodput import Ledger
+from scoresde.runs.trackers import Trackers, require
 from scoresde.sample import DDIM, Draw, trajectory
 from scoresde.score import GaussianScore
-from scoresde.train import Cadence, Run, fit
-from scoresde.train.best import Best
-from scoresde.train.checkpoint import Checkpoints
-from scoresde.train.ledger import Ledger
-from scoresde.train.trackers import Trackers, require
-from scoresde.trained import Trained, load_trained
-from scoresde.watch import LEVELS, LOSSES, Watch
+from scoresde.train import fit
+from scoresde.workflows.monitor import LEVELS, LOSSES, Watch
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 

@@ -14,13 +14,13 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from scoresde.config import to_json
 from scoresde.convert.copying import Arrays
 from scoresde.convert.reading import safetensors
 from scoresde.errors import CheckpointError, ResourceError
+from scoresde.experiment.config import to_json
+from scoresde.experiment.load import Trained
 from scoresde.runtime.files import UnreadableError, replacing
 from scoresde.runtime.reading import one_line, parse_json
-from scoresde.trained import Trained
 
 
 def export(trained: Trained, file: pathlib.Path) -> int:

@@ -12,16 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from scoresde.build import build_averages, build_optimizer
-from scoresde.config import default, fill, override, to_json, with_full_paths
 from scoresde.convert.copying import Arrays
 from scoresde.data.absent import ABSENT
 from scoresde.errors import CheckpointError, ConfigError
+from scoresde.experiment.build import build_averages, build_optimizer
+from scoresde.experiment.config import default, fill, override, to_json, with_full_paths
+from scoresde.experiment.load import description
 from scoresde.nets import Network
+from scoresde.runs.checkpoint import Checkpoints
 from scoresde.runtime.files import write_text
-from scoresde.train.checkpoint import Checkpoints
 from scoresde.train.step import TrainState, init_state
-from scoresde.trained import description
 from scoresde.types import root_key
 
 _SHOWN = 5

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from scoresde.build import image_shape
 from scoresde.convert import diffusers, exporting, guided, reading, recipes, score_sde
 from scoresde.convert.copying import Copy
 from scoresde.errors import CheckpointError, ConfigError
+from scoresde.experiment.build import image_shape
 
 # Fields of the configuration, and the parameters for the configuration that came of them.
 Read = tuple[dict[str, dict], Callable[[ConfigDict], Copy]]

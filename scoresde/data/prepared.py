@@ -20,7 +20,7 @@ import numpy as np
 from scoresde.data.labels import MISSING
 from scoresde.data.npz import records
 from scoresde.errors import DataError
-from scoresde.places import local
+from scoresde.runtime.places import local
 
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"  # that of TensorFlow Datasets
 CHECKED = 256  # records of each split looked at before training; looking at all would read the whole set

@@ -31,7 +31,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scoresde import places
 from scoresde.data import functions, measured, npz, prepared, toys
 from scoresde.data.absent import ABSENT, Absent
 from scoresde.data.collection import Found, ImageOptions, open_collection
@@ -41,6 +40,7 @@ from scoresde.data.hub import Hub
 from scoresde.data.images import LEVELS
 from scoresde.data.shards import Shards
 from scoresde.errors import ConfigError, DataError
+from scoresde.runtime import places
 from scoresde.runtime.arrays import read_npz
 
 DIGITS_SHAPE, DIGITS_LEVELS, DIGITS_TRAIN = (8, 8, 1), 17, 1500

@@ -25,8 +25,8 @@ import PIL
 from scoresde.data.files import Files
 from scoresde.data.images import BYTES, LEVELS, BadImage, Header, Rule, decode, levels_for
 from scoresde.errors import DataError
-from scoresde.progress import Progress
 from scoresde.runtime.files import UnreadableError, write_text
+from scoresde.runtime.progress import Progress
 from scoresde.runtime.reading import read_object
 
 VERSION = 2  # of what is kept

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scoresde.build import flatten
-from scoresde.config import default, to_json
 from scoresde.errors import ConfigError
+from scoresde.experiment.build import flatten
+from scoresde.experiment.config import default, to_json
 from scoresde.runtime.arrays import read_npz
 from scoresde.runtime.files import UnreadableError
 from scoresde.runtime.reading import is_whole_number, json_lines, read_object

@@ -22,8 +22,8 @@ from scoresde.errors import DataError
 from scoresde.report import plots
 from scoresde.report.chart import Chart
 from scoresde.report.facts import Facts, changed_fields, differing_fields, read_facts
+from scoresde.runs.goodput import PARTS
 from scoresde.runtime.files import write_text
-from scoresde.train.ledger import PARTS
 
 # Columns of the metric table: key, heading, whether it is a number. Those without any entry are left out.
 _COLUMNS = (

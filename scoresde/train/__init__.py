@@ -14,11 +14,10 @@ from scoresde.train.loss import (
     denoising_score_matching,
     half_sum,
 )
-from scoresde.train.run import Cadence, Run
 from scoresde.train.step import TrainState
 
 __all__ = [
-    "fit", "Layout", "averaged_score", "augment", "LABELS", "TrainState", "average_name", "power_name", "Run", "Cadence",
+    "fit", "Layout", "averaged_score", "augment", "LABELS", "TrainState", "average_name", "power_name",
     "Objective", "denoising_score_matching", "half_sum",
     "SigmaSquared", "NoiseField", "Likelihood", "EDMWeighting",
     "Uniform", "LowDiscrepancy", "UniformLogSNR", "UniformLogSigma", "LogNormalSigma",

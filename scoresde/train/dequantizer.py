@@ -23,9 +23,9 @@ from scoresde.errors import CheckpointError, NumericError
 from scoresde.likelihood import Bins, VariationalDequantization
 from scoresde.likelihood.bounds import diffusion_draw
 from scoresde.nets import CouplingFlow, Network
-from scoresde.progress import Progress
 from scoresde.runtime.arrays import read_npz
 from scoresde.runtime.files import UnreadableError, replacing
+from scoresde.runtime.progress import Progress
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
 from scoresde.sde.base import as_time

@@ -5,8 +5,8 @@ import dataclasses
 import jax
 from jax.sharding import Mesh
 
-from scoresde.devices import data_mesh
 from scoresde.errors import ConfigError
+from scoresde.runtime.sharding import data_mesh
 
 
 @dataclasses.dataclass(frozen=True)

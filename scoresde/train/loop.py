@@ -11,9 +11,9 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from scoresde.devices import gathered, stored
 from scoresde.errors import ConfigError
 from scoresde.nets.network import CPU_INIT_OPTIONS
+from scoresde.runtime.sharding import gathered, stored
 from scoresde.score.network import NetworkScore
 from scoresde.train.average import average_name
 from scoresde.train.feed import Feed, ahead

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import jax
 from jaxtyping import PyTree
 
-from scoresde.devices import memory_limit
 from scoresde.errors import ResourceError
+from scoresde.runtime.sharding import memory_limit
 from scoresde.train.layout import Layout
 
 GIB = 2**30

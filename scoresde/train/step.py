@@ -22,8 +22,8 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, PyTree, UInt32
 
-from scoresde.devices import shardings, stored
 from scoresde.nets import Network
+from scoresde.runtime.sharding import shardings, stored
 from scoresde.score.network import NetworkScore
 from scoresde.train.average import average_name, update
 from scoresde.train.feed import batches_sharding
@@ -85,7 +85,7 @@ def make_step(
     """The compiled (state, batches) -> (state, metrics of the last step); the old state's buffers are reused.
 
     `batches` holds [n, B, ...]: n steps in one dispatch. They share the activations of one. The parameters are gathered once a step,
-    in the dtype of the computation, and gradients come back as shards (see `scoresde.devices`).
+    in the dtype of the computation, and gradients come back as shards (see `scoresde.runtime.sharding`).
 
     Args:
       score: its process, preconditioning and network; the parameters come from the state. If it has a label, each

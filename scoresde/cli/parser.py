@@ -1,0 +1,178 @@
+"""What all commands share: flags, `--distributed`, and errors as one line with an exit code.
+
+Exit codes: see `scoresde.errors`. An error that none of them names is a bug of scoresde: exit code 1.
+"""
+
+import argparse
+import difflib
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+
+from scoresde.errors import STOPS, ConfigError, DistributedError, Interrupted, ResourceError, ScoreSDEError
+from scoresde.runtime import peers
+from scoresde.runtime.places import local
+from scoresde.runtime.progress import Lasting
+
+EPILOG = (
+    "exit codes: 0 ok, 2 usage or config, 3 data, 4 checkpoint, 5 numeric, 6 resource, 7 distributed, "
+    "75 interrupted and resumable"
+)
+
+
+_CANNOT_WRITE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO,
+    errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+)  # fmt: skip
+
+
+_REASON = 3.0  # seconds in which a process that ended may have said why
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are ConfigErrors, and which collects `--config.SECTION.FIELD=value`."""
+
+    def __init__(self, command: str, description: str):
+        super().__init__(
+            prog=f"python -m scoresde.{command}",
+            description=description,
+            epilog=EPILOG,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        self.add_argument("--config.SECTION.FIELD", metavar="VALUE", dest="example", help="change a configuration field")
+
+    def add_path(self, *names: str, **options) -> None:
+        """An argument that is a path, such as add_argument takes it."""
+        self.add_argument(*names, type=_path, **options)
+
+    def error(self, message: str):
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+    def parse(self, arguments: list[str]) -> argparse.Namespace:
+        """As `parse_args`; the overrides, without `--config.`, are in `.overrides`."""
+        found, rest = self.parse_known_args(arguments)
+        found.overrides, problems = [], []
+        while rest:
+            text = rest.pop(0)
+            if text.startswith("--config."):
+                if "=" not in text and rest and not rest[0].startswith("--"):
+                    text += "=" + rest.pop(0)
+                found.overrides.append(text.removeprefix("--config."))
+            else:
+                flags = [flag for action in self._actions for flag in action.option_strings]
+                near = difflib.get_close_matches(text.split("=")[0], flags, 1)
+                hint = f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
+                problems.append(f"unknown argument {text}; {hint}")
+        if problems:
+            raise ConfigError(*problems)
+        return found
+
+
+def _path(text: str) -> str:
+    try:
+        return local(text)
+    except ConfigError as error:  # argparse puts the name of the flag in front
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_distributed(parser: Parser) -> None:
+    parser.add_argument(
+        "--distributed",
+        metavar="auto|HOST:PORT,PROCESSES,RANK",
+        help="start as one of several processes; auto asks SLURM, GKE or the TPU pod",
+    )
+
+
+def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> None:
+    """Run a command and leave with its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    code, error = 0, None
+    for number in STOPS:
+        if number != signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN:  # Python turns SIGINT into KeyboardInterrupt
+            signal.signal(number, _stop)
+    sys.stdout, sys.stderr = Lasting.of(sys.stdout), Lasting.of(sys.stderr)
+    try:
+        main(arguments)
+        peers.finish()
+    except BaseException as raised:  # KeyboardInterrupt and SystemExit as well
+        error = raised
+    if error is not None:
+        peers.claim_the_last_word()
+        known = error if isinstance(error, SystemExit) else _known(error)  # SystemExit: --help
+        code = _report(known, debug="--debug" in arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if error is not None and peers.started():
+        # All processes answer a signal during training at the same step; any other error is of this one alone.
+        together = isinstance(known, Interrupted) and not isinstance(known, _InterruptedAlone)
+        peers.leave(code, str(known).partition("\n")[0], wait=together)
+        os._exit(code)  # a process that dies in order keeps its peers waiting for minutes
+    sys.exit(code)
+
+
+class _InterruptedAlone(Interrupted):
+    """By a signal that other processes of the run may not have had."""
+
+    def __init__(self):
+        super().__init__("interrupted; run the same command again")
+
+
+def _stop(_number, _frame):
+    """A signal where nothing else handles it (training does): leave at once; the same command continues or repeats."""
+    raise _InterruptedAlone
+
+
+def _report(error: BaseException, *, debug: bool) -> int:
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 0
+    if debug:
+        traceback.print_exception(error)
+    for line in str(error).splitlines() or [type(error).__name__]:
+        kind = "stopped" if isinstance(error, Interrupted) else "error"
+        print(f"{kind}: {line}", file=sys.stderr)
+    return error.exit_code
+
+
+def _known(error: BaseException) -> ScoreSDEError:
+    """The error as one that has an exit code and one line."""
+    import jax
+
+    if isinstance(error, ScoreSDEError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return _InterruptedAlone()
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
+        known = ResourceError(
+            f"out of memory ({text[:160]}); lower the batch size, raise training.accumulation, or use model.dtype=bfloat16"
+        )
+    elif isinstance(error, jax.errors.JaxRuntimeError) and peers.started():
+        known = peers.reason(_REASON) or DistributedError(
+            f"another process may have ended ({text[:160]}); look at what it says, then run the same command on all of them"
+        )
+    elif isinstance(error, RuntimeError | AssertionError) and (reason := _no_device()):
+        known = ResourceError(f"{reason}; unset JAX_PLATFORMS, or install JAX for it, such as pip install 'scoresde[cuda13]'")
+    elif isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+        where = f": {error.filename}" if error.filename else ""  # a write that fails does not know its file
+        known = ResourceError(f"{error.strerror}{where}; free space or choose another folder")
+    else:
+        known = ScoreSDEError(f"unexpected {type(error).__name__}: {text[:300]}; run with --debug for the traceback")
+    known.__cause__ = error
+    return known
+
+
+def _no_device() -> str:
+    """Why JAX has no device at all, "" if it has one. Some of its platforms fail with an AssertionError without a word."""
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).partition(" (set JAX_PLATFORMS")[0].split())[:160]
+        return f"JAX finds no device for JAX_PLATFORMS={jax.config.jax_platforms}" + (f" ({reason})" if reason else "")
+    return ""

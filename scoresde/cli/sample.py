@@ -1,0 +1,147 @@
+"""`python -m scoresde.sample`: draw samples of a trained run."""
+
+import dataclasses
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+
+from scoresde.cli.parser import Parser
+from scoresde.errors import ConfigError, NumericError
+from scoresde.experiment.load import LATEST, Trained, load_trained
+from scoresde.experiment.processes import DEGRADED, PROCESSES
+from scoresde.runs.sample_store import parse_seeds
+from scoresde.workflows.encode_decode import decode_to, encode_to, interpolate_to
+from scoresde.workflows.generate import draw_to, has_null_class
+from scoresde.workflows.restore import OPERATORS, START, restore_to
+
+_MOST = 10**9
+_SHOWN = 10  # names of classes in a message
+# Of --task restore: a stochastic sampler forgets what it drew before it saw more of the record.
+_RESTORER = "sde_dpmpp"
+_TASKS = ("generate", "encode", "decode", "interpolate", "restore")
+
+
+def main(arguments: list[str]) -> None:
+    parser = Parser(
+        "sample",
+        "Draw samples of a trained run: OUT/samples.npz (samples, seeds, ok) and OUT/grid.png. Or encode records into\n"
+        "latents by the probability flow, decode latents, interpolate between records. Or restore degraded records.",
+    )
+    parser.add_path("--workdir", required=True, help="the run folder")
+    parser.add_argument("--task", choices=_TASKS, default="generate", help="what to do; default: generate")
+    parser.add_argument("--num", type=int, help="how many: seeds 0 to NUM-1, or the first NUM records; default: 64")
+    parser.add_argument("--seeds", help="generate: the seeds, such as 0-63 or 0,5,8-11; image k depends on its seed alone")
+    parser.add_path("--input", help="decode: NPZ with `latents`; encode, interpolate, restore: NPZ with `samples` to use as records")
+    parser.add_argument("--split", choices=("train", "test"), help="encode, interpolate, restore: whose records; default: test")
+    parser.add_argument("--points", type=int, help="interpolate: images from one record of a pair to the other; default: 8")
+    parser.add_argument("--operator", choices=OPERATORS, help="restore: what degrades a record; default: blur, or start where a run starts from data")
+    parser.add_argument("--strength", type=float, help="restore: deviation of the blur in points, factor, or share hidden; default: 1, 2, 0.5")
+    parser.add_argument("--observation-noise", type=float, help="restore: deviation of the noise at a point; default: 0.05")
+    parser.add_argument("--joint", action="store_true", default=None, help="restore: by the covariance of all values, not a variance per mode")
+    parser.add_argument("--baseline", action="store_true", default=None, help="restore: by replacement as well")
+    parser.add_argument("--sampler", help="default: sampling.sampler of the run; restore: see docs/commands.md, which lists them")
+    parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")
+    parser.add_argument("--grid", help="generate: another grid than that of training, such as 256 or 64,64; for networks fno and ufno")
+    label_help = "the class, for a run with labels, as the data call it; default: generate draws one for each seed"
+    parser.add_argument("--label", help=label_help)
+    parser.add_argument("--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema")
+    parser.add_argument("--checkpoint", default=LATEST, help="latest, best (see training.keep_best) or a step; default: latest")
+    parser.add_path("--out", help="folder; default: WORKDIR/samples_SAMPLER, or WORKDIR/TASK")
+    parser.add_argument("--keep-going", "--keep_going", action="store_true", help="exit 0 even if a solver failed")
+    found = parser.parse(arguments)
+    _check(found)
+    if found.steps is not None and found.steps < 1:
+        raise ConfigError(f"--steps: expected at least 1, got {found.steps}; leave it out for the sampler's own number")
+    overrides = found.overrides + ([] if found.steps is None else [f"sampling.steps={found.steps}"])
+    sampler = {"generate": found.sampler, "restore": found.sampler or _RESTORER}.get(found.task, "probability_flow")
+    trained = load_trained(found.workdir, ema=found.ema, sampler=sampler, overrides=overrides, checkpoint=found.checkpoint)
+    if found.grid is not None:
+        trained = trained.at(_grid(found.grid))
+    if found.label is not None:
+        trained = _with_label(trained, found.label)
+    name = f"samples_{trained.config.sampling.sampler}" if found.task == "generate" else found.task
+    out = pathlib.Path(found.out or pathlib.Path(found.workdir) / name)
+    failed, total, what = _perform(found, trained, out)
+    if failed and not found.keep_going:
+        shown = ", ".join(map(str, failed[:10])) + (f" and {len(failed) - 10} more" if failed[10:] else "")
+        raise NumericError(
+            f"the solver failed for {len(failed)} of {total} {what}: {shown}; their rows have ok = False in {out}; "
+            "raise --steps, loosen sampling.tolerance, or pass --keep-going"
+        )
+
+
+# Which tasks take a flag that not all of them take.
+_TAKEN_BY = {
+    "num": ("generate", "encode", "interpolate", "restore"), "seeds": ("generate",), "sampler": ("generate", "restore"),
+    "grid": ("generate",), "input": ("encode", "decode", "interpolate", "restore"), "split": ("encode", "interpolate", "restore"),
+    "points": ("interpolate",), "operator": ("restore",), "strength": ("restore",), "observation_noise": ("restore",),
+    "joint": ("restore",), "baseline": ("restore",),
+}  # fmt: skip
+
+
+def _check(found) -> None:
+    """A flag that would do nothing is a mistake; the others get their defaults."""
+    given = [name for name in _TAKEN_BY if getattr(found, name) is not None]
+    problems = [f"--{name.replace('_', '-')}: --task {found.task} has no such thing; leave it out" for name in given if found.task not in _TAKEN_BY[name]]
+    for name, other in (("num", "seeds"), ("split", "input")):
+        if name in given and other in given:
+            problems.append(f"--{name}: --{other} says it already; leave one out")
+    if any(text.startswith("sampling.sampler=") for text in found.overrides):
+        problems.append("--config.sampling.sampler: use --sampler, which brings the steps and grid of its own")
+    if found.num is not None and found.num < 1:
+        problems.append(f"--num: expected at least 1, got {found.num}")
+    if problems:
+        raise ConfigError(*problems)
+    # A file is taken whole, unless --num says otherwise.
+    found.num = found.num or (_MOST if found.input else 64)
+    found.split, found.points = found.split or "test", 8 if found.points is None else found.points
+
+
+def _perform(found, trained: Trained, out: pathlib.Path) -> tuple[list[int], int, str]:
+    """Do the task. Returns what failed, of how many, and what they are."""
+    if found.task == "generate":
+        seeds = parse_seeds(f"0-{found.num - 1}" if found.seeds is None else found.seeds)
+        return draw_to(trained, seeds, out), len(seeds), "seeds"
+    if found.task in ("encode", "decode", "interpolate") and PROCESSES[trained.config.sde.name].starts:
+        raise ConfigError(f"--task {found.task}: {DEGRADED.format(trained.config.sde.name)}; use --task restore --operator start")
+    if found.task != "generate" and has_null_class(trained):
+        raise ConfigError(
+            f"--task {found.task}: the run takes classes, and nothing trains its null class yet; give --label, one of "
+            f"{_named(trained)}"
+        )
+    records = dict(source=found.input, split=found.split, num=found.num)
+    if found.task == "encode":
+        ok = encode_to(trained, **records, out=out)
+    elif found.task == "decode":
+        ok = decode_to(trained, source=found.input, out=out)
+    elif found.task == "interpolate":
+        ok = interpolate_to(trained, **records, points=found.points, out=out)
+    else:
+        operator = found.operator or (START if PROCESSES[trained.config.sde.name].starts else OPERATORS[0])
+        degradation = dict(operator=operator, strength=found.strength, noise=found.observation_noise)
+        ways = dict(baseline=bool(found.baseline), joint=bool(found.joint))
+        ok = restore_to(trained, **records, **degradation, **ways, out=out)
+    return np.flatnonzero(~ok.reshape(-1)).tolist(), ok.size, "rows"
+
+
+def _grid(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(size) for size in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--grid: expected sizes such as 256 or 64,64, got {text!r}") from None
+
+
+def _with_label(trained: Trained, label: str) -> Trained:
+    """The same run with the class of that name; where no name is a number, the number of a class names it too."""
+    names, numbers = trained.classes, tuple(map(str, range(len(trained.classes))))
+    known = names if label in names or any(name.isdecimal() for name in names) else numbers
+    if label not in known:
+        expected = f"--label: expected one of {_named(trained)}, got {label}"
+        raise ConfigError(expected if names else "--label: the run has no labels")
+    return trained._replace(score=dataclasses.replace(trained.score, label=jnp.asarray(known.index(label))))
+
+
+def _named(trained: Trained) -> str:
+    names = trained.classes
+    return ", ".join(names[:_SHOWN]) + (f", ... ({len(names)} in all)" if len(names) > _SHOWN else "")

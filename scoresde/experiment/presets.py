@@ -1,0 +1,56 @@
+"""What the configurations of one paper share, so that a file in `configs/` says what it has of its own.
+
+    score_sde  Song et al. 2021, appendix H and their configurations: CIFAR-10 and CelebA 64 x 64
+    edm        Karras et al. 2022, table 1, appendix F and the table of options in their README
+"""
+
+from ml_collections import ConfigDict
+
+from scoresde.experiment.config import default
+from scoresde.nets import PUBLISHED
+
+
+def score_sde(process: str, network: str) -> ConfigDict:
+    """CIFAR-10 with continuous times: `process` is vp, subvp or ve, `network` a name of `scoresde.nets.PUBLISHED`.
+
+    1.3 M steps of 128 images, 0.95 M for the deep networks. VE has data in [0, 1], the sum over dimensions, EMA 0.999, the network's
+    output divided by sigma, and a corrector whose norms are means over the batch.
+    """
+    c = default()
+    c.sde.name = process
+    c.model.update(PUBLISHED[network].fields)
+    c.data.source, c.data.random_flip = "npz:cifar10.npz", True
+    c.training.time_law = "uniform"
+    c.training.steps, c.training.batch_size = 950_000 if c.model.blocks == 8 else 1_300_000, 128
+    c.optim.learning_rate, c.optim.warmup, c.optim.grad_clip = 2e-4, 5000, 1.0
+    c.sampling.steps, c.sampling.grid = 1000, "uniform"
+    c.likelihood.tolerance, c.likelihood.dequantizations = 1e-5, 5
+    if process == "ve":
+        c.data.centered, c.training.reduce_mean, c.training.ema = False, False, (0.999,)
+        c.model.preconditioning, c.model.embedding, c.model.center_input = "score", "fourier", True
+        c.sampling.sampler, c.sampling.norm, c.sampling.snr = "predictor_corrector", "batch", 0.16
+        c.sampling.predictor, c.sampling.corrector = "reverse_diffusion", "langevin"
+    else:
+        c.training.ema, c.model.preconditioning = (0.9999,), "eps"
+        c.sampling.sampler = "reverse_sde"
+    return c
+
+
+def edm(network: str, *, images: int, batch_size: int, augment: float) -> ConfigDict:
+    """EDM's training of `network` with its own preconditioning, for `images` in all; `augment` is the probability of its augmentations.
+
+    The learning rate ramps up over 10 M images, the average has a half-life of 0.5 M images, and gradients are not clipped. The loss
+    is half the sum over dimensions, where theirs is the whole: Adam hardly tells. 18 Heun steps with theirs are 17 and a last
+    Euler step to sigma = 0, 35 calls of the network; here the last is the denoising of every sampler.
+    """
+    c = default()
+    c.sde.name, c.sde.sigma_min, c.sde.sigma_max = "karras", 0.002, 80.0
+    c.model.update(PUBLISHED[network].fields)
+    c.data.augment = augment
+    c.model.preconditioning, c.model.sigma_data = "edm", 0.5
+    c.training.weighting, c.training.time_law, c.training.reduce_mean = "edm", "log_normal", False
+    c.training.log_normal_mean, c.training.log_normal_std = -1.2, 1.2
+    c.training.steps, c.training.batch_size, c.training.ema = images // batch_size, batch_size, (500_000.0,)
+    c.optim.learning_rate, c.optim.warmup, c.optim.grad_clip = 1e-3, 10_000_000 // batch_size, 0.0
+    c.sampling.sampler, c.sampling.steps, c.sampling.grid = "heun_edm", 17, "karras"
+    return c

@@ -1,0 +1,219 @@
+"""Images -> features, one row per image, kept on disk while they are computed: a killed run goes on where it stopped.
+
+    FOLDER/KEY/features.npy     float32 [N, dimensions + classes], filled from the front
+    FOLDER/KEY/progress.json    how many rows are good, and of which images and network
+
+KEY tells images and network apart by their content. Features of the same images are found again, whoever asks.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from jaxtyping import Float, Num
+
+from scoresde.errors import DataError
+from scoresde.nets import inception
+from scoresde.runtime.arrays import array_header
+from scoresde.runtime.files import MissingError, UnreadableError, open_regular, write_text
+from scoresde.runtime.progress import Progress
+from scoresde.runtime.reading import read_object
+from scoresde.runtime.sharding import batch_for_devices, local_copy, padded, spread
+
+_BATCH_CPU, _BATCH = 32, 256  # images at once: a CPU gains nothing from more
+
+
+class Images(NamedTuple):
+    """A set of images that is read in parts.
+
+    `identity` is equal for equal content; `read(first, last)` gives uint8 images [n, H, W, C], or float32 values of any
+    shape; `span` is the least and greatest of such values, None of uint8 images.
+    """
+
+    identity: str
+    num: int
+    shape: tuple[int, ...]
+    read: Callable[[int, int], np.ndarray]
+    span: tuple[float, float] | None = None
+
+
+@runtime_checkable
+class Features(Protocol):
+    """A feature space.
+
+    `name` stands in the names of metrics; `sha256` is that of the file of its weights, or None; `resize` and `channels` say what
+    it does to an image; features are the first `dimensions` columns, logits the `classes` after them.
+    """
+
+    name: str
+    sha256: str | None
+    resize: str
+    channels: str
+    dimensions: int
+    classes: int
+
+    def __call__(self, images: np.ndarray) -> Float[np.ndarray, "n width"]: ...
+
+
+class Pixels:
+    """The values themselves, of images divided by 255: a feature space for toy images, points and curves."""
+
+    name, sha256, resize, channels, classes = "pixels", None, "none; images v / 255", "as they are", 0
+
+    def __init__(self, shape: tuple[int, ...]):
+        self.dimensions = int(np.prod(shape))
+
+    def __call__(self, images: Num[np.ndarray, "n *x"]) -> Float[np.ndarray, "n width"]:
+        scale = np.float32(255 if images.dtype == np.uint8 else 1)
+        return images.reshape(len(images), -1).astype(np.float32) / scale
+
+
+class Given:
+    """Features that were computed elsewhere, under the name of their file."""
+
+    sha256, resize, channels = None, "unknown", "unknown"
+
+    def __init__(self, name: str, dimensions: int, classes: int):
+        self.name, self.dimensions, self.classes = name, dimensions, classes
+
+    def __call__(self, images: Num[np.ndarray, "n *x"]) -> Float[np.ndarray, "n width"]:
+        raise DataError("features of a file: there is no network to compute more of them; give all in the file")
+
+
+class Inception:
+    """pool_3 [2048] of the network of 2015, and its logits where the file has a readout.
+
+    Args:
+        convolutions, readout: as `nets.inception.from_convolutions` takes them.
+        sha256: of the file they came from.
+        shape: of an image, [H, W, 1 or 3].
+
+    Raises:
+        DataError: other shapes.
+    """
+
+    name, dimensions = "inception-2015", inception.FEATURES
+    resize = "bilinear to 299 x 299 by the rule of TensorFlow 1 (source i * size / 299, no antialiasing), then (v - 128) / 128"
+
+    def __init__(self, convolutions: list, readout: np.ndarray | None, *, sha256: str, shape: tuple[int, ...]):
+        if len(shape) != 3 or shape[-1] not in (1, 3):
+            raise DataError(f"Inception features: expected images [H, W, 1 or 3], got records of shape {shape}; use --network pixels with fd")
+        self.sha256, self.channels = sha256, "one, three times" if shape[-1] == 1 else "three"
+        self.classes = 0 if readout is None else readout.shape[1]
+        self._network, params = inception.from_convolutions(convolutions, readout)
+        self._params = local_copy(params)
+
+    def __call__(self, images: Num[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n width"]:
+        if images.dtype != np.uint8:
+            raise DataError(f"Inception features: expected integers 0..255, got {images.dtype}; save images as uint8")
+        return in_batches(images, inception.to_rgb, lambda part: self._rows(self._params, part))
+
+    @functools.cached_property
+    def _rows(self) -> Any:
+        def rows(params, images):
+            features, logits = self._network(params, images.astype(np.float32))
+            return features if logits is None else jax.numpy.concatenate([features, logits], axis=1)
+
+        return jax.jit(rows)
+
+
+def in_batches(images: np.ndarray, prepared: Callable[[np.ndarray], np.ndarray], rows: Callable[[Any], Any]) -> Float[np.ndarray, "n width"]:
+    """rows(prepared(images)) in batches of one size, spread over the devices of the process.
+
+    Args:
+        images: [n, ...].
+        prepared: of a batch, on the host.
+        rows: of a prepared batch on the devices, [size, width]; compiled once, since the last batch is padded.
+    """
+    size, found = batch_for_devices(_batch(), _batch()), []
+    for first in range(0, len(images), size):
+        part = prepared(images[first : first + size])
+        found.append(np.asarray(rows(spread(padded(part, size))))[: len(part)])
+    return np.concatenate(found)
+
+
+def _batch() -> int:
+    return (_BATCH_CPU if jax.default_backend() == "cpu" else _BATCH) * jax.local_device_count()
+
+
+def extract(features: Features, images: Images, folder: pathlib.Path) -> Float[np.ndarray, "N width"]:
+    """The features of all images as a read-only map of the file in `folder`; computed as far as they are not there yet.
+
+    Raises:
+        DataError: a file there is damaged.
+    """
+    identity = {
+        "images": images.identity, "num": images.num, "shape": list(images.shape),
+        "network": features.name, "sha256": features.sha256, "resize": features.resize, "channels": features.channels,
+    }  # fmt: skip
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    place = pathlib.Path(folder) / f"{features.name}-{key}"
+    file, note = place / "features.npy", place / "progress.json"
+    done, shape = _done(note, identity), (images.num, features.dimensions + features.classes)
+    if not file.exists() and not done:
+        _created(file, shape)
+    try:  # a map for writing would make the file as long as a damaged header says
+        with open_regular(file) as raw:
+            found = array_header(raw, file.stat().st_size)
+        if found.shape != shape or found.dtype != np.float32:
+            raise UnreadableError("of other features")
+        rows = np.lib.format.open_memmap(file, mode="r+")
+    except (UnreadableError, OSError, ValueError):
+        raise DataError(f"{file} is damaged; delete {place} to compute the features anew") from None
+    _fill(features, images, rows, done, lambda count: _say(note, {"done": count, "identity": identity}))
+    return np.lib.format.open_memmap(file, mode="r")
+
+
+def _created(file: pathlib.Path, shape: tuple[int, ...]) -> None:
+    """An array of zeros at `file`, whole at once. Another process may have asked for the same features at the same moment and
+    be filling its own: then that one stays, and both fill it with the same rows."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    scratch = file.with_suffix(f".{os.getpid()}.tmp")
+    np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float32, shape=shape)
+    try:
+        os.link(scratch, file)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        os.replace(scratch, file)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _fill(features: Features, images: Images, rows: np.memmap, done: int, note: Callable[[int], None]) -> None:
+    """Rows from `done` on, a batch at a time; they count once `note` says so: a killed run repeats at most one batch."""
+    if done == images.num:
+        return
+    progress, size = Progress(done, images.num, items=1, unit="feature"), _batch()
+    if done:
+        progress.say(f"continuing after {done} features")
+    while done < images.num:
+        last = min(done + size, images.num)
+        rows[done:last] = features(images.read(done, last))
+        rows.flush()
+        note(done := last)
+        progress.show(done, features.name)
+    progress.close()
+
+
+def _done(note: pathlib.Path, identity: dict) -> int:
+    """How many rows are good; the name of the folder says of what, this file makes sure."""
+    try:
+        found = read_object(note)
+        if found["identity"] != identity:
+            raise ValueError
+        return int(found["done"])
+    except MissingError:
+        return 0
+    except (UnreadableError, ValueError, KeyError, TypeError):
+        raise DataError(f"{note} is damaged; delete {note.parent} to compute the features anew") from None
+
+
+def _say(note: pathlib.Path, content: dict) -> None:
+    write_text(note, json.dumps(content))

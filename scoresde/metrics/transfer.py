@@ -1,0 +1,78 @@
+r"""How a model trained on one grid does on finer ones.
+
+Samples on a finer grid are looked at twice: projected to the training grid, where nothing may have become worse, and on
+their own grid, where the waves above the training grid's must be right as well. The truth is projected in the same way, so that
+what the projection leaves out does not count as an error.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from scoresde.errors import DataError
+from scoresde.metrics.arrays import functions, pair
+from scoresde.metrics.spectra import FLOOR, autocorrelation_error, moment_errors, project, spectrum_error
+from scoresde.metrics.twosample import mmd2, sliced_wasserstein
+
+
+def distances(x, y, nyquist: int, floor: float = FLOOR) -> dict[str, float]:
+    """The metrics of a row of `transfer_curve`; `floor` as in `spectrum_error`."""
+    spectrum, pointwise = spectrum_error(x, y, nyquist, floor), moment_errors(x, y)
+    return {
+        "mmd2": mmd2(x, y),
+        "sliced_wasserstein": sliced_wasserstein(x, y),
+        "spectrum_below": spectrum.below,
+        "spectrum_above": spectrum.above,
+        "mean": pointwise["mean"],
+        "variance": pointwise["variance"],
+        "autocorrelation": autocorrelation_error(x, y),
+    }
+
+
+def transfer_curve(
+    samples: dict, truth: dict, training: tuple[int, ...], *, project: Callable = project, metrics: Callable = distances
+) -> list[dict]:
+    """Rows {"points", "at": "training" or "native", metric: value}, in the order of `samples`.
+
+    Args:
+        samples: {points along the first axis: [N, *grid, channels]} of the model, drawn on each grid.
+        truth: the same of the truth, with the same keys.
+        training: the grid of training, such as (64,).
+        project: (x, grid) -> x on the grid.
+        metrics: (x, y, nyquist) -> {name: value}; `nyquist` the fewest points of the training grid. `distances` with another
+            floor is `functools.partial(distances, floor=...)`.
+
+    Raises:
+        DataError: a grid without truth, or with another grid than its samples.
+    """
+    training, rows = tuple(training), []
+    for points, drawn in samples.items():
+        if points not in truth:
+            raise DataError(f"truth: expected draws on {points} points as well, got {', '.join(map(str, truth))}; draw them")
+        x, y = pair(drawn, truth[points], (f"samples[{points}]", f"truth[{points}]"))
+        for at, grid in (("training", training), ("native", x.shape[1:-1])):
+            a, b = (x, y) if grid == x.shape[1:-1] else (project(x, grid), project(y, grid))
+            rows.append({"points": points, "at": at, **metrics(a, b, min(training))})
+    return rows
+
+
+def commutation(fine: Callable, coarse: Callable, u, grid: tuple[int, ...], *, project: Callable = project) -> float:
+    """|P D_fine(u) - D_coarse(P u)| / |D_coarse(P u)|: 0 for a denoiser that acts on functions rather than on pixels.
+
+    Both callables map [N, *their grid, channels] to the same shape at one t. The exact denoiser of band-limited functions under
+    noise of a fixed trace-class covariance gives 0. Under white pixel noise the same function has another SNR on every grid.
+
+    Args:
+        fine, coarse: the denoisers at the grid of u and at `grid`.
+        u: noisy functions [N, *fine grid, channels].
+        grid: the coarse grid.
+        project: P, (x, grid) -> x on the grid.
+    """
+    u = functions(u, "u", 1)
+    first = functions(project(functions(fine(u), "fine(u)", 1), grid), "project(fine(u))", 1)
+    second = functions(coarse(functions(project(u, grid), "project(u)", 1)), "coarse(project(u))", 1)
+    first, second = pair(first, second, ("project(fine(u))", "coarse(project(u))"), 1)
+    size = np.linalg.norm(second)
+    if not size > 0:
+        raise DataError("commutation: expected a denoiser that is not 0, got 0 everywhere; give another u or t")
+    return float(np.linalg.norm(first - second) / size)

@@ -1,0 +1,91 @@
+"""The checkpoint with the lowest value of a metric, in WORKDIR/best/STEP, beside the newest ones.
+
+The value is stored in the checkpoint itself, under its CRC: no file beside it can tell another story, wherever a run is
+killed. `best.json` repeats it for readers. A run that goes on from an older checkpoint meets the same values again, and ends with
+the same best one as a run that was never stopped.
+"""
+
+import json
+import math
+import pathlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jaxtyping import PyTree
+
+from scoresde.runs.checkpoint import Checkpoints
+from scoresde.runtime.files import write_text
+
+FOLDER = "best"
+
+
+class Best:
+    """Keeps the checkpoint whose metric is lowest.
+
+    Args:
+      folder: the run folder.
+      metric: the name of a metric, "" to keep none.
+    """
+
+    def __init__(self, folder: pathlib.Path, metric: str, report: Callable[[str], None]):
+        self.metric, self._report = metric, report
+        self._folder, self._checkpoints = folder / FOLDER, Checkpoints(folder / FOLDER, report=report, keep=None)
+        self._lowest = _lowest(self._checkpoints, metric) if metric else None
+
+    def offer(self, step: int, values: dict[str, float], state: PyTree, meta: dict) -> None:
+        """Keep the state if its value is below all before. To be called on every process; the main one's `values` count.
+
+        Raises:
+          ResourceError: the checkpoint could not be written.
+        """
+        if not self.metric:
+            return
+        value = _of_main(values.get(self.metric, math.nan))
+        if not math.isfinite(value) or (self._lowest is not None and value >= self._lowest[0]):
+            return
+        record = {"metric": self.metric, "value": value}
+        before = self._checkpoints.steps()
+        if step in before:  # of a session whose steps are done again, with other numbers
+            self._checkpoints.remove([step])
+        self._checkpoints.save(step, state, meta | {"best": record})
+        self._checkpoints.wait()
+        self._checkpoints.remove([other for other in before if other != step])  # only now that this one is on disk
+        self._lowest = (value, step)
+        if jax.process_index() == 0:
+            _write(self._folder.parent / "best.json", record | {"step": step})
+        self._report(f"step {step}: {self.metric} {value:.5g}, the best so far; kept in {self._folder}")
+
+    def close(self) -> None:
+        self._checkpoints.close()
+
+
+def lowest(checkpoints: Checkpoints) -> int | None:
+    """The step of the best one. A run that was killed in the middle of a change may hold two."""
+    found = {step: meta["best"]["value"] for step, meta in checkpoints.metas(_check).items()}
+    return min(found, key=found.get, default=None)
+
+
+def _check(meta: dict) -> None:
+    """Raises a ValueError for a meta without the record of a best checkpoint."""
+    best = meta.get("best")
+    if not isinstance(best, dict) or not isinstance(best.get("metric"), str) or not isinstance(best.get("value"), int | float):
+        raise ValueError("its meta has no metric and value")
+
+
+def _lowest(checkpoints: Checkpoints, metric: str) -> tuple[float, int] | None:
+    """(value, step) of the best one by a metric; one of another metric, or damaged, counts for none."""
+    records = [(meta["best"]["value"], step) for step, meta in checkpoints.metas(_check).items() if meta["best"]["metric"] == metric]
+    return min(records, default=None)
+
+
+def _of_main(value: float) -> float:
+    """The main process's value, on every process: they must agree whether to save."""
+    if jax.process_count() == 1:
+        return value
+    return float(multihost_utils.broadcast_one_to_all(np.float64(value)))
+
+
+def _write(path: pathlib.Path, record: dict) -> None:
+    write_text(path, json.dumps(record) + "\n")

@@ -1,0 +1,278 @@
+"""Checkpoints: Orbax writes them, atomically and in the background; a CRC per leaf says whether they are whole.
+
+Orbax restores flipped bits without a word. So the CRC-32 of every leaf is stored beside it and checked on restore, and
+the newest checkpoint that passes is used. A damaged one, or one with values that are not finite, is reported and set
+aside. If none passes, the run stops: it
+never starts again from zero by itself.
+
+    FOLDER/<step>/state   the arrays            FOLDER/<step>/meta   JSON: manifest, its own CRC, and what the caller adds
+    FOLDER/damaged/       what was set aside
+"""
+
+import errno
+import json
+import os
+import pathlib
+import re
+import shutil
+import zlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from jaxtyping import PyTree
+
+from scoresde.errors import CheckpointError, NumericError, ResourceError
+from scoresde.runs.quiet import leave_out_late_reports
+from scoresde.runtime.files import UnreadableError, open_regular
+from scoresde.runtime.reading import is_whole_number, read_object
+from scoresde.runtime.sharding import on_host
+
+_KEEP = 3  # the newest ones; older ones are deleted
+
+
+class AllDamagedError(CheckpointError):
+    """No good checkpoint among those of `steps`."""
+
+    def __init__(self, folder: pathlib.Path, steps: list[int]):
+        self.steps = steps
+        super().__init__(
+            f"no good checkpoint in {folder}: steps {steps} are all damaged; restore the folder from a copy, "
+            "or choose another --workdir to start anew"
+        )
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+      folder: created when the first one is saved.
+      report: takes one line of text about a damaged checkpoint.
+      keep: how many of the newest ones are kept; None: all.
+    """
+
+    def __init__(self, folder: pathlib.Path, report: Callable[[str], None] = print, keep: int | None = _KEEP):
+        self.folder = pathlib.Path(folder).resolve()
+        self._report, self._keep = report, keep
+        self._manager = None
+        leave_out_late_reports()
+
+    def steps(self) -> list[int]:
+        """Steps found on disk, newest first; they may be damaged."""
+        if not self.folder.is_dir():
+            return []
+        return sorted((int(path.name) for path in self.folder.iterdir() if _is_step(path.name)), reverse=True)
+
+    def save(self, step: int, state: PyTree, meta: dict) -> None:
+        """Start writing the state and return; the arrays may be donated afterwards.
+
+        Raises:
+          NumericError: a value is not finite. ResourceError: this or an earlier write failed (disk full, no permission).
+        """
+        meta = meta | {"step": step, "manifest": manifest(state)}
+        meta["crc32"] = _crc_of_json(meta)
+        try:
+            manager = self._open()
+            manager.check_for_errors()
+            arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+            manager.save(step, args=arguments, force=True)
+        except Exception as error:
+            raise _write_error(self.folder, error) from error
+
+    def wait(self) -> None:
+        """Return when all checkpoints are on disk. Raises ResourceError if one could not be written."""
+        if self._manager is not None:
+            try:
+                self._manager.wait_until_finished()
+                self._manager.check_for_errors()
+            except Exception as error:
+                raise _write_error(self.folder, error) from error
+
+    def close(self) -> None:
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
+
+    def metas(self, check: Callable[[dict], None] = lambda meta: None) -> dict[int, dict]:
+        """The meta of each step whose meta is whole, newest first; the arrays are not looked at.
+
+        Args:
+          check: raises if a meta is not of the expected form; it counts as damaged then.
+        """
+        found = {}
+        for step in self.steps():
+            try:
+                meta = self._read_meta(step)
+                check(meta)
+                found[step] = meta
+            except (UnreadableError, ValueError) as error:
+                self._report(f"checkpoint at step {step} is damaged ({_first_line(error)})")
+        return found
+
+    def remove(self, steps: list[int]) -> None:
+        """Delete checkpoints. To be called on every process."""
+        self.close()
+        if jax.process_index() == 0:
+            for step in steps:
+                shutil.rmtree(self.folder / str(step))
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("checkpoints removed")
+
+    def restore(
+        self, target: PyTree, *, accept: Callable[[dict], None], set_aside: bool, step: int | None = None
+    ) -> tuple[PyTree, dict] | None:
+        """The newest good (state, meta), or None where there is no checkpoint at all.
+
+        Args:
+          target: arrays or ShapeDtypeStructs with the shardings wanted; any number of devices.
+          accept: raises if the stored meta does not belong to this run; called before arrays are read.
+          set_aside: move damaged checkpoints to FOLDER/damaged, so that their steps can be written again.
+          step: this one and no other; it must be there.
+
+        Raises:
+          CheckpointError: none is good, or a good one does not fit the target.
+        """
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
+        damaged = []
+        for step in self.steps() if step is None else [step]:
+            try:
+                state, meta = self._read(step, target, accept)
+                problem = None
+            except CheckpointError:
+                raise
+            except Exception as error:
+                problem = _first_line(error)
+            if _any_process(problem is not None):
+                damaged.append(step)
+                self._report(f"checkpoint at step {step} is damaged ({problem or 'on another process'})")
+                continue
+            if damaged:
+                self._report(f"using the checkpoint at step {step}")
+                if set_aside:
+                    self._set_aside(damaged)
+            return state, meta
+        if damaged:
+            raise AllDamagedError(self.folder, damaged)
+        return None
+
+    def _read_meta(self, step: int) -> dict:
+        """Raises UnreadableError or ValueError if it is damaged."""
+        try:
+            meta = read_object(self.folder / str(step) / "meta" / "metadata")  # where Orbax's JsonSave puts it
+        except UnreadableError as error:
+            raise UnreadableError(f"meta: {error}") from None
+        if meta.pop("crc32", None) != _crc_of_json(meta) or meta.get("step") != step:
+            raise ValueError("CRC-32 or step differs in meta")
+        return meta
+
+    def _read(self, step: int, target: PyTree, accept) -> tuple[PyTree, dict]:
+        meta = self._read_meta(step)
+        _refuse_irregular(self.folder / str(step))
+        with self._reader() as manager:
+            accept(meta)
+            _check_fit(step, target, meta["manifest"])
+            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+            state = manager.restore(step, args=arguments).state
+        stored, found = meta["manifest"], manifest(state)
+        broken = [path for path in stored if stored[path]["crc32"] != found[path]["crc32"]]
+        if broken:
+            raise ValueError(f"CRC-32 differs at {broken[0]}" + (f" and {len(broken) - 1} more" if broken[1:] else ""))
+        return state, meta
+
+    def _reader(self) -> ocp.CheckpointManager:
+        """A manager of its own: one that has saved restores only what it saved."""
+        return ocp.CheckpointManager(self.folder, options=ocp.CheckpointManagerOptions(read_only=True))
+
+    def _open(self) -> ocp.CheckpointManager:
+        if self._manager is None:
+            options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, cleanup_tmp_directories=True, create=True)
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+        return self._manager
+
+    def _set_aside(self, steps: list[int]) -> None:
+        self.close()
+        if jax.process_index() == 0:
+            for step in steps:
+                place = self.folder / "damaged" / str(step)
+                place.parent.mkdir(exist_ok=True)
+                shutil.rmtree(place, ignore_errors=True)
+                (self.folder / str(step)).rename(place)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("damaged checkpoints set aside")
+
+
+def manifest(state: PyTree) -> dict[str, dict]:
+    """Per leaf: CRC-32 of its bytes in C order, dtype, global shape. The same whatever the sharding.
+
+    Raises:
+      NumericError: a value is not finite.
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    entries = {}
+    for path, leaf in leaves:
+        array = on_host(leaf)
+        _check_finite(jax.tree_util.keystr(path), array)
+        crc = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        entries[jax.tree_util.keystr(path)] = {"crc32": crc, "dtype": str(array.dtype), "shape": list(array.shape)}
+    return entries
+
+
+def _check_finite(path: str, array: np.ndarray) -> None:
+    if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
+        raise NumericError(f"values that are not finite at {path}: expected finite ones; nothing that follows from them is worth keeping")
+
+
+def _crc_of_json(meta: dict) -> int:
+    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
+
+
+def _check_fit(step: int, target: PyTree, stored: dict[str, dict]) -> None:
+    """Orbax casts another dtype silently, and names missing leaves in a page of text."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(target)
+    wanted = {jax.tree_util.keystr(path): (str(leaf.dtype), list(leaf.shape)) for path, leaf in leaves}
+    for path in wanted.keys() | stored.keys():
+        want = wanted.get(path)
+        have = (stored[path]["dtype"], stored[path]["shape"]) if path in stored else None
+        if want != have:
+            raise CheckpointError(
+                f"checkpoint at step {step} does not fit: {path} is {have or 'absent'} there, {want or 'absent'} in this "
+                "run; use the configuration it was saved with, or another --workdir"
+            )
+
+
+def _any_process(flag: bool) -> bool:
+    """True if it is true on any process, so that all of them take the same checkpoint."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def _is_step(name: str) -> bool:
+    """Whether a folder is named as Orbax names one: "40", and neither "040" nor digits of another script."""
+    return is_whole_number(name) and str(int(name)) == name
+
+
+def _refuse_irregular(step: pathlib.Path) -> None:
+    """Raises an UnreadableError where something else than files and folders is below `step`: tensorstore would wait for a FIFO."""
+    for place, _, files in os.walk(step):
+        for name in files:
+            open_regular(os.path.join(place, name)).close()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:120]
+
+
+def _write_error(folder: pathlib.Path, error: Exception) -> ResourceError:
+    """In tensorstore's messages the reason stands after all it did, as the number that the system gave."""
+    number = re.search(r"os_error_code='(\d+)'", str(error))
+    code = int(number[1]) if number else error.errno if isinstance(error, OSError) else None
+    reason = os.strerror(code) if code in errno.errorcode else _first_line(error)
+    return ResourceError(
+        f"cannot write a checkpoint in {folder}: {reason}; free space or permissions, then run the same "
+        "command again (earlier checkpoints are untouched)"
+    )

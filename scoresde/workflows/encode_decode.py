@@ -1,0 +1,88 @@
+"""The tasks of the probability flow, as the command runs them: records -> latents -> images, and what lies between two.
+
+    OUT/latents.npz     latents [N, *shape] (x at t_max, in the coordinates of the process), index [N], ok [N]     encode
+    OUT/samples.npz     samples [N, *shape], ok [N]                                  decode
+    OUT/samples.npz     samples [pairs, points, *shape], weights [points], ok        interpolate
+
+`index` are the numbers of the records in their split. With classes each file has `labels`, the class of every row, and
+`label_names`, what the data call the classes.
+"""
+
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+
+from scoresde.data.picture import save_picture
+from scoresde.errors import ConfigError, DataError
+from scoresde.experiment.load import Trained
+from scoresde.runtime.sharding import local_copy
+from scoresde.sample import decode, encode, interpolate
+from scoresde.workflows.batches import PICTURE, data_values, in_batches, read_array, records_of, told, write
+from scoresde.workflows.generate import fields, label_arrays, sampler_of, to_modes
+
+
+def encode_to(trained: Trained, *, source: str | None, split: str, num: int, out: pathlib.Path) -> np.ndarray:
+    """Encode records into OUT/latents.npz. Returns which of them the solver managed."""
+    records, numbers = records_of(trained, source, split, num)
+    out.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
+    score, sampler = local_copy(trained.score), sampler_of(trained)
+    drawn = in_batches(trained, lambda x: encode(score.sde, score, x, sampler=sampler), _states(trained, records))
+    labels = label_arrays(trained, len(records))
+    path = write(out / "latents.npz", latents=drawn.x, index=numbers, ok=drawn.ok, **labels)
+    good = drawn.x[drawn.ok]
+    ratio = float((good / trained.score.sde.sigma(trained.score.sde.t_max)).std()) if len(good) else None
+    spread_told = "" if ratio is None else f"; spread of the latents {ratio:.3f} of the prior's"
+    print(f"{len(records)} records encoded: {told(drawn)}{spread_told}\nwrote {path}")
+    return drawn.ok
+
+
+def decode_to(trained: Trained, *, source: str | None, out: pathlib.Path) -> np.ndarray:
+    """Decode the latents of an NPZ file into OUT/samples.npz and OUT/grid.png. Rows that were not encoded stay failed."""
+    if source is None:
+        raise ConfigError("--task decode: expected --input FILE.npz with an array `latents`, as --task encode writes it")
+    latents, shape = read_array(source, "latents"), trained.dataset.shape
+    if latents.shape[1:] != shape or latents.dtype.kind != "f" or not np.isfinite(latents).any():
+        expected = f"finite floating-point latents [N, {', '.join(map(str, shape))}]"
+        raise DataError(f"{source}: expected {expected}, got {latents.dtype} {list(latents.shape)}; encode again")
+    out.mkdir(parents=True, exist_ok=True)
+    score, sampler = local_copy(trained.score), sampler_of(trained)
+    drawn = in_batches(trained, lambda x: fields(score.sde, decode(score.sde, score, x, sampler=sampler)), latents.astype(np.float32))
+    samples = data_values(trained, drawn)
+    path = write(out / "samples.npz", samples=samples, ok=drawn.ok, **label_arrays(trained, len(samples)))
+    pictured = save_picture(trained.dataset, drawn.x[:PICTURE], out / "grid.png")
+    print(f"{len(latents)} latents decoded: {told(drawn)}\nwrote {path}" + (f" and {out / 'grid.png'}" if pictured else ""))
+    return drawn.ok
+
+
+def interpolate_to(
+    trained: Trained, *, source: str | None, split: str, num: int, points: int, out: pathlib.Path
+) -> np.ndarray:
+    """Between records 0 and 1, 2 and 3, and so on: `points` images each, ends included, a row of OUT/grid.png a pair."""
+    records, _ = records_of(trained, source, split, num)
+    if len(records) < 2 or len(records) % 2:
+        raise ConfigError(f"--task interpolate: expected an even number of records from 2, got {len(records)}; change --num")
+    if points < 2:
+        raise ConfigError(f"--points: expected at least 2, got {points}")
+    out.mkdir(parents=True, exist_ok=True)
+    weights = jnp.linspace(0.0, 1.0, points)
+    score, sampler = local_copy(trained.score), sampler_of(trained)
+    values = _states(trained, records)
+    pairs = values.reshape(len(values) // 2, 2, *values.shape[1:])
+
+    def between(p):
+        return fields(score.sde, interpolate(score.sde, score, p[:, 0], p[:, 1], weights, sampler=sampler))
+
+    drawn = in_batches(trained, between, pairs, each=points)
+    about = dict(weights=np.asarray(weights), ok=drawn.ok, **label_arrays(trained, len(pairs)))
+    path = write(out / "samples.npz", samples=data_values(trained, drawn), **about)
+    shown = drawn.x[: max(1, PICTURE // points)].reshape(-1, *trained.dataset.shape)
+    pictured = save_picture(trained.dataset, shown, out / "grid.png", columns=points)
+    print(f"{len(pairs)} pairs, {points} points each: {told(drawn)}\nwrote {path}" + (f" and {out / 'grid.png'}" if pictured else ""))
+    return drawn.ok
+
+
+def _states(trained: Trained, records: np.ndarray) -> np.ndarray:
+    """In the coordinates of the process."""
+    fields = np.asarray(trained.dataset.encode(records, 0.5), np.float32)
+    return np.asarray(to_modes(trained.score.sde, fields))

@@ -1,0 +1,181 @@
+"""Samples of a trained score, as the commands draw them: seeds -> samples, in batches of one shape over the devices."""
+
+import functools
+import pathlib
+import zlib
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from scoresde.data.labels import MISSING, shares
+from scoresde.data.picture import save_picture
+from scoresde.errors import ConfigError
+from scoresde.experiment.load import Trained
+from scoresde.experiment.samplers import build_sampler
+from scoresde.runs.sample_store import SampleStore
+from scoresde.runtime.progress import Progress
+from scoresde.runtime.sharding import batch_for_devices, local_copy, padded, spread
+from scoresde.sample import AbstractSampler, Draw, denoised_draw
+from scoresde.sde import AbstractSDE
+from scoresde.types import Keys, root_key
+
+# Root of the keys: samples depend on their seeds alone, not on the seed of training.
+_ROOT = 0
+_CLASS = 2  # root of the class of a seed, beside its noise
+NULL = MISSING  # the null class, which a score has until it is given another
+UNTRAINED = (
+    "sampling.labels = 'null': nothing trains the null class yet, so that its samples would be arbitrary; use uniform "
+    "or data, or give --label"
+)
+_PICTURE = 64  # samples shown in OUT/grid.png
+
+
+# Fields of sampling that change no sample; but see `_coupled`.
+_MATTER_NOT = ("num", "batch_size")
+
+
+def _coupled(config) -> bool:
+    """Whether the images of a batch see each other."""
+    return config.sampling.sampler == "predictor_corrector" and config.sampling.norm == "batch"
+
+
+def sampler_of(trained: Trained) -> AbstractSampler:
+    """The sampler of its configuration."""
+    return build_sampler(trained.config, trained.score, trained.shape)
+
+
+def has_null_class(trained: Trained) -> bool:
+    """Whether its score takes classes and has been given none."""
+    return trained.score.label is not None and int(trained.score.label) == NULL
+
+
+def classes(trained: Trained, keys: Keys) -> Int[Array, "num"] | None:
+    """The class of each key, drawn from it as `sampling.labels` says; None where all have that of the score, or none.
+
+    Raises:
+      ConfigError: the null class is asked for. DataError: "data" is, and the training records have no labels.
+    """
+    if not has_null_class(trained):
+        return None
+    law = trained.config.sampling.labels
+    if law == "null":
+        raise ConfigError(UNTRAINED)
+    own = jax.vmap(lambda key: jax.random.fold_in(key, _CLASS))(keys)
+    if law == "uniform":
+        return jax.vmap(lambda key: jax.random.randint(key, (), 0, trained.config.model.num_classes))(own)
+    ends = jnp.asarray(np.cumsum(shares(trained.dataset))[:-1], jnp.float32)
+    return jax.vmap(lambda key: jnp.searchsorted(ends, jax.random.uniform(key), side="right"))(own).astype(jnp.int32)
+
+
+def _by_shares(trained: Trained) -> bool:
+    return has_null_class(trained) and trained.config.sampling.labels == "data"
+
+
+def by_shares(trained: Trained) -> Trained:
+    """The same run with classes drawn by their shares in the training data: for samples that are compared with data."""
+    config = trained.config.copy_and_resolve_references()
+    config.sampling.labels = "data"
+    return trained._replace(config=config)
+
+
+def labels_of(trained: Trained, seeds: np.ndarray) -> np.ndarray:
+    """The class of each seed, of a score that takes classes: int32 [N]."""
+    drawn = classes(trained, _keys(seeds))
+    return np.full(len(seeds), trained.score.label, np.int32) if drawn is None else np.asarray(drawn, np.int32)
+
+
+def label_arrays(trained: Trained, num: int) -> dict[str, np.ndarray]:
+    """What a file of `num` rows says of the class that all of them have; nothing where there are no classes."""
+    if trained.score.label is None:
+        return {}
+    return {"labels": np.full(num, trained.score.label, np.int32), "label_names": np.array(trained.classes)}
+
+
+def _keys(seeds) -> Keys:
+    root = root_key(_ROOT)
+    return jax.vmap(lambda seed: jax.random.fold_in(root, seed))(seeds)
+
+
+def draw(trained: Trained, sampler: AbstractSampler, seeds: np.ndarray, size: int):
+    """One denoised sample per seed, in model coordinates; `size` seeds at once, on the devices of this process."""
+    keys, score = _keys(spread(padded(seeds, size))), trained.score
+    drawn = fields(score.sde, denoised_draw(sampler, score.sde, score, trained.shape, keys=keys, labels=classes(trained, keys)))
+    return jax.tree.map(lambda part: np.asarray(part)[: len(seeds)], drawn)
+
+
+@eqx.filter_jit
+def fields(sde: AbstractSDE, drawn: Draw) -> Draw:
+    """What was drawn, from the coordinates of the process to fields."""
+    leading = drawn.ok.shape
+    flat = drawn.x.reshape(-1, *drawn.x.shape[len(leading) :])
+    return eqx.tree_at(lambda drawn: drawn.x, drawn, jax.vmap(sde.basis.from_modes)(flat).reshape(drawn.x.shape))
+
+
+@eqx.filter_jit
+def to_modes(sde: AbstractSDE, x: Float[Array, "N *x"]) -> Float[Array, "N *x"]:
+    """Fields in the coordinates of the process."""
+    return jax.vmap(sde.basis.to_modes)(x)
+
+
+def draw_picture(trained: Trained, path: pathlib.Path) -> None:
+    """The picture of the samples of seeds 0, 1, ...: the same keys each time, so that pictures can be compared."""
+    num = trained.config.sampling.num
+    trained = trained._replace(score=local_copy(trained.score))
+    drawn = draw(trained, sampler_of(trained), np.arange(num, dtype=np.uint32), batch_for_devices(num, num))
+    save_picture(trained.dataset, drawn.x, path)
+
+
+def identity(trained: Trained, seeds: np.ndarray) -> dict:
+    """JSON that tells the samples of these seeds from all others."""
+    config = trained.config
+    return {
+        "seeds": f"{len(seeds)} with CRC-32 {zlib.crc32(seeds.tobytes())}",
+        "sampling": {k: v for k, v in config.sampling.items() if k not in _MATTER_NOT or _coupled(config) and k == "batch_size"},
+        "step": trained.step,
+        "ema": trained.ema,
+        "parameters": functools.reduce(lambda crc, a: zlib.crc32(a.tobytes(), crc), _leaves(trained.score), 0),
+        "label": None if trained.score.label is None else int(trained.score.label),
+        "shape": list(trained.shape),
+        "arrays": "samples, ok, nfe" if trained.score.label is None else "samples, ok, nfe, labels",
+    } | ({"shares": shares(trained.dataset).tolist()} if _by_shares(trained) else {})
+
+
+def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]:
+    """Draw one sample per seed into `out`. Returns the seeds whose solver failed; their rows hold the record of 0."""
+    config, dataset = trained.config, trained.dataset
+    trained = trained._replace(score=local_copy(trained.score))
+    size = batch_for_devices(config.sampling.batch_size, len(seeds))
+    dtype = np.asarray(dataset.decode(np.zeros(1, np.float32))).dtype
+    sampler = sampler_of(trained)
+    labelled = {}
+    if trained.score.label is not None:
+        labelled = {"labels": labels_of(trained, seeds), "label_names": np.array(trained.classes)}
+    with SampleStore(out, identity(trained, seeds), num=len(seeds), shape=trained.shape, dtype=dtype) as store:
+        progress = Progress(store.done, len(seeds), items=1, unit="sample")
+        if store.done:
+            progress.say(f"continuing after {store.done} samples")
+        calls, most = 0, 0
+        first = store.done
+        while store.done < len(seeds):
+            drawn = draw(trained, sampler, seeds[store.done : store.done + size], size)
+            store.append(np.asarray(dataset.decode(np.where(drawn.ok.reshape(-1, *[1] * (drawn.x.ndim - 1)), drawn.x, 0))), drawn.ok, drawn.nfe)
+            calls, most = calls + int(drawn.nfe.sum()), max(most, int(drawn.nfe.max()))
+            progress.show(store.done, f"NFE {drawn.nfe.mean():.1f}" if drawn.nfe.min() >= 0 else "")
+        speed = progress.rate(len(seeds))
+        progress.close()
+        pictured = save_picture(dataset, np.asarray(dataset.encode(store.first(_PICTURE))), out / "grid.png")
+        path, ok = store.finish(seeds=seeds, **labelled)
+    nfe = "unknown" if calls < 0 else f"{calls / max(len(seeds) - first, 1):.1f} (largest {most})"
+    print(
+        f"{len(seeds)} samples by {config.sampling.sampler} at step {trained.step} (ema {trained.ema}): "
+        f"{speed:.3g} images/s with compilation, NFE {nfe}, "
+        f"solver ok for {int(ok.sum())} of {len(ok)}\nwrote {path}" + (f" and {out / 'grid.png'}" if pictured else "")
+    )
+    return [int(seed) for seed in seeds[~ok]]
+
+
+def _leaves(score) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(score.network.params)]

@@ -1,0 +1,293 @@
+"""Likelihoods of a data set under a trained score, as the commands take them: records -> nats and bits/dim.
+
+In batches of one shape over the devices of each process, the records shared among the processes.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+import sys
+import zlib
+from collections.abc import Iterator
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from scoresde import likelihood
+from scoresde.data import Dataset
+from scoresde.data.labels import check_classes
+from scoresde.errors import ConfigError, DataError, NumericError
+from scoresde.experiment.build import build_chain, build_trace
+from scoresde.experiment.config import to_json
+from scoresde.experiment.load import Trained
+from scoresde.experiment.processes import DEGRADED, PROCESSES
+from scoresde.likelihood.bounds import elbo_of_keys
+from scoresde.likelihood.chain import vlb_of_keys
+from scoresde.likelihood.flow import log_likelihood_of_keys
+from scoresde.likelihood.report import SIGNS, DataLikelihood, meaning, versions, without_nan, write
+from scoresde.runs.checkpoint import manifest
+from scoresde.runtime.progress import Progress
+from scoresde.runtime.sharding import batch_for_devices, local_copy, padded, spread
+from scoresde.sde import AbstractSDE, Coloured, Heat
+from scoresde.train.dequantizer import dequantizer_network, fit_dequantizer, load_network, save_network
+from scoresde.types import root_key
+from scoresde.workflows.generate import to_modes
+
+# Root of the keys: a likelihood depends on the index of its record alone, not on the seed of training.
+_ROOT = 1
+
+
+def data_likelihood(trained: Trained, *, split: str, num: int, nats: bool, folder: pathlib.Path) -> DataLikelihood:
+    """The likelihood of the first `num` records of a split (-1: all), by `likelihood.method`.
+
+    Args:
+      nats: accept continuous data, which have no bits/dim.
+      folder: the run folder; a variational dequantization is kept there, and trained first if it is not there yet.
+
+    Raises:
+      DataError: bits/dim of continuous data. NumericError: no record has a finite likelihood.
+    """
+    config, dataset = trained.config, trained.dataset
+    source, options = {"train": dataset.train, "test": dataset.test}[split], config.likelihood
+    if not dataset.levels and not nats:
+        raise DataError(
+            f"{dataset.name}: bits/dim needs integer data in a declared range, and data.levels = 0 (continuous values); "
+            "pass --nats for log p in nats"
+        )
+    if PROCESSES[config.sde.name].starts and options.method == "flow":
+        raise ConfigError(f"likelihood.method = 'flow': {DEGRADED.format(config.sde.name)}; use --method elbo")
+    total = len(source) if num < 0 else min(num, len(source))
+    draws = options.dequantizations if dataset.levels else 1
+    rows = {name: np.zeros((total, draws), kind) for name, kind in _ROWS.items()}
+    trained = trained._replace(score=local_copy(trained.score))
+    crc = parameters_crc32(trained)
+    points = _points(trained, folder, crc)
+    solve = {"flow": _flow, "elbo": _elbo, "vlb": _vlb}[options.method](trained)
+    progress = Progress(0, -(-total // jax.process_count()) * draws, items=1, unit="likelihood")
+    done = 0
+    for index, values, score in _batches(trained, source, total, options.batch_size):
+        for k in range(draws):
+            root = jax.random.fold_in(root_key(_ROOT), k)
+            keys = jax.vmap(lambda i, root=root: jax.random.fold_in(root, i))(spread(padded(index, len(values))))
+            x, log_q, keys = points(spread(values), keys)
+            found = solve(score, x, keys) | {"log_q": log_q}
+            # Densities of coefficients become densities of the field at its points.
+            pixels = score.sde.basis.pixel_logdet(dataset.shape)
+            found |= {"log_prob": found["log_prob"] + pixels, "log_reference": _log_reference(score.sde, x) + pixels}
+            for name, part in found.items():
+                rows[name][index, k] = np.asarray(part)[: len(index)]
+            done += len(index)
+            progress.show(done, f"NFE {rows['nfe'][index, k].mean():.1f}")
+    progress.close()
+    if jax.process_count() > 1:  # each process filled its own rows of zeros
+        rows = {name: multihost_utils.process_allgather(part).sum(axis=0) for name, part in rows.items()}
+        rows["ok"] = rows["ok"].astype(bool)
+    return _summary(trained, split, rows, crc)
+
+
+_ROWS = {
+    "log_prob": np.float32, "log_q": np.float32, "log_reference": np.float32, "standard_error": np.float32, "nfe": np.int32, "ok": np.bool_,
+}  # fmt: skip
+
+
+@eqx.filter_jit
+def _log_reference(sde: AbstractSDE, x):
+    """log N(x; 0, the covariance of the prior), which a density of functions may be taken relative to."""
+    return jax.vmap(lambda x: AbstractSDE.log_prior(sde, x))(x)
+
+
+def bins_of(dataset: Dataset) -> likelihood.Bins:
+    """The bins of a data set of integers in model coordinates."""
+    return likelihood.Bins(dataset.levels, -1.0 if dataset.centered else 0.0, 1.0)
+
+
+def parameters_crc32(trained: Trained) -> str:
+    """Of all parameters of the score, in hexadecimal."""
+    return f"{zlib.crc32(json.dumps(manifest(trained.score.network.params), sort_keys=True).encode()):08x}"
+
+
+def _points(trained: Trained, folder: pathlib.Path, crc: str):
+    """(values, keys) -> (x, log q, keys left): what the method is taken at, for integers after their dequantization, in the
+    coordinates of the process."""
+    dataset, sde = trained.dataset, trained.score.sde
+    if not dataset.levels or trained.config.likelihood.dequantization == "none":
+        return lambda values, keys: (to_modes(sde, dataset.encode(values)), jnp.zeros(len(values)), _halves(keys)[1])
+    dequantization, bins = _dequantization(trained, folder, crc), bins_of(dataset)
+
+    def points(values, keys):
+        first, second = _halves(keys)
+        x, log_q = likelihood.dequantized(sde, values, dequantization, bins, keys=first)
+        return to_modes(sde, x), log_q, second
+
+    return points
+
+
+def _halves(keys) -> tuple:
+    both = jax.vmap(jax.random.split)(keys)
+    return both[:, 0], both[:, 1]
+
+
+def _decoder(trained: Trained, of_integers) -> likelihood.AbstractDecoder:
+    dataset = trained.dataset
+    integers = dataset.levels and trained.config.likelihood.dequantization == "none"
+    return of_integers(bins_of(dataset)) if integers else likelihood.GaussianDecoder()
+
+
+# Each method: trained -> (score, x, keys) -> the rows of a batch.
+
+
+def _flow(trained: Trained):
+    tolerance, trace = trained.config.likelihood.tolerance, build_trace(trained.config)
+
+    def solve(score, x, keys):
+        solved = log_likelihood_of_keys(score.sde, score, x, keys=keys, trace=trace, tolerance=tolerance)
+        return {name: getattr(solved, name) for name in ("log_prob", "standard_error", "nfe", "ok")}
+
+    return solve
+
+
+def _elbo(trained: Trained):
+    samples, decoder = trained.config.likelihood.samples, _decoder(trained, likelihood.CategoricalDecoder)
+
+    def solve(score, x0, keys):
+        return _bound_rows(elbo_of_keys(score.sde, score, x0, keys=keys, samples=samples, decoder=decoder), samples)
+
+    return solve
+
+
+def _vlb(trained: Trained):
+    samples, decoder = trained.config.likelihood.samples, _decoder(trained, likelihood.DiscretizedGaussian)
+    chain = build_chain(trained.config, trained.score.sde)
+
+    def solve(score, x0, keys):
+        return _bound_rows(vlb_of_keys(chain, score, x0, keys=keys, samples=samples, decoder=decoder), samples)
+
+    return solve
+
+
+def _bound_rows(bound: likelihood.Bound, samples: int) -> dict:
+    calls = samples + likelihood.decoder_draws(samples)
+    ok = jnp.isfinite(bound.log_prob)
+    return {
+        "log_prob": jnp.where(ok, bound.log_prob, jnp.nan), "ok": ok,
+        "standard_error": bound.standard_error, "nfe": np.full(len(ok), calls),
+    }  # fmt: skip
+
+
+def _dequantization(trained: Trained, folder: pathlib.Path, crc: str) -> likelihood.AbstractDequantization:
+    """Of integers, as `likelihood.dequantization` says."""
+    fixed = {
+        "uniform": likelihood.UniformDequantization,
+        "truncated_normal": likelihood.TruncatedNormalDequantization,
+    }
+    name, sde = trained.config.likelihood.dequantization, trained.score.sde
+    if name == "truncated_normal" and (tau := float(fixed[name]().tau(sde, bins_of(trained.dataset)))) < 3:
+        print(f"note: bins end {tau:.2g} deviations of the noise at t_min from their centres, and much of the model lies outside "
+              "them; below 3 uniform dequantization gives the better bound", file=sys.stderr)  # fmt: skip
+    return fixed[name]() if name in fixed else _variational(trained, folder, crc)
+
+
+def _variational(trained: Trained, folder: pathlib.Path, crc: str) -> likelihood.VariationalDequantization:
+    """The flow kept in the run folder for these parameters and options, or one that is trained and put there."""
+    c, dataset, seed = trained.config.likelihood, trained.dataset, trained.config.seed
+    about = {
+        "parameters_crc32": crc, "seed": seed, "data": dataset.fingerprint,
+        **{name: value for name, value in c.items() if name.startswith("variational_")},
+    }  # fmt: skip
+    network = dequantizer_network(dataset.shape, width=c.variational_width, depth=c.variational_depth, seed=seed)
+    path = folder / "dequantizer" / f"{zlib.crc32(json.dumps(about, sort_keys=True).encode()):08x}.npz"
+    if path.is_file():
+        return likelihood.VariationalDequantization(load_network(network, path))
+    if trained.score.label is not None:
+        check_classes(dataset, dataset.train.labels, "training records")
+    trained_network = fit_dequantizer(
+        network, trained.score.sde, trained.score, dataset, bins_of(dataset), steps=c.variational_steps,
+        batch_size=min(c.variational_batch_size, len(dataset.train)), learning_rate=c.variational_rate, seed=seed,
+        labelled=lambda score, label: score if score.label is None else dataclasses.replace(score, label=label),
+    )  # fmt: skip
+    if jax.process_index() == 0:  # all processes trained the same one
+        save_network(trained_network, path, about)
+    return likelihood.VariationalDequantization(trained_network)
+
+
+def _batches(trained: Trained, source, total: int, batch_size: int) -> Iterator[tuple]:
+    """(indices, records padded to one shape, score) of this process's share; by class where the score takes labels."""
+    mine = np.arange(jax.process_index(), total, jax.process_count())
+    labels = None if trained.score.label is None else source.rows(mine)[1]
+    if labels is not None:
+        check_classes(trained.dataset, labels, "records")
+    classes = [None] if labels is None else np.unique(labels)
+    size = batch_for_devices(batch_size, len(mine))
+    for label in classes:
+        members = mine if label is None else mine[labels == label]
+        score = trained.score if label is None else dataclasses.replace(trained.score, label=jnp.asarray(label))
+        for first in range(0, len(members), size):
+            index = members[first : first + size]
+            yield index, padded(source.rows(index)[0], size), score
+
+
+def _summary(trained: Trained, split: str, rows: dict, crc: str) -> DataLikelihood:
+    dataset, options = trained.dataset, trained.config.likelihood
+    good = rows["ok"].all(axis=1)
+    if not good.any():
+        raise NumericError("the solver failed for every record; loosen likelihood.tolerance, or train longer")
+    log_prob = rows["log_prob"].mean(axis=1, where=rows["ok"])
+    dimensions = math.prod(dataset.shape)
+    nats, nats_error = likelihood.mean_and_error(log_prob[good])
+    flow, integers = options.method == "flow", bool(dataset.levels)
+    report = {
+        "split": split, "num": len(good), "nats": nats, "nats_error": nats_error,
+        "nfe": float(rows["nfe"].mean()), "nfe_largest": int(rows["nfe"].max()),
+        "ok": int(rows["ok"].sum()), "solves": int(rows["ok"].size), "solver": "Tsit5, adaptive" if flow else None,
+        "method": options.method, "quantity": meaning(options, integers=integers), "signs": SIGNS,
+        "t_min": float(trained.score.sde.t_min), "tolerance": options.tolerance if flow else None,
+        "probes": options.probes if flow else None, "estimator": _estimator(options) if flow else None,
+        "samples": None if flow else options.samples,
+        "vlb_steps": options.vlb_steps if options.method == "vlb" else None,
+        "vlb_variance": options.vlb_variance if options.method == "vlb" else None,
+        "dequantization": options.dequantization if integers else None,
+        "dequantizations": rows["ok"].shape[1], "log_jacobian": dataset.log_jacobian(), "dimensions": dimensions,
+        "pixel_logdet": trained.score.sde.basis.pixel_logdet(dataset.shape),
+        "step": trained.step, "ema": trained.ema, "data": dataset.fingerprint, "parameters_crc32": crc,
+        "keys": f"fold_in(fold_in(key({_ROOT}), dequantization), index)", "indices": f"0 to {len(good) - 1}",
+        "config": to_json(trained.config), "versions": versions(), "command": " ".join(sys.argv),
+        "devices": f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}",
+    }  # fmt: skip
+    if not integers and isinstance(trained.score.sde, Coloured | Heat):  # the prior is a Gaussian measure on functions
+        relative = (rows["log_prob"] - rows["log_reference"]).mean(axis=1, where=rows["ok"])
+        report["nats_relative_to_prior"], report["nats_relative_to_prior_error"] = likelihood.mean_and_error(relative[good])
+    bits = None
+    if integers:
+        bound = (rows["log_prob"] - rows["log_q"]).mean(axis=1, where=rows["ok"])
+        bits = np.asarray(likelihood.bits_per_dim(jnp.asarray(bound), 0.0, dimensions))
+        report["bits_per_dim"], report["bits_per_dim_error"] = likelihood.mean_and_error(bits[good])
+    rows.pop("log_reference")
+    return DataLikelihood(np.arange(len(good)), **rows, bits_per_dim=bits, report=without_nan(report))
+
+
+def _estimator(options) -> str:
+    return options.estimator if options.probes else "exact"
+
+
+def evaluated(trained: Trained, *, num: int, out: pathlib.Path, folder: pathlib.Path) -> DataLikelihood:
+    """Likelihood of the first `num` test records (-1: all), also into OUT/evaluation.json.
+
+    To be called on every process: they share the work, and the first one writes. `folder` is the run folder.
+    """
+    main_process = jax.process_index() == 0
+    if main_process:
+        out.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
+    result = data_likelihood(trained, split="test", num=num, nats=True, folder=folder)
+    if main_process:
+        write(result.report, out / "evaluation.json")
+        result.save(out / "evaluation.npz")
+    if not result.ok.all():
+        raise NumericError(
+            f"{result.text()}\nthe solver failed for {int((~result.ok).sum())} of {result.ok.size} solves, which are not in "
+            "the mean; loosen likelihood.tolerance"
+        )
+    return result

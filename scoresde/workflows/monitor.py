@@ -1,0 +1,238 @@
+"""What is looked at while a score trains: samples of fixed seeds, and the loss on fixed records with fixed noise.
+
+| `training.watch` | figures | what they are |
+|---|---|---|
+| `sliced_wasserstein` | `sliced_wasserstein` | distance of the samples to test records (Bonneel et al. 2015), 256 directions |
+| `moments` | `mean_error`, `deviation_error` | root mean square over the values of a record of the error of mean and deviation |
+| `nearest` | `nearest` | median distance of a sample to its nearest training record, over that of a test record |
+| `loss` | `train_loss`, `test_loss`, `..._loss@LEVEL` | the objective without dropout, at 8 levels of the reference log-SNR |
+
+The levels are the quantiles (k + 1/2)/8 of the law of t, so that their mean is the loss that is trained, and the gap between
+train and test is what was memorised: records and noise are the same each time, and train and test share the noise. `nearest`
+far below 1 says that samples are copies. With few samples all distances have a floor, that of as many training records.
+A network with classes draws each sample's class by the shares of the training records, as it is compared with data; where
+test records lack labels there is no `test_loss`.
+
+    WORKDIR/samples/STEP.png      the samples                    WORKDIR/watch/trajectory.png   E[x_0 | x_t] of a few seeds
+    WORKDIR/watch/newest.npz      arrays behind the figures      WORKDIR/watch/pairs.png        samples and nearest records
+"""
+
+import dataclasses
+import functools
+import math
+import pathlib
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from scoresde.data import Dataset
+from scoresde.data.picture import picture, save_picture
+from scoresde.experiment.build import build_objective, build_prepare
+from scoresde.experiment.load import Trained
+from scoresde.experiment.validation import with_sampler
+from scoresde.metrics.functions import moments, sliced_wasserstein
+from scoresde.metrics.neighbours import nearest
+from scoresde.runtime.files import replacing
+from scoresde.runtime.sharding import batch_for_devices, local_copy, padded, spread
+from scoresde.sample import Draw, trajectory
+from scoresde.types import root_key
+from scoresde.workflows.generate import by_shares, classes, draw, sampler_of
+
+LEVELS = 8
+RECORDS = 256  # of each split, for distances
+LOSSES = 128  # of each split, for losses: 2048 calls of the score in all
+SEARCHED = 10_000  # training records in which the nearest are looked for
+_VALUES = 2**26  # in all of them at most: 256 MiB
+PAIRS = 12  # shown, those closest to the training data first
+_SEEDS, _STEPS, _SHOWN = 6, 28, 8  # trajectories, their steps, and how many points of them are shown
+_POINTS = 256  # seeds where a sample is a point: six of them show nothing
+_CELL = 200  # pixels of a picture in a strip of pictures
+_ROOT = 2  # of the keys, apart from those of sampling and likelihood
+
+
+class Watch:
+    """Looks at a score with the same seeds, records and noise each time. What is fixed is prepared once.
+
+    Args:
+      config: of the run. dataset: its records.
+      folder: the run folder.
+    """
+
+    def __init__(self, config: ConfigDict, dataset: Dataset, folder: pathlib.Path):
+        name = config.training.watch_sampler
+        self.config = with_sampler(config, name) if name else config
+        self.dataset, self.folder, self.names = dataset, pathlib.Path(folder), tuple(config.training.watch)
+        self._objective, self._prepare = build_objective(config), build_prepare(config, dataset)
+
+    def __call__(self, trained: Trained, path: pathlib.Path) -> dict[str, float]:
+        """The picture of the samples at `path`, the files of WORKDIR/watch, and the figures; with `training.watch` = () the first
+        of these alone. On one process alone."""
+        trained = trained._replace(config=self.config, score=local_copy(trained.score))
+        trained = by_shares(trained) if trained.classes else trained
+        num = self.config.sampling.num
+        seeds = np.arange(num, dtype=np.uint32)
+        drawn = draw(trained, sampler_of(trained), seeds, batch_for_devices(num, num))
+        save_picture(self.dataset, drawn.x, path)
+        if not self.names:
+            return {}
+        place = self.folder / "watch"
+        place.mkdir(parents=True, exist_ok=True)
+        figures, arrays = self._look(trained, drawn)
+        arrays |= self._save_trajectory(trained, place / "trajectory.png")
+        values = np.asarray(self.dataset.decode(np.nan_to_num(drawn.x)))
+        _write(place / "newest.npz", step=trained.step, seeds=seeds, ok=drawn.ok, samples=values, **arrays)
+        return figures
+
+    def _look(self, trained: Trained, drawn: Draw) -> tuple[dict[str, float], dict]:
+        good = drawn.x[drawn.ok]
+        figures, arrays = {}, {f"floor_{name}": value for name, value in self._floor.items()}
+        if "sliced_wasserstein" in self.names:
+            figures["sliced_wasserstein"] = _distance(good, self._test)
+        if "moments" in self.names:
+            figures |= _moment_errors(good, self._test)
+        if "nearest" in self.names:
+            found, unit = nearest(drawn.x, self._searched), float(np.median(self._test_apart)) or 1.0  # 0: all are among those
+            figures["nearest"] = float(np.median(found.distance[drawn.ok]) / unit) if drawn.ok.any() else math.nan
+            arrays |= {"nearest_index": found.index, "nearest": found.distance / unit, "nearest_of_test": self._test_apart / unit}
+            arrays |= self._save_pairs(drawn, found)
+        if "loss" in self.names:
+            levels, losses = self._losses(trained)
+            for split, values in losses.items():
+                figures[f"{split}_loss"] = float(values.mean())
+                figures |= {f"{split}_loss@{level:.2f}": float(value) for level, value in zip(levels, values)}
+            arrays |= {"log_snr": levels} | {f"{split}_loss": values for split, values in losses.items()}
+        return figures, arrays
+
+    # What is fixed
+
+    @functools.cached_property
+    def _test(self) -> np.ndarray:
+        return self._records(self.dataset.test, RECORDS)
+
+    @functools.cached_property
+    def _train(self) -> np.ndarray:
+        return self._records(self.dataset.train, RECORDS)
+
+    @functools.cached_property
+    def _floor(self) -> dict[str, float]:
+        """The figures of as many training records as there are samples."""
+        few = self._train[: self.config.sampling.num]
+        floor = {"sliced_wasserstein": _distance(few, self._test)} if "sliced_wasserstein" in self.names else {}
+        return floor | (_moment_errors(few, self._test) if "moments" in self.names else {})
+
+    @functools.cached_property
+    def _searched(self) -> np.ndarray:
+        return self._records(self.dataset.train, SEARCHED)
+
+    @functools.cached_property
+    def _test_apart(self) -> np.ndarray:
+        """The distance of each test record to its nearest training record."""
+        return nearest(self._test, self._searched).distance
+
+    def _records(self, source, most: int) -> np.ndarray:
+        """Model values of the first records."""
+        most = min(most, len(source), max(2, _VALUES // math.prod(self.dataset.shape)))
+        return np.asarray(self.dataset.encode(source.rows(np.arange(most))[0]), np.float32)
+
+    # Losses
+
+    def _losses(self, trained: Trained) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The levels of log-SNR, and the loss at each of them by split; none of a split that lacks labels."""
+        sde = trained.score.sde
+        times = jax.vmap(lambda u: self._objective.time_law.quantile(sde, u))((jnp.arange(LEVELS) + 0.5) / LEVELS)
+        losses = {}
+        for split, source in (("train", self.dataset.train), ("test", self.dataset.test)):
+            if trained.score.label is not None and not source.labelled:
+                continue  # each record is taken under its own label, and some have none
+            num = min(LOSSES, len(source))
+            rows = tuple(padded(part, batch_for_devices(num, num)) for part in source.rows(np.arange(num)))
+            keys = jax.vmap(lambda n: jax.random.fold_in(root_key(_ROOT), n))(np.arange(len(rows[0])))
+            each = _losses(trained.score, self._objective, self._prepare, times, *spread((*rows, keys)))
+            losses[split] = np.asarray(each, np.float64)[:, :num].mean(axis=1)
+        levels = np.asarray(jax.vmap(sde.reference_log_snr)(times))
+        order = np.argsort(levels)
+        return levels[order], {split: values[order] for split, values in losses.items()}
+
+    # Pictures
+
+    def _save_trajectory(self, trained: Trained, path: pathlib.Path) -> dict:
+        """A picture, but of curves the values: the report draws those. With classes, those of one of them."""
+        sde, score = trained.score.sde, trained.score
+        seeds = _SEEDS if len(trained.shape) > 1 else _POINTS
+        keys = jax.random.split(root_key(_ROOT), batch_for_devices(seeds, seeds))
+        x_T = jax.vmap(lambda key: sde.sample_prior(trained.shape, key=key))(spread(keys))
+        labels = classes(trained, keys)
+        score = score if labels is None else dataclasses.replace(score, label=labels[0])
+        found = trajectory(sde, score, x_T, _STEPS)
+        shown = np.linspace(0, _STEPS, _SHOWN).round().astype(int)
+        x0 = found.x0[shown, :seeds]  # [shown, seeds, ...]
+        x0 = np.asarray(jax.vmap(sde.basis.from_modes)(x0.reshape(-1, *x0.shape[2:]))).reshape(x0.shape)
+        levels = np.asarray(jax.vmap(sde.reference_log_snr)(found.t[shown]))
+        if len(trained.shape) == 2 and trained.shape[-1] != 2:
+            return {"trajectory": x0, "trajectory_log_snr": levels}
+        if image := _strip(self.dataset, x0):
+            image.save(path)
+        return {"trajectory_log_snr": levels}
+
+    def _save_pairs(self, drawn: Draw, found) -> dict:
+        """The samples closest to the training data, and the records they are close to."""
+        order = np.argsort(np.where(drawn.ok, found.distance, np.inf))[: min(PAIRS, int(drawn.ok.sum()))]
+        pairs = np.stack([drawn.x[order], self._searched[found.index[order]]])  # [2, pairs, ...]
+        if len(order) and len(self.dataset.shape) == 3:
+            width = self.dataset.shape[-1] if self.dataset.shape[-1] not in (1, 3) else 1
+            picture(self.dataset, pairs.reshape(-1, *pairs.shape[2:]), len(order) * width).save(self.folder / "watch" / "pairs.png")
+        return {"pairs": np.asarray(self.dataset.decode(pairs)), "pairs_order": order}
+
+
+@eqx.filter_jit
+def _losses(score, objective, prepare, times, values, labels, keys):
+    """[levels, records]; as in training, but without dropout."""
+
+    def one(value, label, key, k, t):
+        model = dataclasses.replace(score, label=None if score.label is None else label)
+        data_key, noise_key = jax.random.split(key)
+        return objective.at(model, score.sde, prepare(value, key=data_key), t, key=jax.random.fold_in(noise_key, k))
+
+    def level(row):
+        return jax.vmap(one, in_axes=(0, 0, 0, None, None))(values, labels, keys, *row)
+
+    return jax.lax.map(level, (jnp.arange(len(times)), times))
+
+
+def _functions(x: np.ndarray) -> np.ndarray:
+    """Vectors as curves of one channel: what the metrics of functions take."""
+    return x[..., None] if x.ndim == 2 else x
+
+
+def _distance(x: np.ndarray, y: np.ndarray) -> float:
+    return sliced_wasserstein(_functions(x), _functions(y)) if len(x) > 1 else math.nan
+
+
+def _moment_errors(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    if min(len(x), len(y)) < 2:
+        return {"mean_error": math.nan, "deviation_error": math.nan}
+    (a, b), rms = (moments(_functions(z)) for z in (x, y)), lambda z: float(np.sqrt(np.mean(z**2)))
+    return {"mean_error": rms(a.mean - b.mean), "deviation_error": rms(np.sqrt(a.variance) - np.sqrt(b.variance))}
+
+
+def _strip(dataset: Dataset, x: np.ndarray) -> Image.Image | None:
+    """The picture of [times, seeds, ...]: a row a seed where each has a cell of its own, or else a picture per time."""
+    if len(dataset.shape) == 3 and dataset.shape[-1] in (1, 3) or len(dataset.shape) == 2 and dataset.shape[-1] == 2:
+        return picture(dataset, np.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]), len(x))
+    parts = [picture(dataset, each) for each in x]
+    if parts[0] is None:
+        return None
+    size = (_CELL, round(_CELL * parts[0].height / parts[0].width))
+    sheet = Image.new("RGB", (len(parts) * _CELL, size[1]), "white")
+    for k, part in enumerate(parts):
+        sheet.paste(part.convert("RGB").resize(size, Image.Resampling.LANCZOS), (k * _CELL, 0))
+    return sheet
+
+
+def _write(path: pathlib.Path, **arrays) -> None:
+    with replacing(path) as scratch:
+        np.savez_compressed(scratch, **arrays)

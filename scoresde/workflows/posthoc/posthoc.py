@@ -1,0 +1,148 @@
+"""The average of any width at any step, from the snapshots of a run, and a run folder of it (Karras et al. 2024, section 3.2).
+
+Snapshots before and after the step serve alike. Those that are damaged are told and left out, and the fit is that of the others.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from scoresde.convert.folder import write_state
+from scoresde.errors import CheckpointError, ConfigError
+from scoresde.experiment.build import build_optimizer, undrawn_network
+from scoresde.experiment.load import check_description, check_experiment, here, stored_config
+from scoresde.runs.checkpoint import AllDamagedError, Checkpoints
+from scoresde.runs.snapshots import snapshots
+from scoresde.runtime.files import write_text
+from scoresde.train import power_name
+from scoresde.train.average import check_width, exponent
+from scoresde.train.step import init_state
+from scoresde.types import root_key
+from scoresde.workflows.posthoc.profiles import fit
+
+# What the snapshots that are not read count for together, at most: less than float32 resolves.
+NEGLIGIBLE = 1e-7
+RECORD = "average.json"
+
+
+class PostHoc(NamedTuple):
+    """An average that was not tracked."""
+
+    config: ConfigDict  # of the run
+    fingerprint: str  # of its data
+    params: PyTree[np.ndarray]  # float32, or wider
+    width: float  # relative
+    step: int
+    residual: float  # relative error of its profile
+    used: dict[int, dict[float, float]]  # {step of a snapshot: {width: coefficient}}
+
+    def text(self) -> str:
+        steps = sorted(self.used)
+        shown = ", ".join(map(str, steps)) if len(steps) <= 8 else f"{', '.join(map(str, steps[:4]))}, ..., {', '.join(map(str, steps[-3:]))}"
+        widths = ", ".join(f"{width:g}" for width in sorted({width for at in self.used.values() for width in at}))
+        return (
+            f"relative width {self.width:g} (gamma {exponent(self.width):.4g}) at step {self.step}: residual {self.residual:.2g}, "
+            f"from {len(steps)} snapshot(s) of widths {widths} at steps {shown}"
+        )
+
+
+def reconstruct(workdir: str | pathlib.Path, width: float, step: int | None = None, report: Callable[[str], None] = print) -> PostHoc:
+    """The average of relative width `width` at `step`, by default the last snapshot.
+
+    Args:
+      report: takes a line about each damaged snapshot.
+
+    Raises:
+      ConfigError: no run, none with training.power_ema, or a width or step out of range. CheckpointError: no good snapshot, or of
+      another experiment.
+    """
+    folder = pathlib.Path(workdir)
+    config, written = stored_config(folder)
+    try:
+        check_width(width)
+    except ConfigError as error:
+        raise ConfigError(f"--sigma-rel: {error}") from None
+    widths = np.array(config.training.power_ema, float)
+    if not widths.size:
+        raise ConfigError(f"--workdir: {folder} has no averages by power functions; train with --config.training.power_ema=0.05,0.1")
+    stored = snapshots(folder, report)
+    metas, gamma = stored.metas(check_description), np.array([exponent(width) for width in widths])
+    if not metas:
+        first = min(config.training.snapshot_every, config.training.steps)
+        raise CheckpointError(f"no good snapshot in {stored.folder}; the first one is taken at step {first}")
+    there = sorted(metas)
+    while there:
+        wanted = _checked(step, there[-1], stored.folder)
+        t = np.repeat(np.array(there, float), widths.size)
+        found = fit(t, np.tile(gamma, len(there)), float(wanted), exponent(width))
+        used = _used(there, config.training.power_ema, found.coefficients)
+        try:
+            params = _combined(stored, config, used, lambda meta: check_experiment(meta, written, folder / "config.json"))
+        except AllDamagedError as error:
+            there = [step for step in there if step not in error.steps]
+            continue
+        return PostHoc(config, metas[there[-1]]["data"]["fingerprint"], params, float(width), wanted, found.residual, used)
+    raise CheckpointError(f"all snapshots in {stored.folder} are damaged; restore the folder from a copy")
+
+
+def write(found: PostHoc, out: pathlib.Path) -> None:
+    """A run folder whose one average is the one found, for sample, likelihood and evaluate; and OUT/average.json, how it was made.
+
+    Raises:
+      ResourceError: no space, or no permission.
+    """
+    config = found.config.copy_and_resolve_references()
+    config.training.ema, config.training.power_ema = (), (found.width,)
+    like = _like(config)
+    params = jax.tree.map(lambda value, p: jnp.asarray(value, p.dtype), found.params, like)
+    state = init_state(params, build_optimizer(config), (), root_key(config.seed))
+    average = jax.tree.map(jnp.asarray, found.params)
+    state = dataclasses.replace(state, step=jnp.asarray(found.step, jnp.int32), ema={power_name(found.width): average})
+    write_state(out, config, state, found.fingerprint)
+    record = {
+        "sigma_rel": found.width, "gamma": exponent(found.width), "step": found.step, "residual": found.residual,
+        "snapshots": [{"step": step, "sigma_rel": w, "coefficient": x} for step, at in found.used.items() for w, x in at.items()],
+    }  # fmt: skip
+    write_text(out / RECORD, json.dumps(record, indent=1) + "\n")
+
+
+def _checked(step: int | None, last: int, folder: pathlib.Path) -> int:
+    """The step wanted, which the snapshots must reach."""
+    if step is not None and not 1 <= step <= last:
+        raise ConfigError(f"--step: expected 1 to {last}, the last good snapshot in {folder}, got {step}")
+    return last if step is None else step
+
+
+def _used(steps: list[int], widths: tuple[float, ...], coefficients: np.ndarray) -> dict[int, dict[float, float]]:
+    """The coefficients by step and width, without the smallest ones, which together count for nothing."""
+    order = np.argsort(np.abs(coefficients))
+    small = set(order[np.cumsum(np.abs(coefficients[order])) <= NEGLIGIBLE].tolist())
+    used = {}
+    for i, x in enumerate(coefficients.tolist()):
+        if i not in small:
+            used.setdefault(steps[i // len(widths)], {})[widths[i % len(widths)]] = x
+    return used
+
+
+def _combined(stored: Checkpoints, config: ConfigDict, used: dict[int, dict[float, float]], accept: Callable[[dict], None]) -> PyTree[np.ndarray]:
+    """sum_i x_i snapshot_i in float64, a snapshot at a time."""
+    like = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.promote_types(p.dtype, jnp.float32), sharding=here()), _like(config))
+    target = {power_name(width): like for width in config.training.power_ema}
+    total = jax.tree.map(lambda p: np.zeros(p.shape), like)
+    for step, at in used.items():
+        snapshot, _ = stored.restore(target, accept=accept, set_aside=False, step=step)
+        for width, x in at.items():
+            total = jax.tree.map(lambda s, a: s + x * np.asarray(a, np.float64), total, snapshot[power_name(width)])
+    return jax.tree.map(lambda s, p: s.astype(p.dtype), total, like)
+
+
+def _like(config: ConfigDict) -> PyTree[jax.ShapeDtypeStruct]:
+    return undrawn_network(config).params
