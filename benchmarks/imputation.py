@@ -40,9 +40,9 @@ def main() -> None:
     table = {}
     for name, sampler in _SAMPLERS.items():
         ways = {
-            "Posterior": restore(sampler, sde, score, observation, 1.0, many, keys=keys),
-            "JointPosterior": restore(sampler, sde, score, observation, ModeCovariance(covariance), many, keys=keys),
-            "Replacement": replace(sampler, sde, score, observation, many, keys=keys),
+            "Posterior": restore(sampler, score, observation, 1.0, many, keys=keys),
+            "JointPosterior": restore(sampler, score, observation, ModeCovariance(covariance), many, keys=keys),
+            "Replacement": replace(sampler, score, observation, many, keys=keys),
         }
         for way, drawn in ways.items():
             x = np.asarray(drawn.x)[:, hidden, 0]

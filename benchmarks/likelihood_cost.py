@@ -47,7 +47,7 @@ def ways(score):
         return score(x, t)
 
     def ours(x, e):
-        return Rademacher(1).flow(sde, score, x, t, e[None])
+        return Rademacher(1).flow(score, x, t, e[None])
 
     def reverse(x, e):
         s, pull = jax.vjp(lambda x: score(x, t), x)
@@ -87,7 +87,7 @@ def call_cost(score, shape, batch: int) -> dict:
 def host_driven(score, x0, e) -> tuple[np.ndarray, int]:
     """log p of a batch as score_sde takes it, but for value and divergence in one pass, as ours has them."""
     sde, shape = score.sde, x0.shape
-    fused = jax.jit(lambda x, t: jax.vmap(lambda x, e: Rademacher(1).flow(sde, score, x, t, e[None]))(x, e))
+    fused = jax.jit(lambda x, t: jax.vmap(lambda x, e: Rademacher(1).flow(score, x, t, e[None]))(x, e))
 
     def slope(t, state):
         x = jnp.asarray(state[: x0.size].reshape(shape), jnp.float32)
@@ -108,7 +108,7 @@ def solve_cost(trained) -> dict:
     key = jax.random.key(2)
     keys = jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(IMAGES))
     e = jax.vmap(lambda key: Rademacher(1).directions(x0[0], key=key)[0])(keys)  # the same probes
-    ours = lambda: log_likelihood(score.sde, score, x0, key=key, tolerance=TOLERANCE)  # noqa: E731
+    ours = lambda: log_likelihood(score, x0, key=key, tolerance=TOLERANCE)  # noqa: E731
     mine, (theirs, calls) = ours(), host_driven(score, x0, e)
     assert mine.ok.all()
     pairs = np.array([(seconds(ours), seconds(lambda: host_driven(score, x0, e)[0])) for _ in range(5)])
@@ -128,7 +128,7 @@ def estimator_variance(trained) -> dict:
 
     @functools.partial(jax.jit, static_argnums=0)
     def variance(trace, x, t):
-        one = lambda key: jnp.mean(trace.flow(sde, score, x, t, trace.directions(x, key=key))[1])  # noqa: E731
+        one = lambda key: jnp.mean(trace.flow(score, x, t, trace.directions(x, key=key))[1])  # noqa: E731
         return jnp.var(jax.lax.map(one, jax.random.split(jax.random.key(3), KEYS), batch_size=25), ddof=1)
 
     table = {}

@@ -10,6 +10,7 @@ sampled but the loss.
 - bound: -ELBO less its exact mean, in nats.
 """
 
+import dataclasses
 import math
 import pathlib
 import sys
@@ -42,13 +43,14 @@ def processes() -> dict:
     }  # fmt: skip
 
 
-def loss_over_minimum(sde, score, v) -> list[float]:
+def loss_over_minimum(score, v) -> list[float]:
     """The excess and its standard error."""
+    sde = score.sde
     def one(key):
         time_key, data_key, noise_key = jax.random.split(key, 3)
         t = LowDiscrepancy().quantile(sde, jax.random.uniform(time_key))
         x0 = jnp.sqrt(v) * jax.random.normal(data_key, v.shape)
-        loss = denoising_score_matching(score, sde, x0, key=noise_key, weight=jnp.ones(()), time=t, reduce=jnp.sum)
+        loss = denoising_score_matching(score, x0, key=noise_key, weight=jnp.ones(()), time=t, reduce=jnp.sum)
         return loss, jnp.sum(sde.alpha(t) ** 2 * v / variance_at(sde, v, t))
 
     loss, least = jax.vmap(one)(jax.random.split(jax.random.key(0), DRAWS))
@@ -56,23 +58,25 @@ def loss_over_minimum(sde, score, v) -> list[float]:
     return [float(excess.mean()), float(excess.std() / math.sqrt(DRAWS))]
 
 
-def log_determinant(sde, score) -> float:
-    x = jax.vmap(lambda key: score.sample(sde.t_min, key=key))(jax.random.split(jax.random.key(1), 3))
-    if hasattr(sde, "started_from"):
-        sde = sde.started_from(jnp.zeros_like(x[:1]))
-    solved = log_likelihood(sde, score, x, key=jax.random.key(2), probes=None, tolerance=1e-8)
+def log_determinant(score) -> float:
+    x = jax.vmap(lambda key: score.sample(score.sde.t_min, key=key))(jax.random.split(jax.random.key(1), 3))
+    if hasattr(score.sde, "started_from"):
+        score = dataclasses.replace(score, sde=score.sde.started_from(jnp.zeros_like(x[:1])))
+    sde = score.sde
+    solved = log_likelihood(score, x, key=jax.random.key(2), probes=None, tolerance=1e-8)
     prior = jax.vmap(lambda x: score.log_prob(x, sde.t_max) - sde.log_prior(x))(solved.latent)
     return float(jnp.max(jnp.abs(solved.log_prob + prior - jax.vmap(lambda x: score.log_prob(x, sde.t_min))(x))))
 
 
-def bound(sde, score, v) -> float:
+def bound(score, v) -> float:
     """The bound is quadratic in x_0 and z: deviations of +-1 give its mean."""
+    sde = score.sde
     x0 = jnp.sqrt(v) * jnp.array([1.0, -1.0]).reshape(2, 1, 1)
     ones = mock.patch.object(jax.random, "normal", lambda key, shape, dtype=float: jnp.ones(shape, dtype))
     middles = mock.patch.object(jax.random, "uniform", lambda key, shape: jnp.full(shape, 0.5))
     with ones, middles:
         jax.clear_caches()
-        found = elbo_per_mode(sde, score, x0, key=jax.random.key(0), samples=8000).mean(0)
+        found = elbo_per_mode(score, x0, key=jax.random.key(0), samples=8000).mean(0)
     jax.clear_caches()
     snr = jnp.exp(sde.log_snr(sde.t_min))
     entropy = 0.5 * jnp.log(2 * math.pi * math.e * (v + 1 / snr)) - 0.5 / (1 + v * snr)  # of x_e/alpha_e, denoised
@@ -94,8 +98,8 @@ def main() -> None:
 
         noisy = noisy_end(ancestral(1000, uniform_log_snr), sde, v, start, 1000, _Patch)
         table[name] = {
-            "loss": loss_over_minimum(sde, score, v), "w2_ddim_200": distance(linear_end(DDIM(200), sde, v, start)),
-            "w2_ancestral_1000": distance(noisy), "log_determinant_nats": log_determinant(sde, score), "bound_nats": bound(sde, score, v),
+            "loss": loss_over_minimum(score, v), "w2_ddim_200": distance(linear_end(DDIM(200), sde, v, start)),
+            "w2_ancestral_1000": distance(noisy), "log_determinant_nats": log_determinant(score), "bound_nats": bound(score, v),
         }  # fmt: skip
         print(f"{name:12s}", table[name], flush=True)
     record("one_path", {"processes": table})

@@ -29,8 +29,9 @@ def draws(score, sde, num: int):
     return jax.vmap(lambda key: score.sample(sde.t_min, key=key))(jax.random.split(jax.random.key(1), num))
 
 
-def corrected(sde, score, result):
+def corrected(score, result):
     """log p with the exact terminal density in the prior's place."""
+    sde = score.sde
     exact = jax.vmap(lambda z: score.log_prob(z, sde.t_max))(result.latent)
     return result.log_prob - jax.vmap(sde.log_prior)(result.latent) + exact
 
@@ -43,13 +44,13 @@ def main():
         score = mixture(sde)
         x = draws(score, sde, 64)
         exact = jax.vmap(lambda z: score.log_prob(z, sde.t_min))(x)
-        result = log_likelihood(sde, score, x, key=jax.random.key(2), probes=None, tolerance=1e-6)
-        error = float(jnp.abs(corrected(sde, score, result) - exact).max())
+        result = log_likelihood(score, x, key=jax.random.key(2), probes=None, tolerance=1e-6)
+        error = float(jnp.abs(corrected(score, result) - exact).max())
         mismatch = float(jnp.abs(result.log_prob - exact).mean())
 
         repeated = jnp.repeat(x[:1], 200, axis=0)
-        probed = log_likelihood(sde, score, repeated, key=jax.random.key(3), probes=24, tolerance=1e-6)
-        off = jnp.abs(corrected(sde, score, probed) - exact[0])
+        probed = log_likelihood(score, repeated, key=jax.random.key(3), probes=24, tolerance=1e-6)
+        off = jnp.abs(corrected(score, probed) - exact[0])
         coverage = float(jnp.mean(off < 1.96 * probed.standard_error))
 
         random = np.random.default_rng(0)
@@ -59,7 +60,7 @@ def main():
         with jax.enable_x64(False):
             wide32 = GaussianScore(sde, np.asarray(wide.mean), np.asarray(wide.variances))
             points32 = jnp.asarray(np.asarray(points), jnp.float32)
-            result = log_likelihood(sde, wide32, points32, key=jax.random.key(2), probes=None, tolerance=1e-5)
+            result = log_likelihood(wide32, points32, key=jax.random.key(2), probes=None, tolerance=1e-5)
             found = np.asarray(corrected(sde, wide32, result), np.float64)
         bits = float(np.abs(found - np.asarray(truth)).max() / DIMENSIONS / np.log(2))
         name = type(sde).__name__

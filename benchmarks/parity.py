@@ -36,7 +36,6 @@ from record import record
 from scoresde import VP, Adaptive, GaussianScore, Karras, MixtureScore, ProbabilityFlow
 from scoresde.sample import SDEDPMSolverPP, karras, uniform_log_snr
 from scoresde.sample.base import noise
-from scoresde.score.base import tweedie
 from scoresde.sde.base import AbstractSDE, as_time
 
 LIMIT = 1e-4
@@ -111,9 +110,9 @@ def run_ours(case: Case, theirs: dict, keys, z_T):
     sde, times, scale = process(case, theirs)
     score = MixtureScore(sde, **mixture())
     sampler = case.ours(len(times) - 1, lambda sde, steps: jnp.asarray(times))
-    x = jax.jit(jax.vmap(lambda z, key: sampler(sde, score, scale * z, key=key).x))(z_T, keys)
+    x = jax.jit(jax.vmap(lambda z, key: sampler(score, scale * z, key=key).x))(z_T, keys)
     if case.theirs.get("grid") == "karras, 0":
-        x = jax.vmap(lambda x: tweedie(sde, score, x, sde.t_min))(x)
+        x = jax.vmap(lambda x: score.denoise(x, sde.t_min))(x)
     return np.asarray(x)
 
 
@@ -169,7 +168,7 @@ def law_error(sampler, steps: int) -> float:
     score = GaussianScore(sde, np.ones(1), np.full((1, 1), 0.25))
     units = jnp.eye(steps + 2, steps + 1, k=-1)[:, :, None]  # nothing, then x_T, z_0, z_1, ...
     with mock.patch("scoresde.sample.multistep.noise", lambda key, i, x: key[i]):
-        ends = jax.jit(jax.vmap(lambda z: sampler(sde, score, z[0], key=z[1:]).x[0]))(units)
+        ends = jax.jit(jax.vmap(lambda z: sampler(score, z[0], key=z[1:]).x[0]))(units)
     gains = ends[1:] - ends[0]
     # The exact law of x_T enters, not the prior's.
     spread = jnp.linalg.norm(gains.at[0].mul(jnp.sqrt(0.25 + sde.sigma_max**2)))

@@ -77,12 +77,12 @@ def main() -> None:
             first = len(shown) == 1
             draws = found.draws if first else 1
             for guide, spread in spreads.items():
-                drawn = [restore(sampler, score.sde, score, observation, spread, y, keys=k).x for k in keys[:draws]]
+                drawn = [restore(sampler, score, observation, spread, y, keys=k).x for k in keys[:draws]]
                 figures[f"{guide}, {label}"] = psnr(drawn[0])
                 if draws > 1:
                     figures[f"{guide}, {label}, mean of {draws}"] = psnr(sum(drawn) / draws)
                 shown += [drawn[0]] if first else []
-            by_replacement = replace(sampler, score.sde, score, observation, y, keys=keys[0]).x
+            by_replacement = replace(sampler, score, observation, y, keys=keys[0]).x
             figures[f"Replacement, {label}"] = psnr(by_replacement)
             shown += [by_replacement] if first else []
         rows += [part[:_SHOWN] for part in shown if "no noise" not in name]

@@ -100,7 +100,7 @@ def adaptive(workdir: str, flags, deadline: float) -> dict:
     rows = {}
     for name, solver in solvers.items():
         sampler = s.ProbabilityFlow(solver, s.Adaptive(TOLERANCE))
-        solve = jax.jit(lambda score, x: jax.vmap(lambda x: sampler(score.sde, score, x, key=None))(x))  # noqa: B023
+        solve = jax.jit(lambda score, x: jax.vmap(lambda x: sampler(score, x, key=None))(x))  # noqa: B023
         mine, (theirs, calls) = solve(score, x_T), host_driven(score, x_T)
         assert mine.ok.all()
         ours, scipy = [], []

@@ -54,7 +54,7 @@ def figures(sampler, sde, num: int) -> dict:
     keys = jax.random.split(jax.random.key(0), num)
     same = MixtureScore(sde, np.zeros((3, 6)), np.tile(EIGENVALUES, (3, 1)), WEIGHTS)  # a Gaussian, by the program of the mixture
     mixture = MixtureScore(sde, MEANS, np.full((3, 6), VARIANCE), WEIGHTS)
-    x, y = (np.asarray(sample.denoised_draw(sampler, sde, score, (6,), keys=keys).x, float) for score in (same, mixture))
+    x, y = (np.asarray(sample.denoised_draw(sampler, score, (6,), keys=keys).x, float) for score in (same, mixture))
     ratios = x.var(axis=0) / EIGENVALUES
     nearest = np.argmin(((y[:, None] - MEANS) ** 2).sum(axis=-1), axis=1)
     return {

@@ -71,10 +71,10 @@ def main():
     seconds(loop)
     figures = {}
     for name, sampler in SAMPLERS.items():
-        drawn = s.draw(sampler, score.sde, score, SHAPE, keys=keys)
+        drawn = s.draw(sampler, score, SHAPE, keys=keys)
         assert int(drawn.nfe[0]) == CALLS, (name, drawn.nfe[0])
         pairs = np.array(
-            [(seconds(lambda: s.draw(sampler, score.sde, score, SHAPE, keys=keys).x), seconds(loop)) for _ in range(PAIRS)]
+            [(seconds(lambda: s.draw(sampler, score, SHAPE, keys=keys).x), seconds(loop)) for _ in range(PAIRS)]
         )
         ratio = pairs[:, 0] / pairs[:, 1]
         low, high = np.quantile(ratio, [0.25, 0.75])

@@ -157,7 +157,7 @@ def targets(plane: int = 8192, wide: int = 4096) -> dict[str, Target]:
 
 def drawn_error(target: Target, sampler, sde) -> dict:
     keys = jax.random.split(jax.random.key(0), target.num)
-    drawn = s.denoised_draw(sampler, sde, target.score(sde), (target.dimension,), keys=keys)
+    drawn = s.denoised_draw(sampler, target.score(sde), (target.dimension,), keys=keys)
     ok = np.asarray(drawn.ok)
     return {"error": target.error(drawn.x) if ok.all() else None, "nfe": float(drawn.nfe.mean()), "ok": float(ok.mean())}
 
@@ -165,7 +165,7 @@ def drawn_error(target: Target, sampler, sde) -> dict:
 def flow_order(build, sde) -> float:
     """log2 of the ratio of errors between 320 and 640 calls, from the same x_T, on a smooth mixture."""
     score, x_T, exact = smooth_flow(sde, examples=16)
-    errors = [jnp.sqrt(jnp.mean((ends(build(nfe, graded), sde, score, x_T) - exact) ** 2)) for nfe in (321, 641)]
+    errors = [jnp.sqrt(jnp.mean((ends(build(nfe, graded), score, x_T) - exact) ** 2)) for nfe in (321, 641)]
     return float(np.log2(errors[0] / errors[1]))
 
 
@@ -214,7 +214,7 @@ def measure_grids(target: Target) -> dict:
             build = SAMPLERS[name][0]
             for nfe in GRID_NFES:
                 steps = build(nfe, LOG_SNR).steps
-                times = s.optimised_times(sde, score, (target.dimension,), steps=steps, key=jax.random.key(5))
+                times = s.optimised_times(score, (target.dimension,), steps=steps, key=jax.random.key(5))
                 for grid_name, grid in {**GRIDS, "optimised": times}.items():
                     table[f"{process} | {name} | {nfe} | {grid_name}"] = drawn_error(target, build(nfe, grid), sde)
         print("grids", process, time.strftime("%H:%M:%S"), flush=True)

@@ -58,7 +58,7 @@ def losses(score, objective, values, labels) -> np.ndarray:
     @jax.vmap
     def one(x0, label, u, key):
         model = dataclasses.replace(score, label=label)
-        return objective.at(model, score.sde, x0, objective.time_law.quantile(score.sde, u), key=key)
+        return objective.at(model, x0, objective.time_law.quantile(score.sde, u), key=key)
 
     parts = [slice(k, k + AT_ONCE) for k in range(0, len(values), AT_ONCE)]
     return np.concatenate([np.asarray(one(values[p], labels[p], u[p], keys[p])) for p in parts])

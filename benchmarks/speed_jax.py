@@ -157,7 +157,7 @@ class Worker:
 
         @jax.jit
         def draw(score, x, keys):
-            return jax.vmap(lambda x, key: self.sampler(score.sde, score, x, key=key).x)(x, keys)
+            return jax.vmap(lambda x, key: self.sampler(score, x, key=key).x)(x, keys)
 
         if not inner:
             with jax.default_matmul_precision("highest" if save else None):

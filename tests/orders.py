@@ -24,8 +24,8 @@ def graded(sde, steps: int):
 
 
 @eqx.filter_jit
-def ends(sampler, sde, score, x_T):
-    return jax.vmap(lambda x: sampler(sde, score, x, key=jax.random.key(0)).x)(x_T)
+def ends(sampler, score, x_T):
+    return jax.vmap(lambda x: sampler(score, x, key=jax.random.key(0)).x)(x_T)
 
 
 def smooth_flow(sde, examples: int):
@@ -33,13 +33,13 @@ def smooth_flow(sde, examples: int):
     random = np.random.default_rng(0)
     score = MixtureScore(sde, random.normal(size=(3, 5)), 0.2 + 0.3 * random.uniform(size=(3, 5)), [0.5, 0.3, 0.2])
     x_T = jax.vmap(lambda key: sde.sample_prior((5,), key=key))(jax.random.split(jax.random.key(1), examples))
-    return score, x_T, ends(ProbabilityFlow(dfx.Dopri8(), Adaptive(1e-13)), sde, score, x_T)
+    return score, x_T, ends(ProbabilityFlow(dfx.Dopri8(), Adaptive(1e-13)), score, x_T)
 
 
 @eqx.filter_jit
-def _law_end(sampler, sde, score, x_T):
+def _law_end(sampler, score, x_T):
     """Apart from `ends`, for it is traced with other noise."""
-    return sampler(sde, score, x_T, key=jax.random.key(0)).x
+    return sampler(score, x_T, key=jax.random.key(0)).x
 
 
 def law_error(sampler, sde, calls: int) -> float:
@@ -54,5 +54,5 @@ def law_error(sampler, sde, calls: int) -> float:
     with contextlib.ExitStack() as patches:
         for module in (multistep, seeds, edm, predictor_corrector):
             patches.enter_context(mock.patch.object(module, "noise", lambda key, i, x: jax.nn.one_hot(i + 1, size, dtype=x.dtype)))
-        x = _law_end(sampler, sde, score, jnp.zeros(size).at[0].set(np.sqrt(start)))
+        x = _law_end(sampler, score, jnp.zeros(size).at[0].set(np.sqrt(start)))
     return float(jnp.sum(x**2)) / end - 1

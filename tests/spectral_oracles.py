@@ -77,7 +77,7 @@ def variance_at(sde: AbstractSDE, variances, t):
 
 def linear_end(sampler, sde: AbstractSDE, variances, start):
     """The variance in every mode where a deterministic sampler takes N(0, start): the score is linear."""
-    x = _run(sampler, sde, gaussian(sde, variances), jnp.broadcast_to(jnp.sqrt(start), np.shape(variances)))
+    x = _run(sampler, gaussian(sde, variances), jnp.broadcast_to(jnp.sqrt(start), np.shape(variances)))
     return x**2
 
 
@@ -88,7 +88,7 @@ def noisy_end(sampler, sde: AbstractSDE, variances, start, normals: int, monkeyp
     channels = normals + 1
     first = jax.nn.one_hot(0, channels, dtype=float)
     x_T = jnp.broadcast_to(jnp.sqrt(start), np.shape(variances)) * first
-    x = _run(sampler, sde, gaussian(sde, variances, channels), x_T)
+    x = _run(sampler, gaussian(sde, variances, channels), x_T)
     return jnp.sum(x**2, axis=-1, keepdims=True)
 
 
@@ -114,8 +114,8 @@ class Responses(dfx.AbstractBrownianPath):
 
 
 @eqx.filter_jit
-def _run(sampler, sde, score, x_T):
-    return sampler(sde, score, x_T, key=jax.random.key(0)).x
+def _run(sampler, score, x_T):
+    return sampler(score, x_T, key=jax.random.key(0)).x
 
 
 def ancestral(steps: int, grid):

@@ -112,7 +112,7 @@ def test_the_bound_is_tight_where_the_score_is_exact(sde):
     score = mixture(sde)
     x0 = jax.vmap(lambda key: score.sample(sde.t_min, key=key))(jax.random.split(jax.random.key(0), 200))
     exact = jax.vmap(lambda x: score.log_prob(x, sde.t_min))(x0)
-    found = elbo(sde, score, x0, key=jax.random.key(1), samples=64)
+    found = elbo(score, x0, key=jax.random.key(1), samples=64)
     off = np.asarray(found.log_prob - exact)
     mean, error = mean_and_error(off)
     print(type(sde).__name__, dict(mean=mean, error=error, claimed=float(jnp.sqrt(jnp.mean(found.standard_error**2)))))
@@ -126,7 +126,7 @@ def test_a_wrong_score_lowers_the_bound():
     sde = VP()
     right, wrong = (GaussianScore(sde, np.zeros(4), np.full(4, v)) for v in (0.25, 1.0))
     x0 = 0.5 * jax.random.normal(jax.random.key(0), (400, 4))
-    good, bad = (elbo(sde, score, x0, key=jax.random.key(1), samples=32) for score in (right, wrong))
+    good, bad = (elbo(score, x0, key=jax.random.key(1), samples=32) for score in (right, wrong))
     mean, error = mean_and_error(good.log_prob - bad.log_prob)
     # The KL divergence of N(0, 1/4) from N(0, 1), over 4 coordinates: (1/4 - 1 + log 4) / 2 each.
     assert abs(mean - 2 * (0.25 - 1 + np.log(4))) < 4 * error and error < 0.3
@@ -138,7 +138,7 @@ def test_many_steps_are_the_continuous_bound():
     x0 = jax.vmap(lambda key: score.sample(sde.t_min, key=key))(jax.random.split(jax.random.key(0), 100))
     chain = Discretization(sde, uniform_log_snr(sde, 400)[::-1])
     discrete = vlb(chain, score, x0, key=jax.random.key(2), samples=64)
-    continuous = elbo(sde, score, x0, key=jax.random.key(1), samples=64)
+    continuous = elbo(score, x0, key=jax.random.key(1), samples=64)
     mean, error = mean_and_error(discrete.log_prob - continuous.log_prob)
     assert error < 0.3 and abs(mean) < 4 * error + 0.1
 
@@ -160,7 +160,7 @@ def test_the_bound_on_integers_recovers_their_probabilities(decoder):
     sde = VP(t_min=1e-4)
     bins, P, score = grid_of(8, sde)
     v = jnp.repeat(jnp.arange(8), 100)
-    found = elbo(sde, score, bins.encode(v)[:, None], key=jax.random.key(0), samples=64, decoder=decoder(bins))
+    found = elbo(score, bins.encode(v)[:, None], key=jax.random.key(0), samples=64, decoder=decoder(bins))
     off = np.asarray(found.log_prob) - np.log(P)[v]
     mean, error = mean_and_error(off)
     assert error < 0.05 and abs(mean) < 3 * error + 0.01
@@ -188,8 +188,8 @@ def test_the_flow_and_the_bound_agree_on_the_same_model():
     sde = VP(t_min=1e-4)
     score = mixture(sde)
     x0 = jax.vmap(lambda key: score.sample(sde.t_min, key=key))(jax.random.split(jax.random.key(3), 100))
-    flow = log_likelihood(sde, score, x0, key=jax.random.key(0), probes=None)
-    bound = elbo(sde, score, x0, key=jax.random.key(1), samples=64)
+    flow = log_likelihood(score, x0, key=jax.random.key(0), probes=None)
+    bound = elbo(score, x0, key=jax.random.key(1), samples=64)
     mean, error = mean_and_error(bound.log_prob - flow.log_prob)
     assert error < 0.3 and abs(mean) < 4 * error + 0.05
 
@@ -197,8 +197,8 @@ def test_the_flow_and_the_bound_agree_on_the_same_model():
 def test_order_and_size_of_the_batch_change_nothing(x64):
     sde = VP()
     score, x0 = mixture(sde), jax.random.normal(jax.random.key(0), (6, 5))
-    whole = elbo(sde, score, x0, key=jax.random.key(1), samples=8).log_prob
-    np.testing.assert_allclose(elbo(sde, score, x0[:4], key=jax.random.key(1), samples=8).log_prob, whole[:4], atol=1e-6)
+    whole = elbo(score, x0, key=jax.random.key(1), samples=8).log_prob
+    np.testing.assert_allclose(elbo(score, x0[:4], key=jax.random.key(1), samples=8).log_prob, whole[:4], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_order_and_size_of_the_batch_change_nothing(x64):
         (lambda: DiscreteVP([0.5, 1.0]), "between 0 and 1"),
         (lambda: Discretization(VP(), jnp.array([0.5])), "increasing times"),
         (lambda: Discretization(VP(), jnp.array([0.5, 0.4])), "increasing times"),
-        (lambda: elbo(VP(), mixture(VP()), jnp.zeros((1, 5)), key=jax.random.key(0), samples=0), "samples = 0"),
+        (lambda: elbo(mixture(VP()), jnp.zeros((1, 5)), key=jax.random.key(0), samples=0), "samples = 0"),
         (lambda: vlb(Discretization(VP(), jnp.array([0.4, 1.0])), mixture(VP()), jnp.zeros((1, 5)), key=jax.random.key(0), samples=0), "samples = 0"),
     ],
 )  # fmt: skip

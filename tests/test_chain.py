@@ -63,7 +63,7 @@ def cold(name):
     sde = COLD[name].started_from(jnp.asarray(DATA))
     score = MixtureScore(sde, np.asarray(sde.starts), np.full((4, 8), 0.04) * sde.basis.white**2, np.ones(4))
     x0 = score.components.mean[1] + 0.2 * sde.basis.white * jax.random.normal(jax.random.key(5), (8, 1))
-    return sde, score, x0
+    return score, x0
 
 
 @pytest.mark.parametrize("name", COLD)
@@ -71,7 +71,8 @@ def cold(name):
 def test_the_bound_of_a_cold_process_has_its_prior_and_is_finite_where_modes_stay(name, variance):
     """A mode that does not fade has beta-tilde = 0; the prior is degraded data, against which x_0 here is some nats
     off."""
-    sde, score, x0 = cold(name)
+    score, x0 = cold(name)
+    sde = score.sde
     chain = Discretization(sde, uniform_log_snr(sde, 1000)[::-1], variance())
     found = vlb(chain, score, jnp.tile(x0, (200, 1, 1)), key=jax.random.key(0), samples=64)
     assert np.isfinite(found.log_prob).all()
@@ -83,7 +84,7 @@ def test_the_bound_of_a_cold_process_has_its_prior_and_is_finite_where_modes_sta
     mean, error = mean_and_error(found.prior)
     assert abs(mean - ratio.mean()) < 4 * np.hypot(error, ratio.std() / np.sqrt(len(ratio))) + 1e-3  # float32
     if variance is Beta:  # the continuous bound, but for the width of a step
-        whole = elbo(sde, score, jnp.tile(x0, (200, 1, 1)), key=jax.random.key(1), samples=64)
+        whole = elbo(score, jnp.tile(x0, (200, 1, 1)), key=jax.random.key(1), samples=64)
         # Without the decoders: beta_1 = sigma^2 is not (sigma / alpha)^2 where alpha has fallen by t_min.
         off, error = mean_and_error(found.prior + found.diffusion - whole.prior - whole.diffusion)
         print(name, dict(off=off, error=error, prior=mean))
@@ -99,7 +100,7 @@ def test_the_standard_error_under_a_cold_process_holds_that_of_its_prior():
     sde = COLD["inverse heat"].started_from(starts)
     score = MixtureScore(sde, np.asarray(sde.starts), np.full((2, 8), 0.04) * white**2, np.ones(2))
     x0 = 0.1 * white * jax.random.normal(jax.random.key(0), (8, 1)).at[0].set(0.0)
-    found = elbo(sde, score, jnp.tile(x0, (400, 1, 1)), key=jax.random.key(0), samples=64)
+    found = elbo(score, jnp.tile(x0, (400, 1, 1)), key=jax.random.key(0), samples=64)
     over_keys, prior = float(found.log_prob.std()), float(found.prior.std())
     claimed = float(jnp.sqrt(jnp.mean(found.standard_error**2)))
     print(dict(claimed=claimed, over_keys=over_keys, prior=prior))

@@ -107,7 +107,7 @@ def build_drawing(config) -> None:
     model, shape = build.build_score(config, build.undrawn_network(config)), build.image_shape(config)
     sampler = samplers.build_sampler(config)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
-    drawn = jax.eval_shape(lambda score, keys: denoised_draw(sampler, score.sde, score, shape, keys=keys), model, keys)
+    drawn = jax.eval_shape(lambda score, keys: denoised_draw(sampler, score, shape, keys=keys), model, keys)
     assert drawn.x.shape == (2, *shape) and drawn.ok.shape == (2,)
 
 

@@ -141,7 +141,7 @@ def test_bits_of_known_integers_by_the_truncated_normal(name, x64):
     score = MixtureScore(sde, np.asarray(bins.encode(jnp.asarray(grid))), np.zeros((64, 2)), P.ravel())
     v = grid[np.random.default_rng(0).choice(64, 40, p=P.ravel())]
     x, log_q = dequantized(sde, jnp.asarray(v), TruncatedNormalDequantization(), bins, keys=keys_of(40))
-    found = log_likelihood(sde, score, x, key=jax.random.key(1), probes=None, tolerance=1e-5)
+    found = log_likelihood(score, x, key=jax.random.key(1), probes=None, tolerance=1e-5)
     assert found.ok.all()
     exact = -np.log2(P[tuple(v.T)]) / 2
     # The exact p_T in the prior's place: the prior's mismatch has its own test (see test_likelihood).
@@ -151,7 +151,7 @@ def test_bits_of_known_integers_by_the_truncated_normal(name, x64):
     print(name, dict(off=off, error=error, entropy=exact.mean()))
     assert abs(off) < 2 * error + 3e-4 and error < 1e-3  # and thirty times the tolerance: steps up to sigma = 1e-6
     x0 = bins.encode(jnp.asarray(v))
-    bound = elbo(sde, score, x0, key=jax.random.key(2), samples=64, decoder=CategoricalDecoder(bins))
+    bound = elbo(score, x0, key=jax.random.key(2), samples=64, decoder=CategoricalDecoder(bins))
     excess, error = mean_and_error(bits_per_dim(bound.log_prob, 0.0, 2) - exact)
     assert excess > -2 * error - 5e-3  # never below, but for the draws
 
@@ -163,7 +163,7 @@ def test_order_and_size_of_the_batch_change_nothing(x64):
 
     def bits(order):
         x, log_q = dequantized(sde, v[order], UniformDequantization(), bins, keys=keys[order])
-        found = log_likelihood(sde, score, x, key=jax.random.key(1), probes=None, tolerance=1e-5)
+        found = log_likelihood(score, x, key=jax.random.key(1), probes=None, tolerance=1e-5)
         return np.asarray(bits_per_dim(found.log_prob, -log_q, 2))
 
     whole, order = bits(np.arange(4)), np.array([2, 0, 3])
@@ -190,7 +190,7 @@ def test_training_the_flow_tightens_the_bound(tmp_path):
     score = MixtureScore(sde, peaks, np.full((4, 1), (bins.width / 10) ** 2), np.ones(4))
     start = dequantizer_network((1,), width=16, depth=2, seed=0)
     options = dict(steps=300, batch_size=256, learning_rate=2e-2, seed=0)
-    network = fit_dequantizer(start, sde, score, Integers(), bins, **options)
+    network = fit_dequantizer(start, score, Integers(), bins, **options)
     v = jnp.tile(jnp.arange(4), 250)[:, None]
 
     def bits(flow):

@@ -38,7 +38,7 @@ def test_a_score_that_is_wrong_is_told(monkeypatch):
     """By the sampler, which takes its prediction of x_0, and by the likelihood, which takes the score."""
     right, denoise = GaussianScore.__call__, GaussianScore.denoise
     monkeypatch.setattr(GaussianScore, "__call__", lambda self, x, t: 1.02 * right(self, x, t))
-    monkeypatch.setattr(GaussianScore, "denoise", lambda self, sde, x, t: denoise(self, sde, x, t) + 0.05)
+    monkeypatch.setattr(GaussianScore, "denoise", lambda self, x, t: denoise(self, x, t) + 0.05)
     jax.clear_caches()  # programs of the right one
     assert not selftest.run("", selftest.sampler).ok
     assert not selftest.run("", selftest.likelihood).ok

@@ -68,9 +68,9 @@ def test_order_of_the_flow(name, smooth, x64):
     """On every process, from the same x_T, against a solve at tolerance 1e-13."""
     build, order, _ = FLOWS[name]
     steps = (320, 640) if order < 4 else (1280, 2560)  # a high order shows late
-    for sde, score, x_T, exact in smooth:
+    for score, x_T, exact in smooth:
         coarse, fine = (
-            jnp.sqrt(jnp.mean((ends(build(n, graded), sde, score, x_T) - exact) ** 2)) for n in steps
+            jnp.sqrt(jnp.mean((ends(build(n, graded), score, x_T) - exact) ** 2)) for n in steps
         )
         assert fine < 0.02
         assert np.log2(coarse / fine) == pytest.approx(order, abs=0.2)
@@ -116,7 +116,7 @@ def test_nfe_is_the_number_of_calls(name):
 def test_fewer_steps_than_the_order(name):
     build, calls = ALL[name]
     sde = VE()
-    drawn = draw(build(2, uniform_log_snr), sde, mixture(sde), (5,), keys=jax.random.split(jax.random.key(0), 2))
+    drawn = draw(build(2, uniform_log_snr), mixture(sde), (5,), keys=jax.random.split(jax.random.key(0), 2))
     assert drawn.ok.all() and np.all(drawn.nfe == 2 * calls)
 
 
@@ -128,7 +128,7 @@ def test_samples_follow_the_density(sampler):
     keys = jax.random.split(jax.random.key(0), (2, 500))
     for name, sde in PROCESSES.items():
         score = mixture(sde)
-        drawn = draw(sampler, sde, score, (5,), keys=keys[0])
+        drawn = draw(sampler, score, (5,), keys=keys[0])
         truth = exact_draws(score, jnp.float32(sde.t_min), keys[1])
         assert drawn.ok.all() and energy_p_value(drawn.x, truth) > LEVEL, name
 
@@ -144,10 +144,10 @@ def test_the_adaptive_sde_solver_follows_the_density():
     sampler, keys = ReverseSDE(dfx.ShARK(), Adaptive(1e-2)), jax.random.split(jax.random.key(0), (2, 500))
     sde = VP()
     score = mixture(sde)
-    drawn = draw(sampler, sde, score, (5,), keys=keys[0])
+    drawn = draw(sampler, score, (5,), keys=keys[0])
     assert drawn.ok.all() and len(np.unique(drawn.nfe)) > 10
     assert energy_p_value(drawn.x, exact_draws(score, jnp.float32(sde.t_min), keys[1])) > LEVEL
-    alone = draw(sampler, sde, score, (5,), keys=keys[0][:1])
+    alone = draw(sampler, score, (5,), keys=keys[0][:1])
     np.testing.assert_allclose(alone.x[0], drawn.x[0], atol=5e-2)
 
 
@@ -158,10 +158,10 @@ def test_optimised_times_beat_equal_steps():
     """The sum of local Euler errors is what they minimise; DDIM's error at t_min falls with it."""
     sde = VE()
     score, keys = mixture(sde), jax.random.split(jax.random.key(7), 256)
-    times = optimised_times(sde, score, (5,), steps=8, key=jax.random.key(8))
+    times = optimised_times(score, (5,), steps=8, key=jax.random.key(8))
     assert len(times.t) == 9 and times.t[0] == sde.t_max
     exact, fitted, equal = (
-        draw(sampler, sde, score, (5,), keys=keys).x
+        draw(sampler, score, (5,), keys=keys).x
         for sampler in (ProbabilityFlow(stepping=Adaptive(1e-5)), DDIM(8, times), DDIM(8))
     )
     assert jnp.sqrt(jnp.mean((fitted - exact) ** 2)) < 0.9 * jnp.sqrt(jnp.mean((equal - exact) ** 2))
@@ -216,7 +216,7 @@ def test_data_prediction_takes_a_log_snr_per_mode(sampler):
 
     def end(*rates):
         sde = PerMode(rates)
-        return sampler(sde, ModesScore(sde), x_T, key=jax.random.key(0)).x
+        return sampler(ModesScore(sde), x_T, key=jax.random.key(0)).x
 
     both = end(5.0, 20.0)
     np.testing.assert_allclose(both, [end(5.0, 5.0)[0], end(20.0, 20.0)[1]], rtol=1e-4, atol=1e-5)
@@ -256,7 +256,7 @@ WRONG = [
     (lambda: AnnealedLangevin(repeats=0), "repeats = 0"),
     (lambda: LangevinDynamics(5, step_size=4.0), "step_size = 4.0"),
     (lambda: GottaGoFast(relative=0.0), "relative = 0.0"),
-    (lambda: optimised_times(VP(), mixture(VP()), (5,), steps=200, key=jax.random.key(0)), "steps = 200"),
+    (lambda: optimised_times(mixture(VP()), (5,), steps=200, key=jax.random.key(0)), "steps = 200"),
 ]
 
 
@@ -269,12 +269,12 @@ def test_wrong_arguments_are_refused(build, words):
 
 def test_gotta_go_fast_out_of_steps_is_not_ok():
     sde = VP()
-    drawn = draw(GottaGoFast(max_steps=5), sde, mixture(sde), (5,), keys=jax.random.split(jax.random.key(0), 2))
+    drawn = draw(GottaGoFast(max_steps=5), mixture(sde), (5,), keys=jax.random.split(jax.random.key(0), 2))
     assert not drawn.ok.any() and jnp.isnan(drawn.x).all()
 
 
 def test_implicit_solvers_do_not_tell_their_calls():
     sde = VP(t_min=1e-2)
     sampler = ProbabilityFlow(dfx.Kvaerno3(), Adaptive(1e-2))
-    drawn = denoised_draw(sampler, sde, mixture(sde), (5,), keys=jax.random.split(jax.random.key(0), 2))
+    drawn = denoised_draw(sampler, mixture(sde), (5,), keys=jax.random.split(jax.random.key(0), 2))
     assert drawn.ok.all() and np.all(drawn.nfe == -1)

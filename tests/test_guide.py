@@ -67,7 +67,7 @@ class Case:
         truth = DOMAIN.from_modes(jnp.asarray(MEAN + np.sqrt(VARIANCES)))
         self.y = self.observation.observe(truth, key=jax.random.key(0))
         self.mean, self.variances = gaussian_posterior(self.observation, self.y)
-        self.guided = Posterior(self.sde, self.score, self.observation.given(self.y), VARIANCES)
+        self.guided = Posterior(self.score, self.observation.given(self.y), VARIANCES)
 
     def at(self, t, e: float) -> np.ndarray:
         """x_t | y at e standard deviations from its mean."""
@@ -108,7 +108,7 @@ def test_the_score_is_that_of_the_posterior(name, x64):
         # In pixels a score is a gradient with respect to points: c = white * (orthogonal matrix) x.
         found = np.asarray(DOMAIN.to_modes(jnp.asarray(found))) / DOMAIN.white**2 if case.pixels else found
         np.testing.assert_allclose(found, expected, rtol=1e-5)
-        denoised = case.modes(case.guided.denoise(case.sde, x, t)[None])[0]
+        denoised = case.modes(case.guided.denoise(x, t)[None])[0]
         shrunk = np.asarray(case.sde.alpha(t)) * case.variances / deviation**2
         np.testing.assert_allclose(denoised, case.mean + shrunk * 1.5 * deviation, atol=1e-9)
 
@@ -122,7 +122,7 @@ def test_flows_reach_the_posterior_with_their_order(name, sampler, order, x64):
     goal = np.stack([case.at(case.sde.t_min, e) for e in (0.0, 1.0)])
     errors = []
     for steps in (64, 128):
-        solve = jax.jit(jax.vmap(lambda x, s=steps: sampler(s)(case.sde, case.guided, x, key=jax.random.key(0)).x))
+        solve = jax.jit(jax.vmap(lambda x, s=steps: sampler(s)(case.guided, x, key=jax.random.key(0)).x))
         errors.append(abs(case.modes(solve(starts)) - goal).max(axis=(1, 2)) / DOMAIN.white)
     assert errors[1][0] < 1e-11
     assert errors[1][1] < 2e-2 and errors[0][1] / errors[1][1] > 0.85 * 2**order
@@ -135,7 +135,7 @@ def test_stochastic_samplers_draw_from_the_posterior(name, sampler, x64):
     case, num = Case(name), 4096
     y = jnp.broadcast_to(case.y, (num, N, 1))
     keys = jax.random.split(jax.random.key(1), num)
-    x = case.modes(restore(sampler, case.sde, case.score, case.observation, jnp.asarray(VARIANCES), y, keys=keys).x)
+    x = case.modes(restore(sampler, case.score, case.observation, jnp.asarray(VARIANCES), y, keys=keys).x)
     assert np.all(abs(x.mean(0) - case.mean) < 5 * np.sqrt(case.variances / num) + 1e-3 * DOMAIN.white)
     np.testing.assert_allclose(x.var(0), case.variances, rtol=0.13)
     assert abs((x.var(0) / case.variances).mean() - 1) < 0.06
@@ -146,7 +146,7 @@ def test_any_sampler_takes_it(sampler):
     """In float32, through the score rather than the data prediction."""
     case, num = Case("VP"), 512
     y = jnp.broadcast_to(jnp.asarray(case.y, jnp.float32), (num, N, 1))
-    drawn = restore(sampler, case.sde, case.score, case.observation, jnp.asarray(VARIANCES), y, keys=jax.random.split(jax.random.key(2), num))
+    drawn = restore(sampler, case.score, case.observation, jnp.asarray(VARIANCES), y, keys=jax.random.split(jax.random.key(2), num))
     assert drawn.ok.all()
     x = case.modes(drawn.x)
     assert np.all(abs(x.mean(0) - case.mean) < 5 * np.sqrt(case.variances / num) + 0.02 * DOMAIN.white)
@@ -157,8 +157,8 @@ def test_modes_that_are_seen_exactly_come_back(observation, x64):
     """Without noise they are y / h; those not seen keep the law of the data; with noise, the posterior."""
     case = Case("VP", observation)
     starts = jnp.stack([case.state(case.at(case.sde.t_max, e)) for e in (0.0, 1.0)])
-    solve = jax.jit(jax.vmap(lambda x: DPMSolverPP(128)(case.sde, case.guided, x, key=jax.random.key(0)).x))
-    found = case.modes(jax.vmap(lambda x: case.guided.denoise(case.sde, x, case.sde.t_min))(solve(starts)))
+    solve = jax.jit(jax.vmap(lambda x: DPMSolverPP(128)(case.guided, x, key=jax.random.key(0)).x))
+    found = case.modes(jax.vmap(lambda x: case.guided.denoise(x, case.sde.t_min))(solve(starts)))
     np.testing.assert_allclose(found[0], case.mean, atol=1e-9)
     np.testing.assert_allclose((found[1] - found[0])[case.variances > 0], np.sqrt(case.variances)[case.variances > 0], rtol=0.02)
     assert np.all(abs((found[1] - found[0])[case.variances == 0]) < 1e-6)
@@ -169,8 +169,8 @@ def test_the_baseline_is_worse(x64):
     case = Case("VP", low_pass((N,), 2, sigma_y=1.0))
     num = 1024
     y, keys = jnp.broadcast_to(case.y, (num, N, 1)), jax.random.split(jax.random.key(1), num)
-    ours = case.modes(restore(DPMSolverPP(32), case.sde, case.score, case.observation, jnp.asarray(VARIANCES), y, keys=keys).x)
-    theirs = case.modes(replace(DPMSolverPP(32), case.sde, case.score, case.observation, y, keys=keys).x)
+    ours = case.modes(restore(DPMSolverPP(32), case.score, case.observation, jnp.asarray(VARIANCES), y, keys=keys).x)
+    theirs = case.modes(replace(DPMSolverPP(32), case.score, case.observation, y, keys=keys).x)
     seen = np.asarray(case.observation.h)[:, 0] > 0
     error = lambda x: np.max(abs(x.mean(0) - case.mean)[seen] / np.sqrt(case.variances)[seen])
     assert error(ours) < 0.2 < 1 < error(theirs)
@@ -186,16 +186,16 @@ def curve(noise: float = 0.1):
     y = observation.observe(jnp.sin(6 * points)[:, None], key=jax.random.key(0))
     gain = covariance[:, ~hidden] @ np.linalg.inv(covariance[np.ix_(~hidden, ~hidden)] + noise**2 * np.eye(N // 2))
     posterior = gain @ np.asarray(y)[~hidden, 0], covariance - gain @ covariance[~hidden]
-    return sde, GaussianScore(sde, np.zeros((N, 1)), covariance), covariance, observation, y, posterior, hidden
+    return GaussianScore(sde, np.zeros((N, 1)), covariance), covariance, observation, y, posterior, hidden
 
 
 def test_points_that_depend_on_each_other_are_not_exact(x64):
     """One variance per point does not know of the neighbours. The hidden points follow through the score all the same: more than
     half of what can be known about them, not all."""
-    sde, score, _, observation, y, (exact, _), hidden = curve()
+    score, _, observation, y, (exact, _), hidden = curve()
     num = 1024
     keys = jax.random.split(jax.random.key(1), num)
-    drawn = restore(SDEDPMSolverPP(128), sde, score, observation, 1.0, jnp.broadcast_to(y, (num, N, 1)), keys=keys)
+    drawn = restore(SDEDPMSolverPP(128), score, observation, 1.0, jnp.broadcast_to(y, (num, N, 1)), keys=keys)
     error = np.asarray(drawn.x).mean(0)[:, 0] - exact
     assert np.sqrt(np.mean(error[~hidden] ** 2)) < 0.02
     assert 0.2 < np.linalg.norm(error[hidden]) / np.linalg.norm(exact[hidden]) < 0.5
@@ -203,27 +203,27 @@ def test_points_that_depend_on_each_other_are_not_exact(x64):
 
 def test_the_joint_posterior_of_a_curve_is_exact(x64):
     """E[x_0 | x_t, y] of the Gaussian on all points, by conditioning on (x_t, y) at once; and the law of draws."""
-    sde, score, covariance, observation, y, (exact, of_posterior), hidden = curve()
-    guided = JointPosterior(sde, score, observation.given(y), ModeCovariance(covariance))
-    x, eye = np.linspace(-1, 1, N), np.eye(N)
+    score, covariance, observation, y, (exact, of_posterior), hidden = curve()
+    guided = JointPosterior(score, observation.given(y), ModeCovariance(covariance))
+    sde, x, eye = score.sde, np.linspace(-1, 1, N), np.eye(N)
     for t in (sde.t_min, 0.1, 0.5, sde.t_max):
         alpha, sigma = float(sde.alpha(t)), float(sde.sigma(t))
         to_both = np.concatenate([alpha * eye, eye[~hidden]])
         noise = np.concatenate([np.full(N, sigma**2), np.full(N // 2, 0.01)])
         both = np.concatenate([x, np.asarray(y)[~hidden, 0]])
         expected = covariance @ to_both.T @ np.linalg.solve(to_both @ covariance @ to_both.T + np.diag(noise), both)
-        np.testing.assert_allclose(guided.denoise(sde, jnp.asarray(x)[:, None], t)[:, 0], expected, atol=1e-7)
+        np.testing.assert_allclose(guided.denoise(jnp.asarray(x)[:, None], t)[:, 0], expected, atol=1e-7)
     num = 2048
     keys = jax.random.split(jax.random.key(1), num)
     many = jnp.broadcast_to(y, (num, N, 1))
-    x = np.asarray(restore(SDEDPMSolverPP(64), sde, score, observation, ModeCovariance(covariance), many, keys=keys).x)[..., 0]
+    x = np.asarray(restore(SDEDPMSolverPP(64), score, observation, ModeCovariance(covariance), many, keys=keys).x)[..., 0]
     assert np.all(abs(x.mean(0) - exact) < 5 * np.sqrt(np.diag(of_posterior) / num))
     np.testing.assert_allclose(np.cov(x.T), of_posterior, atol=0.03)
 
 
 def test_a_diagonal_covariance_is_a_variance_per_mode(x64):
     case = Case("VP")
-    joint = JointPosterior(case.sde, case.score, case.observation.given(case.y), ModeCovariance(np.diag(VARIANCES[:, 0])))
+    joint = JointPosterior(case.score, case.observation.given(case.y), ModeCovariance(np.diag(VARIANCES[:, 0])))
     x = case.state(case.at(0.3, 0.7))
     np.testing.assert_allclose(joint(x, 0.3), case.guided(x, 0.3), rtol=1e-9)
 
@@ -289,7 +289,7 @@ KERNEL = Kernel(np.arange(N) / N, exponential(0.2))
         (lambda: Observation(DCT((6,)), jnp.ones((5, 1))), "expected h of shape (6, 1)"),
         (lambda: Observation(DCT((6,)), -jnp.ones((6, 1))), "at least 0"),
         (lambda: deblur((6,), 1.0).given(jnp.ones((5, 1))), "(6, 'channels')"),
-        (lambda: Posterior(VP(), Case("VP").score, deblur((N,), 1.0), 1.0), "observation.given(y)"),
+        (lambda: Posterior(Case("VP").score, deblur((N,), 1.0), 1.0), "observation.given(y)"),
         (lambda: Case("Blur", inpaint(np.ones(N))), "Blur has one coefficient per mode of DCT(8,)"),
         (lambda: Case("Heat", super_resolution((N,), 2)), "got Haar(8,)"),
         (lambda: ModeCovariance(np.ones((2, 3))), "matrix [D, D]"),
@@ -309,21 +309,21 @@ def test_mistakes_of_a_guide_are_told():
     case = Case("VP")
     for variances in (-1.0, np.nan):
         with pytest.raises(ConfigError, match="variances"):
-            Posterior(case.sde, case.score, case.observation.given(case.y), variances)
+            Posterior(case.score, case.observation.given(case.y), variances)
     heat = Case("Heat")
     for guide, words in ((heat, "one alpha and one sigma"), (case, "covariance of 8 values, got 2")):
         with pytest.raises(ConfigError, match=words):
-            JointPosterior(guide.sde, guide.score, guide.observation.given(guide.y), ModeCovariance(np.eye(2)))
+            JointPosterior(guide.score, guide.observation.given(guide.y), ModeCovariance(np.eye(2)))
     with pytest.raises(ConfigError, match="shape of y"):
-        Replacement(case.sde, case.score, case.observation.given(case.y), jnp.zeros((N, 2)))
+        Replacement(case.score, case.observation.given(case.y), jnp.zeros((N, 2)))
     with pytest.raises(ConfigError, match="one coefficient per mode"):
-        restore(DDIM(2), Case("Heat").sde, case.score, inpaint(np.ones(N)), 1.0, jnp.ones((1, N, 1)), keys=jax.random.split(jax.random.key(0), 1))
+        restore(DDIM(2), heat.score, inpaint(np.ones(N)), 1.0, jnp.ones((1, N, 1)), keys=jax.random.split(jax.random.key(0), 1))
 
 
 def test_points_of_a_kernel_must_be_the_same():
     other = Kernel(np.arange(N) / N + np.arange(N) ** 2 / 99, exponential(0.2))
     coloured, y = Coloured(KERNEL, Gram()), jnp.ones((N, 1))
     score = GaussianScore(coloured, np.zeros((N, 1)), np.ones(N))
-    Posterior(coloured, score, Observation(KERNEL, jnp.ones((N, 1)), 0.1, y), 1.0)
+    Posterior(score, Observation(KERNEL, jnp.ones((N, 1)), 0.1, y), 1.0)
     with pytest.raises(ConfigError, match="one coefficient per mode"):
-        Posterior(coloured, score, Observation(other, jnp.ones((N, 1)), 0.1, y), 1.0)
+        Posterior(score, Observation(other, jnp.ones((N, 1)), 0.1, y), 1.0)

@@ -47,7 +47,7 @@ class Gaussian:
     def draws(self, guide: str, y, steps: int = 50) -> np.ndarray:
         many, keys = jnp.broadcast_to(y, (NUM, *y.shape)), jax.random.split(jax.random.key(1), NUM)
         drawn = restore(
-            SDEDPMSolverPP(steps), self.sde, self.score, self.observation, self.spreads[guide], many, keys=keys
+            SDEDPMSolverPP(steps), self.score, self.observation, self.spreads[guide], many, keys=keys
         )
         assert drawn.ok.all()
         return np.asarray(jax.vmap(self.observation.basis.to_modes)(drawn.x), np.float64)
@@ -88,14 +88,14 @@ def test_the_joint_gain_is_that_of_its_formula_at_every_time():
     y = np.sin(5 * x) * h
     score = GaussianScore(sde, np.zeros((n, 1)), covariance)
     guided = JointPosterior(
-        sde, score, observation.given(jnp.asarray(y[:, None], jnp.float32)), ModeCovariance(covariance)
+        score, observation.given(jnp.asarray(y[:, None], jnp.float32)), ModeCovariance(covariance)
     )
     for t in (sde.t_min, 1e-3, 0.1, 1.0):
         alpha, sigma = float(sde.alpha(t)), float(sde.sigma(t))
         whole = alpha**2 * covariance + sigma**2 * np.eye(n)
         mean, left = alpha * covariance @ np.linalg.solve(whole, x), sigma**2 * covariance @ np.linalg.inv(whole)
         gain = left * h @ np.linalg.inv(h[:, None] * left * h + 1e-8 * np.eye(n))
-        found = guided.denoise(sde, jnp.asarray(x[:, None], jnp.float32), t)[:, 0]
+        found = guided.denoise(jnp.asarray(x[:, None], jnp.float32), t)[:, 0]
         np.testing.assert_allclose(found, mean + gain @ (y - h * mean), atol=1e-4)
         one = lambda key, t=t: guided.draw(jnp.asarray(x[:, None], jnp.float32), t, key=key)
         draws = jax.vmap(one)(jax.random.split(jax.random.key(0), 4096))
@@ -158,8 +158,8 @@ def test_the_final_denoising_hides_what_data_have_below_the_noise_of_t_min():
     sde, deviations = VP(), np.array([0.5, 1e-3, 1e-4])
     score, keys = GaussianScore(sde, np.zeros(3), deviations**2), jax.random.split(jax.random.key(0), 2048)
     s2 = float(sde.sigma(sde.t_min) / sde.alpha(sde.t_min)) ** 2
-    denoised = denoised_draw(SDEDPMSolverPP(100), sde, score, (3,), keys=keys).x.var(axis=0)
-    noisy = draw(SDEDPMSolverPP(100), sde, score, (3,), keys=keys).x.var(axis=0)
+    denoised = denoised_draw(SDEDPMSolverPP(100), score, (3,), keys=keys).x.var(axis=0)
+    noisy = draw(SDEDPMSolverPP(100), score, (3,), keys=keys).x.var(axis=0)
     chance = 3.5 * np.sqrt(2 / 2048) + 0.03
     np.testing.assert_allclose(denoised, deviations**4 / (deviations**2 + s2), rtol=chance)
     np.testing.assert_allclose(noisy, deviations**2 + s2, rtol=chance)

@@ -30,10 +30,10 @@ def curved():
 
     @functools.partial(jax.jit, static_argnums=0)
     def estimates(trace):
-        one = lambda key: trace.flow(sde, score, x, t, trace.directions(x, key=key))[1]  # noqa: E731
+        one = lambda key: trace.flow(score, x, t, trace.directions(x, key=key))[1]  # noqa: E731
         return jax.vmap(one)(jax.random.split(jax.random.key(2), 400))
 
-    exact = float(ExactTrace().flow(sde, score, x, t, None)[1][0])
+    exact = float(ExactTrace().flow(score, x, t, None)[1][0])
     return exact, {name: np.asarray(estimates(kind(9))) for name, kind in {"Rademacher": Rademacher, "Hutch++": HutchPlusPlus}.items()}
 
 
@@ -65,7 +65,7 @@ def test_a_trace_that_pays_makes_no_better_log_p():
     sde = VP()
     score = near_a_plane(sde)
     x = jnp.tile(score.sample(sde.t_min, key=jax.random.key(0)), (60, 1))
-    found = {kind: log_likelihood(sde, score, x, key=jax.random.key(1), probes=9, estimator=kind) for kind in (Rademacher, HutchPlusPlus)}
+    found = {kind: log_likelihood(score, x, key=jax.random.key(1), probes=9, estimator=kind) for kind in (Rademacher, HutchPlusPlus)}
     variance = {kind: float(jnp.var(solved.log_prob)) for kind, solved in found.items()}
     print({kind.__name__: (variance[kind], float(solved.nfe.mean())) for kind, solved in found.items()})
     assert all(solved.ok.all() for solved in found.values())
@@ -83,8 +83,8 @@ def test_a_sketch_in_few_dimensions_is_not_short_of_a_direction(dimension, probe
     factor = np.random.default_rng(0).normal(size=(dimension, dimension))
     score = GaussianScore(sde, np.zeros(dimension), factor @ factor.T / dimension + 0.05 * np.eye(dimension))
     x = jnp.tile(score.sample(sde.t_min, key=jax.random.key(0)), (40, 1))
-    exact = log_likelihood(sde, score, x[:1], key=jax.random.key(1), probes=None)
-    found = log_likelihood(sde, score, x, key=jax.random.key(1), probes=probes, estimator=HutchPlusPlus)
+    exact = log_likelihood(score, x[:1], key=jax.random.key(1), probes=None)
+    found = log_likelihood(score, x, key=jax.random.key(1), probes=probes, estimator=HutchPlusPlus)
     assert found.ok.all()
     mean, error = mean_and_error(found.log_prob)
     assert abs(mean - float(exact.log_prob[0])) < 4 * error
@@ -100,8 +100,8 @@ def test_a_sketch_of_more_directions_than_the_data_have(thickness):
     axes = np.linalg.qr(np.random.default_rng(1).normal(size=(8, 8)))[0]
     score = GaussianScore(sde, np.zeros(8), axes @ np.diag(np.r_[1.0, 0.5, np.full(6, thickness)]) @ axes.T)
     x = jnp.tile(score.sample(sde.t_min, key=jax.random.key(0)), (20, 1))
-    exact = log_likelihood(sde, score, x[:1], key=jax.random.key(1), probes=None)
-    found = log_likelihood(sde, score, x, key=jax.random.key(1), probes=9, estimator=HutchPlusPlus)
+    exact = log_likelihood(score, x[:1], key=jax.random.key(1), probes=None)
+    found = log_likelihood(score, x, key=jax.random.key(1), probes=9, estimator=HutchPlusPlus)
     assert found.ok.all() and found.nfe.max() < 3 * exact.nfe.max()
     mean, error = mean_and_error(found.log_prob)
     assert abs(mean - float(exact.log_prob[0])) < 4 * error + 1e-4  # ten times the tolerance
@@ -117,6 +117,6 @@ def test_a_direction_without_weight_is_left_to_the_probes(x64):
     trace = HutchPlusPlus(8)
     directions = trace.directions(x, key=jax.random.key(0))
     signs = jnp.array(np.stack(np.meshgrid(*[[-1.0, 1.0]] * 4), -1).reshape(-1, 4))
-    found = [trace.flow(sde, score, x, t, directions.at[2:].set(four))[1].mean() for four in signs.reshape(4, 4, 4)]
-    exact = ExactTrace().flow(sde, score, x, t, None)[1][0]
+    found = [trace.flow(score, x, t, directions.at[2:].set(four))[1].mean() for four in signs.reshape(4, 4, 4)]
+    exact = ExactTrace().flow(score, x, t, None)[1][0]
     np.testing.assert_allclose(np.mean(found), exact, rtol=1e-10)

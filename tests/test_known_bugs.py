@@ -55,7 +55,7 @@ def test_correctors_work_on_sub_vp(corrector):
     """score_sde looks `alphas` up on the process, which sub-VP does not have: AttributeError."""
     sde = SubVP()
     sampler = PredictorCorrector(200, uniform_log_snr, corrector=corrector)
-    drawn = draw(sampler, sde, GaussianScore(sde, np.zeros(400), np.full(400, 0.25)), (400,), keys=jax.random.split(jax.random.key(0), 4))
+    drawn = draw(sampler, GaussianScore(sde, np.zeros(400), np.full(400, 0.25)), (400,), keys=jax.random.split(jax.random.key(0), 4))
     assert drawn.ok.all() and float(jnp.std(drawn.x)) == pytest.approx(0.5, rel=0.1)
 
 
@@ -65,8 +65,8 @@ def test_denoised_samples_hold_no_noise_of_the_last_step():
     score = GaussianScore(sde, np.full(100, 0.7), np.full(100, 1e-6))  # one image, as good as known
     keys = jax.random.split(jax.random.key(0), 4)
     sampler = PredictorCorrector(100, uniform_log_snr, corrector=Langevin(0.1))
-    assert float(jnp.std(draw(sampler, sde, score, (100,), keys=keys).x)) > 0.2
-    np.testing.assert_allclose(denoised_draw(sampler, sde, score, (100,), keys=keys).x, 0.7, atol=1e-3)
+    assert float(jnp.std(draw(sampler, score, (100,), keys=keys).x)) > 0.2
+    np.testing.assert_allclose(denoised_draw(sampler, score, (100,), keys=keys).x, 0.7, atol=1e-3)
 
 
 @pytest.mark.parametrize("sde, formula", [(VP(), lambda b: np.sqrt(-np.expm1(-b))), (SubVP(), lambda b: -np.expm1(-b))])
@@ -81,8 +81,8 @@ def test_a_sample_of_the_corrector_does_not_see_its_batch():
     """score_sde takes the norms of the Langevin step as means over the batch and over the devices."""
     sde, keys = VP(), jax.random.split(jax.random.key(1), 6)
     sampler = PredictorCorrector(30, uniform_log_snr, corrector=Langevin(0.1))
-    alone = draw(sampler, sde, mixture(sde), (5,), keys=keys[:1]).x[0]
-    np.testing.assert_allclose(draw(sampler, sde, mixture(sde), (5,), keys=keys).x[0], alone, atol=1e-4)
+    alone = draw(sampler, mixture(sde), (5,), keys=keys[:1]).x[0]
+    np.testing.assert_allclose(draw(sampler, mixture(sde), (5,), keys=keys).x[0], alone, atol=1e-4)
 
 
 def test_decoding_does_not_darken():
@@ -108,7 +108,7 @@ def test_the_number_of_sampling_steps_changes_no_noise_level():
     score = Recorded(GaussianScore(sde, np.zeros(4000), np.full(4000, 0.25)), lambda t, v: asked.append((float(t), float(v))))
     times = {}
     for n in (25, 100):
-        draw(DPMSolverPP(n, uniform_log_snr), sde, score, (4000,), keys=jax.random.split(jax.random.key(0), 1)).x.block_until_ready()
+        draw(DPMSolverPP(n, uniform_log_snr), score, (4000,), keys=jax.random.split(jax.random.key(0), 1)).x.block_until_ready()
         jax.effects_barrier()
         t, variance = np.array(sorted(asked)).T
         # A variance of 4000 values: 2 % standard error, and the second-order solver in 25 steps.
@@ -155,7 +155,7 @@ def test_the_probe_stays_along_a_trajectory():
     covariance = factor @ factor.T + 0.1 * np.eye(4)
     score = GaussianScore(sde, np.zeros(4), covariance)
     x = jax.vmap(lambda key: score.sample(jnp.float32(sde.t_min), key=key))(jax.random.split(jax.random.key(0), 64))
-    exact, probed = (log_likelihood(sde, score, x, key=jax.random.key(1), probes=n, tolerance=1e-5) for n in (None, 1))
+    exact, probed = (log_likelihood(score, x, key=jax.random.key(1), probes=n, tolerance=1e-5) for n in (None, 1))
     values, axes = np.linalg.eigh(covariance)
     ratios = [sde.alpha(t) ** 2 * values + sde.sigma(t) ** 2 for t in (sde.t_max, sde.t_min)]
     M = axes @ np.diag(np.log(ratios[0] / ratios[1])) @ axes.T
@@ -182,7 +182,7 @@ def test_the_likelihood_is_as_exact_as_it_was_asked_to_be():
     x = jax.vmap(lambda key: score.sample(jnp.float32(sde.t_min), key=key))(jax.random.split(jax.random.key(0), 16))
 
     def error(tolerance):
-        solved = log_likelihood(sde, score, x, key=jax.random.key(1), probes=None, tolerance=tolerance)
+        solved = log_likelihood(score, x, key=jax.random.key(1), probes=None, tolerance=tolerance)
         at_T = jax.vmap(lambda z: score.log_prob(z, jnp.float32(sde.t_max)) - sde.log_prior(z))(solved.latent)
         exact = jax.vmap(lambda x: score.log_prob(x, jnp.float32(sde.t_min)))(x)
         return float(jnp.max(abs(solved.log_prob + at_T - exact)))
@@ -195,7 +195,7 @@ def test_the_likelihood_runs_from_the_data_to_the_prior():
     sde = VE()
     score = mixture(sde)
     x = jax.vmap(lambda key: score.sample(jnp.float32(sde.t_min), key=key))(jax.random.split(jax.random.key(0), 16))
-    solved = log_likelihood(sde, score, x, key=jax.random.key(1), probes=None)
+    solved = log_likelihood(score, x, key=jax.random.key(1), probes=None)
     assert 25 < float(jnp.std(solved.latent)) < 100 and float(jnp.std(x)) < 3  # sigma_max = 50
 
 
@@ -204,7 +204,7 @@ def test_likelihoods_use_full_matrix_products():
     sde = VP()
     score = GaussianScore(sde, np.zeros(3), np.eye(3) + 0.1)
     keys = jax.random.split(jax.random.key(0), 2)
-    solve = lambda x: log_likelihood_of_keys(sde, score, x, keys=keys, trace=ExactTrace(), tolerance=1e-3)  # noqa: E731
+    solve = lambda x: log_likelihood_of_keys(score, x, keys=keys, trace=ExactTrace(), tolerance=1e-3)  # noqa: E731
     text = str(jax.make_jaxpr(solve)(jnp.ones((2, 3))))
     assert text.count("dot_general") and text.count("HIGHEST") >= text.count("dot_general")
 
@@ -224,9 +224,9 @@ def test_steps_are_chosen_per_example():
     """One solve of a batch shares step and norm, so that a result depends on the batch; its NFE is one number."""
     sde = VP()
     score, keys = mixture(sde), jax.random.split(jax.random.key(3), 16)
-    drawn = draw(ProbabilityFlow(), sde, score, (5,), keys=keys)
+    drawn = draw(ProbabilityFlow(), score, (5,), keys=keys)
     assert len(np.unique(drawn.nfe)) > 1
-    alone = draw(ProbabilityFlow(), sde, score, (5,), keys=keys[:1])
+    alone = draw(ProbabilityFlow(), score, (5,), keys=keys[:1])
     assert int(alone.nfe[0]) == pytest.approx(int(drawn.nfe[0]), abs=12)  # two steps: rounding may move a rejection
 
 
@@ -235,6 +235,6 @@ def test_the_ve_flow_draws_sharp_samples():
     sde = VE()
     means = 0.5 * np.sign(np.random.default_rng(0).normal(size=(6, 64)))
     score = MixtureScore(sde, means, np.full((6, 64), 1e-4), np.ones(6))
-    drawn = denoised_draw(ProbabilityFlow(), sde, score, (64,), keys=jax.random.split(jax.random.key(0), 64))
+    drawn = denoised_draw(ProbabilityFlow(), score, (64,), keys=jax.random.split(jax.random.key(0), 64))
     nearest = np.abs(np.asarray(drawn.x)[:, None] - means).max(axis=2).min(axis=1)
     assert drawn.ok.all() and np.median(nearest) < 0.06

@@ -13,7 +13,6 @@ from PIL import Image
 from scoresde.errors import ConfigError
 from scoresde.experiment.load import load_trained
 from scoresde.sample import Adaptive, FixedGrid, ProbabilityFlow, decode, encode, interpolate, slerp
-from scoresde.score import tweedie
 from scoresde.sde import VP, Karras
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -34,8 +33,8 @@ def test_decoding_undoes_encoding():
     for sde in each_process(SDES).values():
         score = mixture(sde)
         x = jax.vmap(lambda key: score.sample(jnp.float32(sde.t_min), key=key))(jax.random.split(jax.random.key(0), 32))
-        latent = encode(sde, score, x)
-        back = decode(sde, score, latent.x)
+        latent = encode(score, x)
+        back = decode(score, latent.x)
         assert latent.ok.all() and back.ok.all()
         assert abs(back.x - x).max() < 1e-3 * (x.max() - x.min())
         # The latents are of the size of the prior.
@@ -52,9 +51,9 @@ def test_the_same_noise_is_the_same_image_in_sigma_space(x64):
     images = {}
     for sde, start in ((vp, x_T), (karras, x_T / vp.alpha(vp.t_max))):
         score = mixture(sde)
-        end = decode(sde, score, start, sampler=sampler)
+        end = decode(score, start, sampler=sampler)
         assert end.ok.all()
-        images[sde] = jax.vmap(lambda x: tweedie(sde, score, x, jnp.asarray(sde.t_min)))(end.x)
+        images[sde] = jax.vmap(lambda x: score.denoise(x, jnp.asarray(sde.t_min)))(end.x)
     np.testing.assert_allclose(images[vp], images[karras], atol=1e-5)
 
 
@@ -63,7 +62,7 @@ def test_fixed_steps_go_both_ways(x64):
     sde = VP(t_min=1e-3)
     score, sampler = mixture(sde), ProbabilityFlow(stepping=FixedGrid(200))
     x = jax.vmap(lambda key: score.sample(sde.t_min, key=key))(jax.random.split(jax.random.key(0), 4))
-    back = decode(sde, score, encode(sde, score, x, sampler=sampler).x, sampler=sampler)
+    back = decode(score, encode(score, x, sampler=sampler).x, sampler=sampler)
     np.testing.assert_allclose(back.x, x, atol=1e-4)
 
 
@@ -71,7 +70,7 @@ def test_interpolation_joins_its_ends():
     sde = VP()
     score = mixture(sde)
     x = jax.vmap(lambda key: score.sample(jnp.float32(sde.t_min), key=key))(jax.random.split(jax.random.key(0), 6))
-    between = interpolate(sde, score, x[:3], x[3:], jnp.linspace(0.0, 1.0, 5))
+    between = interpolate(score, x[:3], x[3:], jnp.linspace(0.0, 1.0, 5))
     assert between.x.shape == (3, 5, 5) and between.ok.all()
     np.testing.assert_allclose(between.x[:, 0], x[:3], atol=2e-3)
     np.testing.assert_allclose(between.x[:, -1], x[3:], atol=2e-3)
@@ -89,7 +88,7 @@ def test_slerp_keeps_the_norm_of_noise(x64):
 def test_interpolation_of_unlike_batches_is_refused():
     sde = VP()
     with pytest.raises(ConfigError, match="one shape"):
-        interpolate(sde, mixture(sde), jnp.zeros((2, 5)), jnp.zeros((3, 5)), jnp.linspace(0.0, 1.0, 3))
+        interpolate(mixture(sde), jnp.zeros((2, 5)), jnp.zeros((3, 5)), jnp.linspace(0.0, 1.0, 3))
 
 
 # The command

@@ -21,7 +21,7 @@ from scoresde.sample import (
     sample,
     uniform_log_snr,
 )
-from scoresde.score import AbstractScore, GaussianScore, tweedie
+from scoresde.score import AbstractScore, GaussianScore
 from scoresde.sde import VE, VP, SubVP
 
 every_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
@@ -35,6 +35,10 @@ class Watched(AbstractScore):
     trace: object = eqx.field(static=True, default=lambda: None)
     run: object = eqx.field(static=True, default=None)
     spoil: object = eqx.field(static=True, default=lambda score, x, t: score)
+
+    @property
+    def sde(self):
+        return self.inner.sde
 
     def __call__(self, x, t):
         self.trace()
@@ -50,7 +54,7 @@ class Watched(AbstractScore):
 def test_samples_follow_the_density_at_t_min(name):
     keys = jax.random.split(jax.random.key(0), (2, 500))
     for process, sde in each_process(SDES).items():  # one program for all
-        drawn = draw(SAMPLERS[name], sde, mixture(sde), (5,), keys=keys[0])
+        drawn = draw(SAMPLERS[name], mixture(sde), (5,), keys=keys[0])
         assert drawn.ok.all()
         assert energy_p_value(drawn.x, exact_draws(sde, keys[1])) > LEVEL, process
 
@@ -84,21 +88,21 @@ def flow_map(sde, score: GaussianScore, x_T):
 def test_probability_flow_keeps_quantiles(sde, x64):
     score = GaussianScore(sde, np.array([0.5, -1.0, 0.0]), np.array([0.01, 0.3, 1.0]))
     x_T = sde.sample_prior((3,), key=jax.random.key(1))
-    drawn = ProbabilityFlow(stepping=Adaptive(1e-8))(sde, score, x_T, key=jax.random.key(2))
+    drawn = ProbabilityFlow(stepping=Adaptive(1e-8))(score, x_T, key=jax.random.key(2))
     assert drawn.ok
     # Ten times the tolerance of a step, in units of the data (1): errors of single steps add up.
-    np.testing.assert_allclose(drawn.x, flow_map(sde, score, x_T), atol=1e-7, rtol=0)
+    np.testing.assert_allclose(drawn.x, flow_map(score, x_T), atol=1e-7, rtol=0)
 
 
 def test_sample_ends_with_the_denoising_step():
     sde, key = VP(t_min=1e-2), jax.random.key(3)
     score, sampler = mixture(sde), ReverseSDE(dfx.ShARK(), FixedGrid(16))
     keys = jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(4))
-    raw, denoised = (function(sampler, sde, score, (5,), keys=keys) for function in (draw, denoised_draw))
-    expected = jax.vmap(lambda x: tweedie(sde, score, x, jnp.float32(sde.t_min)))(raw.x)
+    raw, denoised = (function(sampler, score, (5,), keys=keys) for function in (draw, denoised_draw))
+    expected = jax.vmap(lambda x: score.denoise(x, jnp.float32(sde.t_min)))(raw.x)
     # One program against two: rounding, divided by sigma(t_min)^2 = 2e-3 inside the score.
     np.testing.assert_allclose(denoised.x, expected, atol=1e-4)
-    np.testing.assert_allclose(sample(sampler, sde, score, (5,), num=4, key=key), denoised.x, atol=1e-5)
+    np.testing.assert_allclose(sample(sampler, score, (5,), num=4, key=key), denoised.x, atol=1e-5)
     assert abs(raw.x - denoised.x).max() > 1e-2  # sigma(t_min) is 0.04
     np.testing.assert_array_equal(denoised.nfe, raw.nfe + 1)
 
@@ -116,10 +120,10 @@ def test_ode_order(sde, name, x64):
     solver, order = ODE_SOLVERS[name]
     score = GaussianScore(sde, np.array([0.5, -1.0]), np.array([0.05, 1.0]))
     x_T = sde.sample_prior((2,), key=jax.random.key(4))
-    exact = flow_map(sde, score, x_T)
+    exact = flow_map(score, x_T)
 
     def error(steps):
-        drawn = ProbabilityFlow(solver, FixedGrid(steps, uniform_log_snr))(sde, score, x_T, key=jax.random.key(0))
+        drawn = ProbabilityFlow(solver, FixedGrid(steps, uniform_log_snr))(score, x_T, key=jax.random.key(0))
         return float(jnp.max(abs(drawn.x - exact)))
 
     # Equal steps in lambda, 0.1 and less wide, over which the flow of one Gaussian is smooth.
@@ -140,7 +144,7 @@ def test_sde_weak_order_of_the_mean(name, x64):
 
     def error(steps):
         sampler = ReverseSDE(solver, FixedGrid(steps, uniform_log_snr))
-        low, high = jax.vmap(lambda x: sampler(sde, score, x, key=jax.random.key(6)).x)(jnp.array([[0.0], [1.0]]))
+        low, high = jax.vmap(lambda x: sampler(score, x, key=jax.random.key(6)).x)(jnp.array([[0.0], [1.0]]))
         return abs(float((high - low)[0]) / exact - 1)
 
     # Equal steps in lambda, 0.1 and less wide: past all transients.
@@ -159,7 +163,7 @@ def test_sde_weak_order_of_the_variance(name):
     exact = float(sde.alpha(sde.t_min) ** 2 * 0.25 + sde.sigma(sde.t_min) ** 2)
 
     def error(steps):
-        drawn = ReverseSDE(solver, FixedGrid(steps, uniform_log_snr))(sde, score, x_T, key=jax.random.key(6))
+        drawn = ReverseSDE(solver, FixedGrid(steps, uniform_log_snr))(score, x_T, key=jax.random.key(6))
         return abs(float(jnp.var(drawn.x)) / exact - 1)
 
     errors = [error(steps) for steps in ((8, 16) if order == 1 else (3, 6))]
@@ -174,7 +178,7 @@ def test_the_spread_after_64_steps(name):
     sde, (solver, order, _) = SubVP(), SDE_SOLVERS[name]
     score = GaussianScore(sde, np.zeros(20_000), np.full(20_000, 0.25))
     x_T = sde.sample_prior((20_000,), key=jax.random.key(5))
-    drawn = ReverseSDE(solver, FixedGrid(64, uniform_log_snr))(sde, score, x_T, key=jax.random.key(6))
+    drawn = ReverseSDE(solver, FixedGrid(64, uniform_log_snr))(score, x_T, key=jax.random.key(6))
     exact = float(jnp.sqrt(sde.alpha(sde.t_min) ** 2 * 0.25 + sde.sigma(sde.t_min) ** 2))
     # Four standard errors of a spread, 4 / sqrt(40 000) = 2 %, and the error of steps h = 0.4 wide in lambda: h / 2 at first
     # order, h^2 / 12 at second.
@@ -188,7 +192,7 @@ def watch_calls(sampler, sde):
     calls = []
     score = Watched(mixture(sde), run=lambda: calls.append(1))
     x_T = sde.sample_prior((5,), key=jax.random.key(7))
-    drawn = sampler(sde, score, x_T, key=jax.random.key(8))
+    drawn = sampler(score, x_T, key=jax.random.key(8))
     jax.block_until_ready(drawn)
     jax.effects_barrier()
     return drawn, len(calls)
@@ -219,7 +223,7 @@ def test_a_second_call_compiles_nothing(name):
     sde = VP(t_min=1e-3)
     score = Watched(mixture(sde), trace=lambda: traces.append(1))
     keys = jax.random.split(jax.random.key(9), (2, 3))
-    draw(SAMPLERS[name], sde, score, (5,), keys=keys[0])
+    draw(SAMPLERS[name], score, (5,), keys=keys[0])
     first = len(traces)
     draw(SAMPLERS[name], VP(t_min=1e-3), Watched(mixture(sde, 1), score.trace), (5,), keys=keys[1])
     assert len(traces) == first > 0
@@ -232,10 +236,10 @@ def test_a_second_call_compiles_nothing(name):
 def test_an_example_depends_on_its_own_key_alone(name):
     sde = VP()
     score, keys, sampler = mixture(sde), jax.random.split(jax.random.key(10), 8), SAMPLERS[name]
-    together = draw(sampler, sde, score, (5,), keys=keys)
+    together = draw(sampler, score, (5,), keys=keys)
     order = np.array([3, 0, 7, 1, 6, 2, 5, 4])
-    np.testing.assert_array_equal(draw(sampler, sde, score, (5,), keys=keys[order]).x, together.x[order])
-    alone = jnp.concatenate([draw(sampler, sde, score, (5,), keys=keys[k : k + 1]).x for k in range(8)])
+    np.testing.assert_array_equal(draw(sampler, score, (5,), keys=keys[order]).x, together.x[order])
+    alone = jnp.concatenate([draw(sampler, score, (5,), keys=keys[k : k + 1]).x for k in range(8)])
     # Another batch size sums in another order: rounding through the score next to t_min. Other noise would move x by 1.
     np.testing.assert_allclose(alone, together.x, atol=1e-3)
     assert len(np.unique(np.round(together.x[:, 0], 4))) == 8
@@ -245,15 +249,16 @@ class OfClass(AbstractScore):
     """Of N(label, 1) at every t."""
 
     label: object
+    sde: VP = VP()
 
     def __call__(self, x, t):
         return self.label - x
 
 
 def test_every_example_has_its_own_class():
-    sde, sampler, keys = VP(), ReverseSDE(stepping=FixedGrid(8)), jax.random.split(jax.random.key(11), 3)
-    one = lambda label: denoised_draw(sampler, sde, OfClass(jnp.asarray(label)), (2,), keys=keys).x  # noqa: E731
-    together = denoised_draw(sampler, sde, OfClass(jnp.asarray(-1)), (2,), keys=keys, labels=jnp.array([4, 0, 2])).x
+    sampler, keys = ReverseSDE(stepping=FixedGrid(8)), jax.random.split(jax.random.key(11), 3)
+    one = lambda label: denoised_draw(sampler, OfClass(jnp.asarray(label)), (2,), keys=keys).x  # noqa: E731
+    together = denoised_draw(sampler, OfClass(jnp.asarray(-1)), (2,), keys=keys, labels=jnp.array([4, 0, 2])).x
     for k, label in enumerate((4, 0, 2)):
         np.testing.assert_allclose(together[k], one(label)[k], rtol=1e-5)
         assert np.abs(together[k] - one(-1)[k]).max() > 0.1
@@ -261,7 +266,7 @@ def test_every_example_has_its_own_class():
 
 def test_the_first_samples_stay_when_more_are_drawn():
     sde, sampler = VP(), ReverseSDE(stepping=FixedGrid(32))
-    few, more = (sample(sampler, sde, mixture(sde), (5,), num=num, key=jax.random.key(11)) for num in (3, 8))
+    few, more = (sample(sampler, mixture(sde), (5,), num=num, key=jax.random.key(11)) for num in (3, 8))
     np.testing.assert_allclose(few, more[:3], atol=1e-3)  # rounding, as above
 
 
@@ -270,13 +275,13 @@ def test_a_failure_stays_in_its_row(name):
     sde = VP()
     keys, sampler = jax.random.split(jax.random.key(12), 8), SAMPLERS[name]
 
-    clean = draw(sampler, sde, Watched(mixture(sde)), (5,), keys=keys)
+    clean = draw(sampler, Watched(mixture(sde)), (5,), keys=keys)
     middle = float(jnp.median(clean.x[:, 0]))
 
     def spoil(score, x, t):
         return jnp.where((t < 1e-3) & (x[0] > middle), jnp.nan, score)
 
-    spoiled = draw(sampler, sde, Watched(mixture(sde), spoil=spoil), (5,), keys=keys)
+    spoiled = draw(sampler, Watched(mixture(sde), spoil=spoil), (5,), keys=keys)
     assert clean.ok.all() and 0 < spoiled.ok.sum() < 8
     np.testing.assert_array_equal(jnp.isnan(spoiled.x).all(1), ~spoiled.ok)
     # One bad row must not hold the batch until the step limit.
@@ -289,15 +294,15 @@ def test_a_failure_of_the_denoising_step_is_told():
     sde = VP()
     score = Watched(mixture(sde), spoil=lambda score, x, t: jnp.where((t <= sde.t_min * 1.001) & (x[0] > 0), jnp.nan, score))
     sampler, keys = ReverseSDE(stepping=FixedGrid(16)), jax.random.split(jax.random.key(13), 8)
-    assert draw(sampler, sde, score, (5,), keys=keys).ok.all()  # Euler never asks for the score at t_min
-    denoised = denoised_draw(sampler, sde, score, (5,), keys=keys)
+    assert draw(sampler, score, (5,), keys=keys).ok.all()  # Euler never asks for the score at t_min
+    denoised = denoised_draw(sampler, score, (5,), keys=keys)
     assert 0 < denoised.ok.sum() < 8
     np.testing.assert_array_equal(jnp.isfinite(denoised.x).all(1), denoised.ok)
 
 
 def test_a_solver_out_of_steps_is_not_ok():
     sde = VP()
-    drawn = draw(ProbabilityFlow(stepping=Adaptive(1e-6, max_steps=5)), sde, mixture(sde), (5,), keys=jax.random.split(jax.random.key(0), 2))
+    drawn = draw(ProbabilityFlow(stepping=Adaptive(1e-6, max_steps=5)), mixture(sde), (5,), keys=jax.random.split(jax.random.key(0), 2))
     assert not drawn.ok.any() and jnp.isnan(drawn.x).all()
 
 
@@ -335,7 +340,7 @@ def test_karras_grid_is_equation_5(x64):
 def test_a_thousand_steps_in_float32(name):
     for sde in each_process(SDES).values():
         score, keys = GaussianScore(sde, np.zeros(200), np.ones(200)), jax.random.split(jax.random.key(14), 4)
-        drawn = draw(ReverseSDE(dfx.Euler(), FixedGrid(1000, GRIDS[name])), sde, score, (200,), keys=keys)
+        drawn = draw(ReverseSDE(dfx.Euler(), FixedGrid(1000, GRIDS[name])), score, (200,), keys=keys)
         assert drawn.ok.all() and np.all(drawn.nfe == 1000)
         # Unit data. On a uniform grid Euler's last steps are too long where sigma is small, on a geometric one its first
         # where sigma saturates; x stays of the size of the data.
@@ -363,5 +368,5 @@ def test_wrong_steppings_are_refused(build, words):
 @pytest.mark.parametrize("sampler", [ReverseSDE(stepping=FixedGrid(4)), ProbabilityFlow(), ProbabilityFlow(stepping=FixedGrid(4))])
 def test_float32_states_under_a_float64_score(x64, sampler):
     sde = VP()
-    drawn = sampler(sde, GaussianScore(sde, np.zeros(3), np.ones(3)), jnp.ones(3, jnp.float32), key=jax.random.key(0))
+    drawn = sampler(GaussianScore(sde, np.zeros(3), np.ones(3)), jnp.ones(3, jnp.float32), key=jax.random.key(0))
     assert drawn.ok and drawn.x.dtype == jnp.float32

@@ -51,7 +51,7 @@ def test_defaults_fit_every_process(name):
     sampler = own(name, 1000 if name == "langevin_dynamics" else 100 if name == "predictor_corrector" else 200)
     keys = jax.random.split(jax.random.key(3), 1024)
     for process, sde in each_process(SDES).items():
-        x = denoised_draw(sampler, sde, GaussianScore(sde, np.zeros(6), EIGENVALUES), (6,), keys=keys).x
+        x = denoised_draw(sampler, GaussianScore(sde, np.zeros(6), EIGENVALUES), (6,), keys=keys).x
         np.testing.assert_allclose(np.var(x, axis=0) / EIGENVALUES, 1.0, atol=0.35, err_msg=process)
 
 
@@ -62,7 +62,7 @@ def test_predictor_corrector_keeps_the_weights_of_a_mixture():
     means = np.random.default_rng(0).normal(size=(3, 6))  # 2.5 to 3.9 apart, with a deviation of 0.2
     score = MixtureScore(sde, means, np.full((3, 6), 0.04), weights)
     keys = jax.random.split(jax.random.key(0), 2048)
-    x = np.asarray(denoised_draw(own("predictor_corrector", 500), sde, score, (6,), keys=keys).x)
+    x = np.asarray(denoised_draw(own("predictor_corrector", 500), score, (6,), keys=keys).x)
     nearest = np.argmin(np.sum((x[:, None] - means) ** 2, axis=-1), axis=1)
     np.testing.assert_allclose(np.bincount(nearest, minlength=3) / 2048, weights, atol=0.03)
     assert np.var(x[nearest == 0], axis=0).mean() / 0.04 == pytest.approx(1.0, abs=0.06)
@@ -74,7 +74,7 @@ def test_predictor_corrector_keeps_the_variance_of_modes_that_lose_their_signal(
     basis = DCT((6,))
     sde = Heat(basis, 0.0, 9.0, PowerLaw.normalised(basis, 1.0, 9.0).gain)
     score, keys = GaussianScore(sde, np.zeros((6, 1)), EIGENVALUES), jax.random.split(jax.random.key(0), 512)
-    x = denoised_draw(own("predictor_corrector", 0), sde, score, (6, 1), keys=keys).x
+    x = denoised_draw(own("predictor_corrector", 0), score, (6, 1), keys=keys).x
     np.testing.assert_allclose(np.var(x, axis=0)[:, 0] / EIGENVALUES, 1.0, atol=0.25)
 
 
@@ -91,4 +91,4 @@ def test_adaptive_shark_has_none():
 def variance_ratio(sampler, num: int) -> float:
     sde = VE()
     score, keys = GaussianScore(sde, np.zeros(2), np.full(2, 0.25)), jax.random.split(jax.random.key(0), num)
-    return float(np.var(denoised_draw(sampler, sde, score, (2,), keys=keys).x) / 0.25)
+    return float(np.var(denoised_draw(sampler, score, (2,), keys=keys).x) / 0.25)

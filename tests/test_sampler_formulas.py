@@ -34,7 +34,7 @@ from scoresde.sample import (
 )
 from scoresde.sample.base import noise
 from scoresde.sample.levels import grid_levels
-from scoresde.score import AbstractScore, GaussianScore, tweedie
+from scoresde.score import AbstractScore, GaussianScore
 from scoresde.sde import VE, VP, Karras
 
 # Relations between families
@@ -47,7 +47,7 @@ def slow(sampler):
 def same(a, b):
     keys = jax.random.split(jax.random.key(1), 16)
     for sde in each_process(SDES).values():
-        x, y = (draw(sampler, sde, mixture(sde), (5,), keys=keys).x for sampler in (a, b))
+        x, y = (draw(sampler, mixture(sde), (5,), keys=keys).x for sampler in (a, b))
         # Rounding of 1e-15 of x at t_max, seen through a score of 1 / sigma(t_min)^2.
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
 
@@ -78,7 +78,7 @@ def test_heun_is_algorithm_1(x64):
     """Karras et al. 2022, algorithm 1, written out in NumPy: 18 steps, of which the last goes to sigma = 0."""
     sde = Karras()
     score = mixture(sde)
-    denoise = jax.jit(lambda x, t: tweedie(sde, score, x, t))
+    denoise = jax.jit(lambda x, t: score.denoise(x, t))
     levels = [*np.asarray(karras(sde, 17)), 0.0]
     x_T = np.asarray(sde.sample_prior((5,), key=jax.random.key(3)))
     x = x_T
@@ -88,7 +88,7 @@ def test_heun_is_algorithm_1(x64):
         if after:
             following = x + (after - t) * (slope + (following - denoise(following, after)) / after) / 2
         x = following
-    drawn = HeunEDM(17)(sde, score, jnp.asarray(x_T), key=jax.random.key(0))
+    drawn = HeunEDM(17)(score, jnp.asarray(x_T), key=jax.random.key(0))
     assert drawn.nfe + 1 == 35
     np.testing.assert_allclose(denoise(drawn.x, sde.t_min), x, rtol=1e-7, atol=1e-9)
 
@@ -98,6 +98,8 @@ def test_discrete_vp_steps_are_ddpms(x64):
     sde, x, s, z = VP(), jnp.array([0.3, -1.0]), jnp.array([0.7, 0.2]), jnp.array([1.1, -0.4])
 
     class Constant(AbstractScore):
+        sde: VP = VP()
+
         def __call__(self, x, t):
             return s
 
@@ -105,10 +107,10 @@ def test_discrete_vp_steps_are_ddpms(x64):
     step = predictor_corrector.Transition(levels[400], levels[401])
     beta = 1 - (levels.alpha[400] / levels.alpha[401]) ** 2
     np.testing.assert_allclose(
-        ReverseDiffusion()(sde, Constant(), step, x, z), 2 * x - jnp.sqrt(1 - beta) * x + beta * s + jnp.sqrt(beta) * z, rtol=1e-9
+        ReverseDiffusion()(Constant(), step, x, z), 2 * x - jnp.sqrt(1 - beta) * x + beta * s + jnp.sqrt(beta) * z, rtol=1e-9
     )
     np.testing.assert_allclose(
-        Ancestral("transition")(sde, Constant(), step, x, z), (x + beta * s) / jnp.sqrt(1 - beta) + jnp.sqrt(beta) * z, rtol=1e-9
+        Ancestral("transition")(Constant(), step, x, z), (x + beta * s) / jnp.sqrt(1 - beta) + jnp.sqrt(beta) * z, rtol=1e-9
     )
     size = AnnealedLangevin(0.16).step_size(step, s, z)
     np.testing.assert_allclose(size, 2 * (1 - beta) * (0.16 * levels.sigma[400]) ** 2, rtol=1e-9)
@@ -142,7 +144,7 @@ def test_image_norms_keep_images_apart_and_batch_norms_do_not():
 
     def first(norm, count):
         sampler = PredictorCorrector(20, uniform_log_snr, Ancestral(), Langevin(0.1, norm=norm))
-        return draw(sampler, sde, mixture(sde), (5,), keys=keys[:count]).x[0]
+        return draw(sampler, mixture(sde), (5,), keys=keys[:count]).x[0]
 
     np.testing.assert_allclose(first("image", 2), first("image", 8), atol=1e-4)
     assert abs(first("batch", 2) - first("batch", 8)).max() > 1e-3
@@ -164,14 +166,14 @@ def test_batch_norms_outside_a_batch_are_refused():
     sde = VP()
     sampler = PredictorCorrector(2, corrector=Langevin(norm="batch"))
     with pytest.raises(ConfigError, match="needs a batch"):
-        sampler(sde, mixture(sde), jnp.ones(5), key=jax.random.key(0))
+        sampler(mixture(sde), jnp.ones(5), key=jax.random.key(0))
 
 
 def test_langevin_dynamics_follows_the_mean_to_the_next_level(x64):
     """One level, one step: x = (alpha'/alpha) x_T, then x + (e / 2) sigma'^2 s + sqrt(e) sigma' z."""
     sde, key, x_T = VP(), jax.random.key(0), jnp.array([1.0, -2.0])
     score = GaussianScore(sde, np.array([0.5, -0.5]), np.array([0.1, 1.0]))
-    drawn = LangevinDynamics(1, uniform, repeats=1, step_size=0.2)(sde, score, x_T, key=key)
+    drawn = LangevinDynamics(1, uniform, repeats=1, step_size=0.2)(score, x_T, key=key)
     x, sigma = sde.alpha(sde.t_min) / sde.alpha(sde.t_max) * x_T, sde.sigma(sde.t_min)
     exact = x + 0.1 * sigma**2 * score(x, jnp.asarray(sde.t_min)) + np.sqrt(0.2) * sigma * noise(key, 0, x_T)
     np.testing.assert_allclose(drawn.x, exact, rtol=1e-9)
@@ -213,7 +215,7 @@ def test_churn_is_algorithm_2(x64):
         np.testing.assert_allclose(start.t, raised, rtol=1e-9)
         np.testing.assert_allclose(added, jnp.sqrt(raised**2 - rho**2), rtol=1e-6)
     score, x_T = GaussianScore(sde, np.zeros(2), np.ones(2)), jnp.ones(2)
-    x = [EulerEDM(9, churn=2.0, s_noise=scale)(sde, score, x_T, key=jax.random.key(0)).x for scale in (1.0, 2.0, 3.0)]
+    x = [EulerEDM(9, churn=2.0, s_noise=scale)(score, x_T, key=jax.random.key(0)).x for scale in (1.0, 2.0, 3.0)]
     assert abs(x[1] - x[0]).min() > 1e-3  # linear in the noise
     np.testing.assert_allclose(x[2] - x[1], x[1] - x[0], rtol=1e-9)
 
@@ -246,6 +248,6 @@ def test_gotta_go_fast_is_algorithm_1(x64):
         if error <= 1:
             x, previous, t = high, low, t - h if t - h > 0.01 + 1e-12 else 0.01
         h, trials = min(t - 0.01, 0.9 * h * error**-0.9), trials + 1
-    drawn = GottaGoFast(relative, absolute)(sde, score, x_T, key=key)
+    drawn = GottaGoFast(relative, absolute)(score, x_T, key=key)
     assert drawn.nfe == 2 * trials > 20
     np.testing.assert_allclose(drawn.x, x, rtol=1e-9)

@@ -19,7 +19,6 @@ from scoresde.score import (
     score_from_eps,
     score_from_v,
     score_from_x0,
-    tweedie,
     v_from_score,
     x0_from_score,
 )
@@ -129,7 +128,7 @@ def test_tweedie_is_the_posterior_mean(sde, x64):
         x = alpha * mean + sigma * np.arange(5.0)
         gain = alpha * covariance @ np.linalg.inv(alpha**2 * covariance + sigma**2 * np.eye(5))
         # Division by alpha, down to 5e-4 of the Cosine: 1e-16 sigma / alpha, and the inverse here.
-        np.testing.assert_allclose(tweedie(sde, score, jnp.asarray(x), t), mean + gain @ (x - alpha * mean), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(score.denoise(jnp.asarray(x), t), mean + gain @ (x - alpha * mean), rtol=1e-9, atol=1e-9)
 
 
 CONVERSIONS = {
@@ -213,7 +212,7 @@ def test_edm_is_table_1_of_karras(sigma, x64):
         jax.debug.callback(lambda x, c: fed.append((np.asarray(x), float(c))), x, c_noise)
         return jnp.ones_like(x)
 
-    denoised = tweedie(sde, network_score(sde, EDMPreconditioning(d), raw), x, jnp.asarray(sigma))
+    denoised = network_score(sde, EDMPreconditioning(d), raw).denoise(x, jnp.asarray(sigma))
     jax.effects_barrier()
     c_skip, c_out = d**2 / (sigma**2 + d**2), sigma * d / np.sqrt(sigma**2 + d**2)
     # Rounding; x + sigma^2 s cancels 1e-5 at sigma = 80.

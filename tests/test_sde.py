@@ -261,7 +261,7 @@ def test_a_table_of_betas_is_a_process_with_a_drift_that_does_not_jump(x64):
     np.testing.assert_allclose(left, right, rtol=1e-4)  # a linear interpolation would jump
     assert (np.diff(jax.vmap(sde.log_snr)(np.linspace(0, 1, 5000))) < 0).all() and (jax.vmap(sde.g2)(between) > 0).all()
     score, keys = GaussianScore(sde, np.zeros(2), np.full(2, 0.25)), jax.random.split(jax.random.key(0), 3)
-    drawn = draw(DPMSolverPP(100, uniform_log_snr, order=3), sde, score, (2,), keys=keys)
+    drawn = draw(DPMSolverPP(100, uniform_log_snr, order=3), score, (2,), keys=keys)
     started = jax.vmap(lambda key: sde.sample_prior((2,), key=jax.random.split(key)[0]))(keys)
     first, last = (jnp.sqrt(0.25 * sde.alpha(t) ** 2 + sde.sigma(t) ** 2) for t in (0.0, 1.0))
     np.testing.assert_allclose(drawn.x, started * first / last, rtol=2e-3)  # third order in 100 steps

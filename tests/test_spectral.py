@@ -292,7 +292,7 @@ def euler_maruyama(sde, variances, start, steps: int):
         def brownian(self, sde, **of):
             return Responses(-self.grid(sde, self.steps), shape)
 
-    x = ReverseSDE(dfx.Euler(), Known(steps, uniform))(sde, gaussian(sde, variances, steps + 1), x_T, key=jax.random.key(0)).x
+    x = ReverseSDE(dfx.Euler(), Known(steps, uniform))(gaussian(sde, variances, steps + 1), x_T, key=jax.random.key(0)).x
     return jnp.sum(x**2, axis=-1, keepdims=True)
 
 
@@ -404,9 +404,9 @@ def test_cold_diffusion_is_ddim(x64):
     times = uniform(sde, 12)
     by_hand = x
     for t, after in zip(times, times[1:]):
-        restored = score.denoise(sde, by_hand, t)
+        restored = score.denoise(by_hand, t)
         by_hand = by_hand - sde.alpha(t) * restored + sde.alpha(after) * restored
-    np.testing.assert_allclose(DDIM(12, uniform)(sde, score, x, key=jax.random.key(0)).x, by_hand, rtol=1e-14)
+    np.testing.assert_allclose(DDIM(12, uniform)(score, x, key=jax.random.key(0)).x, by_hand, rtol=1e-14)
 
 
 def test_inverse_heat_needs_no_calibration_of_its_noise(x64):
@@ -416,7 +416,7 @@ def test_inverse_heat_needs_no_calibration_of_its_noise(x64):
     v = 1 / (1 + 50 * np.asarray(sde.basis.eigenvalues)) / 32
     end = linear_end(DDIM(200, uniform), sde, v, variance_at(sde, v, sde.t_max))
     score = gaussian(sde, v)
-    final = score.denoise(sde, jnp.sqrt(end), sde.t_min) / jnp.sqrt(v)
+    final = score.denoise(jnp.sqrt(end), sde.t_min) / jnp.sqrt(v)
     assert float(jnp.min(final)) > 0.93 and float(jnp.max(final)) < 1.001
 
 
@@ -432,7 +432,7 @@ def test_the_denoiser_of_a_function_on_two_grids(noise, difference, x64):
         v = 30 * (9 + np.asarray(sde.basis.eigenvalues)) ** -2.0
         x = np.zeros((n, 1))
         x[:64, 0] = coefficients * np.sqrt(v[:64, 0])
-        found.append(gaussian(sde, v).denoise(sde, jnp.asarray(x), 0.6)[:64])
+        found.append(gaussian(sde, v).denoise(jnp.asarray(x), 0.6)[:64])
     relative = float(jnp.linalg.norm(found[0] - found[1]) / jnp.linalg.norm(found[0]))
     if noise == "trace class":
         assert relative < 1e-12
@@ -455,7 +455,7 @@ def test_denoiser_and_score_of_a_network_agree(preconditioning, x64):
         of = {"EDM": EDMPreconditioning(0.7), "eps": EpsPreconditioning(), "score": ScorePreconditioning()}[preconditioning]
         of.check(sde)
         score, x, t = in_modes(sde, of), jax.random.normal(jax.random.key(0), (12, 3)), jnp.asarray(0.3)
-        np.testing.assert_allclose(score.denoise(sde, x, t), (x + sde.sigma(t) ** 2 * score(x, t)) / sde.alpha(t), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(score.denoise(x, t), (x + sde.sigma(t) ** 2 * score(x, t)) / sde.alpha(t), rtol=1e-9, atol=1e-12)
 
 
 def test_a_network_denoises_a_function_alike_on_two_grids(x64):
@@ -468,7 +468,7 @@ def test_a_network_denoises_a_function_alike_on_two_grids(x64):
         found = []
         for sde in (coarse, coarse.at(256)):
             score = in_modes(sde, EDMPreconditioning(1.0, covariance))
-            found.append(score.denoise(sde, resample(x, coarse.basis, sde.basis), jnp.asarray(0.4))[:12])
+            found.append(score.denoise(resample(x, coarse.basis, sde.basis), jnp.asarray(0.4))[:12])
         relative = float(jnp.linalg.norm(found[1] - found[0]) / jnp.linalg.norm(found[0]))
         assert (relative < 2e-3) == alike, relative
 
@@ -482,9 +482,9 @@ def test_losses_per_mode(x64):
     field = sde.basis.from_modes
     missed = field(sde.sigma(t) * z) + field(sde.sigma(t) ** 2 * score(x_t, t))
     expected = jnp.mean(missed**2) / sde.basis.field_variance(sde.sigma(t) ** 2)
-    np.testing.assert_allclose(jnp.mean(NoiseField().error(score, sde, x0, x_t, z, t, None)), expected, rtol=1e-9)
-    off = field(score.denoise(sde, x_t, t) - x0) / of.spectrum.remainder(sde, t)
-    np.testing.assert_allclose(jnp.mean(EDMWeighting(of.spectrum).error(score, sde, x0, x_t, z, t, None)), jnp.mean(off**2), rtol=1e-9)
+    np.testing.assert_allclose(jnp.mean(NoiseField().error(score, x0, x_t, z, t, None)), expected, rtol=1e-9)
+    off = field(score.denoise(x_t, t) - x0) / of.spectrum.remainder(sde, t)
+    np.testing.assert_allclose(jnp.mean(EDMWeighting(of.spectrum).error(score, x0, x_t, z, t, None)), jnp.mean(off**2), rtol=1e-9)
 
 
 def test_blur_without_blur_is_the_process_inside(x64):
@@ -508,7 +508,7 @@ def test_the_flow_gives_the_density_of_the_coefficients(name, x64):
     sde = processes()[name]
     score = gaussian(sde, data_variances(sde) * 0.3)
     x = jax.vmap(lambda key: score.sample(sde.t_min, key=key))(jax.random.split(jax.random.key(0), 3))
-    solved = log_likelihood(sde, score, x, key=jax.random.key(1), probes=None, tolerance=1e-8)
+    solved = log_likelihood(score, x, key=jax.random.key(1), probes=None, tolerance=1e-8)
     latent = jax.vmap(lambda x: score.log_prob(x, sde.t_max) - sde.log_prior(x))(solved.latent)
     np.testing.assert_allclose(solved.log_prob + latent, jax.vmap(lambda x: score.log_prob(x, sde.t_min))(x), atol=2e-5)
 
@@ -517,7 +517,7 @@ def test_likelihood_of_a_gaussian_process(x64):
     sde, v, q = matern_data(64)
     score = gaussian(sde, v)
     y = jnp.sqrt(v) * jax.random.normal(jax.random.key(0), (4, 64, 1))
-    solved = log_likelihood(sde, score, y, key=jax.random.key(1), probes=None, tolerance=1e-7)
+    solved = log_likelihood(score, y, key=jax.random.key(1), probes=None, tolerance=1e-7)
     exact = -0.5 * jnp.sum(y**2 / v + jnp.log(2 * math.pi * v), axis=(1, 2))
     np.testing.assert_allclose(solved.log_prob, exact, atol=1e-3)  # 8.8e-4 of it are t_min = 1e-5
 
@@ -533,8 +533,8 @@ def test_the_bound_is_exact_in_every_mode(name, x64, monkeypatch):
     x0 = jnp.sqrt(v) * jnp.array([1.0, -1.0]).reshape(2, *[1] * np.ndim(v))
     monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.full(shape, 0.5))  # the middle of each stratum
     jax.clear_caches()  # nothing traced with other noise
-    terms = elbo_per_mode(sde, gaussian(sde, v), x0, key=jax.random.key(0), samples=4000).mean(0)
-    whole = elbo(sde, gaussian(sde, v), x0, key=jax.random.key(0), samples=64)
+    terms = elbo_per_mode(gaussian(sde, v), x0, key=jax.random.key(0), samples=4000).mean(0)
+    whole = elbo(gaussian(sde, v), x0, key=jax.random.key(0), samples=64)
     jax.clear_caches()
     start, end = sde.t_min, sde.t_max
     entropy = 0.5 * jnp.log(2 * math.pi * math.e * (v + sde.sigma(start) ** 2 / sde.alpha(start) ** 2))
@@ -585,7 +585,7 @@ def test_a_prior_of_data_draws_degraded_data(x64):
         jnp.array([-0.5 * jnp.sum((sde.alpha(1.0) * (means - sde.basis.to_modes(d)) / sde.sigma(1.0)) ** 2) for d in data])
     )
     np.testing.assert_allclose(log_prior, mixture - math.log(3) - 64 * math.log(sde.sigma(1.0) * math.sqrt(2 * math.pi)), rtol=1e-10)
-    assert bool(jnp.all(jnp.isfinite(draw(DDIM(5, uniform), sde, gaussian(sde), (8, 8, 1), keys=jax.random.split(jax.random.key(2), 2)).x)))
+    assert bool(jnp.all(jnp.isfinite(draw(DDIM(5, uniform), gaussian(sde), (8, 8, 1), keys=jax.random.split(jax.random.key(2), 2)).x)))
 
 
 def test_degradations_are_what_they_say():
@@ -611,7 +611,7 @@ def test_other_samplers_draw_functions(sampler):
     sde = ColouredVP(DCT(8), MATERN)
     v = np.asarray(MATERN(sde.basis)) * 0.5
     score = gaussian(sde, v, channels=4000)
-    x = denoised_draw(sampler, sde, score, (8, 4000), keys=jax.random.split(jax.random.key(0), 1)).x[0]
+    x = denoised_draw(sampler, score, (8, 4000), keys=jax.random.split(jax.random.key(0), 1)).x[0]
     np.testing.assert_allclose(jnp.mean(x**2, axis=1, keepdims=True), v, rtol=0.2)
 
 
@@ -622,7 +622,7 @@ def test_samples_on_another_grid_are_the_same_functions(x64):
     v = 30 * (9 + np.asarray(fine.basis.eigenvalues)) ** -2.0
     x_T = fine.sigma(fine.t_max) * jax.random.normal(jax.random.key(0), (48, 1))
     ends = [
-        DPMSolverPP(20)(sde, gaussian(sde, v[: sde.basis.shape[0]]), x_T[: sde.basis.shape[0]], key=jax.random.key(1)).x
+        DPMSolverPP(20)(gaussian(sde, v[: sde.basis.shape[0]]), x_T[: sde.basis.shape[0]], key=jax.random.key(1)).x
         for sde in (coarse, fine)
     ]
     np.testing.assert_allclose(ends[1][:16], ends[0], rtol=1e-9)

@@ -23,7 +23,6 @@ from scoresde.score import (
     GaussianScore,
     MixtureScore,
     NetworkScore,
-    tweedie,
 )
 from scoresde.sde import VP, Cosine, Karras, SubVP
 from scoresde.train import (
@@ -119,6 +118,10 @@ class Wrong(AbstractScore):
 
     exact: GaussianScore
 
+    @property
+    def sde(self):
+        return self.exact.sde
+
     def __call__(self, x, t):
         return self.exact(x, t) + 0.3 / jnp.sqrt(self.exact.sde.sigma(t))
 
@@ -129,7 +132,7 @@ def _losses(objective, score, sde, x0, seed=0, repeats=1):
 
     def batch(key):
         batch_key, key = jax.random.split(key)
-        one = lambda x0, key, rank: objective(score, sde, x0, batch_key=batch_key, key=key, rank=rank)  # noqa: E731
+        one = lambda x0, key, rank: objective(score, x0, batch_key=batch_key, key=key, rank=rank)  # noqa: E731
         return jax.vmap(one)(x0, jax.random.split(key, count), jnp.arange(count) / count)
 
     return np.asarray(jax.jit(jax.vmap(batch))(jax.random.split(jax.random.key(seed), repeats)))
@@ -199,7 +202,7 @@ def test_unit_data_under_edm_preconditioning_is_the_velocity_of_i_dode():
         x, z = sde.perturb(x0, t, key=key)
         v = sde.alpha(t) * z - sde.sigma(t) * x0
         v_hat = -raw(x[None], -sde.log_snr(t)[None] / 8, None)[0]
-        np.testing.assert_allclose(objective.at(score, sde, x0, t, key=key), Z / 2 * jnp.sum((v - v_hat) ** 2), rtol=1e-3)
+        np.testing.assert_allclose(objective.at(score, x0, t, key=key), Z / 2 * jnp.sum((v - v_hat) ** 2), rtol=1e-3)
 
 
 class Shifted(AbstractScore):
@@ -223,7 +226,7 @@ def test_the_exact_score_has_the_least_loss():
     def losses(shift, time):
         def one(x0, key):
             score = Shifted(exact, sde, shift)
-            return denoising_score_matching(score, sde, x0, key=key, weight=jnp.ones(()), time=time)
+            return denoising_score_matching(score, x0, key=key, weight=jnp.ones(()), time=time)
 
         return jax.vmap(one)(x0, jax.random.split(jax.random.key(1), len(x0)))
 
@@ -241,10 +244,10 @@ def test_edm_weighting_is_that_of_karras(x64):
     for sigma in (0.002, 0.3, 5.0, 80.0):
         t = jnp.asarray(sigma)
         x_t, z = sde.perturb(x0, t, key=key)
-        loss = jnp.sum(EDMWeighting(DataSpectrum(c)).error(score, sde, x0, x_t, z, t, jnp.asarray(jnp.nan)))
-        denoised, weight = tweedie(sde, score, x_t, t), (sigma**2 + c**2) / (sigma * c) ** 2
+        loss = jnp.sum(EDMWeighting(DataSpectrum(c)).error(score, x0, x_t, z, t, jnp.asarray(jnp.nan)))
+        denoised, weight = score.denoise(x_t, t), (sigma**2 + c**2) / (sigma * c) ** 2
         np.testing.assert_allclose(loss, weight * jnp.sum((denoised - x0) ** 2), rtol=1e-8)
-        noise = denoising_score_matching(score, sde, x0, key=key, weight=jnp.asarray(weight * sigma**2), time=t, reduce=jnp.sum)
+        noise = denoising_score_matching(score, x0, key=key, weight=jnp.asarray(weight * sigma**2), time=t, reduce=jnp.sum)
         np.testing.assert_allclose(loss, noise, rtol=1e-8)
 
 

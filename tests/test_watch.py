@@ -61,11 +61,11 @@ def test_a_trajectory_is_that_of_ddim(name):
     sde = build_sde(config, (6,))
     score = GaussianScore(sde, np.full((6, 1), 0.3), np.full(6, 0.5))
     x_T = jax.vmap(lambda key: sde.sample_prior((6, 1), key=key))(jax.random.split(jax.random.key(0), 3))
-    found = trajectory(sde, score, x_T, 7)
-    drawn = jax.jit(jax.vmap(lambda x: DDIM(7)(sde, score, x, key=jax.random.key(1)).x))(x_T)
+    found = trajectory(score, x_T, 7)
+    drawn = jax.jit(jax.vmap(lambda x: DDIM(7)(score, x, key=jax.random.key(1)).x))(x_T)
     np.testing.assert_allclose(found.x[-1], drawn, rtol=2e-5, atol=1e-5)
     np.testing.assert_array_equal(found.x[0], x_T)
-    denoised = jax.vmap(lambda x: score.denoise(sde, x, found.t[3]))(found.x[3])
+    denoised = jax.vmap(lambda x: score.denoise(x, found.t[3]))(found.x[3])
     np.testing.assert_allclose(found.x0[3], denoised, rtol=1e-4, atol=1e-5)
 
 

@@ -65,7 +65,7 @@ def coefficients() -> tuple[bool, str]:
 def sampler() -> tuple[bool, str]:
     sde, mean, std = VP(), np.array([0.5, -1.0]), np.array([0.3, 1.2])
     score = GaussianScore(sde, mean, std**2)
-    x = np.asarray(sample(SDEDPMSolverPP(_STEPS), sde, score, (2,), num=_DRAWS, key=root_key(0)), np.float64)
+    x = np.asarray(sample(SDEDPMSolverPP(_STEPS), score, (2,), num=_DRAWS, key=root_key(0)), np.float64)
     off_mean = np.abs(x.mean(axis=0) - mean) / (std / math.sqrt(_DRAWS))
     off_std = np.abs(x.std(axis=0) / std - 1) * math.sqrt(2 * _DRAWS)
     worst = max(off_mean.max(), off_std.max())
@@ -76,7 +76,7 @@ def likelihood() -> tuple[bool, str]:
     sde, mean, variance = VP(), np.array([0.5, -1.0, 0.0]), np.array([0.09, 1.44, 1.0])
     score = GaussianScore(sde, mean, variance)
     x = jnp.array([[0.4, 0.0, 1.0], [1.0, -2.0, -0.5]])
-    found = log_likelihood(sde, score, x, key=root_key(0), probes=None, tolerance=1e-6)
+    found = log_likelihood(score, x, key=root_key(0), probes=None, tolerance=1e-6)
     t, T = jnp.asarray(sde.t_min), jnp.asarray(sde.t_max)
     exact = np.array([float(_log_density(sde, mean, variance, value, t)) for value in x])
     # The flow ends in N(0, 1) in the place of p_T: the difference there is known too.
@@ -103,7 +103,7 @@ def training() -> tuple[bool, str]:
     times, keys = jnp.linspace(0.02, 1.0, len(values)), jax.random.split(root_key(1), len(values))
 
     def loss(model):
-        one = lambda x0, t, key: objective.at(model, sde, x0, t, key=key)  # noqa: E731
+        one = lambda x0, t, key: objective.at(model, x0, t, key=key)  # noqa: E731
         return float(jnp.mean(jax.jit(jax.vmap(one))(jnp.asarray(values), times, keys)))
 
     alpha2, sigma2 = (np.asarray(jax.vmap(part)(times), np.float64) ** 2 for part in (sde.alpha, sde.sigma))

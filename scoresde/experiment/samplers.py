@@ -113,5 +113,5 @@ def build_sampler(config: ConfigDict, model: score.NetworkScore | None = None, s
     elif model is None:
         grid = sample.uniform_log_snr  # stands for it where only the parameters are looked at
     else:
-        grid = sample.optimised_times(model.sde, model, shape, steps=steps, key=root_key(_OPTIMISED_ROOT))
+        grid = sample.optimised_times(model, shape, steps=steps, key=root_key(_OPTIMISED_ROOT))
     return entry.build(c, steps, grid)

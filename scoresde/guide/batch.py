@@ -11,14 +11,12 @@ from scoresde.guide.joint import JointPosterior, ModeCovariance
 from scoresde.guide.observation import Observation
 from scoresde.guide.posterior import AbstractGuided, Posterior, Replacement, check_coordinates
 from scoresde.sample.base import BATCH, AbstractSampler, Draw
-from scoresde.score.base import AbstractScore, tweedie
-from scoresde.sde import AbstractSDE
+from scoresde.score.base import AbstractScore
 from scoresde.types import Coef, Key, Keys, State
 
 
 def restore(
     sampler: AbstractSampler,
-    sde: AbstractSDE,
     score: AbstractScore,
     observation: Observation,
     spread: Coef | float | ModeCovariance,
@@ -36,11 +34,10 @@ def restore(
     Raises:
       ConfigError: as `Posterior` and `JointPosterior`.
     """
-    return restore_by(sampler, guide_of(sde, score, observation, spread, y), y, keys=keys)
+    return restore_by(sampler, guide_of(score, observation, spread, y), y, keys=keys)
 
 
 def guide_of(
-    sde: AbstractSDE,
     score: AbstractScore,
     observation: Observation,
     spread: Coef | float | ModeCovariance,
@@ -51,9 +48,10 @@ def guide_of(
     Raises:
       ConfigError: as `Posterior` and `JointPosterior`.
     """
+    sde = score.sde
     check_coordinates("restore", sde, observation.basis)
     guide = JointPosterior if isinstance(spread, ModeCovariance) else Posterior
-    return guide(sde, score, _any(observation, y), spread)
+    return guide(score, _any(observation, y), spread)
 
 
 def restore_by(
@@ -65,7 +63,6 @@ def restore_by(
 
 def replace(
     sampler: AbstractSampler,
-    sde: AbstractSDE,
     score: AbstractScore,
     observation: Observation,
     y: Float[Array, "N *x"],
@@ -73,20 +70,22 @@ def replace(
     keys: Keys,
 ) -> Draw:
     """As `restore`, by `Replacement`: the baseline."""
+    sde = score.sde
     check_coordinates("Replacement", sde, observation.basis)
     observation = _any(observation, y)
-    return _guided(sampler, Replacement(sde, score, observation, observation.y), _replaced, y, keys)
+    return _guided(sampler, Replacement(score, observation, observation.y), _replaced, y, keys)
 
 
 @eqx.filter_jit
 def continued(
-    sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, x_T: Float[Array, "N *x"], *, keys: Keys
+    sampler: AbstractSampler, score: AbstractScore, x_T: Float[Array, "N *x"], *, keys: Keys
 ) -> Draw:
     """From given states at t_max, denoised at t_min: for processes that start from degraded data, this is restoration.
     The final denoising leaves little spread below sigma(t_min) / alpha."""
+    sde = score.sde
     t_min = jnp.asarray(sde.t_min, x_T.dtype)
-    last = lambda x: tweedie(sde, score, x, t_min)
-    return jax.vmap(lambda x, key: _ended(sampler(sde, score, x, key=key), last), axis_name=BATCH)(x_T, keys)
+    last = lambda x: score.denoise(x, t_min)
+    return jax.vmap(lambda x, key: _ended(sampler(score, x, key=key), last), axis_name=BATCH)(x_T, keys)
 
 
 @eqx.filter_jit
@@ -103,7 +102,7 @@ def _guided(
         prior_key, guide_key, path_key = jax.random.split(key, 3)
         given_key, last_key = jax.random.split(guide_key)
         guided = given(guide, y, given_key)
-        drawn = sampler(sde, guided, sde.sample_prior(y.shape, key=prior_key), key=path_key)
+        drawn = sampler(guided, sde.sample_prior(y.shape, key=prior_key), key=path_key)
         return _ended(drawn, lambda x: guided.draw(x, jnp.asarray(sde.t_min, x.dtype), key=last_key))
 
     return jax.vmap(one, axis_name=BATCH)(y, keys)

@@ -78,8 +78,7 @@ class JointPosterior(AbstractGuided):
     """As `Posterior`, by the formulas above.
 
     Args:
-      sde: a process with one alpha and one sigma, such as VP.
-      score, observation: as of `Posterior`.
+      score, observation: as of `Posterior`; the process of the score has one alpha and one sigma, such as VP.
       covariance: of the data, in the basis of the observation; see `mode_covariance`.
 
     Raises:
@@ -87,34 +86,34 @@ class JointPosterior(AbstractGuided):
         outside `jit`.
     """
 
-    sde: AbstractSDE
     score: AbstractScore
     observation: Observation
     axes: Float[Array, "D D"]  # W
     variances: Float[Array, " D"]  # p
     seen: Float[Array, "D D"]  # W^T K
 
-    def __init__(self, sde: AbstractSDE, score: AbstractScore, observation: Observation, covariance: ModeCovariance):
+    def __init__(self, score: AbstractScore, observation: Observation, covariance: ModeCovariance):
+        sde = score.sde
         _check(sde, observation, covariance)
-        self.sde, self.score, self.observation = sde, score, observation
+        self.score, self.observation = score, observation
         axes, variances, seen = _factors(observation, covariance)
         dtype = jnp.result_type(observation.y, float)
         self.axes, self.variances, self.seen = (jnp.asarray(part, dtype) for part in (axes, variances, seen))
 
-    def denoise(self, sde: AbstractSDE, x: State, t: Time) -> State:
+    def denoise(self, x: State, t: Time) -> State:
         """E[x_0 | x_t = x, y]."""
-        return self._from_modes(self._mean(sde, x, t))
+        return self._from_modes(self._mean(x, t))
 
     def draw(self, x: State, t: Time, *, key: Key) -> State:
         """From N(E[x_0 | x_t, y], Cov[x_0 | x_t, y])."""
         y = self.observation.y
         z = jax.random.normal(key, self.variances.shape, self.variances.dtype)
         noise = _product(self.axes, jnp.sqrt(self.variances * self._left(t)) * z)
-        return self._from_modes(self._mean(self.sde, x, t) + noise.reshape(jnp.shape(y)))
+        return self._from_modes(self._mean(x, t) + noise.reshape(jnp.shape(y)))
 
-    def _mean(self, sde: AbstractSDE, x: State, t: Time) -> State:
+    def _mean(self, x: State, t: Time) -> State:
         h, y = self.observation.h, self.observation.y
-        mean = self._to_modes(self.score.denoise(sde, x, t))
+        mean = self._to_modes(self.score.denoise(x, t))
         moved = _product(self.axes, self._left(t) * _product(self.seen, jnp.ravel(y - h * mean)))
         return mean + moved.reshape(jnp.shape(y))
 

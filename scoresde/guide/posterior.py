@@ -41,12 +41,15 @@ from scoresde.types import Coef, Key, State, Time
 class AbstractGuided(AbstractScore):
     """A score given an observation, in the coordinates of the process; what is done to a mode is done in the observation's."""
 
-    sde: eqx.AbstractVar[AbstractSDE]
     score: eqx.AbstractVar[AbstractScore]
     observation: eqx.AbstractVar[Observation]
 
+    @property
+    def sde(self) -> AbstractSDE:
+        return self.score.sde
+
     def __call__(self, x: State, t: Time) -> State:
-        return score_from_x0(self.sde, x, t, self.denoise(self.sde, x, t))
+        return score_from_x0(self.sde, x, t, self.denoise(x, t))
 
     @abc.abstractmethod
     def draw(self, x: State, t: Time, *, key: Key) -> State:
@@ -76,7 +79,6 @@ class Posterior(AbstractGuided):
     """grad log p(x_t | y), by the formulas above. Any sampler takes it; the observation enters through `denoise`.
 
     Args:
-      sde: the process.
       score: of the data.
       observation: with its y.
       variances: c_k^2 of the data in the basis of the observation, broadcasting to [*modes, channels]: `mode_variances` of
@@ -86,23 +88,22 @@ class Posterior(AbstractGuided):
       ConfigError: variances negative or not finite; no y; a process with coefficients per mode in another basis.
     """
 
-    sde: AbstractSDE
     score: AbstractScore
     observation: Observation
     variances: Coef
 
-    def __init__(self, sde: AbstractSDE, score: AbstractScore, observation: Observation, variances):
-        self.sde, self.score, self.observation = sde, score, observation
+    def __init__(self, score: AbstractScore, observation: Observation, variances):
+        self.score, self.observation = score, observation
         self.variances = checked_variances(variances)
 
-    def denoise(self, sde: AbstractSDE, x: State, t: Time) -> State:
+    def denoise(self, x: State, t: Time) -> State:
         """E[x_0 | x_t = x, y]."""
-        return self._from_modes(self._mean(sde, x, t))
+        return self._from_modes(self._mean(x, t))
 
     def draw(self, x: State, t: Time, *, key: Key) -> State:
         """From N(E[x_0 | x_t, y], Var[x_0 | x_t, y]), by the formulas above."""
         y = self.observation.y
-        mean, z = self._mean(self.sde, x, t), jax.random.normal(key, jnp.shape(y), jnp.result_type(y, float))
+        mean, z = self._mean(x, t), jax.random.normal(key, jnp.shape(y), jnp.result_type(y, float))
         return self._from_modes(mean + jnp.sqrt(self.remainder(t)) * z)
 
     def gain(self, t: Time) -> Coef:
@@ -113,9 +114,9 @@ class Posterior(AbstractGuided):
         """Var[x_0 | x_t, y] of a mode: r^2 sigma_y^2 / (h^2 r^2 + sigma_y^2)."""
         return self._conditional(t)[1]
 
-    def _mean(self, sde: AbstractSDE, x: State, t: Time) -> State:
+    def _mean(self, x: State, t: Time) -> State:
         h, y = self.observation.h, self.observation.y
-        mean = self._to_modes(self.score.denoise(sde, x, t))
+        mean = self._to_modes(self.score.denoise(x, t))
         return mean + self.gain(t) * (y - h * mean)
 
     def _conditional(self, t: Time) -> tuple[Coef, Coef]:
@@ -134,7 +135,7 @@ class Replacement(AbstractGuided):
         x_t <- alpha y / h + sigma z,   D <- y / h   where h > least
 
     Args:
-      sde, score, observation: as of `Posterior`.
+      score, observation: as of `Posterior`.
       z: standard normal [*modes, channels], drawn once per example.
       least: modes with a smaller h count as not seen. The noise of y / h is sigma_y / h, up to sigma_y / least, and is
         not accounted for.
@@ -143,25 +144,24 @@ class Replacement(AbstractGuided):
       ConfigError: z of another shape than y; and as `Posterior`.
     """
 
-    sde: AbstractSDE
     score: AbstractScore
     observation: Observation
     z: Float[Array, "*x"]
     least: float = eqx.field(static=True, default=0.1)
 
-    def denoise(self, sde: AbstractSDE, x: State, t: Time) -> State:
+    def denoise(self, x: State, t: Time) -> State:
         h = self.observation.h
         seen = h > self.least
         known = jnp.where(seen, self.observation.y / jnp.where(seen, h, 1), 0)
         noisy = self.sde.alpha(t) * known + self._sigma(t) * self.z
         replaced = self._from_modes(jnp.where(seen, noisy, self._to_modes(x)).astype(x.dtype))
-        mean = self._to_modes(self.score.denoise(sde, replaced, t))
+        mean = self._to_modes(self.score.denoise(replaced, t))
         return self._from_modes(jnp.where(seen, known, mean))
 
     def draw(self, x: State, t: Time, *, key: Key) -> State:
         """E[x_0 | x_t] with what was seen in its place: the baseline knows no variance."""
         del key
-        return self.denoise(self.sde, x, t)
+        return self.denoise(x, t)
 
     def __check_init__(self):
         if jnp.shape(self.z) != jnp.shape(self.observation.y):

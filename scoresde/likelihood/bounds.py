@@ -26,7 +26,6 @@ from jaxtyping import Array, Float
 
 from scoresde.likelihood.decode import AbstractDecoder, GaussianDecoder
 from scoresde.score.base import AbstractScore
-from scoresde.sde import AbstractSDE
 from scoresde.sde.base import as_time, check_parameters, derivative
 from scoresde.types import Coef, Key, Keys, Scalar, State
 
@@ -56,7 +55,6 @@ class Bound(eqx.Module):
 
 
 def elbo(
-    sde: AbstractSDE,
     score: AbstractScore,
     x0: Float[Array, "N *x"],
     *,
@@ -79,19 +77,20 @@ def elbo(
       ConfigError: samples < 1.
     """
     check_parameters("elbo", samples=(samples, samples >= 1, "at least 1"))
-    return elbo_of_keys(sde, score, x0, keys=keys_of(key, len(x0)), samples=samples, decoder=decoder)
+    return elbo_of_keys(score, x0, keys=keys_of(key, len(x0)), samples=samples, decoder=decoder)
 
 
 @eqx.filter_jit
-def elbo_of_keys(sde, score, x0, *, keys: Keys, samples: int, decoder: AbstractDecoder) -> Bound:
+def elbo_of_keys(score, x0, *, keys: Keys, samples: int, decoder: AbstractDecoder) -> Bound:
     """As `elbo`, with one key per example."""
 
+    sde = score.sde
     def one(x0, key):
         def diffusion(u, key):
-            return _diffusion(sde, score, x0, u, key)
+            return _diffusion(score, x0, u, key)
 
         def reconstruction(key):
-            return reconstruction_draw(sde, score, x0, decoder, key=key)
+            return reconstruction_draw(score, x0, decoder, key=key)
 
         def prior(key):
             return sde.prior_kl(x0, as_time(sde.t_max), key=key)
@@ -102,16 +101,17 @@ def elbo_of_keys(sde, score, x0, *, keys: Keys, samples: int, decoder: AbstractD
         return jax.vmap(one)(floating(x0), keys)
 
 
-def diffusion_draw(sde: AbstractSDE, score: AbstractScore, x0: State, u: Scalar, *, key: Key) -> Scalar:
+def diffusion_draw(score: AbstractScore, x0: State, u: Scalar, *, key: Key) -> Scalar:
     """One draw of 1/2 int E|r|^2 d lambda, at the share u in [0, 1) of the range of lambda. In nats."""
-    return _diffusion(sde, score, x0, u, key).value
+    return _diffusion(score, x0, u, key).value
 
 
-def reconstruction_draw(sde: AbstractSDE, score: AbstractScore, x0: State, decoder: AbstractDecoder, *, key: Key) -> Scalar:
+def reconstruction_draw(score: AbstractScore, x0: State, decoder: AbstractDecoder, *, key: Key) -> Scalar:
     """One draw of -log p(data | x_{t_min}), with deviation sigma / alpha. In nats."""
+    sde = score.sde
     t = jnp.asarray(sde.t_min, x0.dtype)
     z = jax.random.normal(key, x0.shape, x0.dtype)
-    residual, _ = residual_at(sde, score, x0, t, z)
+    residual, _ = residual_at(score, x0, t, z)
     ratio = sde.sigma(t) / sde.alpha(t)
     return -decoder.log_prob(x0, z=z, residual=residual, ratio=ratio, std=ratio)
 
@@ -146,18 +146,19 @@ class Draw(NamedTuple):
     share: Scalar  # of the noise that was not predicted, 0 to 1
 
 
-def _diffusion(sde, score, x0: State, u: Scalar, key: Key) -> Draw:
-    residual, z, weight = _weighted(sde, score, x0, u, key)
+def _diffusion(score, x0: State, u: Scalar, key: Key) -> Draw:
+    residual, z, weight = _weighted(score, x0, u, key)
     missed = weight * residual**2
     return Draw(0.5 * jnp.sum(missed), control(z, weight), share_of(missed, z, weight))
 
 
-def _weighted(sde, score, x0: State, u: Scalar, key: Key) -> tuple[State, State, Coef]:
+def _weighted(score, x0: State, u: Scalar, key: Key) -> tuple[State, State, Coef]:
     """r, z and the weight of r_k^2: the range of the reference log-SNR times d lambda_k / d lambda."""
+    sde = score.sde
     first, last = sde.reference_log_snr(sde.t_max), sde.reference_log_snr(sde.t_min)
     t = sde.time_of_log_snr(first + u * (last - first)).astype(x0.dtype)
     z = jax.random.normal(key, x0.shape, x0.dtype)
-    residual, _ = residual_at(sde, score, x0, t, z)
+    residual, _ = residual_at(score, x0, t, z)
     rate = derivative(sde.log_snr, t) / derivative(sde.reference_log_snr, t)
     return residual, z, ((last - first) * rate).astype(x0.dtype)
 
@@ -175,7 +176,7 @@ def share_of(missed: State, z: State, weight: Coef) -> Scalar:
 
 @eqx.filter_jit
 def elbo_per_mode(
-    sde: AbstractSDE, score: AbstractScore, x0: Float[Array, "N *x"], *, key: Key, samples: int = 128
+    score: AbstractScore, x0: Float[Array, "N *x"], *, key: Key, samples: int = 128
 ) -> Float[Array, "N *x"]:
     """The terms of -`elbo` under the Gaussian decoder, in nats, for every coordinate of x_0: their sum is the bound.
 
@@ -185,18 +186,19 @@ def elbo_per_mode(
     whole grows with the grid.
     """
 
+    sde = score.sde
     def one(x0, key):
         place_key, noise_key, decoder_key = jax.random.split(key, 3)
         u = ((jnp.arange(samples) + jax.random.uniform(place_key, (samples,))) / samples).astype(x0.dtype)
 
         def diffusion(arguments):
-            residual, _, weight = _weighted(sde, score, x0, *arguments)
+            residual, _, weight = _weighted(score, x0, *arguments)
             return 0.5 * weight * residual**2
 
         t = jnp.asarray(sde.t_min, x0.dtype)
 
         def reconstruction(key):
-            residual, _ = residual_at(sde, score, x0, t, jax.random.normal(key, x0.shape, x0.dtype))
+            residual, _ = residual_at(score, x0, t, jax.random.normal(key, x0.shape, x0.dtype))
             return 0.5 * (residual**2 + math.log(2 * math.pi)) + sde.log_sigma(t) - sde.log_alpha(t)
 
         mean = jnp.mean(jax.lax.map(diffusion, (u, jax.random.split(noise_key, samples))), 0)
@@ -207,8 +209,9 @@ def elbo_per_mode(
         return jax.vmap(one)(floating(x0), keys_of(key, len(x0)))
 
 
-def residual_at(sde, score, x0: State, t: Scalar, z: State) -> tuple[State, State]:
+def residual_at(score, x0: State, t: Scalar, z: State) -> tuple[State, State]:
     """r = z + sigma s(x_t, t) and x_t."""
+    sde = score.sde
     x = (sde.alpha(t) * x0 + sde.sigma(t) * z).astype(x0.dtype)
     return (z + sde.sigma(t) * score(x, t)).astype(x0.dtype), x
 

@@ -98,14 +98,14 @@ class Discretization(eqx.Module):
 
     def _term(self, score, x0, i, z) -> Draw:
         s, t = self.times[i - 1], self.times[i]
-        residual, x = residual_at(self.sde, score, x0, t, z)
+        residual, x = residual_at(score, x0, t, z)
         before, after = self.sde.log_snr(s), self.sde.log_snr(t)
         rho_of_beta = 2 * (self.sde.log_sigma(t) - self.sde.log_sigma(s))
         rho = self.variance.weight(x, t) * rho_of_beta
         spread = jnp.broadcast_to(jnp.expm1(-rho) + rho, x0.shape)
         gap, noisy = before - after, after < 0
         of_score = jnp.expm1(jnp.where(noisy, 0, gap)) * residual**2
-        of_data = -jnp.expm1(-gap) * jnp.exp(jnp.where(noisy, before, 0)) * (score.denoise(self.sde, x, t) - x0) ** 2
+        of_data = -jnp.expm1(-gap) * jnp.exp(jnp.where(noisy, before, 0)) * (score.denoise(x, t) - x0) ** 2
         missed = jnp.where(noisy, of_data, of_score).astype(x0.dtype)
         value = 0.5 * jnp.sum(spread + jnp.exp(-rho) * missed)
         # Of data of variance 1 the share SNR / (1 + SNR) of z stays in r: the coefficient of z^2 in `missed`, which
@@ -117,7 +117,7 @@ class Discretization(eqx.Module):
     def reconstruction_term(self, score: AbstractScore, x0: State, decoder: AbstractDecoder, *, z: State) -> Scalar:
         """L_0 = -log p(data | x_{t_1}) in nats, with noise z."""
         t, after = self.times[0], self.times[1]
-        residual, x = residual_at(self.sde, score, x0, t, z)
+        residual, x = residual_at(score, x0, t, z)
         gap = self.sde.log_snr(t) - self.sde.log_snr(after)
         weight = self.variance.weight(x, t)
         # log beta_1 = 2 log sigma_1, log beta-tilde_2 = 2 log sigma_1 + log(1 - exp(-gap)). Where a mode does not

@@ -52,7 +52,6 @@ class LogLikelihood(eqx.Module):
 
 
 def log_likelihood(
-    sde: AbstractSDE,
     score: AbstractScore,
     x0: Float[Array, "N *x"],
     *,
@@ -74,11 +73,12 @@ def log_likelihood(
     Raises:
       ConfigError: too few probes, or tolerance not positive, or smaller than the type of x0 carries.
     """
+    sde = score.sde
     trace = ExactTrace() if probes is None else estimator(probes)
     check_parameters("log_likelihood", tolerance=(tolerance, tolerance > 0, "tolerance > 0"))
     check_tolerance(sde, tolerance, jnp.result_type(x0.dtype, jnp.float32))
     keys = jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(len(x0)))
-    return log_likelihood_of_keys(sde, score, x0, keys=keys, trace=trace, tolerance=tolerance)
+    return log_likelihood_of_keys(score, x0, keys=keys, trace=trace, tolerance=tolerance)
 
 
 def least_tolerance(sde: AbstractSDE, dtype) -> float:
@@ -107,23 +107,24 @@ def check_tolerance(sde: AbstractSDE, tolerance: float, dtype=jnp.float32) -> No
 
 
 @eqx.filter_jit
-def log_likelihood_of_keys(sde, score, x0, *, keys: Keys, trace: AbstractTrace, tolerance: float) -> LogLikelihood:
+def log_likelihood_of_keys(score, x0, *, keys: Keys, trace: AbstractTrace, tolerance: float) -> LogLikelihood:
     """As `log_likelihood`, with one key per example."""
 
     def one(x: State, key: Key) -> LogLikelihood:
-        return _log_likelihood(sde, score, x, key, trace, tolerance)
+        return _log_likelihood(score, x, key, trace, tolerance)
 
     # TensorFloat-32 products, the default on some accelerators, cost more bits than the solver's tolerance.
     with jax.default_matmul_precision("highest"):
         return jax.vmap(one)(x0, keys)
 
 
-def _log_likelihood(sde, score, x: State, key: Key, trace: AbstractTrace, tolerance: float) -> LogLikelihood:
+def _log_likelihood(score, x: State, key: Key, trace: AbstractTrace, tolerance: float) -> LogLikelihood:
+    sde = score.sde
     dtype = jnp.result_type(x.dtype, jnp.float32)
     x = x.astype(dtype)
 
     def flow(t, state, args):
-        return trace.flow(*args[:2], state[0], t, args[2])
+        return trace.flow(args[0], state[0], t, args[1])
 
     t_min, t_max = jnp.asarray(sde.t_min, dtype), jnp.asarray(sde.t_max, dtype)
     solution = dfx.diffeqsolve(
@@ -133,7 +134,7 @@ def _log_likelihood(sde, score, x: State, key: Key, trace: AbstractTrace, tolera
         t1=t_max,
         dt0=1e-3 * (t_max - t_min),
         y0=(x, jnp.zeros(trace.count, dtype)),
-        args=(sde, score, trace.directions(x, key=key)),
+        args=(score, trace.directions(x, key=key)),
         stepsize_controller=adaptive_controller(t_max - t_min, tolerance, lambda error: _norm(sde, error)),
         adjoint=dfx.ForwardMode(),
         max_steps=MAX_STEPS,

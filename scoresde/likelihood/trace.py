@@ -24,7 +24,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from scoresde.score.base import AbstractScore
-from scoresde.sde import AbstractSDE
 from scoresde.sde.base import check_parameters
 from scoresde.types import Key, Scalar, State, Time
 
@@ -47,7 +46,7 @@ class AbstractTrace(eqx.Module):
         """What is drawn once per trajectory."""
 
     @abc.abstractmethod
-    def flow(self, sde: AbstractSDE, score: AbstractScore, x: State, t: Time, directions) -> tuple[State, Float[Array, " n"]]:
+    def flow(self, score: AbstractScore, x: State, t: Time, directions) -> tuple[State, Float[Array, " n"]]:
         """f x - g^2 s / 2 at (x, t), and `count` estimates of its divergence, in one pass."""
 
     @abc.abstractmethod
@@ -65,7 +64,8 @@ class ExactTrace(AbstractTrace):
     def directions(self, x: State, *, key: Key) -> None:
         return None
 
-    def flow(self, sde, score, x, t, directions):
+    def flow(self, score, x, t, directions):
+        sde = score.sde
         f, g2 = sde.f(t), sde.g2(t)
         s, linear = jax.linearize(_at(score, x, t), x)
         rate = jnp.broadcast_to(f, x.shape), jnp.broadcast_to(g2, x.shape)
@@ -98,7 +98,8 @@ class AbstractProbes(AbstractTrace):
     def count(self) -> int:
         return self.probes
 
-    def flow(self, sde, score, x, t, directions):
+    def flow(self, score, x, t, directions):
+        sde = score.sde
         f, g2, score = sde.f(t), sde.g2(t), _at(score, x, t)
         if self.probes == 1:
             s, tangent = jax.jvp(score, (x,), (directions[0],))
@@ -183,7 +184,8 @@ class HutchPlusPlus(AbstractTrace):
         probes = jax.random.rademacher(probe_key, (self.count, x.size), x.dtype)
         return jnp.concatenate([sketch, probes]).reshape(-1, *x.shape)
 
-    def flow(self, sde, score, x, t, directions):
+    def flow(self, score, x, t, directions):
+        sde = score.sde
         g2, sigma2 = sde.g2(t), sde.sigma(t) ** 2
         s, linear = jax.linearize(_at(score, x, t), x)
 

@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from scoresde.score.base import AbstractScore, tweedie
-from scoresde.sde import AbstractSDE
+from scoresde.score.base import AbstractScore
 from scoresde.types import Key, Keys, State
 
 # The name of the axis of examples: what needs the whole batch asks for it by this name.
@@ -32,23 +31,23 @@ class Draw(eqx.Module):
 
 class AbstractSampler(eqx.Module):
     @abc.abstractmethod
-    def __call__(self, sde: AbstractSDE, score: AbstractScore, x_T: State, *, key: Key) -> Draw:
+    def __call__(self, score: AbstractScore, x_T: State, *, key: Key) -> Draw:
         """Take one example x_T from t_max to t_min."""
 
 
 @eqx.filter_jit
-def draw(sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, shape: tuple[int, ...], *, keys: Keys) -> Draw:
+def draw(sampler: AbstractSampler, score: AbstractScore, shape: tuple[int, ...], *, keys: Keys) -> Draw:
     """One example of `shape` per key of `keys` [num], from the prior to t_min, without the final denoising.
 
     Example k depends on key k alone, not on its neighbours or their number; `Langevin(norm="batch")` is the exception, and so
     are keys of another implementation than JAX's default threefry: under `vmap` the draws of "rbg" belong to the batch.
     """
-    return jax.vmap(lambda key: _draw_one(sampler, sde, score, shape, key), axis_name=BATCH)(keys)
+    return jax.vmap(lambda key: _draw_one(sampler, score, shape, key), axis_name=BATCH)(keys)
 
 
 @eqx.filter_jit
 def denoised_draw(
-    sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, shape: tuple[int, ...], *, keys: Keys,
+    sampler: AbstractSampler, score: AbstractScore, shape: tuple[int, ...], *, keys: Keys,
     labels: Int[Array, "num"] | None = None,
 ) -> Draw:
     """As `draw`, with x replaced by E[x_0 | x] at t_min: one more call of the score.
@@ -56,10 +55,11 @@ def denoised_draw(
     labels: a class for each example, for a score with a field `label` such as `NetworkScore`; None: the score as it is.
     """
 
+    sde = score.sde
     def one(key: Key, label: Int[Array, ""] | None) -> Draw:
         own = score if label is None else dataclasses.replace(score, label=label)
-        drawn = _draw_one(sampler, sde, own, shape, key)
-        x0 = tweedie(sde, own, drawn.x, jnp.asarray(sde.t_min, drawn.x.dtype))
+        drawn = _draw_one(sampler, own, shape, key)
+        x0 = own.denoise(drawn.x, jnp.asarray(sde.t_min, drawn.x.dtype))
         ok = drawn.ok & jnp.all(jnp.isfinite(x0))
         return Draw(jnp.where(ok, x0, jnp.nan), jnp.where(drawn.nfe < 0, drawn.nfe, drawn.nfe + 1), ok)
 
@@ -67,14 +67,14 @@ def denoised_draw(
 
 
 def sample(
-    sampler: AbstractSampler, sde: AbstractSDE, score: AbstractScore, shape: tuple[int, ...], *, num: int, key: Key
+    sampler: AbstractSampler, score: AbstractScore, shape: tuple[int, ...], *, num: int, key: Key
 ) -> Float[Array, "num *shape"]:
     """`num` samples of x_0, denoised at t_min; rows whose solver failed are NaN.
 
     Sample k uses `fold_in(key, k)`, so the first samples stay the same when `num` grows.
     """
     keys = jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(num))
-    return denoised_draw(sampler, sde, score, tuple(shape), keys=keys).x
+    return denoised_draw(sampler, score, tuple(shape), keys=keys).x
 
 
 def noise(key: Key, i, x: State) -> State:
@@ -89,6 +89,7 @@ def finished(x: State, nfe) -> Draw:
     return Draw(jnp.where(ok, x, jnp.nan), jnp.asarray(nfe), ok)
 
 
-def _draw_one(sampler, sde, score, shape, key) -> Draw:
+def _draw_one(sampler, score, shape, key) -> Draw:
+    sde = score.sde
     prior_key, path_key = jax.random.split(key)
-    return sampler(sde, score, sde.sample_prior(shape, key=prior_key), key=path_key)
+    return sampler(score, sde.sample_prior(shape, key=prior_key), key=path_key)

@@ -47,7 +47,7 @@ class DEIS(AbstractMultistep):
         if self.variable not in ("t", "rho", "log_rho"):
             raise ConfigError(f"DEIS: variable = {self.variable!r}, expected t, rho or log_rho")
 
-    def predict(self, sde, score, level, x):
+    def predict(self, score, level, x):
         return -level.sigma * score(x, level.t)
 
     def table(self, sde, levels):
@@ -91,7 +91,7 @@ class IPNDM(AbstractMultistep):
     def __check_init__(self):
         _check("IPNDM", self)
 
-    def predict(self, sde, score, level, x):
+    def predict(self, score, level, x):
         return -level.sigma * score(x, level.t)
 
     def table(self, sde, levels):

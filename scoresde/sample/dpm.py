@@ -10,7 +10,6 @@ from scoresde.sample.base import AbstractSampler, finished
 from scoresde.sample.grid import between, uniform_log_snr
 from scoresde.sample.levels import Levels, exponential_weights, grid_levels, history_nodes
 from scoresde.sample.multistep import AbstractMultistep, Row, Table, growing
-from scoresde.score.base import tweedie
 from scoresde.sde.base import at_least, check_parameters
 
 
@@ -80,7 +79,8 @@ class DPMSolverPPSinglestep(AbstractSampler):
     def __check_init__(self):
         check_parameters("DPMSolverPPSinglestep", steps=at_least(self.steps, 1))
 
-    def __call__(self, sde, score, x_T, *, key):
+    def __call__(self, score, x_T, *, key):
+        sde = score.sde
         del key  # deterministic
         levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
         middles = Levels(sde, between(sde, levels.t, 0.5))
@@ -88,9 +88,9 @@ class DPMSolverPPSinglestep(AbstractSampler):
         def step(x, row):
             here, middle, there = row
             h, part = there.half_log_snr - here.half_log_snr, middle.half_log_snr - here.half_log_snr
-            first = tweedie(sde, score, x, here.t)
+            first = score.denoise(x, here.t)
             u = (middle.sigma / here.sigma * x - middle.alpha * jnp.expm1(-part) * first).astype(x.dtype)
-            second = tweedie(sde, score, u, middle.t)
+            second = score.denoise(u, middle.t)
             # A mode whose log-SNR stands still does not move.
             mixed = first + jnp.where(part > 0, h / (2 * jnp.where(part > 0, part, 1)), 0) * (second - first)
             return (there.sigma / here.sigma * x - there.alpha * jnp.expm1(-h) * mixed).astype(x.dtype), None

@@ -16,7 +16,6 @@ from equinox import AbstractClassVar
 from scoresde.sample.base import AbstractSampler, finished, noise
 from scoresde.sample.grid import karras
 from scoresde.sample.levels import Levels, grid_levels, one_alpha, one_log_snr
-from scoresde.score.base import tweedie
 from scoresde.sde.base import at_least, check_parameters
 
 # The largest factor by which churn may raise sigma^2 is 2 (Karras et al. 2022, algorithm 2).
@@ -53,7 +52,8 @@ class AbstractEDM(AbstractSampler):
             s_noise=(self.s_noise, self.s_noise > 0, "above 0"),
         )
 
-    def __call__(self, sde, score, x_T, *, key):
+    def __call__(self, score, x_T, *, key):
+        sde = score.sde
         one_alpha(sde, type(self).__name__, "in y = x / alpha its steps are unstable where alpha differs by mode; use DDIM or DPMSolverPP")
         levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
         start, added = self._churned(sde, levels)
@@ -66,7 +66,7 @@ class AbstractEDM(AbstractSampler):
                 y = y + added * self.s_noise * noise(key, i, x)
 
             def slope(y, level, rho):
-                return (y - tweedie(sde, score, (level.alpha * y).astype(x.dtype), level.t)) / rho
+                return (y - score.denoise((level.alpha * y).astype(x.dtype), level.t)) / rho
 
             y = self.advance(slope, y, start, jnp.exp(-start.half_log_snr), there, arrived)
             return (there.alpha * y).astype(x.dtype), None

@@ -45,7 +45,8 @@ class GottaGoFast(AbstractSampler):
             max_steps=at_least(self.max_steps, 1),
         )
 
-    def __call__(self, sde, score, x_T, *, key):
+    def __call__(self, score, x_T, *, key):
+        sde = score.sde
         time_type = jnp.result_type(x_T.dtype, jnp.float32)
         t_min, t_max = jnp.asarray(sde.t_min, time_type), jnp.asarray(sde.t_max, time_type)
         shortest = _MIN_STEP * (t_max - t_min)

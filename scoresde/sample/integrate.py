@@ -168,18 +168,19 @@ class ProbabilityFlow(AbstractSampler):
     solver: dfx.AbstractSolver = dfx.Tsit5()
     stepping: AbstractStepping = Adaptive()
 
-    def __call__(self, sde, score, x_T, *, key):
+    def __call__(self, score, x_T, *, key):
         del key  # deterministic
-        return self._solve(sde, score, x_T, sign=-1)
+        return self._solve(score, x_T, sign=-1)
 
-    def encode(self, sde: AbstractSDE, score: AbstractScore, x0: State) -> Draw:
+    def encode(self, score: AbstractScore, x0: State) -> Draw:
         """The way back, from x at t_min to t_max."""
-        return self._solve(sde, score, x0, sign=1)
+        return self._solve(score, x0, sign=1)
 
-    def _solve(self, sde, score, x, *, sign: int) -> Draw:
+    def _solve(self, score, x, *, sign: int) -> Draw:
+        sde = score.sde
         steady = isinstance(self.stepping, Adaptive) and sign < 0
         clock = steady_clock(sde) if steady else Clock(jnp.asarray(False))
-        return _solve(dfx.ODETerm(_probability_flow), self, sde, score, x, sign=sign, clock=clock)
+        return _solve(dfx.ODETerm(_probability_flow), self, score, x, sign=sign, clock=clock)
 
 
 class ReverseSDE(AbstractSampler):
@@ -193,7 +194,8 @@ class ReverseSDE(AbstractSampler):
     solver: dfx.AbstractSolver = dfx.Euler()
     stepping: AbstractStepping = FixedGrid(1000)
 
-    def __call__(self, sde, score, x_T, *, key):
+    def __call__(self, score, x_T, *, key):
+        sde = score.sde
         inner = getattr(self.solver, "solver", self.solver)  # of a HalfSolver
         path = self.stepping.brownian(
             sde,
@@ -202,28 +204,32 @@ class ReverseSDE(AbstractSampler):
             levy_area=dfx.SpaceTimeLevyArea if hasattr(inner, "minimal_levy_area") else dfx.BrownianIncrement,
         )
         terms = dfx.MultiTerm(dfx.ODETerm(_reverse_drift), dfx.ControlTerm(_diffusion, path))
-        return _solve(terms, self, sde, score, x_T, sign=-1, clock=Clock(jnp.asarray(False)))
+        return _solve(terms, self, score, x_T, sign=-1, clock=Clock(jnp.asarray(False)))
 
 
 def _probability_flow(r, x, args):
     """d x / d r of the probability flow, r = sign u(t)."""
-    sde, score, sign, clock = args
+    score, sign, clock = args
+    sde = score.sde
     t = clock.time(sign * r)
     return (sign * clock.rate(t) * (sde.f(t) * x - 0.5 * sde.g2(t) * score(x, t))).astype(x.dtype)
 
 
 def _reverse_drift(r, x, args):
-    sde, score, *_ = args
+    score, *_ = args
+    sde = score.sde
     return (sde.g2(-r) * score(x, -r) - sde.f(-r) * x).astype(x.dtype)
 
 
 def _diffusion(r, x, args):
-    sde, *_ = args
+    score, *_ = args
+    sde = score.sde
     return lx.DiagonalLinearOperator(jnp.broadcast_to(jnp.sqrt(sde.g2(-r)), x.shape).astype(x.dtype))
 
 
-def _solve(terms, sampler, sde: AbstractSDE, score: AbstractScore, x, *, sign: int, clock: Clock) -> Draw:
+def _solve(terms, sampler, score: AbstractScore, x, *, sign: int, clock: Clock) -> Draw:
     """From t_max to t_min in r = -u, or from t_min to t_max in r = u; u is t by `clock`."""
+    sde = score.sde
     time_type = jnp.result_type(x.dtype, jnp.float32)  # never below float32
     low, high = (clock.reading(jnp.asarray(t, time_type)) for t in (sde.t_min, sde.t_max))
     start, end = (high, low) if sign < 0 else (low, high)
@@ -234,7 +240,7 @@ def _solve(terms, sampler, sde: AbstractSDE, score: AbstractScore, x, *, sign: i
         t1=sign * end,
         dt0=sampler.stepping.first_step(high - low),
         y0=x,
-        args=(sde, score, sign, clock),
+        args=(score, sign, clock),
         stepsize_controller=sampler.stepping.controller(sde, sign, high - low),
         adjoint=dfx.ForwardMode(),
         max_steps=sampler.stepping.max_steps,

@@ -9,7 +9,6 @@ from scoresde.errors import ConfigError
 from scoresde.sample.base import BATCH, Draw
 from scoresde.sample.integrate import ProbabilityFlow
 from scoresde.score.base import AbstractScore
-from scoresde.sde import AbstractSDE
 from scoresde.types import root_key
 
 # Below this angle between two latents (radians) the great circle is the straight line to rounding.
@@ -18,23 +17,22 @@ _SMALL_ANGLE = 1e-3
 
 @eqx.filter_jit
 def encode(
-    sde: AbstractSDE, score: AbstractScore, x0: Float[Array, "N *x"], *, sampler: ProbabilityFlow = ProbabilityFlow()
+    score: AbstractScore, x0: Float[Array, "N *x"], *, sampler: ProbabilityFlow = ProbabilityFlow()
 ) -> Draw:
     """x_T [N, *x] of x at t_min under the probability flow; `decode` is its inverse up to the solver's tolerance."""
-    return jax.vmap(lambda x: sampler.encode(sde, score, x), axis_name=BATCH)(x0)
+    return jax.vmap(lambda x: sampler.encode(score, x), axis_name=BATCH)(x0)
 
 
 @eqx.filter_jit
 def decode(
-    sde: AbstractSDE, score: AbstractScore, x_T: Float[Array, "N *x"], *, sampler: ProbabilityFlow = ProbabilityFlow()
+    score: AbstractScore, x_T: Float[Array, "N *x"], *, sampler: ProbabilityFlow = ProbabilityFlow()
 ) -> Draw:
     """x at t_min [N, *x] of x_T, with no denoising: what `encode` maps back."""
     key = root_key(0)  # the flow draws nothing
-    return jax.vmap(lambda x: sampler(sde, score, x, key=key), axis_name=BATCH)(x_T)
+    return jax.vmap(lambda x: sampler(score, x, key=key), axis_name=BATCH)(x_T)
 
 
 def interpolate(
-    sde: AbstractSDE,
     score: AbstractScore,
     first: Float[Array, "N *x"],
     last: Float[Array, "M *y"],
@@ -49,12 +47,13 @@ def interpolate(
     Raises:
       ConfigError: the two batches differ in shape.
     """
+    sde = score.sde
     if first.shape != last.shape:
         raise ConfigError(f"interpolate: expected two batches of one shape, got {first.shape} and {last.shape}")
-    ends = [encode(sde, score, x, sampler=sampler).x for x in (first, last)]
+    ends = [encode(score, x, sampler=sampler).x for x in (first, last)]
     sigma = sde.sigma(sde.t_max)  # on the sphere of white noise: coloured noise has its norm in the low modes alone
     between = jax.vmap(lambda a, b: jax.vmap(lambda w: sigma * slerp(a / sigma, b / sigma, w))(weights))(*ends)
-    decoded = decode(sde, score, between.reshape(-1, *first.shape[1:]), sampler=sampler)
+    decoded = decode(score, between.reshape(-1, *first.shape[1:]), sampler=sampler)
     return jax.tree.map(lambda part: part.reshape(len(first), len(weights), *part.shape[1:]), decoded)
 
 

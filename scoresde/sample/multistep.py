@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from scoresde.sample.base import AbstractSampler, Draw, finished, noise
 from scoresde.sample.levels import Levels, grid_levels
-from scoresde.score.base import AbstractScore, tweedie
+from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
 from scoresde.types import State
 
@@ -53,11 +53,12 @@ class AbstractMultistep(AbstractSampler):
     def table(self, sde: AbstractSDE, levels: Levels) -> Table:
         """The coefficients of every step from levels[i] to levels[i + 1]."""
 
-    def predict(self, sde: AbstractSDE, score: AbstractScore, level: Levels, x: State) -> State:
+    def predict(self, score: AbstractScore, level: Levels, x: State) -> State:
         """P at (x, t), by one call of the score: the data prediction E[x_0 | x_t]."""
-        return tweedie(sde, score, x, level.t)
+        return score.denoise(x, level.t)
 
-    def __call__(self, sde: AbstractSDE, score: AbstractScore, x_T: State, *, key) -> Draw:
+    def __call__(self, score: AbstractScore, x_T: State, *, key) -> Draw:
+        sde = score.sde
         levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
         table = jax.tree.map(lambda part: part.astype(x_T.dtype), self.table(sde, levels))
         depth = len(table.predictor.weights)
@@ -67,7 +68,7 @@ class AbstractMultistep(AbstractSampler):
         def step(carry, row):
             x, partial, history = carry
             i, level, table, arriving = row
-            newest = self.predict(sde, score, level, x).astype(x.dtype)
+            newest = self.predict(score, level, x).astype(x.dtype)
             if arriving is not None:
                 x = jnp.where(i > 0, partial + arriving * newest, x)
             history = (newest, *history)[:depth]

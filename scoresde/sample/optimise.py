@@ -8,8 +8,7 @@ from jaxtyping import Array, Float
 
 from scoresde.sample.grid import Times, uniform_log_snr
 from scoresde.sample.levels import grid_levels, one_log_snr
-from scoresde.score.base import AbstractScore, tweedie
-from scoresde.sde import AbstractSDE
+from scoresde.score.base import AbstractScore
 from scoresde.sde.base import check_parameters
 from scoresde.types import Key
 
@@ -18,7 +17,6 @@ CANDIDATES = 128
 
 
 def optimised_times(
-    sde: AbstractSDE,
     score: AbstractScore,
     shape: tuple[int, ...],
     *,
@@ -36,24 +34,26 @@ def optimised_times(
     Raises:
       ConfigError: steps < 1 or steps > candidates; a process with one coefficient per mode.
     """
+    sde = score.sde
     check_parameters(
         "optimised_times", steps=(steps, 1 <= steps <= candidates, f"from 1 to candidates = {candidates}")
     )
     one_log_snr(sde, "optimised_times", "one grid is fitted to all coordinates; use uniform_log_snr")
-    cost = _costs(sde, score, shape, jax.random.split(key, examples), candidates)
+    cost = _costs(score, shape, jax.random.split(key, examples), candidates)
     chosen = _shortest_path(np.asarray(cost, np.float64), steps)
     return Times(tuple(float(t) for t in uniform_log_snr(sde, candidates)[np.asarray(chosen)]))
 
 
 @eqx.filter_jit
-def _costs(sde, score, shape, keys, candidates) -> Float[Array, "starts ends"]:
+def _costs(score, shape, keys, candidates) -> Float[Array, "starts ends"]:
+    sde = score.sde
     levels = grid_levels(sde, uniform_log_snr, candidates, jnp.float32)
     rho = jnp.exp(-levels.half_log_snr)
 
     def trajectory(key):
         def euler(y, row):
             level, rho, following = row
-            slope = (y - tweedie(sde, score, level.alpha * y, level.t)) / rho
+            slope = (y - score.denoise(level.alpha * y, level.t)) / rho
             return y + (following - rho) * slope, (y, slope)
 
         x_T = sde.sample_prior(shape, key=key)

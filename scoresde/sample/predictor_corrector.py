@@ -21,8 +21,7 @@ from scoresde.errors import ConfigError
 from scoresde.sample.base import BATCH, AbstractSampler, finished, noise
 from scoresde.sample.grid import uniform_log_snr
 from scoresde.sample.levels import Levels, grid_levels, one_alpha
-from scoresde.score.base import AbstractScore, tweedie
-from scoresde.sde import AbstractSDE
+from scoresde.score.base import AbstractScore
 from scoresde.sde.base import at_least, check_parameters
 from scoresde.types import Coef, State
 
@@ -46,7 +45,7 @@ class AbstractPredictor(eqx.Module):
     """x_t -> x_{t'} by one call of the score and one standard normal."""
 
     @abc.abstractmethod
-    def __call__(self, sde: AbstractSDE, score: AbstractScore, transition: Transition, x: State, z: State) -> State: ...
+    def __call__(self, score: AbstractScore, transition: Transition, x: State, z: State) -> State: ...
 
 
 class ReverseDiffusion(AbstractPredictor):
@@ -56,7 +55,7 @@ class ReverseDiffusion(AbstractPredictor):
     leaves its variance as it is.
     """
 
-    def __call__(self, sde, score, transition, x, z):
+    def __call__(self, score, transition, x, z):
         omega2 = transition.omega2
         return (2 - transition.r) * x + omega2 * score(x, transition.here.t) + jnp.sqrt(omega2) * z
 
@@ -77,10 +76,10 @@ class Ancestral(AbstractPredictor):
         if self.variance not in ("posterior", "transition"):
             raise ConfigError(f"Ancestral: variance = {self.variance!r}, expected posterior or transition")
 
-    def __call__(self, sde, score, transition, x, z):
+    def __call__(self, score, transition, x, z):
         omega2, here, there = transition.omega2, transition.here, transition.there
         shrink = there.sigma / here.sigma if self.variance == "posterior" else 1.0
-        mean = transition.r * (there.sigma / here.sigma) ** 2 * x + there.alpha * (omega2 / here.sigma**2) * tweedie(sde, score, x, here.t)
+        mean = transition.r * (there.sigma / here.sigma) ** 2 * x + there.alpha * (omega2 / here.sigma**2) * score.denoise(x, here.t)
         return mean + shrink * jnp.sqrt(omega2) * z
 
 
@@ -168,7 +167,8 @@ class PredictorCorrector(AbstractSampler):
         if self.predictor is None and self.corrector is None:
             raise ConfigError("PredictorCorrector: expected a predictor or a corrector, got neither")
 
-    def __call__(self, sde, score, x_T, *, key):
+    def __call__(self, score, x_T, *, key):
+        sde = score.sde
         levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
         repeats = 0 if self.corrector is None else self.corrector.repeats
         moves = 0 if self.predictor is None else 1
@@ -186,7 +186,7 @@ class PredictorCorrector(AbstractSampler):
                 x = jax.lax.fori_loop(0, repeats, correct, x)
             if moves:
                 z = noise(key, i * (repeats + 1) + repeats, x)
-                x = self.predictor(sde, score, transition, x, z).astype(x.dtype)
+                x = self.predictor(score, transition, x, z).astype(x.dtype)
             return x, None
 
         transitions = Transition(levels[:-1], levels[1:])
@@ -219,7 +219,8 @@ class LangevinDynamics(AbstractSampler):
             step_size=(self.step_size, 0 < self.step_size < 4, "between 0 and 4, above which the iteration diverges"),
         )
 
-    def __call__(self, sde, score, x_T, *, key):
+    def __call__(self, score, x_T, *, key):
+        sde = score.sde
         one_alpha(sde, "LangevinDynamics", "the factor alpha'/alpha would blow up noise in modes that have no signal yet; use DDIM")
         levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
 

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from scoresde.sample.base import AbstractSampler, finished, noise
 from scoresde.sample.grid import between, uniform_log_snr
 from scoresde.sample.levels import Levels, exponential_weights, grid_levels
-from scoresde.score.base import tweedie
 from scoresde.sde.base import at_least, check_parameters
 
 
@@ -31,7 +30,8 @@ class SEEDS(AbstractSampler):
     def __check_init__(self):
         check_parameters("SEEDS", steps=at_least(self.steps, 1))
 
-    def __call__(self, sde, score, x_T, *, key):
+    def __call__(self, score, x_T, *, key):
+        sde = score.sde
         levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
         middles = Levels(sde, between(sde, levels.t, 0.5))
         h, a = levels.h, middles.half_log_snr - levels.half_log_snr[:-1]
@@ -41,9 +41,9 @@ class SEEDS(AbstractSampler):
             i, here, middle, there, h, a, weights = row
             z1, z2 = noise(key, 2 * i, x), noise(key, 2 * i + 1, x)
             half = jnp.sqrt(-jnp.expm1(-2 * a)) * z1
-            first = tweedie(sde, score, x, here.t)
+            first = score.denoise(x, here.t)
             u = middle.sigma * (jnp.exp(-a) * x / here.sigma + half) - middle.alpha * jnp.expm1(-2 * a) * first
-            second = tweedie(sde, score, u.astype(x.dtype), middle.t)
+            second = score.denoise(u.astype(x.dtype), middle.t)
             whole = jnp.exp(a - h) * half + jnp.sqrt(-jnp.expm1(-2 * (h - a))) * z2
             moved = there.sigma * (jnp.exp(-h) * x / here.sigma + whole)
             return (moved + there.alpha * (weights[0] * first + weights[1] * second)).astype(x.dtype), None

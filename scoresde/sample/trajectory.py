@@ -8,8 +8,7 @@ from jaxtyping import Array, Float
 from scoresde.sample.base import BATCH
 from scoresde.sample.grid import uniform_log_snr
 from scoresde.sample.levels import Levels
-from scoresde.score.base import AbstractScore, tweedie
-from scoresde.sde import AbstractSDE
+from scoresde.score.base import AbstractScore
 
 
 class Trajectory(eqx.Module):
@@ -21,13 +20,14 @@ class Trajectory(eqx.Module):
 
 
 @eqx.filter_jit
-def trajectory(sde: AbstractSDE, score: AbstractScore, x_T: Float[Array, "num *x"], steps: int) -> Trajectory:
+def trajectory(score: AbstractScore, x_T: Float[Array, "num *x"], steps: int) -> Trajectory:
     """The probability flow from x_T by first-order exponential steps, equal in log-SNR (DDIM with eta = 0):
 
         x' = (sigma' / sigma) x + alpha' (1 - e^{-h}) E[x_0 | x_t],   h = l' - l,   l = log(alpha / sigma)
 
     They hold for every process, and in every mode. One call of the score a step and an example, and one at t_min.
     """
+    sde = score.sde
     levels = Levels(sde, uniform_log_snr(sde, steps).astype(jnp.result_type(x_T, jnp.float32)))
     here, there = levels[:-1], levels[1:]
     rows = (here.t, there.sigma / here.sigma, -there.alpha * jnp.expm1(-levels.h))
@@ -35,11 +35,11 @@ def trajectory(sde: AbstractSDE, score: AbstractScore, x_T: Float[Array, "num *x
     def one(x_T):
         def step(x, row):
             t, keep, weight = row
-            x0 = tweedie(sde, score, x, t)
+            x0 = score.denoise(x, t)
             return (keep * x + weight * x0).astype(x.dtype), (x, x0)
 
         x, (xs, x0s) = jax.lax.scan(step, x_T, rows)
-        last = tweedie(sde, score, x, levels.t[-1])
+        last = score.denoise(x, levels.t[-1])
         return jnp.concatenate([xs, x[None]]), jnp.concatenate([x0s, last[None].astype(x0s.dtype)])
 
     xs, x0s = jax.vmap(one, out_axes=1, axis_name=BATCH)(x_T)

@@ -6,7 +6,6 @@ from scoresde.score.base import (
     score_from_eps,
     score_from_v,
     score_from_x0,
-    tweedie,
     v_from_score,
     x0_from_score,
 )
@@ -24,5 +23,5 @@ from scoresde.score.network import (
 __all__ = [
     "AbstractScore", "GaussianScore", "MixtureScore", "NetworkScore",
     "AbstractPreconditioning", "DataSpectrum", "EDMPreconditioning", "EpsPreconditioning", "ScorePreconditioning", "VPreconditioning",
-    "tweedie", "x0_from_score", "score_from_x0", "eps_from_score", "score_from_eps", "v_from_score", "score_from_v",
+    "x0_from_score", "score_from_x0", "eps_from_score", "score_from_eps", "v_from_score", "score_from_v",
 ]

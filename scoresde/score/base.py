@@ -24,20 +24,19 @@ from scoresde.types import State, Time
 
 
 class AbstractScore(eqx.Module):
-    """s(x, t) = grad log p_t(x) for one example x and one time t."""
+    """s(x, t) = grad log p_t(x) for one example x and one time t, under the process `sde`."""
+
+    sde: eqx.AbstractVar[AbstractSDE]
 
     @abc.abstractmethod
     def __call__(self, x: State, t: Time) -> State: ...
 
-    def denoise(self, sde: AbstractSDE, x: State, t: Time) -> State:
-        """E[x_0 | x_t = x]. Here by Tweedie's formula; a score that holds it in another form returns that, for x_0 does not
-        survive the way through the score where alpha is next to 0."""
-        return x0_from_score(sde, x, t, self(x, t))
+    def denoise(self, x: State, t: Time) -> State:
+        """E[x_0 | x_t = x] = (x + sigma^2 s(x, t)) / alpha (Tweedie's formula, Efron 2011).
 
-
-def tweedie(sde: AbstractSDE, score: AbstractScore, x: State, t: Time) -> State:
-    """E[x_0 | x_t = x] = (x + sigma^2 s(x, t)) / alpha (Efron 2011), without dividing by alpha where the score knows better."""
-    return score.denoise(sde, x, t)
+        A score that computes x_0 in another form overrides this, since the division by alpha loses x_0 where alpha is small.
+        """
+        return x0_from_score(self.sde, x, t, self(x, t))
 
 
 def x0_from_score(sde: AbstractSDE, x: State, t: Time, score: State) -> State:

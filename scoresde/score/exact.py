@@ -60,7 +60,7 @@ class GaussianScore(AbstractScore):
         direction = whitened / variances
         return -(direction if self.axes is None else self.axes @ direction).reshape(jnp.shape(x))
 
-    def denoise(self, sde: AbstractSDE, x: State, t: Time) -> State:
+    def denoise(self, x: State, t: Time) -> State:
         """m + alpha v (x - alpha m) / (alpha^2 v + sigma^2), along the eigenvectors."""
         whitened, variances = self._whiten(x, t)
         moved = self._coefficient(self.sde.alpha(t)) * self.variances * whitened / variances
@@ -101,6 +101,7 @@ class MixtureScore(AbstractScore):
       ConfigError: as GaussianScore; or the leading axes differ, or a weight is not positive.
     """
 
+    sde: AbstractSDE
     components: GaussianScore  # every array with a leading axis K
     log_weights: Float[Array, " K"]
 
@@ -115,6 +116,7 @@ class MixtureScore(AbstractScore):
             raise ConfigError(f"MixtureScore: weights must be positive and finite, got {weights.tolist()}")
         parts = [GaussianScore(sde, mean, covariance) for mean, covariance in zip(means, covariances)]
         arrays = [eqx.partition(part, eqx.is_array) for part in parts]
+        self.sde = sde
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[array for array, _ in arrays])
         self.components = eqx.combine(stacked, arrays[0][1])
         self.log_weights = jnp.asarray(np.log(weights / weights.sum()), float)
@@ -124,10 +126,10 @@ class MixtureScore(AbstractScore):
         scores = self._each(lambda component: component(x, t))
         return jnp.tensordot(responsibilities, scores, 1)
 
-    def denoise(self, sde: AbstractSDE, x: State, t: Time) -> State:
+    def denoise(self, x: State, t: Time) -> State:
         """The posterior means of the components, averaged by their responsibilities."""
         responsibilities = jax.nn.softmax(self._log_joint(x, t))
-        return jnp.tensordot(responsibilities, self._each(lambda component: component.denoise(sde, x, t)), 1)
+        return jnp.tensordot(responsibilities, self._each(lambda component: component.denoise(x, t)), 1)
 
     def log_prob(self, x: State, t: Time) -> Scalar:
         """log p_t(x) in nats."""

@@ -212,7 +212,7 @@ class NetworkScore(AbstractScore):
     def __call__(self, x: State, t: Time) -> State:
         return self.preconditioning(self._in_modes, self.sde, x, t)
 
-    def denoise(self, sde: AbstractSDE, x: State, t: Time) -> State:
+    def denoise(self, x: State, t: Time) -> State:
         return self.preconditioning.denoise(self._in_modes, self.sde, x, t)
 
     def _in_modes(self, x: State, c_noise: Scalar) -> State:

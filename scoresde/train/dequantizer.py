@@ -27,7 +27,6 @@ from scoresde.runtime.arrays import read_npz
 from scoresde.runtime.files import UnreadableError, replacing
 from scoresde.runtime.progress import Progress
 from scoresde.score.base import AbstractScore
-from scoresde.sde import AbstractSDE
 from scoresde.sde.base import as_time
 from scoresde.train.step import finite
 from scoresde.types import root_key
@@ -41,7 +40,6 @@ def dequantizer_network(shape: tuple[int, ...], *, width: int, depth: int, seed:
 
 def fit_dequantizer(
     network: Network,
-    sde: AbstractSDE,
     score: AbstractScore,
     dataset,
     bins: Bins,
@@ -61,6 +59,7 @@ def fit_dequantizer(
     Raises:
       NumericError: the loss is not finite.
     """
+    sde = score.sde
     schedule = optax.cosine_decay_schedule(learning_rate, steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
     root = root_key(seed)
@@ -73,7 +72,7 @@ def fit_dequantizer(
         x = sde.basis.to_modes(x)  # its log-determinant is a constant
         model = labelled(eqx.combine(arrays, rest), label)
         prior = sde.prior_kl(x, as_time(sde.t_max), key=noise_key)
-        return log_q + prior + diffusion_draw(sde, model, x, rank, key=noise_key)
+        return log_q + prior + diffusion_draw(model, x, rank, key=noise_key)
 
     def loss(params, arrays, batch, key):
         shift_key, example_key = jax.random.split(key)

@@ -48,7 +48,7 @@ class AbstractWeighting(eqx.Module):
         """Raises a ConfigError for a law of t under which the mean is not what the weighting says."""
 
     @abc.abstractmethod
-    def error(self, score: AbstractScore, sde: AbstractSDE, x0: State, x_t: State, z: State, t: Scalar, density: Scalar) -> State:
+    def error(self, score: AbstractScore, x0: State, x_t: State, z: State, t: Scalar, density: Scalar) -> State:
         """The weighted squared error of the score in every mode, where `density` is p(t). One call of the score."""
 
 
@@ -59,7 +59,8 @@ class AbstractNoiseWeighting(AbstractWeighting):
     def __call__(self, sde: AbstractSDE, t: Scalar, density: Scalar) -> Coef:
         """w(t)."""
 
-    def error(self, score, sde, x0, x_t, z, t, density):
+    def error(self, score, x0, x_t, z, t, density):
+        sde = score.sde
         return self(sde, t, density) * (sde.sigma(t) * score(x_t, t) + z) ** 2
 
 
@@ -105,8 +106,9 @@ class EDMWeighting(AbstractWeighting):
 
     spectrum: DataSpectrum = DataSpectrum()
 
-    def error(self, score, sde, x0, x_t, z, t, density):
-        off = score.denoise(sde, x_t, t) - x0
+    def error(self, score, x0, x_t, z, t, density):
+        sde = score.sde
+        off = score.denoise(x_t, t) - x0
         # Points of the field count alike: 1/n in the modes of a basis with coefficients of functions.
         return (off / (self.spectrum.remainder(sde, t) * sde.basis.white)) ** 2
 
@@ -133,23 +135,25 @@ class Objective(eqx.Module):
         self.weighting.check(sde, self.time_law)
 
     def __call__(
-        self, score: AbstractScore, sde: AbstractSDE, x0: State, *, batch_key: Key, key: Key, rank: Scalar
+        self, score: AbstractScore, x0: State, *, batch_key: Key, key: Key, rank: Scalar
     ) -> Scalar:
         """The loss of one example. `batch_key` is shared by the batch, `key` its own, `rank` its place i / B."""
         time_key, noise_key = jax.random.split(key)
-        t = self.time_law.quantile(sde, self.time_law.uniform(batch_key=batch_key, key=time_key, rank=rank))
-        return self.at(score, sde, x0, t, key=noise_key)
+        t = self.time_law.quantile(score.sde, self.time_law.uniform(batch_key=batch_key, key=time_key, rank=rank))
+        return self.at(score, x0, t, key=noise_key)
 
-    def at(self, score: AbstractScore, sde: AbstractSDE, x0: State, t: Scalar, *, key: Key) -> Scalar:
+    def at(self, score: AbstractScore, x0: State, t: Scalar, *, key: Key) -> Scalar:
         """The loss of one example at one time."""
+        sde = score.sde
         x_t, z = sde.perturb(x0, t, key=key)
-        return self.reduce(self.weighting.error(score, sde, x0, x_t, z, t, self.time_law.density(sde, t)))
+        return self.reduce(self.weighting.error(score, x0, x_t, z, t, self.time_law.density(sde, t)))
 
 
 def denoising_score_matching(
-    score: AbstractScore, sde: AbstractSDE, x0: State, *, key: Key, weight: Coef, time: Scalar, reduce=jnp.mean
+    score: AbstractScore, x0: State, *, key: Key, weight: Coef, time: Scalar, reduce=jnp.mean
 ) -> Scalar:
     """reduce(w |sigma s(x_t, t) + z|^2) of one example at one time (Vincent 2011)."""
+    sde = score.sde
     x_t, z = sde.perturb(x0, time, key=key)
     residual = sde.sigma(time) * score(x_t, time) + z
     return reduce(weight * residual**2)

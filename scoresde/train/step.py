@@ -153,7 +153,7 @@ def _batch_loss(score: NetworkScore, objective: Objective, prepare, augment):
         if augment is not None:
             x0, done = augment(x0, key=jax.random.fold_in(data_key, _AUGMENT))
         model = dataclasses.replace(with_params(score, params), label=label, augmentation=done, key=dropout_key)
-        return objective(model, score.sde, x0, batch_key=batch_key, key=loss_key, rank=rank)
+        return objective(model, x0, batch_key=batch_key, key=loss_key, rank=rank)
 
     def batch_loss(params, part, batch_key):
         return jnp.mean(jax.vmap(example_loss, in_axes=(None, 0, 0, 0, 0, None))(params, *part, batch_key))

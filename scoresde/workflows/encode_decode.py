@@ -27,7 +27,7 @@ def encode_to(trained: Trained, *, source: str | None, split: str, num: int, out
     records, numbers = records_of(trained, source, split, num)
     out.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
     score, sampler = local_copy(trained.score), sampler_of(trained)
-    drawn = in_batches(trained, lambda x: encode(score.sde, score, x, sampler=sampler), _states(trained, records))
+    drawn = in_batches(trained, lambda x: encode(score, x, sampler=sampler), _states(trained, records))
     labels = label_arrays(trained, len(records))
     path = write(out / "latents.npz", latents=drawn.x, index=numbers, ok=drawn.ok, **labels)
     good = drawn.x[drawn.ok]
@@ -47,7 +47,7 @@ def decode_to(trained: Trained, *, source: str | None, out: pathlib.Path) -> np.
         raise DataError(f"{source}: expected {expected}, got {latents.dtype} {list(latents.shape)}; encode again")
     out.mkdir(parents=True, exist_ok=True)
     score, sampler = local_copy(trained.score), sampler_of(trained)
-    drawn = in_batches(trained, lambda x: fields(score.sde, decode(score.sde, score, x, sampler=sampler)), latents.astype(np.float32))
+    drawn = in_batches(trained, lambda x: fields(score.sde, decode(score, x, sampler=sampler)), latents.astype(np.float32))
     samples = data_values(trained, drawn)
     path = write(out / "samples.npz", samples=samples, ok=drawn.ok, **label_arrays(trained, len(samples)))
     pictured = save_picture(trained.dataset, drawn.x[:PICTURE], out / "grid.png")
@@ -71,7 +71,7 @@ def interpolate_to(
     pairs = values.reshape(len(values) // 2, 2, *values.shape[1:])
 
     def between(p):
-        return fields(score.sde, interpolate(score.sde, score, p[:, 0], p[:, 1], weights, sampler=sampler))
+        return fields(score.sde, interpolate(score, p[:, 0], p[:, 1], weights, sampler=sampler))
 
     drawn = in_batches(trained, between, pairs, each=points)
     about = dict(weights=np.asarray(weights), ok=drawn.ok, **label_arrays(trained, len(pairs)))

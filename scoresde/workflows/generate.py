@@ -102,7 +102,7 @@ def _keys(seeds) -> Keys:
 def draw(trained: Trained, sampler: AbstractSampler, seeds: np.ndarray, size: int):
     """One denoised sample per seed, in model coordinates; `size` seeds at once, on the devices of this process."""
     keys, score = _keys(spread(padded(seeds, size))), trained.score
-    drawn = fields(score.sde, denoised_draw(sampler, score.sde, score, trained.shape, keys=keys, labels=classes(trained, keys)))
+    drawn = fields(score.sde, denoised_draw(sampler, score, trained.shape, keys=keys, labels=classes(trained, keys)))
     return jax.tree.map(lambda part: np.asarray(part)[: len(seeds)], drawn)
 
 

@@ -144,7 +144,7 @@ def _flow(trained: Trained):
     tolerance, trace = trained.config.likelihood.tolerance, build_trace(trained.config)
 
     def solve(score, x, keys):
-        solved = log_likelihood_of_keys(score.sde, score, x, keys=keys, trace=trace, tolerance=tolerance)
+        solved = log_likelihood_of_keys(score, x, keys=keys, trace=trace, tolerance=tolerance)
         return {name: getattr(solved, name) for name in ("log_prob", "standard_error", "nfe", "ok")}
 
     return solve
@@ -154,7 +154,7 @@ def _elbo(trained: Trained):
     samples, decoder = trained.config.likelihood.samples, _decoder(trained, likelihood.CategoricalDecoder)
 
     def solve(score, x0, keys):
-        return _bound_rows(elbo_of_keys(score.sde, score, x0, keys=keys, samples=samples, decoder=decoder), samples)
+        return _bound_rows(elbo_of_keys(score, x0, keys=keys, samples=samples, decoder=decoder), samples)
 
     return solve
 
@@ -205,7 +205,7 @@ def _variational(trained: Trained, folder: pathlib.Path, crc: str) -> likelihood
     if trained.score.label is not None:
         check_classes(dataset, dataset.train.labels, "training records")
     trained_network = fit_dequantizer(
-        network, trained.score.sde, trained.score, dataset, bins_of(dataset), steps=c.variational_steps,
+        network, trained.score, dataset, bins_of(dataset), steps=c.variational_steps,
         batch_size=min(c.variational_batch_size, len(dataset.train)), learning_rate=c.variational_rate, seed=seed,
         labelled=lambda score, label: score if score.label is None else dataclasses.replace(score, label=label),
     )  # fmt: skip

@@ -161,13 +161,14 @@ class Watch:
 
     def _save_trajectory(self, trained: Trained, path: pathlib.Path) -> dict:
         """A picture, but of curves the values: the report draws those. With classes, those of one of them."""
-        sde, score = trained.score.sde, trained.score
+        score = trained.score
+        sde = score.sde
         seeds = _SEEDS if len(trained.shape) > 1 else _POINTS
         keys = jax.random.split(root_key(_ROOT), batch_for_devices(seeds, seeds))
         x_T = jax.vmap(lambda key: sde.sample_prior(trained.shape, key=key))(spread(keys))
         labels = classes(trained, keys)
         score = score if labels is None else dataclasses.replace(score, label=labels[0])
-        found = trajectory(sde, score, x_T, _STEPS)
+        found = trajectory(score, x_T, _STEPS)
         shown = np.linspace(0, _STEPS, _SHOWN).round().astype(int)
         x0 = found.x0[shown, :seeds]  # [shown, seeds, ...]
         x0 = np.asarray(jax.vmap(sde.basis.from_modes)(x0.reshape(-1, *x0.shape[2:]))).reshape(x0.shape)
@@ -195,7 +196,7 @@ def _losses(score, objective, prepare, times, values, labels, keys):
     def one(value, label, key, k, t):
         model = dataclasses.replace(score, label=None if score.label is None else label)
         data_key, noise_key = jax.random.split(key)
-        return objective.at(model, score.sde, prepare(value, key=data_key), t, key=jax.random.fold_in(noise_key, k))
+        return objective.at(model, prepare(value, key=data_key), t, key=jax.random.fold_in(noise_key, k))
 
     def level(row):
         return jax.vmap(one, in_axes=(0, 0, 0, None, None))(values, labels, keys, *row)

@@ -132,10 +132,10 @@ def _from_observation(
     score, sampler, index = trained.score, sampler_of(trained), np.arange(len(x0), dtype=np.uint32)
     of_data = _spread(trained, observation, joint)
     y = np.asarray(jax.jit(jax.vmap(lambda x, key: observation.observe(x, key=key)))(x0, _keys(0, index)))
-    posterior = guide_of(score.sde, score, observation, of_data, jnp.asarray(y[:1]))
+    posterior = guide_of(score, observation, of_data, jnp.asarray(y[:1]))
     guides = {"restored": lambda y, keys: restore_by(sampler, posterior, y, keys=keys)}
     if baseline:
-        guides["baseline"] = lambda y, keys: replace(sampler, score.sde, score, observation, y, keys=keys)
+        guides["baseline"] = lambda y, keys: replace(sampler, score, observation, y, keys=keys)
     found = {name: _drawn(trained, guide, y, index) for name, guide in guides.items()}
     where = f"(in {type(observation.basis).__name__} modes)"
     return where, np.asarray(jax.jit(jax.vmap(observation.picture))(y)), found
@@ -160,10 +160,11 @@ def _spread(trained: Trained, observation: Observation, joint: bool):
 
 def _from_start(trained: Trained, x0: np.ndarray) -> tuple[str, np.ndarray, dict[str, Draw]]:
     """x_T is the record degraded to t_max by the process, with its noise."""
-    sde, score, sampler = trained.score.sde, trained.score, sampler_of(trained)
+    score, sampler = trained.score, sampler_of(trained)
     index = np.arange(len(x0), dtype=np.uint32)
+    sde = score.sde
     x_T = jax.jit(jax.vmap(lambda x, key: sde.perturb(sde.basis.to_modes(x), jnp.float32(sde.t_max), key=key)[0]))(x0, _keys(0, index))
-    found = _drawn(trained, lambda x, keys: continued(sampler, sde, score, x, keys=keys), np.asarray(x_T), index)
+    found = _drawn(trained, lambda x, keys: continued(sampler, score, x, keys=keys), np.asarray(x_T), index)
     name = f"the process itself, {trained.config.sde.name} to t = {sde.t_max:g}"
     return name, np.asarray(jax.jit(jax.vmap(sde.basis.from_modes))(x_T)), {"restored": found}
 
