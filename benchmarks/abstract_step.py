@@ -42,7 +42,9 @@ def abstract_step(config: ConfigDict, devices: list) -> AbstractStep:
     score = build_score(config, undrawn_network(config))  # its parameters come from the state
     optimizer = build_optimizer(config)
     records = ArraySource(np.zeros((1, *shape), np.uint8 if config.data.levels else np.float32))
-    dataset = Dataset("shapes", records, records, levels=config.data.levels, centered=config.data.centered, fingerprint="")
+    dataset = Dataset(
+        "shapes", records, records, levels=config.data.levels, centered=config.data.centered, fingerprint=""
+    )
     mesh = data_mesh(config.training.fsdp or len(devices), devices)
     key = jax.random.key(config.seed)
     state = jax.eval_shape(lambda p: init_state(p, optimizer, tuple(config.training.ema), key), score.network.params)

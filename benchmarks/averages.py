@@ -32,7 +32,12 @@ def vectors(folder: pathlib.Path) -> dict[int, dict[float, np.ndarray]]:
     target, stored, found = {power_name(width): like for width in config.training.power_ema}, snapshots(folder), {}
     for step in sorted(stored.steps()):
         averages, _ = stored.restore(target, accept=lambda meta: None, set_aside=False, step=step)
-        found[step] = {width: np.concatenate([np.ravel(leaf).astype(float) for leaf in jax.tree.leaves(averages[power_name(width)])]) for width in (*TRACKED, *WANTED)}
+        found[step] = {
+            width: np.concatenate(
+                [np.ravel(leaf).astype(float) for leaf in jax.tree.leaves(averages[power_name(width)])]
+            )
+            for width in (*TRACKED, *WANTED)
+        }
     return found
 
 
@@ -55,7 +60,12 @@ def main() -> None:
                 "error_of_free_least_squares": np.linalg.norm(columns @ free - direct) / size,
                 "nearest": min(np.linalg.norm(found[steps[-1]][other] - direct) for other in TRACKED) / size,
             }  # fmt: skip
-            rows.append({name: value if name in ("snapshots", "width") else float(f"{value:.2e}") for name, value in row.items()})
+            rows.append(
+                {
+                    name: value if name in ("snapshots", "width") else float(f"{value:.2e}")
+                    for name, value in row.items()
+                }
+            )
             print(rows[-1])
     record("averages", {"steps": steps[-1], "parameters": int(columns.shape[0]), "rows": rows})
 

@@ -42,7 +42,9 @@ CHIPS = {
     # 16 GB, of which the compiler gives programs 15.75 GiB; 400 and 1200 GB/s are published for both directions together.
     "v5e": Chip(197e12, 15.75 * 2**30, 819e9, 200e9, 0.0, "cloud.google.com/tpu/docs/v5e"),
     "v5p": Chip(459e12, 95 * 2**30, 2765e9, 600e9, 0.0, "cloud.google.com/tpu/docs/v5p"),
-    "H200": Chip(989e12, 141e9, 4.8e12, 450e9, 50e9, "NVIDIA H200 and DGX H200 data sheets: SXM, NVLink, 400 Gb/s a GPU"),
+    "H200": Chip(
+        989e12, 141e9, 4.8e12, 450e9, 50e9, "NVIDIA H200 and DGX H200 data sheets: SXM, NVLink, 400 Gb/s a GPU"
+    ),
 }
 GPUS_OF_A_NODE = 8
 

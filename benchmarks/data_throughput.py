@@ -76,8 +76,12 @@ def step_rate(config_name: str, overrides: list[str], steps: int) -> Rate:
     dataset, score, batch_size = build_dataset(config), build_score(config), config.training.batch_size
     optimizer, mesh = build_optimizer(config), data_mesh()
     start = lambda p: init_state(p, optimizer, build_averages(config), jax.random.key(0))  # noqa: E731
-    state = jax.jit(start, out_shardings=stored(mesh, jax.eval_shape(start, score.network.params)))(score.network.params)
-    step = make_step(score, build_objective(config), optimizer, prepare=build_prepare(config, dataset), state=state, mesh=mesh)
+    state = jax.jit(start, out_shardings=stored(mesh, jax.eval_shape(start, score.network.params)))(
+        score.network.params
+    )
+    step = make_step(
+        score, build_objective(config), optimizer, prepare=build_prepare(config, dataset), state=state, mesh=mesh
+    )
     feed = Feed(dataset, 0, batch_size, mesh)
     batch = feed.put(next(feed.read(0, [1])))
     state, metrics = step(state, batch)
@@ -103,7 +107,9 @@ def write_images(x: np.ndarray, folder: pathlib.Path) -> None:
             (folder / "png" / f"{k}.png").write_bytes(file.getvalue())
             archive.writestr(f"{k}.png", file.getvalue())
     for k, image in enumerate(x[:JPEGS]):
-        Image.fromarray(image).resize((256, 256), Image.Resampling.BICUBIC).save(folder / "jpeg" / f"{k}.jpg", quality=90)
+        Image.fromarray(image).resize((256, 256), Image.Resampling.BICUBIC).save(
+            folder / "jpeg" / f"{k}.jpg", quality=90
+        )
 
 
 def main() -> None:
@@ -118,15 +124,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place, contextlib.redirect_stderr(io.StringIO()):
         folder = pathlib.Path(place)
         write_images(cifar.train.values, folder)
-        for name, source in (("folder of PNG 32 x 32", f"folder:{folder}/png"), ("zip of PNG 32 x 32", f"zip:{folder}/png.zip"), ("folder of JPEG 256 x 256", f"folder:{folder}/jpeg")):
+        for name, source in (
+            ("folder of PNG 32 x 32", f"folder:{folder}/png"),
+            ("zip of PNG 32 x 32", f"zip:{folder}/png.zip"),
+            ("folder of JPEG 256 x 256", f"folder:{folder}/jpeg"),
+        ):
             for kind, memory, batches in (("memory", 2.0, 1000), ("streamed", 0.0, BATCHES)):
-                rates[f"{name}, {kind}"] = stream_rate(load(source, images=ImageOptions(memory=memory), **declared), batches)
-    consumed = {"digits": step_rate("digits_vp.py", [], 20), "cifar10": step_rate("cifar10_ddpmpp_vp.py", [f"data.source={arrays}", "training.batch_size=8"], 2)}
+                rates[f"{name}, {kind}"] = stream_rate(
+                    load(source, images=ImageOptions(memory=memory), **declared), batches
+                )
+    consumed = {
+        "digits": step_rate("digits_vp.py", [], 20),
+        "cifar10": step_rate("cifar10_ddpmpp_vp.py", [f"data.source={arrays}", "training.batch_size=8"], 2),
+    }
     of = {name: consumed["digits" if name.startswith("digits") else "cifar10"] for name in rates}
     ratios = {name: rate.images_per_second / of[name].images_per_second for name, rate in rates.items()}
     cpu_ratios = {name: of[name].cpu_ms / rate.cpu_ms for name, rate in rates.items()}
     for name, rate in rates.items():
-        print(f"{name:36} {rate.images_per_second:12,.0f} images/s {rate.cpu_ms:9.3f} ms {ratios[name]:10,.1f} x {cpu_ratios[name]:10,.1f} x")
+        print(
+            f"{name:36} {rate.images_per_second:12,.0f} images/s {rate.cpu_ms:9.3f} ms {ratios[name]:10,.1f} x {cpu_ratios[name]:10,.1f} x"
+        )
     print("consumed:", consumed)
     record(
         "data_throughput",

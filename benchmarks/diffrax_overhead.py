@@ -25,6 +25,7 @@ def bare(score, shape, keys):
     """The same steps written by hand, per image, under vmap."""
 
     sde = score.sde
+
     def one(key):
         prior_key, path_key = jax.random.split(key)
         times = uniform(sde, STEPS)

@@ -35,11 +35,24 @@ def main(arguments: list[str]) -> None:
     found = parser.parse_args(arguments)
     features._BATCH_CPU = min(found.num, 8)  # batches are padded, and ViT-L takes a second an image
     width, depth = next(size for size, name in SPACES.items() if name == found.space)
-    images = np.random.default_rng(0).integers(0, np.linspace(256, 32, found.num)[:, None, None, None], (found.num, 32, 32, 3)).astype(np.uint8)
+    images = (
+        np.random.default_rng(0)
+        .integers(0, np.linspace(256, 32, found.num)[:, None, None, None], (found.num, 32, 32, 3))
+        .astype(np.uint8)
+    )
     with tempfile.TemporaryDirectory() as folder:
         place = pathlib.Path(folder)
         np.save(place / "images.npy", images)
-        subprocess.run([found.python, str(pathlib.Path(__file__).with_name("dinov2_reference.py")), folder, str(width), str(depth)], check=True)
+        subprocess.run(
+            [
+                found.python,
+                str(pathlib.Path(__file__).with_name("dinov2_reference.py")),
+                folder,
+                str(width),
+                str(depth),
+            ],
+            check=True,
+        )
         with np.load(place / "features.npz", allow_pickle=False) as archive:
             plain, published = archive["plain"], archive["published"]
         versions = json.loads((place / "versions.json").read_text())
@@ -54,7 +67,16 @@ def main(arguments: list[str]) -> None:
     }  # fmt: skip
     differences = {name: float(value) for name, value in differences.items()}
     print(found.space, {name: f"{value:.2g}" for name, value in differences.items()}, f"largest feature {largest:.3g}")
-    record("dinov2_parity", {"space": found.space, "images": found.num, "relative_differences": differences, "bound": BOUND, "reference": versions})
+    record(
+        "dinov2_parity",
+        {
+            "space": found.space,
+            "images": found.num,
+            "relative_differences": differences,
+            "bound": BOUND,
+            "reference": versions,
+        },
+    )
     if max(differences["published positions"], differences["positions of transformers"]) > BOUND:
         sys.exit("beyond the bound")
 

@@ -24,20 +24,29 @@ BATCH = 32
 
 def floors(told: dict, dtype: str) -> dict:
     config = configuration(told, dtype)
-    small = configuration(told | {"ours": {"name": "mlp", "width": 4, "depth": 1, "num_classes": told["ours"].get("num_classes", 0)}}, dtype)
+    small = configuration(
+        told | {"ours": {"name": "mlp", "width": 4, "depth": 1, "num_classes": told["ours"].get("num_classes", 0)}},
+        dtype,
+    )
     network = undrawn_network(config)
     score = build_score(small, network)
     x, t = (jax.ShapeDtypeStruct((BATCH, *shape), jnp.float32) for shape in (told["shape"], ()))
     forward = least_work(jax.jit(lambda p, x, t: jax.vmap(with_params(score, p))(x, t)).trace(network.params, x, t))
     config.training.batch_size = BATCH
     train = least_work(abstract_step(config, jax.devices()[:1]).traced)
-    per_image = {f"{name}_{key}": value / BATCH for name, work in (("forward", forward), ("train", train)) for key, value in work.items()}
+    per_image = {
+        f"{name}_{key}": value / BATCH
+        for name, work in (("forward", forward), ("train", train))
+        for key, value in work.items()
+    }
     return per_image | {"parameters": network.num_params, "optimizer_bytes": 4 * network.num_params * 9}
 
 
 def main():
     rows = {}
-    print(f"{'network':16} {'dtype':9} {'parameters':>12} {'forward':>15} {'':>10} {'train':>15} {'':>10} {'optimizer':>10}")
+    print(
+        f"{'network':16} {'dtype':9} {'parameters':>12} {'forward':>15} {'':>10} {'train':>15} {'':>10} {'optimizer':>10}"
+    )
     for name, twin in twins().items():
         for dtype in ("float32", "bfloat16"):
             rows[f"{name}, {dtype}"] = r = floors(twin.told, dtype)

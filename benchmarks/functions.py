@@ -46,7 +46,10 @@ def compared(x: np.ndarray, truth: np.ndarray) -> dict:
 
 def rows_of(samples: dict, truth: dict, points: int) -> list[dict]:
     """The transfer curve without what a grid does not have: the training grid has no waves above its own."""
-    return [{name: value for name, value in row.items() if value == value} for row in transfer_curve(samples, truth, (points,))]
+    return [
+        {name: value for name, value in row.items() if value == value}
+        for row in transfer_curve(samples, truth, (points,))
+    ]
 
 
 def measured(trained) -> dict:
@@ -89,8 +92,12 @@ def main(arguments: list[str]) -> None:
 def picture(rows) -> None:
     figure, axes = plt.subplots(len(rows), 4, figsize=(13, 2.4 * len(rows)), sharey="row", squeeze=False)
     for line, (name, truth, samples) in zip(axes, rows):
-        for axis, (title, x) in zip(line, {f"{name}: truth": truth, **{f"model, {n} points": x for n, x in samples.items()}}.items()):
-            axis.plot((np.arange(x.shape[1]) + 0.5) / x.shape[1], x[:SHOWN, :, 0].T, color="navy", alpha=0.35, linewidth=0.6)
+        for axis, (title, x) in zip(
+            line, {f"{name}: truth": truth, **{f"model, {n} points": x for n, x in samples.items()}}.items()
+        ):
+            axis.plot(
+                (np.arange(x.shape[1]) + 0.5) / x.shape[1], x[:SHOWN, :, 0].T, color="navy", alpha=0.35, linewidth=0.6
+            )
             axis.set_title(title, fontsize=9)
             axis.tick_params(labelsize=7)
     figure.tight_layout()

@@ -46,7 +46,10 @@ def main() -> None:
         }
         for way, drawn in ways.items():
             x = np.asarray(drawn.x)[:, hidden, 0]
-            figures = {"error of the mean": rms(x.mean(0) - mean), "deviation": round(float(np.mean(x.std(0) / deviation)), 3)}
+            figures = {
+                "error of the mean": rms(x.mean(0) - mean),
+                "deviation": round(float(np.mean(x.std(0) / deviation)), 3),
+            }
             table[f"{way}, {name}"] = figures
             print(way, name, figures, flush=True)
     record("imputation", {"mean": rms(mean), "hidden points": table})

@@ -81,7 +81,10 @@ def call_cost(score, shape, batch: int) -> dict:
     return {
         name: {"flops_ratio": round(flops[name] / flops["forward"], 3), "time_ratio": round(float(ratio), 3)}
         for name, ratio in zip(run, ratios, strict=True)
-    } | {"forward_gflops": round(flops["forward"] / 1e9, 3), "forward_ms": round(1e3 * float(np.median(rounds[:, 0])), 2)}
+    } | {
+        "forward_gflops": round(flops["forward"] / 1e9, 3),
+        "forward_ms": round(1e3 * float(np.median(rounds[:, 0])), 2),
+    }
 
 
 def host_driven(score, x0, e) -> tuple[np.ndarray, int]:
@@ -135,7 +138,9 @@ def estimator_variance(trained) -> dict:
     for t in map(jnp.float32, TIMES):
         x = sde.alpha(t) * x0 + sde.sigma(t) * jax.random.normal(jax.random.key(4), x0.shape)
         for count in DERIVATIVES:
-            found = [sum(float(variance(kind(count), x_k, t)) for x_k in x) for kind in (Rademacher, Gaussian, HutchPlusPlus)]
+            found = [
+                sum(float(variance(kind(count), x_k, t)) for x_k in x) for kind in (Rademacher, Gaussian, HutchPlusPlus)
+            ]
             row = {"rademacher": found[0], "gaussian_ratio": found[1] / found[0], "hutchpp_ratio": found[2] / found[0]}
             table[f"t={float(t):g}, {count} derivatives"] = {name: float(f"{v:.3g}") for name, v in row.items()}
     return table

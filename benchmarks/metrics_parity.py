@@ -54,7 +54,10 @@ def pairs(features: np.ndarray, file: str | None) -> dict:
     if file:
         with np.load(file, allow_pickle=False) as archive:
             found[f"{len(archive['real'])} + {len(archive['fake'])} features"] = (archive["real"], archive["fake"])
-    return {name: tuple(np.ascontiguousarray(x, np.float32) for x in pair) for name, pair in (found | {"gaussian": (real, fake)}).items()}
+    return {
+        name: tuple(np.ascontiguousarray(x, np.float32) for x in pair)
+        for name, pair in (found | {"gaussian": (real, fake)}).items()
+    }
 
 
 def reference(python: str, folder: pathlib.Path, **inputs) -> tuple[np.ndarray, dict]:
@@ -76,9 +79,13 @@ def main(arguments: list[str]) -> None:
     network = feature_network(found.weights, images.shape[1:])
     features = network(images)
     compared = pairs(features, found.features)
-    sides = {f"{side}_{name}": x for name, pair in compared.items() for side, x in zip(("real", "fake"), pair, strict=True)}
+    sides = {
+        f"{side}_{name}": x for name, pair in compared.items() for side, x in zip(("real", "fake"), pair, strict=True)
+    }
     with tempfile.TemporaryDirectory() as folder:
-        theirs, about = reference(found.python, pathlib.Path(folder), weights=np.array(found.weights), images=images, **sides)
+        theirs, about = reference(
+            found.python, pathlib.Path(folder), weights=np.array(found.weights), images=images, **sides
+        )
         port = feature_network(str(pathlib.Path(folder) / "port.npz"), images.shape[1:])
         from_port = np.abs(port(images[:8])[:, : port.dimensions] - features[:8]).max()
     worst = float(np.abs(features - theirs).max())
@@ -91,7 +98,9 @@ def main(arguments: list[str]) -> None:
             table[name][metric] = {"scoresde": a, "torch-fidelity": b, "difference": difference}
             largest = max(largest, difference)
             print(f"{name:20} {metric:9} {a:.8g} {b:.8g} {difference:.2g}")
-    print(f"features of {len(images)} images: largest difference {worst:.2g} (largest feature {theirs.max():.3g}); by the port's names {from_port:.2g}")
+    print(
+        f"features of {len(images)} images: largest difference {worst:.2g} (largest feature {theirs.max():.3g}); by the port's names {from_port:.2g}"
+    )
     record("metrics_parity", {
         "images": len(images), "weights_sha256": hashlib.sha256(pathlib.Path(found.weights).read_bytes()).hexdigest(),
         "features": {"largest_difference": worst, "largest": float(theirs.max()), "port_file": float(from_port), "bound": BOUNDS["features"]},

@@ -32,8 +32,9 @@ from torch_fidelity.metric_prc import prc_features_to_metric  # noqa: E402
 
 def extractor(weights: str):
     """torch-fidelity's own module, its parameters replaced by those of the NPZ file."""
-    with mock.patch.object(inception, "load_state_dict_from_url", return_value={}), mock.patch.object(
-        inception.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None
+    with (
+        mock.patch.object(inception, "load_state_dict_from_url", return_value={}),
+        mock.patch.object(inception.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None),
     ):
         module = inception.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
     convolutions = [m for m in module.modules() if isinstance(m, inception.BasicConv2d)]
@@ -41,7 +42,12 @@ def extractor(weights: str):
         names = [name.removesuffix(".weight") for name in archive.files if name.endswith(".weight")]
         assert len(names) == len(convolutions) == 94
         for name, layer in zip(names, convolutions, strict=True):
-            for part, of in (("weight", layer.conv.weight), ("beta", layer.bn.bias), ("mean", layer.bn.running_mean), ("var", layer.bn.running_var)):
+            for part, of in (
+                ("weight", layer.conv.weight),
+                ("beta", layer.bn.bias),
+                ("mean", layer.bn.running_mean),
+                ("var", layer.bn.running_var),
+            ):
                 of.data.copy_(torch.from_numpy(archive[f"{name}.{part}"]))
             layer.bn.weight.data.fill_(1)
     return module.eval()
@@ -52,7 +58,15 @@ def compared(real: np.ndarray, fake: np.ndarray) -> dict:
     real, fake = torch.from_numpy(real), torch.from_numpy(fake)
     statistics = [fid_features_to_statistics(f) for f in (fake, real)]
     subsets = dict(kid_subsets=1, kid_subset_size=len(real), rng_seed=2020, verbose=False)
-    kid = kid_features_to_metric(fake, real, kid_kernel="poly", kid_kernel_poly_degree=3, kid_kernel_poly_gamma=None, kid_kernel_poly_coef0=1, **subsets)
+    kid = kid_features_to_metric(
+        fake,
+        real,
+        kid_kernel="poly",
+        kid_kernel_poly_degree=3,
+        kid_kernel_poly_gamma=None,
+        kid_kernel_poly_coef0=1,
+        **subsets,
+    )
     prc = prc_features_to_metric(fake, real, prc_neighborhood=3, prc_batch_size=10000, save_cpu_ram=True, verbose=False)
     score = isc_features_to_metric(fake, splits=10, shuffle=False)
     return fid_statistics_to_metric(*statistics, verbose=False) | kid | prc | score

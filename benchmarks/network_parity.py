@@ -60,7 +60,13 @@ class Case:
 
     @property
     def told(self) -> dict:
-        return dict(network=self.network, options=self.options, shape=self.shape, t=self.t, classes=self.ours.get("num_classes", 0))
+        return dict(
+            network=self.network,
+            options=self.options,
+            shape=self.shape,
+            t=self.t,
+            classes=self.ours.get("num_classes", 0),
+        )
 
 
 class Nothing(nnx.Module):
@@ -96,9 +102,13 @@ def diffusers_cases() -> dict[str, Case]:
     small_adm = ADM | dict(channels=128, multipliers=(1, 2), blocks=2, attention=(8,), num_classes=10)
     return {
         "DDPM, google/ddpm-cifar10-32": Case(name, ddpm, DDPM, (3, 32, 32)),
-        "DDPM, data in [0, 1], two levels": Case(name, ddpm | small, DDPM | dict(multipliers=(1, 1), center_input=True), (3, 32, 32)),
+        "DDPM, data in [0, 1], two levels": Case(
+            name, ddpm | small, DDPM | dict(multipliers=(1, 1), center_input=True), (3, 32, 32)
+        ),
         # Attention at level 4, which is 16 pixels high for images of 256 and 4 here.
-        "NCSN++, google/ncsnpp-celebahq-256": Case(name, ncsnpp, NCSNPP_256 | dict(attention=(4,)), (3, 64, 64), (0.05, 40.0), True),
+        "NCSN++, google/ncsnpp-celebahq-256": Case(
+            name, ncsnpp, NCSNPP_256 | dict(attention=(4,)), (3, 64, 64), (0.05, 40.0), True
+        ),
         "ADM, 128 channels": Case(name, adm, small_adm, (3, 16, 16)),
     }
 
@@ -116,11 +126,15 @@ def score_models_cases() -> dict[str, Case]:
         (False, "none", "none", "sum"),  # DDPM++
     ]:
         options = theirs | dict(fir=fir, progressive_input=inputs, progressive=outputs, combine_method=combine)
-        mine = ours | dict(resample_filter="fir" if fir else "box", progressive_input=inputs, progressive=outputs, combine=combine)
+        mine = ours | dict(
+            resample_filter="fir" if fir else "box", progressive_input=inputs, progressive=outputs, combine=combine
+        )
         name = f"{'NCSN++' if fir else 'DDPM++'}, input {inputs}, output {outputs}, {combine}"
         cases[name] = Case("score_models.NCSNpp", options, mine, (3, 16, 16), (0.3, 0.9))
     ddpm = DDPM | ours
-    cases["DDPM, score-models"] = Case("score_models.DDPM", theirs | dict(activation_type="swish"), ddpm, (3, 16, 16), (0.3, 0.9))
+    cases["DDPM, score-models"] = Case(
+        "score_models.DDPM", theirs | dict(activation_type="swish"), ddpm, (3, 16, 16), (0.3, 0.9)
+    )
     return cases
 
 
@@ -176,8 +190,12 @@ def compare(case: Case, saved) -> dict:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--python", type=pathlib.Path, help="Python of an environment with torch, diffusers and score-models")
-    parser.add_argument("--env", type=pathlib.Path, default=pathlib.Path(".network-parity-env"), help="environment to make")
+    parser.add_argument(
+        "--python", type=pathlib.Path, help="Python of an environment with torch, diffusers and score-models"
+    )
+    parser.add_argument(
+        "--env", type=pathlib.Path, default=pathlib.Path(".network-parity-env"), help="environment to make"
+    )
     parser.add_argument("--only", default="", help="cases whose name contains this; nothing is recorded")
     flags = parser.parse_args()
     python = flags.python or environment(flags.env, PACKAGES, WITHOUT_DEPENDENCIES)
@@ -193,7 +211,10 @@ def main():
         for i, (name, case) in enumerate(cases.items()):
             with np.load(folder / f"{i}.npz") as saved:
                 rows[name] = row = compare(case, dict(saved))
-            print(f"{name:48} {row['theirs']:32} {row['parameters']:12,} {row['difference']:10.1e} {row['worst']:8.1e}", flush=True)
+            print(
+                f"{name:48} {row['theirs']:32} {row['parameters']:12,} {row['difference']:10.1e} {row['worst']:8.1e}",
+                flush=True,
+            )
     if not flags.only:
         record("network_parity", {"limit": LIMIT, "theirs": versions, "cases": rows})
     if any(row["difference"] > LIMIT for row in rows.values()):

@@ -46,6 +46,7 @@ def processes() -> dict:
 def loss_over_minimum(score, v) -> list[float]:
     """The excess and its standard error."""
     sde = score.sde
+
     def one(key):
         time_key, data_key, noise_key = jax.random.split(key, 3)
         t = LowDiscrepancy().quantile(sde, jax.random.uniform(time_key))

@@ -64,7 +64,12 @@ def main():
             found = np.asarray(corrected(sde, wide32, result), np.float64)
         bits = float(np.abs(found - np.asarray(truth)).max() / DIMENSIONS / np.log(2))
         name = type(sde).__name__
-        table[name] = {"mixture_nats": error, "prior_mismatch_nats": mismatch, "gaussian_bits_per_dim": bits, "coverage": coverage}
+        table[name] = {
+            "mixture_nats": error,
+            "prior_mismatch_nats": mismatch,
+            "gaussian_bits_per_dim": bits,
+            "coverage": coverage,
+        }
         print(f"{name:8} {error:14.1e} {mismatch:15.1e} {bits:19.1e} {coverage:9.3f}")
     record("oracles", {"processes": table})
 

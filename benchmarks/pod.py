@@ -41,11 +41,21 @@ class Case:
     @property
     def name(self) -> str:
         layout = {0: "sharded", 1: "data"}.get(self.fsdp, f"sharded over {self.fsdp}")
-        extra = [f"remat {self.remat}"] * (self.remat != "none") + [f"{self.accumulation} parts"] * (self.accumulation > 1)
-        return ", ".join([self.network, f"{self.chip} {'x'.join(map(str, self.axes))}", layout, f"{self.per_chip} a chip", *extra])
+        extra = [f"remat {self.remat}"] * (self.remat != "none") + [f"{self.accumulation} parts"] * (
+            self.accumulation > 1
+        )
+        return ", ".join(
+            [self.network, f"{self.chip} {'x'.join(map(str, self.axes))}", layout, f"{self.per_chip} a chip", *extra]
+        )
 
 
-V5E, V5P, V5P_256, NODE, NODES = ("v5e", (16, 16)), ("v5p", (4, 4, 4)), ("v5p", (4, 8, 8)), ("H200", (1, 8)), ("H200", (2, 8))
+V5E, V5P, V5P_256, NODE, NODES = (
+    ("v5e", (16, 16)),
+    ("v5p", (4, 4, 4)),
+    ("v5p", (4, 8, 8)),
+    ("H200", (1, 8)),
+    ("H200", (2, 8)),
+)
 PER_CHIP = {
     "DDPM++": {V5E: 64, V5P: 256, NODE: 512, NODES: 512},
     "ADM": {V5E: 16, V5P: 64, NODE: 128, NODES: 128},  # 4096 in all is published
@@ -62,7 +72,11 @@ CASES = [
     for where in (NODE, V5E, V5P, NODES, V5P_256)
     for network in PER_CHIP
     for fsdp in GROUPS[network].get(where, ())
-] + [Case(network, *NODE, 1, PER_CHIP[network][NODE], remat) for network in ("DDPM++", "ADM") for remat in ("products", "block")]
+] + [
+    Case(network, *NODE, 1, PER_CHIP[network][NODE], remat)
+    for network in ("DDPM++", "ADM")
+    for remat in ("products", "block")
+]
 
 
 def main() -> None:
@@ -100,7 +114,11 @@ def _compile(case: Case, python: pathlib.Path, kind: str) -> dict:
         # The compiler is locked to one process for the sake of chips, and there are none.
         "tpu": {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"},
         # No kernel can be timed where there is no GPU.
-        "cuda13": {"JAX_PLATFORMS": "cpu,cuda", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1", "XLA_FLAGS": "--xla_gpu_autotune_level=0"},
+        "cuda13": {
+            "JAX_PLATFORMS": "cpu,cuda",
+            "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
+            "XLA_FLAGS": "--xla_gpu_autotune_level=0",
+        },
     }[kind]
     with tempfile.TemporaryDirectory() as folder:
         given, out = pathlib.Path(folder) / "case.json", pathlib.Path(folder) / "out.json"

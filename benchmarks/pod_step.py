@@ -39,7 +39,11 @@ def figures(case: dict) -> dict:
     devices = topology(case["chip"], tuple(case["axes"])).devices
     config = network_config(case["network"])
     config.training.batch_size = case["per_chip"] * len(devices)
-    config.training.fsdp, config.training.remat, config.training.accumulation = case["fsdp"], case["remat"], case["accumulation"]
+    config.training.fsdp, config.training.remat, config.training.accumulation = (
+        case["fsdp"],
+        case["remat"],
+        case["accumulation"],
+    )
     step = abstract_step(config, list(devices))
     about = {
         "parameters": sum(p.size for p in step.params),
@@ -75,7 +79,9 @@ def topology(chip: str, axes: tuple[int, ...]):
     """Descriptions of the devices of a slice: of TPUs by its torus, of GPUs by (nodes, GPUs of a node)."""
     if chip == "H200":
         described = (HERE / "h200.txtpb").read_text()
-        return topologies.get_topology_desc(platform="cuda", target_config=described, topology="x".join(map(str, (*axes, 1))))
+        return topologies.get_topology_desc(
+            platform="cuda", target_config=described, topology="x".join(map(str, (*axes, 1)))
+        )
     return topologies.get_topology_desc(platform="tpu", topology_name=f"{chip}:{'x'.join(map(str, axes))}")
 
 

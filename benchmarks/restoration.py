@@ -53,7 +53,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--draws", type=int, default=8)
-    parser.add_argument("--picture", type=pathlib.Path, default=pathlib.Path(__file__).parents[1] / "docs" / "restoration.png")
+    parser.add_argument(
+        "--picture", type=pathlib.Path, default=pathlib.Path(__file__).parents[1] / "docs" / "restoration.png"
+    )
     found = parser.parse_args()
     trained = load_trained(found.workdir)
     dataset, score = trained.dataset, trained.score
@@ -71,7 +73,10 @@ def main() -> None:
             "linear, a variance per mode": psnr(linear(observation, np.asarray(known), np.asarray(y), False)),
             "linear, full covariance": psnr(linear(observation, np.asarray(known), np.asarray(y), True)),
         }
-        spreads = {"Posterior": mode_variances(observation.basis, known), "JointPosterior": mode_covariance(observation.basis, known)}
+        spreads = {
+            "Posterior": mode_variances(observation.basis, known),
+            "JointPosterior": mode_covariance(observation.basis, known),
+        }
         shown = [degraded]
         for label, sampler in _SAMPLERS.items():
             first = len(shown) == 1

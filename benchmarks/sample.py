@@ -48,7 +48,10 @@ def fixed(twin, batch: int, dtype: str, flags, deadline: float) -> dict:
         for what, calls in SAMPLERS.items():
             file = f"{folder}/start.npz"
             sides["ours"].ask("grid", what=what, steps=calls, file=file)
-            wanted = {name: _Drawing(side, {} if name == "ours" else {"what": what, "file": file}) for name, side in sides.items()}
+            wanted = {
+                name: _Drawing(side, {} if name == "ours" else {"what": what, "file": file})
+                for name, side in sides.items()
+            }
             found = speed.rounds(wanted, flags.rounds, deadline, do="draw", save="", repeats=1)
             row["samplers"][what] = {"calls": calls, "difference": differences[what]} | speed.figures(found, batch)
     return row
@@ -123,7 +126,10 @@ def show(name: str, row: dict) -> None:
             if isinstance(f, dict):
                 ratio = f"ours x {f['ours_over_theirs']['median']:.3g}" if "ours_over_theirs" in f else ""
                 cpu = f", by CPU time {f['ours_over_theirs_by_cpu_time']['median']:.3g}" if ratio else ""
-                print(f"  {side:9} {f['images_per_s']:9.4g} images/s {f['ms']['median']:9.4g} ms {f['ms']['quartiles']} {ratio}{cpu}", flush=True)
+                print(
+                    f"  {side:9} {f['images_per_s']:9.4g} images/s {f['ms']['median']:9.4g} ms {f['ms']['quartiles']} {ratio}{cpu}",
+                    flush=True,
+                )
 
 
 def main():
@@ -137,7 +143,9 @@ def main():
         if twin.process != "vp" or "UNet2DModel" in twin.network and twin.ours.get("num_classes"):
             continue  # the loops of speed_torch.py are for VP; diffusers' U-Net has no null class
         for batch in [int(b) for b in flags.batches.split(",") if b] or (CPU_BATCHES if cpu else ACCELERATOR_BATCHES):
-            cases += [(f"{network}, batch {batch}, {dtype}", (fixed, twin, batch, dtype)) for dtype in flags.dtype.split(",")]
+            cases += [
+                (f"{network}, batch {batch}, {dtype}", (fixed, twin, batch, dtype)) for dtype in flags.dtype.split(",")
+            ]
     run("sample", flags, cases, lambda measure, *given: measure(*given), show)
 
 

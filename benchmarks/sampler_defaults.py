@@ -45,14 +45,18 @@ def build(options: list[str], calls: int):
     override(config, options)
     c = config.sampling
     a_step = 5 if c.sampler == "langevin_dynamics" else CALLS_A_STEP.get(c.sampler, 1)
-    c.corrections = a_step if c.sampler == "langevin_dynamics" else 1  # else 50 calls have 50 levels, and one step at each
+    c.corrections = (
+        a_step if c.sampler == "langevin_dynamics" else 1
+    )  # else 50 calls have 50 levels, and one step at each
     c.steps = (calls - 1) // a_step
     return samplers.build_sampler(config)
 
 
 def figures(sampler, sde, num: int) -> dict:
     keys = jax.random.split(jax.random.key(0), num)
-    same = MixtureScore(sde, np.zeros((3, 6)), np.tile(EIGENVALUES, (3, 1)), WEIGHTS)  # a Gaussian, by the program of the mixture
+    same = MixtureScore(
+        sde, np.zeros((3, 6)), np.tile(EIGENVALUES, (3, 1)), WEIGHTS
+    )  # a Gaussian, by the program of the mixture
     mixture = MixtureScore(sde, MEANS, np.full((3, 6), VARIANCE), WEIGHTS)
     x, y = (np.asarray(sample.denoised_draw(sampler, score, (6,), keys=keys).x, float) for score in (same, mixture))
     ratios = x.var(axis=0) / EIGENVALUES
@@ -91,7 +95,13 @@ def main():
             sampler = build(options, calls)
             for process, sde in PROCESSES.items():
                 cells[f"{name} | {calls} | {process}"] = figures(sampler, sde, num)
-            print(name, calls, *(cell(cells[f"{name} | {calls} | {process}"]) for process in PROCESSES), sep="  ", flush=True)
+            print(
+                name,
+                calls,
+                *(cell(cells[f"{name} | {calls} | {process}"]) for process in PROCESSES),
+                sep="  ",
+                flush=True,
+            )
             jax.clear_caches()
     record("sampler_defaults", {"samples": num, "eigenvalues": EIGENVALUES.tolist(), "cells": cells})
     print("\n".join(table(cells)))

@@ -78,7 +78,10 @@ def main():
         )
         ratio = pairs[:, 0] / pairs[:, 1]
         low, high = np.quantile(ratio, [0.25, 0.75])
-        figures[name] = {"ratio": round(float(np.median(ratio)), 3), "quartiles": [round(float(low), 3), round(float(high), 3)]}
+        figures[name] = {
+            "ratio": round(float(np.median(ratio)), 3),
+            "quartiles": [round(float(low), 3), round(float(high), 3)],
+        }
         print(f"{name:26s} {figures[name]}", flush=True)
     record("sampler_speed", {"images": IMAGES, "calls": CALLS, "pairs": PAIRS, "samplers": figures})
 

@@ -150,7 +150,9 @@ def targets(plane: int = 8192, wide: int = 4096) -> dict[str, Target]:
     narrow = np.geomspace(1.5, 0.01, 6)
     return {
         "ring in 2 dimensions": Target(ring, np.full((8, 2), 0.05**2), weights, plane),
-        "mixture in 64 dimensions": Target(means, np.tile(spectrum, (10, 1)) * 0.2, random.dirichlet(5 * np.ones(10)), wide),
+        "mixture in 64 dimensions": Target(
+            means, np.tile(spectrum, (10, 1)) * 0.2, random.dirichlet(5 * np.ones(10)), wide
+        ),
         "Gaussian in 6 dimensions": Target(np.zeros((1, 6)), narrow[None], np.ones(1), plane, np.sqrt(narrow)),
     }
 
@@ -159,7 +161,11 @@ def drawn_error(target: Target, sampler, sde) -> dict:
     keys = jax.random.split(jax.random.key(0), target.num)
     drawn = s.denoised_draw(sampler, target.score(sde), (target.dimension,), keys=keys)
     ok = np.asarray(drawn.ok)
-    return {"error": target.error(drawn.x) if ok.all() else None, "nfe": float(drawn.nfe.mean()), "ok": float(ok.mean())}
+    return {
+        "error": target.error(drawn.x) if ok.all() else None,
+        "nfe": float(drawn.nfe.mean()),
+        "ok": float(ok.mean()),
+    }
 
 
 def flow_order(build, sde) -> float:
@@ -249,7 +255,8 @@ def measure_all(figures: dict, save) -> None:
         "deterministic": lambda: {name: entry[2] for name, entry in SAMPLERS.items()},
         "floors": lambda: {name: target.floor() for name, target in where.items()},
         "long": lambda: {
-            "nfe": LONG, "samples": LONG_SAMPLES,
+            "nfe": LONG,
+            "samples": LONG_SAMPLES,
             "floors": {name: target.floor() for name, target in targets(LONG_SAMPLES, LONG_SAMPLES).items()},
         },
         "orders": measure_orders,
@@ -276,8 +283,12 @@ def measure_target(name: str, names: list[str], nfes: list[int], figures: dict, 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pages", action="store_true", help="write the page from results/samplers.json")
-    parser.add_argument("--target", help="measure this target alone, and keep the other figures of results/samplers.json")
-    parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS), metavar="NAME", help="with --target")
+    parser.add_argument(
+        "--target", help="measure this target alone, and keep the other figures of results/samplers.json"
+    )
+    parser.add_argument(
+        "--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS), metavar="NAME", help="with --target"
+    )
     parser.add_argument("--nfes", type=int, nargs="+", default=NFES, help="with --target: numbers of calls")
     arguments = parser.parse_args()
     published = FOLDER / "samplers.json"

@@ -63,9 +63,13 @@ class Table:
         target that any of them was measured on."""
         targets = [t for t in self.targets if any(self.measured(t, name, nfe) for name in names)]
         names = [name for name in names if all(self.measured(t, name, nfe) for t in targets)]
-        errors = {name: np.array([[self.cells[t, name, p, nfe] for p in self.processes] for t in targets]) for name in names}
+        errors = {
+            name: np.array([[self.cells[t, name, p, nfe] for p in self.processes] for t in targets]) for name in names
+        }
         least = np.min(list(errors.values()), axis=0)
-        return {name: dict(zip(targets, np.exp(np.mean(np.log(found / least), axis=1)))) for name, found in errors.items()}
+        return {
+            name: dict(zip(targets, np.exp(np.mean(np.log(found / least), axis=1)))) for name, found in errors.items()
+        }
 
 
 def head(figures) -> list[str]:
@@ -84,12 +88,16 @@ def head(figures) -> list[str]:
         "eigenvalues from 1.5 to 0.01, and its distances are in units of the deviation of each axis: one of 0.1 is a variance that is off",
         "by a fifth on every axis, which hardly counts in the other two targets where it concerns the narrow directions.",
         "",
-        *(f"The {name} was measured on {t['time']}, commit {t['commit']}." for name, t in figures["targets"].items()
-          if (t["time"], t["commit"]) != (figures["time"], figures["commit"])),
+        *(
+            f"The {name} was measured on {t['time']}, commit {t['commit']}."
+            for name, t in figures["targets"].items()
+            if (t["time"], t["commit"]) != (figures["time"], figures["commit"])
+        ),
         "",
         f"Samples: {counts}. Floor, the distance of as many exact draws: {floors}. Below twice the floor differences mean nothing.",
         f"The column of {figures['long']['nfe']} calls has {figures['long']['samples']:,} samples, with floors "
-        + " and ".join(f"{floor:.4f}" for floor in figures["long"]["floors"].values()) + ".",
+        + " and ".join(f"{floor:.4f}" for floor in figures["long"]["floors"].values())
+        + ".",
         "",
     ]
 
@@ -173,7 +181,9 @@ def errors(table: Table) -> list[str]:
     lines = ["## All errors", "", "Columns are NFE. Bold: the least of a column, and what is within a tenth of it.", ""]
     for target in table.targets:
         for process in table.processes:
-            nfes = [nfe for nfe in table.nfes if any((target, name, process, nfe) in table.cells for name in table.samplers)]
+            nfes = [
+                nfe for nfe in table.nfes if any((target, name, process, nfe) in table.cells for name in table.samplers)
+            ]
             lines += [f"### {process}, {target}", "", *header("sampler", *nfes)]
             rows = {name: [table.cells.get((target, name, process, nfe)) for nfe in nfes] for name in table.samplers}
             rows = {name: errors for name, errors in rows.items() if any(error is not None for error in errors)}
@@ -208,12 +218,18 @@ def shown(values, close: float = 1.0) -> list[str]:
 
 def plot(table: Table) -> None:
     height = 3.3 * len(table.targets)
-    figure, axes = plt.subplots(len(table.targets), len(table.processes), figsize=(16, height), sharex=True, sharey="row")
+    figure, axes = plt.subplots(
+        len(table.targets), len(table.processes), figsize=(16, height), sharex=True, sharey="row"
+    )
     colours = plt.get_cmap("tab10")
     for axes_row, target in zip(axes, table.targets):
         for axis, process in zip(axes_row, table.processes):
             for k, name in enumerate(PLOTTED):
-                points = [(n, e) for n, e in zip(table.nfes, table.row(target, name, process)) if e is not None and np.isfinite(e)]
+                points = [
+                    (n, e)
+                    for n, e in zip(table.nfes, table.row(target, name, process))
+                    if e is not None and np.isfinite(e)
+                ]
                 if not points:
                     continue
                 style = "-" if table.deterministic[name] else ":"

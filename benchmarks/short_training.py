@@ -54,7 +54,9 @@ def losses(score, objective, values, labels) -> np.ndarray:
     u = jnp.asarray((np.random.default_rng(5).permutation(len(values)) + 0.5) / len(values), jnp.float32)
     keys = jax.random.split(jax.random.key(9), len(values))
 
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None)
+    @functools.partial(
+        jax.jit, compiler_options={"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    )
     @jax.vmap
     def one(x0, label, u, key):
         model = dataclasses.replace(score, label=label)
@@ -84,7 +86,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--runs", nargs="+", default=["4e-3:0:0.99", "4e-3:1.5:0.99", "4e-3:1:0.99"])
     found, first = parser.parse_args(), None
-    print("run".ljust(16) + "".join(f"{name:>9}" for name in ("last", *(f"{share:.1%}" for share in SHARES))) + "   less the first run")
+    print(
+        "run".ljust(16)
+        + "".join(f"{name:>9}" for name in ("last", *(f"{share:.1%}" for share in SHARES)))
+        + "   less the first run"
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = shrunk(found.source, Path(folder))
         for text in found.runs:
@@ -93,7 +99,12 @@ def main() -> None:
             first = each if first is None else first
             off = each[3] - first[3]
             error = off.std(ddof=1) / len(off) ** 0.5
-            print(text.ljust(16) + "".join(f"{value:9.5f}" for value in each.mean(1)) + f"   {off.mean():+.5f} +- {error:.5f}", flush=True)
+            print(
+                text.ljust(16)
+                + "".join(f"{value:9.5f}" for value in each.mean(1))
+                + f"   {off.mean():+.5f} +- {error:.5f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

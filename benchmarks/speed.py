@@ -148,11 +148,17 @@ def figures(found: dict[str, list[dict]], images: int, first: str = "ours") -> d
     table = {}
     for name, answers in found.items():
         seconds = [s for answer in answers for s in answer["seconds"]]
-        row = {"ms": spread([1e3 * s for s in seconds]), "images_per_s": float(f"{images / statistics.median(seconds):.4g}")}
+        row = {
+            "ms": spread([1e3 * s for s in seconds]),
+            "images_per_s": float(f"{images / statistics.median(seconds):.4g}"),
+        }
         row["cpu_ms"] = float(f"{1e3 * statistics.median(s for answer in answers for s in answer['cpu_seconds']):.4g}")
         if name != first:
             for key, label in (("seconds", "ours_over_theirs"), ("cpu_seconds", "ours_over_theirs_by_cpu_time")):
-                pairs = [statistics.median(b[key]) / statistics.median(a[key]) for a, b in zip(found[first], answers, strict=True)]
+                pairs = [
+                    statistics.median(b[key]) / statistics.median(a[key])
+                    for a, b in zip(found[first], answers, strict=True)
+                ]
                 row[label] = spread(pairs, 3)
         table[name] = row
     return table

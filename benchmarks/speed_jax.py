@@ -19,7 +19,11 @@ from scoresde.train.program import return_heap
 from scoresde.train.step import init_state, make_step, with_params
 
 CPU = jax.default_backend() == "cpu"
-SAMPLERS = {"ddim": s.DDIM, "dpmpp_2m": s.DPMSolverPP, "euler": lambda n: s.ProbabilityFlow(dfx.Euler(), s.FixedGrid(n))}
+SAMPLERS = {
+    "ddim": s.DDIM,
+    "dpmpp_2m": s.DPMSolverPP,
+    "euler": lambda n: s.ProbabilityFlow(dfx.Euler(), s.FixedGrid(n)),
+}
 
 
 def configuration(told: dict, dtype: str):
@@ -35,9 +39,14 @@ def copied(theirs: dict, told: dict) -> dict:
     """Their parameters under our names."""
     if "DiT" in told["network"]:
         return from_dit(theirs, told["options"])
-    last = told["options"]["layers_per_block"]  # the attention that speed_torch.as_score_sde leaves in a level of the decoder
+    last = told["options"][
+        "layers_per_block"
+    ]  # the attention that speed_torch.as_score_sde leaves in a level of the decoder
     if told["as_score_sde"]:
-        theirs = {n.replace(f"attentions.{last}.", "attentions.0.") if n.startswith("up_blocks") else n: p for n, p in theirs.items()}
+        theirs = {
+            n.replace(f"attentions.{last}.", "attentions.0.") if n.startswith("up_blocks") else n: p
+            for n, p in theirs.items()
+        }
     return from_diffusers(theirs, len(told["options"]["block_out_channels"])).ours
 
 
@@ -114,14 +123,18 @@ class Worker:
             return {"forward": least_work(traced)}
         step, state, data = make(self.score, self.config, self.told["shape"], self.batch)
         self.state, self.data = state(), data()
-        self.score = dataclasses.replace(self.score, network=jax.eval_shape(lambda: self.score.network))  # training has one copy, the state's
+        self.score = dataclasses.replace(
+            self.score, network=jax.eval_shape(lambda: self.score.network)
+        )  # training has one copy, the state's
         trained = step.trace(self.state, self.data)
         lowered = trained.lower()
         self.step = lowered.compile()
         memory = self.step.memory_analysis()
         told = {
             "train": least_work(trained) | {"xla_flops": (lowered.cost_analysis() or {}).get("flops")},
-            "program_bytes": {n: getattr(memory, f"{n}_size_in_bytes") for n in ("argument", "temp")} if memory else None,
+            "program_bytes": {n: getattr(memory, f"{n}_size_in_bytes") for n in ("argument", "temp")}
+            if memory
+            else None,
             "parameters": self.score.network.num_params,
         }
         del trained, lowered

@@ -76,7 +76,10 @@ def twins() -> dict[str, Twin]:
         up_block_types=["AttnUpBlock2D"] * 3 + ["ResnetUpsampleBlock2D"],
     )  # fmt: skip
     adm_ours = ADM | dict(dropout=0.1)
-    dits = {name: _dit(name, *size) for name, size in {"dit_s2": (6, 64, 12), "dit_b2": (12, 64, 12), "dit_xl2": (16, 72, 28)}.items()}
+    dits = {
+        name: _dit(name, *size)
+        for name, size in {"dit_s2": (6, 64, 12), "dit_b2": (12, 64, 12), "dit_xl2": (16, 72, 28)}.items()
+    }
     square = (32, 32, 3)
     return {
         "small": Twin(small, square, UNET, _ddpmpp([64, 128], [False, True], 2, 32), (32,), (128, 512), as_score_sde=True),

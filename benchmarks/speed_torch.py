@@ -53,7 +53,9 @@ class Worker:
         height, width, channels = told["shape"]
         model, _ = network_reference.NETWORKS[told["network"]](told["options"])
         if "DiT" in told["network"]:
-            shared = model.transformer_blocks[0].norm1.emb  # the published network has one embedding, this one has one a block
+            shared = model.transformer_blocks[
+                0
+            ].norm1.emb  # the published network has one embedding, this one has one a block
             for block in model.transformer_blocks:
                 block.norm1.emb = shared
             shared.class_embedder.dropout_prob = 0.0
@@ -67,9 +69,15 @@ class Worker:
         self.ema = [p.detach().clone() for p in self.trained]
         self.classes = told["ours"].get("num_classes", 0)
         generator = torch.Generator().manual_seed(3)
-        self.images = torch.randint(0, 256, (batch, channels, height, width), dtype=torch.uint8, generator=generator).to(DEVICE)
+        self.images = torch.randint(
+            0, 256, (batch, channels, height, width), dtype=torch.uint8, generator=generator
+        ).to(DEVICE)
         self.label = torch.arange(batch, device=DEVICE) % self.classes if self.classes else None
-        return {"torch": torch.__version__, "device": torch.cuda.get_device_name() if CUDA else "cpu", "torch_threads": torch.get_num_threads()}
+        return {
+            "torch": torch.__version__,
+            "device": torch.cuda.get_device_name() if CUDA else "cpu",
+            "torch_threads": torch.get_num_threads(),
+        }
 
     def _network(self, x, t, label):
         """F(x, c_noise(t)): the noise for "vp", minus the noise for "ve"."""

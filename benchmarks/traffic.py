@@ -13,7 +13,18 @@ import math
 from collectives import arrays_of, bits, computations_of, followed, operands_of, operation
 
 FREE = frozenset(
-    ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "while", "conditional", "call", "partition-id")
+    (
+        "parameter",
+        "constant",
+        "tuple",
+        "get-tuple-element",
+        "bitcast",
+        "after-all",
+        "while",
+        "conditional",
+        "call",
+        "partition-id",
+    )
 )
 
 

@@ -45,13 +45,19 @@ def arguments(description: str) -> argparse.ArgumentParser:
     """The flags of train_step.py and sample.py."""
     parser = argparse.ArgumentParser(description=description)
     cpu = jax.default_backend() == "cpu"
-    parser.add_argument("--networks", default=CPU_NETWORKS if cpu else ACCELERATOR_NETWORKS, help=f"of {', '.join(twins())}")
+    parser.add_argument(
+        "--networks", default=CPU_NETWORKS if cpu else ACCELERATOR_NETWORKS, help=f"of {', '.join(twins())}"
+    )
     parser.add_argument("--batches", default="", help="instead of those of speed_networks.py")
-    parser.add_argument("--dtype", default="float32" if cpu else "bfloat16", help="float32 or bfloat16; several with commas")
+    parser.add_argument(
+        "--dtype", default="float32" if cpu else "bfloat16", help="float32 or bfloat16; several with commas"
+    )
     parser.add_argument("--sides", default="eager,compiled", help="of PyTorch")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--python", type=pathlib.Path, help="Python of an environment with torch and diffusers")
-    parser.add_argument("--env", type=pathlib.Path, default=pathlib.Path(".network-parity-env"), help="environment to make")
+    parser.add_argument(
+        "--env", type=pathlib.Path, default=pathlib.Path(".network-parity-env"), help="environment to make"
+    )
     parser.add_argument("--minutes", type=float, default=9.0, help="begin nothing new after this time")
     parser.add_argument("--again", action="store_true", help="also the cases that are measured already")
     return parser
@@ -93,8 +99,16 @@ def measure(twin: Twin, batch: int, dtype: str, flags, deadline: float) -> dict:
     theirs = {name: side for name, side in sides.items() if name != "ours"}
     cost["train"]["torch_flops"] = next(iter(theirs.values())).ask("flops")["forward_backward"]
     size = SQUARE.get(about["platform"], 8192)
-    peak = {name: side.ask("peak", size=size, dtype=dtype)["flops_per_s"] for name, side in sides.items() if name != "compiled"}
-    row = about | cost | {"dtype": dtype, "batch": batch, "matrix_peak_flops_per_s": {n: float(f"{p:.4g}") for n, p in peak.items()}}
+    peak = {
+        name: side.ask("peak", size=size, dtype=dtype)["flops_per_s"]
+        for name, side in sides.items()
+        if name != "compiled"
+    }
+    row = (
+        about
+        | cost
+        | {"dtype": dtype, "batch": batch, "matrix_peak_flops_per_s": {n: float(f"{p:.4g}") for n, p in peak.items()}}
+    )
     repeats = 2 if about["platform"] == "cpu" else 5
     for what in ("train", "forward"):
         if what == "forward":

@@ -33,7 +33,9 @@ def seconds(function, x) -> float:
 
 def main() -> None:
     table = {}
-    for grid, batch in [((n,), 64) for n in (64, 128, 256, 512, 1024, 2048)] + [((n, n), 8) for n in (32, 64, 128, 256, 512)]:
+    for grid, batch in [((n,), 64) for n in (64, 128, 256, 512, 1024, 2048)] + [
+        ((n, n), 8) for n in (32, 64, 128, 256, 512)
+    ]:
         x, (matrix, fast) = both(grid, batch)
         times = [(seconds(matrix, x), seconds(fast, x)) for _ in range(_PAIRS + 2)][2:]
         ratio = statistics.median(a / b for a, b in times)

@@ -14,7 +14,10 @@ from scoresde.experiment.presets import score_sde
 def get_config():
     c = score_sde("ve", "ddpmpp_cifar10")
     c.data.random_flip = False
-    c.training.weighting, c.training.time_law = "likelihood", "log_snr"  # with half the sum over dimensions: the bound in nats
+    c.training.weighting, c.training.time_law = (
+        "likelihood",
+        "log_snr",
+    )  # with half the sum over dimensions: the bound in nats
     c.sampling.sampler = "reverse_sde"
     c.likelihood.method, c.likelihood.dequantization, c.likelihood.dequantizations = "elbo", "none", 1
     return c

@@ -26,7 +26,9 @@ def get_config():
     c.training.reduce_mean, c.training.ema = True, (200_000.0, 400_000.0)
     c.training.checkpoint_every, c.training.sample_every = 16_500, 16_500
     c.optim.learning_rate, c.optim.warmup, c.optim.beta2, c.optim.grad_clip = 1e-3, 1000, 0.99, 1.0
-    c.optim.decay_steps = c.training.get_ref("steps") * 3 // 2  # follows training.steps; at the last one the rate is at 27 %
+    c.optim.decay_steps = (
+        c.training.get_ref("steps") * 3 // 2
+    )  # follows training.steps; at the last one the rate is at 27 %
     c.sampling.sampler, c.sampling.steps, c.sampling.grid = "unipc", 19, "karras"
     c.likelihood.method, c.likelihood.dequantization = "elbo", "none"
     return c

@@ -128,4 +128,9 @@ LANGEVIN = {
     "Langevin dynamics": (lambda n, grid: LangevinDynamics(n, grid, repeats=4, step_size=0.05), 4),
 }  # fmt: skip
 
-PRECONDITIONINGS = {"EDM": EDMPreconditioning(), "eps": EpsPreconditioning(), "score": ScorePreconditioning(), "v": VPreconditioning()}
+PRECONDITIONINGS = {
+    "EDM": EDMPreconditioning(),
+    "eps": EpsPreconditioning(),
+    "score": ScorePreconditioning(),
+    "v": VPreconditioning(),
+}

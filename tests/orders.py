@@ -53,6 +53,8 @@ def law_error(sampler, sde, calls: int) -> float:
     start, end = (float(sde.alpha(t) ** 2 * 0.3 + sde.sigma(t) ** 2) for t in (sde.t_max, sde.t_min))
     with contextlib.ExitStack() as patches:
         for module in (multistep, seeds, edm, predictor_corrector):
-            patches.enter_context(mock.patch.object(module, "noise", lambda key, i, x: jax.nn.one_hot(i + 1, size, dtype=x.dtype)))
+            patches.enter_context(
+                mock.patch.object(module, "noise", lambda key, i, x: jax.nn.one_hot(i + 1, size, dtype=x.dtype))
+            )
         x = _law_end(sampler, score, jnp.zeros(size).at[0].set(np.sqrt(start)))
     return float(jnp.sum(x**2)) / end - 1

@@ -84,7 +84,11 @@ def linear_end(sampler, sde: AbstractSDE, variances, start):
 def noisy_end(sampler, sde: AbstractSDE, variances, start, normals: int, monkeypatch):
     """The same for a stochastic one: every normal has a channel of its own, and the squares of the responses add up."""
     for module in (multistep, seeds, predictor_corrector):
-        monkeypatch.setattr(module, "noise", lambda key, i, x: jnp.broadcast_to(jax.nn.one_hot(i + 1, x.shape[-1], dtype=x.dtype), x.shape))
+        monkeypatch.setattr(
+            module,
+            "noise",
+            lambda key, i, x: jnp.broadcast_to(jax.nn.one_hot(i + 1, x.shape[-1], dtype=x.dtype), x.shape),
+        )
     channels = normals + 1
     first = jax.nn.one_hot(0, channels, dtype=float)
     x_T = jnp.broadcast_to(jnp.sqrt(start), np.shape(variances)) * first

@@ -144,8 +144,14 @@ def test_files_are_read_by_the_reader_of_their_format(path):
             continue  # of its own text
         if isinstance(node.func, ast.Attribute) and f".{node.func.attr}" in READERS:
             name = f".{node.func.attr}"  # of whatever path
-        assert name not in READERS or place in READERS[name], f"{place}: {name}: use scoresde.runtime, or the reader of images"
-    assert "os.replace(" not in path.read_text() or place in {"runtime/files.py", "runs/sample_store.py", "metrics/features.py"}, "use replacing()"
+        assert name not in READERS or place in READERS[name], (
+            f"{place}: {name}: use scoresde.runtime, or the reader of images"
+        )
+    assert "os.replace(" not in path.read_text() or place in {
+        "runtime/files.py",
+        "runs/sample_store.py",
+        "metrics/features.py",
+    }, "use replacing()"
 
 
 @each_file
@@ -172,7 +178,9 @@ def test_keys_come_from_one_place(path):
     if path != ROOT / "types.py":
         calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
         names = {ast.unparse(call) for call in calls}
-        assert not names & {"jax.random.key", "jax.random.PRNGKey", "jax.random.wrap_key_data"}, "take scoresde.types.root_key or stored_key"
+        assert not names & {"jax.random.key", "jax.random.PRNGKey", "jax.random.wrap_key_data"}, (
+            "take scoresde.types.root_key or stored_key"
+        )
 
 
 PACKAGES = [path for path in FILES if path.name == "__init__.py"]
@@ -194,7 +202,12 @@ def test_the_ladder_itself_holds():
         ("train", "runs"), ("likelihood", "train"), ("experiment", "cli"),
     ]:  # fmt: skip
         assert not allowed(importer, imported)
-    for importer, imported in [("likelihood", "sample"), ("metrics", "data"), ("cli", "experiment"), ("experiment", "data")]:
+    for importer, imported in [
+        ("likelihood", "sample"),
+        ("metrics", "data"),
+        ("cli", "experiment"),
+        ("experiment", "data"),
+    ]:
         assert allowed(importer, imported)
 
 
@@ -206,5 +219,9 @@ def test_the_twins_of_the_fast_suite_exist(request):
         file, test = place.split("::")
         text = (Path(__file__).parent / file).read_text()
         assert f"def {test}(" in text, place
-        found = {item.nodeid.partition("[")[2].removesuffix("]") for item in request.session.items if f"{place}[" in item.nodeid}
+        found = {
+            item.nodeid.partition("[")[2].removesuffix("]")
+            for item in request.session.items
+            if f"{place}[" in item.nodeid
+        }
         assert not found or found >= set(ids), f"{place}: no {set(ids) - found}"

@@ -65,7 +65,9 @@ def test_fused_attention_is_for_training_on_gpus_with_cudnn(monkeypatch):
             return jax.jit(lambda q: attend(q, q, q)).trace(q).lower(lowering_platforms=(platform,)).as_text()
 
     assert "optimization_barrier" in lowered(True, "cuda")
-    assert all("optimization_barrier" not in lowered(*other) for other in ((False, "cuda"), (True, "cpu"), (True, "tpu")))
+    assert all(
+        "optimization_barrier" not in lowered(*other) for other in ((False, "cuda"), (True, "cpu"), (True, "tpu"))
+    )
     jax.jvp(lambda q: attend(q, q, q), (q,), (q,))  # a likelihood
     takes_fused.cache_clear()
 
@@ -79,10 +81,16 @@ def test_what_cudnn_refuses_falls_back(monkeypatch):
 
         return kernel
 
-    for error in (RuntimeError("cuDNN is not detected."), NotImplementedError("Q must be fp16/bf16"), ValueError("layout")):
+    for error in (
+        RuntimeError("cuDNN is not detected."),
+        NotImplementedError("Q must be fp16/bf16"),
+        ValueError("layout"),
+    ):
         monkeypatch.setattr(attention, "_FUSED", refuses(error))
         takes_fused.cache_clear()
-        assert takes_fused((1, 4, 2, 8), jnp.dtype(jnp.bfloat16)) and not takes_fused((1, 4, 2, 8), jnp.dtype(jnp.float32))
+        assert takes_fused((1, 4, 2, 8), jnp.dtype(jnp.bfloat16)) and not takes_fused(
+            (1, 4, 2, 8), jnp.dtype(jnp.float32)
+        )
         with training(True):
             q, k, v = (heads(seed, 1, 4, 2, 8) for seed in range(3))
             np.testing.assert_allclose(attend(q, k, v), written_out(*map(np.asarray, (q, k, v))), rtol=1e-5, atol=1e-5)

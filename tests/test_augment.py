@@ -47,7 +47,9 @@ def forward(label) -> tuple[np.ndarray, np.ndarray]:
 @functools.cache
 def drawn(probability: float, number: int = 200):
     x = jnp.asarray(picture(*places()), jnp.float32)
-    images, labels = jax.jit(jax.vmap(lambda key: augment(x, probability, key=key)))(jax.random.split(jax.random.key(0), number))
+    images, labels = jax.jit(jax.vmap(lambda key: augment(x, probability, key=key)))(
+        jax.random.split(jax.random.key(0), number)
+    )
     return np.asarray(x), np.asarray(images), np.asarray(labels, np.float64)
 
 
@@ -91,7 +93,11 @@ def test_the_network_hears_the_label_and_nothing_is_label_zero():
     state = jax.tree.map(lambda p: p + 0.1, nnx.state(net, nnx.Param))
     nnx.update(net, state)
     x, c = jnp.ones((1, 8, 8, 1)).at[0, 2].set(3.0), jnp.zeros(1)
-    plain, zero, told = net(x, c), net(x, c, augmentation=jnp.zeros((1, LABELS))), net(x, c, augmentation=jnp.ones((1, LABELS)))
+    plain, zero, told = (
+        net(x, c),
+        net(x, c, augmentation=jnp.zeros((1, LABELS))),
+        net(x, c, augmentation=jnp.ones((1, LABELS))),
+    )
     np.testing.assert_array_equal(plain, zero)
     assert np.abs(told - plain).max() > 1e-3
     bare = UNet((8, 8, 1), channels=8, multipliers=(1,), blocks=1, attention=(), rngs=nnx.Rngs(0))
@@ -144,7 +150,11 @@ def test_a_configuration_builds_the_augmentation_and_its_weights():
 
 @pytest.mark.parametrize(
     "texts, word",
-    [(["data.random_flip=true"], "which flips"), (["data.augment=1.5"], "less than 1"), (["model.name=mlp"], "model.name = 'unet'")],
+    [
+        (["data.random_flip=true"], "which flips"),
+        (["data.augment=1.5"], "less than 1"),
+        (["model.name=mlp"], "model.name = 'unet'"),
+    ],
 )
 def test_what_does_not_go_with_it(texts, word):
     with pytest.raises(ConfigError, match=word):

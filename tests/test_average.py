@@ -79,7 +79,11 @@ def test_the_width_is_the_standard_deviation_of_the_weights(width, gamma):
 
 
 def test_names_say_the_law_and_the_first_one_comes_from_the_configuration():
-    assert [average_name(m) for m in (0.999, 500_000, "5e5", "power:.05", "power:0.050")] == ["0.999", *["500000.0"] * 2, *["power:0.05"] * 2]
+    assert [average_name(m) for m in (0.999, 500_000, "5e5", "power:.05", "power:0.050")] == [
+        "0.999",
+        *["500000.0"] * 2,
+        *["power:0.05"] * 2,
+    ]
     config = default()
     override(config, ["training.ema=0.9,0.1", "training.power_ema=0.1,0.05"])
     assert build_averages(config) == ("0.9", "0.1", "power:0.1", "power:0.05")
@@ -112,7 +116,15 @@ def test_a_wrong_field_is_one_line(texts, words):
 # Profiles
 
 
-@pytest.mark.parametrize("a, b", [((40.0, 16.97), (40.0, 6.94)), ((10.0, 6.94), (40.0, 16.97)), ((40.0, 1.8), (25.0, 17.0)), ((3.0, 0.5), (3.0, 0.5))])
+@pytest.mark.parametrize(
+    "a, b",
+    [
+        ((40.0, 16.97), (40.0, 6.94)),
+        ((10.0, 6.94), (40.0, 16.97)),
+        ((40.0, 1.8), (25.0, 17.0)),
+        ((3.0, 0.5), (3.0, 0.5)),
+    ],
+)
 def test_inner_products_are_the_integrals(a, b):
     integral = quad(lambda tau: profile(tau, *a) * profile(tau, *b), 0, min(a[0], b[0]), epsabs=1e-13)[0]
     np.testing.assert_allclose(inner(*a, *b), integral, rtol=1e-8)
@@ -143,7 +155,10 @@ def test_snapshots_that_are_nearly_alike_or_many_keep_the_coefficients_small():
     assert np.abs(found.coefficients).sum() < 2 and found.residual < 5e-5
 
 
-@pytest.mark.parametrize("width, t, share", [(0.06, 1024, 0.03), (0.075, 1024, 0.03), (0.15, 1024, 0.03), (0.09, 704, 0.03), (0.09, 700, 0.2)])
+@pytest.mark.parametrize(
+    "width, t, share",
+    [(0.06, 1024, 0.03), (0.075, 1024, 0.03), (0.15, 1024, 0.03), (0.09, 704, 0.03), (0.09, 700, 0.2)],
+)
 def test_snapshots_of_a_trajectory_give_the_average_computed_on_the_way(width, t, share):
     """Of a random walk around 1, averaged in float32. The error is at most |p - sum x p_i| |theta - 1|, by Cauchy and Schwarz.
 
@@ -159,7 +174,9 @@ def test_snapshots_of_a_trajectory_give_the_average_computed_on_the_way(width, t
     start = dict.fromkeys(names, jnp.zeros(8))
     _, found = jax.lax.scan(step, start, (jnp.arange(1024), jnp.asarray(walk)))
     found, every = {name: np.asarray(value, np.float64) for name, value in found.items()}, np.arange(64, 1025, 64)
-    fitted = fit(np.repeat(every.astype(float), 2), np.tile([exponent(w) for w in TRACKED], 16), float(t), exponent(width))
+    fitted = fit(
+        np.repeat(every.astype(float), 2), np.tile([exponent(w) for w in TRACKED], 16), float(t), exponent(width)
+    )
     made = sum(x * found[names[i % 2]][every[i // 2] - 1] for i, x in enumerate(fitted.coefficients))
     direct = found[names[2]][t - 1]
     bound = fitted.residual * inner(t, exponent(width), t, exponent(width)) ** 0.5 * np.linalg.norm(walk - 1, axis=0)
@@ -198,7 +215,11 @@ def workdir(straight, tmp_path):
 
 def snapshots(workdir) -> dict[int, dict]:
     """Every leaf of every snapshot, read by Orbax alone."""
-    return {int(path.name): stored_state(workdir, int(path.name), "averages") for path in (workdir / "averages").iterdir() if path.name.isdigit()}
+    return {
+        int(path.name): stored_state(workdir, int(path.name), "averages")
+        for path in (workdir / "averages").iterdir()
+        if path.name.isdigit()
+    }
 
 
 def damage(step):
@@ -211,7 +232,11 @@ def test_a_snapshot_holds_the_averages_of_its_step(straight):
     """All are kept, where three checkpoints are; and nothing but the averages by power functions is in them."""
     found = snapshots(straight)
     assert sorted(found) == [5, 10, 15, 20, 25, 30, 35, 40]
-    state = {name.removeprefix("ema/"): leaf for name, leaf in stored_state(straight, 30).items() if name.startswith("ema/power")}
+    state = {
+        name.removeprefix("ema/"): leaf
+        for name, leaf in stored_state(straight, 30).items()
+        if name.startswith("ema/power")
+    }
     assert {name.split("/")[0] for name in state} == {"power:0.05", "power:0.1"} and same_bits(found[30], state)
     assert not same_bits(found[30], found[35])
 
@@ -238,7 +263,10 @@ def test_an_average_of_a_run_is_a_run(workdir, tmp_path):
     leaves = {name.partition("/")[2] for name in found[5]}
     made = stored_state(tmp_path / "out", 40)
     for leaf in leaves:
-        total = sum(s["coefficient"] * found[s["step"]][f"power:{s['sigma_rel']}/{leaf}"].astype(np.float64) for s in record["snapshots"])
+        total = sum(
+            s["coefficient"] * found[s["step"]][f"power:{s['sigma_rel']}/{leaf}"].astype(np.float64)
+            for s in record["snapshots"]
+        )
         np.testing.assert_array_equal(made[f"ema/power:0.075/{leaf}"], total.astype(np.float32))
     sampled = call("sample", "--workdir", tmp_path / "out", "--num", 2)
     assert sampled.code == 0 and "at step 40 (ema power:0.075)" in sampled.out
@@ -251,18 +279,30 @@ def test_a_width_that_was_tracked_comes_back(straight):
     assert average.residual < 1e-7 and list(average.used) == [30] and list(average.used[30]) == [0.05]
     whole = snapshots(straight)[30]
     for path, leaf in jax.tree_util.tree_leaves_with_path(average.params):
-        np.testing.assert_allclose(leaf, whole[f"power:0.05/{jax.tree_util.keystr(path, simple=True, separator='/')}"], rtol=3e-7)
+        np.testing.assert_allclose(
+            leaf, whole[f"power:0.05/{jax.tree_util.keystr(path, simple=True, separator='/')}"], rtol=3e-7
+        )
 
 
 def test_damaged_snapshots_are_told_and_left_out(workdir):
     damage(workdir / "averages" / "40")
     shutil.rmtree(workdir / "averages" / "20" / "meta")
     made = call("average", "--workdir", workdir, "--sigma-rel", 0.2)
-    assert made.code == 0 and "averages: checkpoint at step 40 is damaged" in made.out and "averages: checkpoint at step 20" in made.out
+    assert (
+        made.code == 0
+        and "averages: checkpoint at step 40 is damaged" in made.out
+        and "averages: checkpoint at step 20" in made.out
+    )
     assert "at step 35: " in made.out and "at steps 5, 10, 15, 25, 30, 35" in made.out
-    assert made.err.startswith("warning: residual") and "training.snapshot_every" in made.err  # 0.2 is far from what was tracked
+    assert (
+        made.err.startswith("warning: residual") and "training.snapshot_every" in made.err
+    )  # 0.2 is far from what was tracked
     refused = call("average", "--workdir", workdir, "--sigma-rel", 0.2, "--step", 40, "--out", workdir / "other")
-    assert refused.code == 2 and "expected 1 to 35, the last good snapshot" in refused.err and not (workdir / "other").exists()
+    assert (
+        refused.code == 2
+        and "expected 1 to 35, the last good snapshot" in refused.err
+        and not (workdir / "other").exists()
+    )
     for step in (5, 10, 15, 25, 30, 35):
         damage(workdir / "averages" / str(step))
     refused = call("average", "--workdir", workdir, "--sigma-rel", 0.075)

@@ -84,7 +84,9 @@ def test_draws_of_the_bound_of_ddpm_average_to_its_value(samples):
     mean, error = mean_and_error(-found.log_prob)
     assert error < 0.03
     assert abs(mean - ENTROPY - EXCESS["beta"][10]) < 4 * error
-    np.testing.assert_allclose(found.log_prob, -(found.prior + found.diffusion + found.reconstruction), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        found.log_prob, -(found.prior + found.diffusion + found.reconstruction), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_the_table_of_ddpm_is_a_process():
@@ -177,7 +179,9 @@ def test_decoders_are_distributions():
     for v in range(17):
         centre = bins.encode(jnp.array([v]))
         for decoder in total:
-            log_prob = decoder(bins).log_prob(centre, z=(x - centre) / ratio, residual=(mean - centre) / ratio, ratio=ratio, std=ratio)
+            log_prob = decoder(bins).log_prob(
+                centre, z=(x - centre) / ratio, residual=(mean - centre) / ratio, ratio=ratio, std=ratio
+            )
             assert np.isfinite(log_prob)
             total[decoder] += float(jnp.exp(log_prob))
     assert list(total.values()) == pytest.approx([1.0, 1.0], abs=1e-5)

@@ -21,7 +21,9 @@ def exact_bound(sde, times, variances, x0, weight: float) -> float:
     With u = SNR v, D - x_0 = (u z / sqrt(SNR) - x_0) / (1 + u); v of a step in mode k is beta^w beta-tilde^(1-w). (Ho
     et al. 2020, eq. 5, and the KL divergence of two Gaussians.)
     """
-    log_alpha, log_sigma = (np.stack([np.broadcast_to(f(t), x0.shape) for t in times]) for f in (sde.log_alpha, sde.log_sigma))
+    log_alpha, log_sigma = (
+        np.stack([np.broadcast_to(f(t), x0.shape) for t in times]) for f in (sde.log_alpha, sde.log_sigma)
+    )
     level = 2 * (log_alpha - log_sigma)
     snr = np.exp(level)
     missed = (x0**2 + snr * variances**2) / (1 + snr * variances) ** 2
@@ -42,7 +44,13 @@ def test_the_bound_under_the_heat_equation_is_finite_and_right_in_float32(steps,
     sde = Heat(DCT(12), index=0.5)
     times = uniform_log_snr(sde, steps)[::-1]
     score = GaussianScore(sde, np.zeros((12, 1)), variances.ravel())
-    found = vlb(Discretization(sde, times, variance()), score, jnp.tile(jnp.float32(x0), (200, 1, 1)), key=jax.random.key(1), samples=128)
+    found = vlb(
+        Discretization(sde, times, variance()),
+        score,
+        jnp.tile(jnp.float32(x0), (200, 1, 1)),
+        key=jax.random.key(1),
+        samples=128,
+    )
     with jax.enable_x64(True):
         exact = exact_bound(Heat(DCT(12), index=0.5), np.asarray(times, np.float64), variances, x0, WEIGHTS[variance])
     mean, error = mean_and_error(-found.log_prob)
@@ -55,7 +63,11 @@ def test_the_bound_under_the_heat_equation_is_finite_and_right_in_float32(steps,
 
 
 DATA = np.random.default_rng(3).normal(size=(4, 8, 1))
-COLD = {"inverse heat": InverseHeat(8, blur_max=4.0, sigma=0.1), "pixelate": Pixelate(8, sigma=0.1), "fade": Fade(8, sigma=0.1)}
+COLD = {
+    "inverse heat": InverseHeat(8, blur_max=4.0, sigma=0.1),
+    "pixelate": Pixelate(8, sigma=0.1),
+    "fade": Fade(8, sigma=0.1),
+}
 
 
 def cold(name):
@@ -129,6 +141,8 @@ def test_steps_drawn_by_their_share_have_the_sum_of_all_steps(x64):
     times = np.sort(np.r_[0.001, np.random.default_rng(0).uniform(0.001, 0.97, 12), 0.98])
     variances, x0 = np.full(1, 0.3), np.array([0.7])
     score = GaussianScore(sde, np.zeros(1), variances)
-    found = vlb(Discretization(sde, jnp.asarray(times)), score, jnp.tile(x0, (4000, 1)), key=jax.random.key(0), samples=16)
+    found = vlb(
+        Discretization(sde, jnp.asarray(times)), score, jnp.tile(x0, (4000, 1)), key=jax.random.key(0), samples=16
+    )
     mean, error = mean_and_error(-found.log_prob)
     assert error < 0.05 and abs(mean - exact_bound(sde, times, variances, x0, 1.0)) < 4 * error

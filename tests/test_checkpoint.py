@@ -96,7 +96,11 @@ def test_a_picture_that_fails_loses_no_step(workdir, monkeypatch):
         raise OSError(28, "No space left on device", "picture.png")
 
     monkeypatch.setattr("scoresde.workflows.monitor.save_picture", broken)
-    flags = [STEPS_40.replace("40", "60"), "--config.training.sample_every=45", "--config.training.checkpoint_every=1000"]
+    flags = [
+        STEPS_40.replace("40", "60"),
+        "--config.training.sample_every=45",
+        "--config.training.checkpoint_every=1000",
+    ]
     stopped = call("train", *MIXTURE, "--workdir", workdir, *flags)
     assert stopped.code == 6 and "No space" in stopped.err
     assert saved_steps(workdir)[-1] == 45
@@ -274,7 +278,9 @@ def test_another_shape_or_dtype_is_refused(saved, target, words):
 
 
 def test_what_was_saved_comes_back(saved):
-    state, meta = saved.restore({"w": jnp.zeros((3, 2)), "n": jnp.asarray(0)}, accept=lambda meta: None, set_aside=False)
+    state, meta = saved.restore(
+        {"w": jnp.zeros((3, 2)), "n": jnp.asarray(0)}, accept=lambda meta: None, set_aside=False
+    )
     np.testing.assert_array_equal(state["w"], np.ones((3, 2)))
     assert int(state["n"]) == 4 and (meta["name"], meta["step"]) == ("this", 4)
 
@@ -300,7 +306,9 @@ def test_an_empty_folder_holds_none(tmp_path):
 # Another experiment in the run folder
 
 
-@pytest.mark.parametrize("override", ["model.width=17", "sde.beta_max=19.0", "seed=1", "training.ema=0.99", "optim.eps=1e-7"])
+@pytest.mark.parametrize(
+    "override", ["model.width=17", "sde.beta_max=19.0", "seed=1", "training.ema=0.99", "optim.eps=1e-7"]
+)
 def test_another_configuration_is_refused_by_name(workdir, override):
     refused = call("train", *MIXTURE, f"--config.{override}", "--workdir", workdir, "--config.training.steps=50")
     assert refused.code == 4 and override.split("=")[0] in refused.err and "traceback" not in refused.err.lower()

@@ -63,7 +63,9 @@ def test_a_step_that_is_rejected_for_ever_ends_the_solve_of_its_row():
     found = log_likelihood_of_keys(score, x, keys=keys, trace=ExactTrace(), tolerance=1e-7)
     assert not found.ok.all() and np.isnan(found.log_prob[~found.ok]).all()
     assert found.nfe.max() < 2000
-    carried = log_likelihood_of_keys(score, x, keys=keys, trace=ExactTrace(), tolerance=least_tolerance(sde, jnp.float32))
+    carried = log_likelihood_of_keys(
+        score, x, keys=keys, trace=ExactTrace(), tolerance=least_tolerance(sde, jnp.float32)
+    )
     assert carried.ok.all() and carried.nfe.max() < 1000
 
 

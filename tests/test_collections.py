@@ -95,10 +95,16 @@ def test_records_that_cannot_be_read(tmp_path):
 
 def test_a_set_of_hugging_face(tmp_path):
     datasets = pytest.importorskip("datasets")
-    features = datasets.Features(img=datasets.Image(), label=datasets.ClassLabel(names=["z", "a"]), note=datasets.Value("string"))
+    features = datasets.Features(
+        img=datasets.Image(), label=datasets.ClassLabel(names=["z", "a"]), note=datasets.Value("string")
+    )
 
     def part(seeds):
-        rows = {"img": [{"bytes": png(s), "path": None} for s in seeds], "label": [s % 2 for s in seeds], "note": [""] * len(seeds)}
+        rows = {
+            "img": [{"bytes": png(s), "path": None} for s in seeds],
+            "label": [s % 2 for s in seeds],
+            "note": [""] * len(seeds),
+        }
         return datasets.Dataset.from_dict(rows, features=features)
 
     datasets.DatasetDict(train=part(range(5)), validation=part(range(8, 10))).save_to_disk(tmp_path / "set")
@@ -161,7 +167,9 @@ def test_without_the_library_or_the_network(monkeypatch):
         raise ConnectionError("Couldn't reach\nthe hub")
 
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=offline, load_from_disk=offline))
-    with pytest.raises(DataError, match="hf:nobody/nothing cannot be had .Couldn't reach the hub.; check the name and the network") as caught:
+    with pytest.raises(
+        DataError, match="hf:nobody/nothing cannot be had .Couldn't reach the hub.; check the name and the network"
+    ) as caught:
         open_images("hf:nobody/nothing")
     assert "\n" not in str(caught.value)
 
@@ -219,7 +227,9 @@ def test_arrays_of_any_number_of_axes_are_trained_on(tmp_path, size, channels):
     x = np.random.default_rng(0).integers(0, 256, (12, *shape), dtype=np.uint8)
     np.savez(tmp_path / "a.npz", x_train=x, x_test=x[:3])
     fields = [f"--config.data.image_size={size}", f"--config.data.channels={channels}", "--config.data.levels=256"]
-    result = call("train", *TINY, *fields, f"--config.data.source=npz:{tmp_path / 'a.npz'}", "--workdir", tmp_path / "run")
+    result = call(
+        "train", *TINY, *fields, f"--config.data.source=npz:{tmp_path / 'a.npz'}", "--workdir", tmp_path / "run"
+    )
     assert result.code == 0, result.err
     assert call("sample", "--workdir", tmp_path / "run", "--num", 2, "--out", tmp_path / "out").code == 0
     samples = np.load(tmp_path / "out" / "samples.npz")["samples"]
@@ -243,7 +253,12 @@ def test_a_folder_with_broken_files_trains_and_resumes_in_another_mode(tmp_path)
     content = (tmp_path / "in" / "7.JPG").read_bytes()
     for name, broken in (("cut.jpg", content[: len(content) // 2]), ("empty.jpeg", b""), ("words.png", b"words")):
         (tmp_path / "in" / name).write_bytes(broken)
-    fields = ["--config.data.image_size=4", "--config.data.channels=3", "--config.data.levels=256", f"--config.data.source=folder:{tmp_path / 'in'}"]
+    fields = [
+        "--config.data.image_size=4",
+        "--config.data.channels=3",
+        "--config.data.levels=256",
+        f"--config.data.source=folder:{tmp_path / 'in'}",
+    ]
 
     def train(folder, *more):
         result = call("train", *TINY, *fields, "--workdir", tmp_path / folder, *more)
@@ -251,7 +266,9 @@ def test_a_folder_with_broken_files_trains_and_resumes_in_another_mode(tmp_path)
         return result
 
     told = train("whole", "--config.training.steps=4").err
-    assert "40 of 43 images" in told and all(f"left out {name}" in told for name in ("cut.jpg", "empty.jpeg", "words.png"))
+    assert "40 of 43 images" in told and all(
+        f"left out {name}" in told for name in ("cut.jpg", "empty.jpeg", "words.png")
+    )
     train("parts", "--config.training.steps=2")
     train("parts", "--config.training.steps=4", "--config.data.memory=0")
     assert same_bits(stored(tmp_path / "whole", 4), stored(tmp_path / "parts", 4))
@@ -263,10 +280,29 @@ def test_a_folder_with_broken_files_trains_and_resumes_in_another_mode(tmp_path)
 def test_fewer_images_than_a_batch_before_anything_is_compiled(tmp_path):
     for k in range(5):
         (tmp_path / f"{k}.png").write_bytes(png(k))
-    fields = ["--config.model.name=mlp", "--config.data.image_size=4", "--config.data.channels=3", "--config.data.levels=256"]
-    result = call("train", *TINY, *fields, "--config.training.batch_size=64", f"--config.data.source=folder:{tmp_path}", "--workdir", tmp_path / "run")
-    assert result.code == 3 and "training examples, fewer than training.batch_size = 64" in result.err and "Traceback" not in result.err
+    fields = [
+        "--config.model.name=mlp",
+        "--config.data.image_size=4",
+        "--config.data.channels=3",
+        "--config.data.levels=256",
+    ]
+    result = call(
+        "train",
+        *TINY,
+        *fields,
+        "--config.training.batch_size=64",
+        f"--config.data.source=folder:{tmp_path}",
+        "--workdir",
+        tmp_path / "run",
+    )
+    assert (
+        result.code == 3
+        and "training examples, fewer than training.batch_size = 64" in result.err
+        and "Traceback" not in result.err
+    )
     assert not (tmp_path / "run").exists()
     (tmp_path / "empty").mkdir()
-    result = call("train", *TINY, *fields, f"--config.data.source=folder:{tmp_path / 'empty'}", "--workdir", tmp_path / "run")
+    result = call(
+        "train", *TINY, *fields, f"--config.data.source=folder:{tmp_path / 'empty'}", "--workdir", tmp_path / "run"
+    )
     assert result.code == 3 and ".png, .jpg, .jpeg, .webp" in result.err

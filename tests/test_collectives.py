@@ -68,7 +68,9 @@ KNOWN = {
 @pytest.fixture(scope="module")
 def texts():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", PROGRAMS], env=environment, capture_output=True, text=True, timeout=150)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAMS], env=environment, capture_output=True, text=True, timeout=150
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -211,5 +213,7 @@ def test_rates_of_rings_and_the_bounds_of_a_step():
     bound = chips.roofline(v5e, flops=197e9, memory_bytes=2 * 819e6, sent=sent)
     assert bound["compute"] == pytest.approx(1e-3) and bound["memory"] == pytest.approx(2e-3)
     assert bound["network"] == pytest.approx(4 * 4e8 * 255 / 256 / 200e9 + 4 * 4e8 * 15 / 16 / 100e9)
-    assert bound["overlapped"] == bound["network"] and bound["one_after_another"] == sum(bound[k] for k in ("compute", "memory", "network"))
+    assert bound["overlapped"] == bound["network"] and bound["one_after_another"] == sum(
+        bound[k] for k in ("compute", "memory", "network")
+    )
     assert bound["of_peak_one_after_another"] == pytest.approx(1e-3 / bound["one_after_another"])

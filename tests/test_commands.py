@@ -49,7 +49,9 @@ def test_a_sample_depends_on_its_seed_alone(sampler, digits):
     together = draw(trained, sampler_of(trained), seeds, 8)
     assert together.ok.all() and np.isfinite(together.x).all()
     for k in (0, 3, 7):
-        np.testing.assert_allclose(draw(trained, sampler_of(trained), seeds[k : k + 1], 1).x[0], together.x[k], atol=1e-4)
+        np.testing.assert_allclose(
+            draw(trained, sampler_of(trained), seeds[k : k + 1], 1).x[0], together.x[k], atol=1e-4
+        )
     np.testing.assert_allclose(draw(trained, sampler_of(trained), seeds[[5, 3]], 8).x, together.x[[5, 3]], atol=1e-4)
     assert np.abs(together.x[0] - together.x[1]).max() > 0.1
 
@@ -80,11 +82,18 @@ def test_digits_are_decoded(digits, tmp_path):
 
 @pytest.mark.slow  # the other runs on digits are of a perceptron
 def test_a_unet_through_the_commands(tmp_path):
-    unet = ["--config.model.name=unet", "--config.model.channels=8", "--config.model.multipliers=(1,)", "--config.model.attention=(8,)"]
+    unet = [
+        "--config.model.name=unet",
+        "--config.model.channels=8",
+        "--config.model.multipliers=(1,)",
+        "--config.model.attention=(8,)",
+    ]
     assert call("train", *DIGITS, *unet, "--workdir", tmp_path, "--config.training.steps=2").code == 0
     assert call("sample", "--workdir", tmp_path, "--num", 2, "--out", tmp_path / "drawn").code == 0
     assert call("likelihood", "--workdir", tmp_path, "--num", 2, "--out", tmp_path / "bits").code == 0
-    assert _samples(tmp_path / "drawn")["ok"].all() and np.isfinite(json.loads((tmp_path / "bits.json").read_text())["bits_per_dim"])
+    assert _samples(tmp_path / "drawn")["ok"].all() and np.isfinite(
+        json.loads((tmp_path / "bits.json").read_text())["bits_per_dim"]
+    )
 
 
 @pytest.mark.parametrize("ema", ["0.6", "0.2"])
@@ -138,7 +147,9 @@ def test_seeds_of_equal_number_ends_and_sum_are_told_apart(tmp_path):
             SampleStore(tmp_path, {"seeds": "a"}, **trained)
     with pytest.raises(ConfigError, match="1 samples of another run") as refused:
         SampleStore(tmp_path, {"seeds": "b"}, **trained)
-    with SampleStore(tmp_path, {"seeds": "a"}, **trained) as store:  # the one refused, alive in `refused`, holds nothing
+    with SampleStore(
+        tmp_path, {"seeds": "a"}, **trained
+    ) as store:  # the one refused, alive in `refused`, holds nothing
         assert store.done == 1 and refused.tb is not None
 
 
@@ -238,7 +249,9 @@ def test_bits_per_dim_is_the_formula_written_down(rows):
 
 
 def test_a_record_does_not_depend_on_its_batch(rows, digits, tmp_path):
-    result = call("likelihood", "--workdir", digits, "--num", 3, "--out", tmp_path / "three", "--config.likelihood.batch_size=2")
+    result = call(
+        "likelihood", "--workdir", digits, "--num", 3, "--out", tmp_path / "three", "--config.likelihood.batch_size=2"
+    )
     assert result.code == 0, result.err
     with np.load(tmp_path / "three.npz") as file:
         np.testing.assert_allclose(file["bits_per_dim"], rows[0]["bits_per_dim"][:3], atol=1e-3)
@@ -284,7 +297,9 @@ def test_evaluate_writes_a_report_and_a_picture(mixture, tmp_path):
     assert report["num"] == 8 and np.isfinite(report["nats"]) and report["step"] == 40 and report["ema"] == "0.6"
     assert f"{report['nats']:.4f}" in result.out
     (line,) = (tmp_path / "e" / "records.jsonl").read_text().splitlines()
-    assert {"metric": "nats", "value": report["nats"], "num_real": 8, "split": "test"}.items() <= json.loads(line).items()
+    assert {"metric": "nats", "value": report["nats"], "num_real": 8, "split": "test"}.items() <= json.loads(
+        line
+    ).items()
     for metric, code, word in (("bpd", 3, "ask for nats"), ("functions", 3, "no functions"), ("fid", 2, "--network")):
         refused = call("evaluate", "--workdir", mixture, "--metrics", metric, "--out", tmp_path / "e")
         assert refused.code == code and word in refused.err and len(refused.err.splitlines()) == 1
@@ -303,7 +318,16 @@ def test_a_folder_that_is_no_run(command, tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b'{"seed": 4', b"[]", b"\xff\xfe\x00", b'{"seed": "abc"}', b'{"model": {"colour": 1}}', b'{"seed": null}', b"NaN"],
+    [
+        b"",
+        b'{"seed": 4',
+        b"[]",
+        b"\xff\xfe\x00",
+        b'{"seed": "abc"}',
+        b'{"model": {"colour": 1}}',
+        b'{"seed": null}',
+        b"NaN",
+    ],
 )
 def test_a_damaged_config_json_is_one_line(content, tmp_path):
     (tmp_path / "config.json").write_bytes(content)
@@ -377,6 +401,10 @@ def test_labels_reach_the_samples(tmp_path):
         drawn[label] = _samples(tmp_path / str(label))["samples"]
     assert np.abs(drawn[1] - drawn[2]).max() > 1e-3
     off = np.stack([np.abs(drawn["own"] - drawn[label]).max(axis=-1) for label in range(8)])  # [class, seed]
-    assert np.all(np.sort(off, axis=0)[0] < 1e-4) and np.all(np.sort(off, axis=0)[1] > 1e-3) and len(set(off.argmin(axis=0))) > 1
+    assert (
+        np.all(np.sort(off, axis=0)[0] < 1e-4)
+        and np.all(np.sort(off, axis=0)[1] > 1e-3)
+        and len(set(off.argmin(axis=0))) > 1
+    )
     refused = call("sample", "--workdir", tmp_path, "--label", 8)
     assert refused.code == 2 and "expected one of 0, 1, 2, 3, 4, 5, 6, 7, got 8" in refused.err

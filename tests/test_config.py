@@ -26,7 +26,10 @@ def test_every_experiment_is_valid_and_comes_back_from_json(path):
 
 def test_json_does_not_lose_special_values():
     config = default()
-    override(config, ["data.arrays=a,b,c,d".replace("a,b,c,d", "('a','','c','')"), "data.image_size=(32,64)", "optim.eps=1e-12"])
+    override(
+        config,
+        ["data.arrays=a,b,c,d".replace("a,b,c,d", "('a','','c','')"), "data.image_size=(32,64)", "optim.eps=1e-12"],
+    )
     back = from_json(to_json(config))
     assert back.data.arrays == ("a", "", "c", "") and back.data.image_size == (32, 64) and back.optim.eps == 1e-12
 
@@ -88,7 +91,10 @@ MISTAKES = [
     (["data.random_flip=true"], ["data.random_flip", "images"]),
     (["data.uniform_dequantization=true"], ["data.uniform_dequantization", "data.levels = 0"]),
     (["model.name=unet"], ["model.name = 'unet'", "mlp"]),
-    (["sampling.sampler=probability_flow", "sampling.ode_solver=euler", "sampling.steps=0"], ["euler", "sampling.steps"]),
+    (
+        ["sampling.sampler=probability_flow", "sampling.ode_solver=euler", "sampling.steps=0"],
+        ["euler", "sampling.steps"],
+    ),
 ]
 
 
@@ -152,7 +158,10 @@ def test_a_missing_file_names_the_nearest():
         ("x = 1", "get_config"),
         ("def get_config():\n    return 1 / 0", "ZeroDivisionError"),
         ("def get_config():\n    return {}", "default()"),
-        ("from scoresde.experiment.config import default\ndef get_config():\n    c = default()\n    c.training.stpes = 1\n    return c", "stpes"),
+        (
+            "from scoresde.experiment.config import default\ndef get_config():\n    c = default()\n    c.training.stpes = 1\n    return c",
+            "stpes",
+        ),
     ],
 )
 def test_an_error_inside_the_file_is_one_line(text, word, tmp_path):
@@ -194,7 +203,9 @@ def test_differences_name_what_may_not_change():
 @pytest.mark.parametrize("steps, end, noted", [(100, 100, False), (100, 0, False), (50, 100, False), (101, 100, True)])
 def test_steps_beyond_the_decay_are_noted(steps, end, noted):
     config = default()
-    override(config, [f"training.steps={steps}", f"optim.decay_steps={end}", "optim.warmup=10", "optim.learning_rate=2e-4"])
+    override(
+        config, [f"training.steps={steps}", f"optim.decay_steps={end}", "optim.warmup=10", "optim.learning_rate=2e-4"]
+    )
     line = beyond_decay(config)
     assert bool(line) == noted
     if noted:
@@ -243,8 +254,14 @@ def test_json_of_other_fields_is_refused():
     [
         ("train", ["--config", "--config.SECTION.FIELD", "--workdir", "--distributed"]),
         ("average", ["--workdir", "--sigma-rel", "--step", "--out"]),
-        ("sample", ["--workdir", "--num", "--seeds", "--sampler", "--steps", "--label", "--ema", "--out", "--keep-going"]),
-        ("likelihood", ["--workdir", "--split", "--num", "--probes", "--dequantizations", "--tolerance", "--nats", "--out"]),
+        (
+            "sample",
+            ["--workdir", "--num", "--seeds", "--sampler", "--steps", "--label", "--ema", "--out", "--keep-going"],
+        ),
+        (
+            "likelihood",
+            ["--workdir", "--split", "--num", "--probes", "--dequantizations", "--tolerance", "--nats", "--out"],
+        ),
         ("evaluate", ["--workdir", "--metrics", "--num", "--network", "--repeat", "--ema", "--out"]),
     ],
 )

@@ -114,7 +114,10 @@ def diffusers_folder(folder, config: dict, scheduler: dict | None = None, weight
     (folder / "config.json").write_text(json.dumps(config))
     if scheduler:
         (folder / "scheduler_config.json").write_text(json.dumps(scheduler))
-    save_file({n: np.ascontiguousarray(a) for n, a in (weights or diffusers_weights(config)).items()}, folder / "diffusion_pytorch_model.safetensors")
+    save_file(
+        {n: np.ascontiguousarray(a) for n, a in (weights or diffusers_weights(config)).items()},
+        folder / "diffusion_pytorch_model.safetensors",
+    )
     return folder
 
 
@@ -137,7 +140,9 @@ def test_ddpm_of_diffusers(tmp_path):
     assert (c.sde.name, c.sde.beta_max, c.model.preconditioning, c.data.centered) == ("vp", 10.0, "eps", True)
     assert (c.model.resampling, c.model.decoder_attention, c.model.attention) == ("conv", "block", (4,))
     params, theirs = trained.score.network.params, diffusers_weights(DDPM)
-    np.testing.assert_array_equal(params["encoder"][1]["attention"][0]["query"]["kernel"], theirs["down_blocks.1.attentions.0.query.weight"].T)
+    np.testing.assert_array_equal(
+        params["encoder"][1]["attention"][0]["query"]["kernel"], theirs["down_blocks.1.attentions.0.query.weight"].T
+    )
     np.testing.assert_array_equal(params["conv_in"]["kernel"], theirs["conv_in.weight"].transpose(2, 3, 1, 0))
 
 
@@ -147,23 +152,43 @@ def test_the_training_example_of_diffusers(tmp_path):
     Against numpy from their formulas: alphas_cumprod of `betas_for_alpha_bar`, and of DDPMScheduler
     pred_epsilon = sqrt(alpha_prod) v + sqrt(1 - alpha_prod) x.
     """
-    example = DDPM | {"downsample_padding": 1, "attention_head_dim": 8, "flip_sin_to_cos": True, "freq_shift": 0, "norm_eps": 1e-5}
-    scheduler = {"num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction", "beta_start": 1e-4}
+    example = DDPM | {
+        "downsample_padding": 1,
+        "attention_head_dim": 8,
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+        "norm_eps": 1e-5,
+    }
+    scheduler = {
+        "num_train_timesteps": 1000,
+        "beta_schedule": "squaredcos_cap_v2",
+        "prediction_type": "v_prediction",
+        "beta_start": 1e-4,
+    }
     trained = converted(diffusers_folder(tmp_path / "example", example, scheduler), tmp_path / "run")
     c, score = trained.config, trained.score
-    assert (c.model.resample_filter, c.model.preconditioning, c.sde.name, c.model.head_channels) == ("box_padded", "v", "ddpm_cosine", 8)
+    assert (c.model.resample_filter, c.model.preconditioning, c.sde.name, c.model.head_channels) == (
+        "box_padded",
+        "v",
+        "ddpm_cosine",
+        8,
+    )
     bar = lambda u: np.cos((u + 0.008) / 1.008 * np.pi / 2) ** 2  # noqa: E731
     product = np.cumprod([1 - min(1 - bar((i + 1) / 1000) / bar(i / 1000), 0.999) for i in range(1000)])
     labels = np.array([0, 1, 17, 500, 997, 998, 999])
     found = np.asarray(jax.vmap(score.sde.log_alpha)(jnp.asarray(labels / 999, jnp.float32)))
-    np.testing.assert_allclose(np.exp(2 * found), product[labels], rtol=2e-4)  # where it falls fastest, t is rounded to 1e-7 of 1
+    np.testing.assert_allclose(
+        np.exp(2 * found), product[labels], rtol=2e-4
+    )  # where it falls fastest, t is rounded to 1e-7 of 1
     x = np.random.default_rng(0).standard_normal((8, 8, 3)).astype(np.float32)
     for label in (17, 500, 998):
         v = np.asarray(score.network(jnp.asarray(x)[None], jnp.asarray([label], jnp.float32))[0])
         alpha, sigma = np.sqrt(product[label]), np.sqrt(1 - product[label])
         epsilon, x0 = alpha * v + sigma * x, alpha * x - sigma * v
         t = jnp.float32(label / 999)
-        np.testing.assert_allclose(score(jnp.asarray(x), t), -epsilon / sigma, atol=2e-3)  # the label is rounded by 999 t too
+        np.testing.assert_allclose(
+            score(jnp.asarray(x), t), -epsilon / sigma, atol=2e-3
+        )  # the label is rounded by 999 t too
         np.testing.assert_allclose(score.denoise(score.sde, jnp.asarray(x), t), x0, atol=2e-3)
 
 
@@ -191,14 +216,21 @@ def test_ncsnpp_of_diffusers_is_the_score_over_sigma(ncsnpp):
     trained = ncsnpp[1]
     c, score = trained.config, trained.score
     assert (c.sde.name, c.sde.sigma_min, c.sde.sigma_max, c.data.centered) == ("ve", 0.01, 1348.0, False)
-    assert (c.model.progressive_input, c.model.progressive, c.model.resample_filter, c.model.skip_rescale) == ("input_skip", "output_skip", "fir", True)
+    assert (c.model.progressive_input, c.model.progressive, c.model.resample_filter, c.model.skip_rescale) == (
+        "input_skip",
+        "output_skip",
+        "fir",
+        True,
+    )
     ours = from_diffusers(diffusers_weights(NCSNPP), 2).ours
     taken = lambda path, p: jnp.asarray(ours.pop(jax.tree_util.keystr(path, simple=True, separator="/")))  # noqa: E731
     network = dataclasses.replace(score.network, params=jax.tree_util.tree_map_with_path(taken, score.network.params))
     assert not ours
     x, t = jax.random.normal(jax.random.key(0), (8, 8, 3)), jnp.asarray(0.4)
     sigma = 0.01 * 134800.0**0.4
-    found, expected = jax.jit(lambda x, t: (score(x, t), network(x[None], jnp.log(jnp.asarray([sigma])))[0] / sigma))(x, t)
+    found, expected = jax.jit(lambda x, t: (score(x, t), network(x[None], jnp.log(jnp.asarray([sigma])))[0] / sigma))(
+        x, t
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6 * float(jnp.abs(expected).max()))
 
 
@@ -220,12 +252,26 @@ def test_a_converted_run_draws_without_records_and_takes_those_of_others(ncsnpp,
 def test_what_does_not_fit_is_refused_and_named(tmp_path):
     weights, out = diffusers_weights(NCSNPP), tmp_path / "run"
     del weights["mid_block.resnets.1.conv2.bias"]
-    refused(diffusers_folder(tmp_path / "missing", NCSNPP, weights=weights), out, "mid_block.resnets.1.conv2.bias is missing")
+    refused(
+        diffusers_folder(tmp_path / "missing", NCSNPP, weights=weights),
+        out,
+        "mid_block.resnets.1.conv2.bias is missing",
+    )
     weights = diffusers_weights(NCSNPP) | {"mid_block.resnets.2.conv2.bias": np.zeros(128, np.float32)}
-    refused(diffusers_folder(tmp_path / "more", NCSNPP, weights=weights), out, "mid_block.resnets.2.conv2.bias was not used")
+    refused(
+        diffusers_folder(tmp_path / "more", NCSNPP, weights=weights), out, "mid_block.resnets.2.conv2.bias was not used"
+    )
     refused(diffusers_folder(tmp_path / "other", NCSNPP | {"act_fn": "gelu"}), out, "act_fn = 'gelu'")
-    for name, value in (("beta_schedule", "scaled_linear"), ("prediction_type", "sample"), ("rescale_betas_zero_snr", True)):
-        refused(diffusers_folder(tmp_path / name, DDPM, {name: value}, diffusers_weights(NCSNPP)), out, f"{name} = {value!r}")
+    for name, value in (
+        ("beta_schedule", "scaled_linear"),
+        ("prediction_type", "sample"),
+        ("rescale_betas_zero_snr", True),
+    ):
+        refused(
+            diffusers_folder(tmp_path / name, DDPM, {name: value}, diffusers_weights(NCSNPP)),
+            out,
+            f"{name} = {value!r}",
+        )
     refused(tmp_path, out, "config.json")
 
 
@@ -286,7 +332,11 @@ def score_sde_modules() -> list[tuple[str, dict]]:
 
 
 def as_torch() -> dict:
-    return {f"all_modules.{i}.{n.removeprefix('.')}": a for i, (_, arrays) in enumerate(score_sde_modules()) for n, a in arrays.items()}
+    return {
+        f"all_modules.{i}.{n.removeprefix('.')}": a
+        for i, (_, arrays) in enumerate(score_sde_modules())
+        for n, a in arrays.items()
+    }
 
 
 def as_flax(early: bool) -> dict:
@@ -328,7 +378,12 @@ def test_score_sde_of_flax_and_of_torch_are_the_same_network(tmp_path):
     result = call("convert", run, f"--export={file}")
     assert result.code == 0, result.err
     config = configuration(recipes.fields("ncsnpp_cifar10"), list(SMALL))
-    assert (config.sde.name, config.sde.sigma_max, config.data.centered, config.model.center_input) == ("ve", 50.0, False, True)
+    assert (config.sde.name, config.sde.sigma_max, config.data.centered, config.model.center_input) == (
+        "ve",
+        50.0,
+        False,
+        True,
+    )
     ours = from_score_sde(as_torch(), config.model, 8, in_a_list())
     assert ours.used == set(as_torch())
     exported = load_file(file)
@@ -336,11 +391,20 @@ def test_score_sde_of_flax_and_of_torch_are_the_same_network(tmp_path):
     for name, array in exported.items():
         np.testing.assert_array_equal(array, ours.ours[name], err_msg=name)
     theirs = as_torch()
-    np.testing.assert_array_equal(exported["encoder/0/pyramid/down/conv/kernel"], theirs["all_modules.6.Conv2d_0.weight"].transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(
+        exported["encoder/0/pyramid/down/conv/kernel"], theirs["all_modules.6.Conv2d_0.weight"].transpose(2, 3, 1, 0)
+    )
     np.testing.assert_array_equal(exported["decoder/0/attention/value/kernel"], theirs["all_modules.14.NIN_2.W"])
-    refused(tmp_path / "checkpoint_26", tmp_path / "other", "GaussianFourierProjection_0.W was not used", flags=("--network=ddpmpp_cifar10", *flags))
+    refused(
+        tmp_path / "checkpoint_26",
+        tmp_path / "other",
+        "GaussianFourierProjection_0.W was not used",
+        flags=("--network=ddpmpp_cifar10", *flags),
+    )
     linen = from_score_sde(average_of_flax({"params_ema": as_flax(early=False)}), config.model, 8, by_class())
-    assert set(linen.ours) == set(exported) and all((linen.ours[name] == array).all() for name, array in exported.items())
+    assert set(linen.ours) == set(exported) and all(
+        (linen.ours[name] == array).all() for name, array in exported.items()
+    )
     result = call("convert", file, f"--out={tmp_path / 'again'}")
     assert result.code == 0, result.err
     again = named(load_trained(tmp_path / "again").score.network.params)
@@ -348,7 +412,9 @@ def test_score_sde_of_flax_and_of_torch_are_the_same_network(tmp_path):
 
 
 def test_the_average_of_torch_is_a_list_in_the_order_of_the_parameters():
-    model = {"module.sigmas": np.zeros(3)} | {f"module.{name}": np.zeros_like(array) for name, array in as_torch().items()}
+    model = {"module.sigmas": np.zeros(3)} | {
+        f"module.{name}": np.zeros_like(array) for name, array in as_torch().items()
+    }
     shadow = [array for name, array in as_torch().items() if name != "all_modules.0.W"]  # not trained
     found = average_of_torch({"model": model, "ema": {"shadow_params": shadow}}, dict)
     expected = as_torch() | {"all_modules.0.W": np.zeros(8)}
@@ -361,20 +427,33 @@ def test_a_pth_of_score_sde(tmp_path):
     tensors = {f"module.{name}": torch.from_numpy(np.ascontiguousarray(array)) for name, array in as_torch().items()}
     shadow = [tensor for name, tensor in tensors.items() if name != "module.all_modules.0.W"]
     ema = {"decay": 0.999, "num_updates": 5, "shadow_params": shadow}
-    model = {"module.sigmas": torch.zeros(3)} | {name: tensor if name.endswith("_modules.0.W") else 0 * tensor for name, tensor in tensors.items()}
-    torch.save({"optimizer": {"state": {0: {"step": 5}}}, "model": model, "ema": ema, "step": 5}, tmp_path / "checkpoint_8.pth")
+    model = {"module.sigmas": torch.zeros(3)} | {
+        name: tensor if name.endswith("_modules.0.W") else 0 * tensor for name, tensor in tensors.items()
+    }
+    torch.save(
+        {"optimizer": {"state": {0: {"step": 5}}}, "model": model, "ema": ema, "step": 5}, tmp_path / "checkpoint_8.pth"
+    )
     flags = ("--network=ncsnpp_cifar10", *(f"--config.{text}" for text in SMALL))
     result = call("convert", tmp_path / "checkpoint_8.pth", f"--out={tmp_path / 'run'}", *flags)
     assert result.code == 0, result.err
     assert call("convert", tmp_path / "run", f"--export={tmp_path / 'run.safetensors'}").code == 0
-    ours = from_score_sde(as_torch(), configuration(recipes.fields("ncsnpp_cifar10"), list(SMALL)).model, 8, in_a_list()).ours
+    ours = from_score_sde(
+        as_torch(), configuration(recipes.fields("ncsnpp_cifar10"), list(SMALL)).model, 8, in_a_list()
+    ).ours
     exported = load_file(tmp_path / "run.safetensors")
     assert set(exported) == set(ours) and all((exported[name] == ours[name]).all() for name in ours)
 
 
 def test_adm():
     """Every array of its state dict has its place; heads of query, key and value are told apart."""
-    small = ("model.channels=64", "model.multipliers=(1,2)", "model.blocks=1", "model.attention=(4,)", "model.num_classes=5", "data.image_size=8")
+    small = (
+        "model.channels=64",
+        "model.multipliers=(1,2)",
+        "model.blocks=1",
+        "model.attention=(4,)",
+        "model.num_classes=5",
+        "data.image_size=8",
+    )
     config = configuration(recipes.fields("adm_imagenet64"), list(small))
     empty = undrawn_network(config)
     w, a, b, t = Writer(), 64, 128, 256

@@ -286,7 +286,10 @@ def test_npz_is_read(tmp_path):
     data = open_npz(tmp_path / "a.npz")
     np.testing.assert_array_equal(data.train.values, IMAGES)
     np.testing.assert_array_equal(data.test.values, IMAGES[:2])  # [N, H, W] is one channel
-    assert data.train.labels.tolist() == [0, 1, 2, 3, 4] and data.test.labels.tolist() == [-1, -1]  # none, rather than class 0
+    assert data.train.labels.tolist() == [0, 1, 2, 3, 4] and data.test.labels.tolist() == [
+        -1,
+        -1,
+    ]  # none, rather than class 0
     assert (data.classes, data.test.classes) == (5, 0)
     (tmp_path / "b").mkdir()
     (tmp_path / "a.npz").rename(tmp_path / "b" / "c.npz")

@@ -27,10 +27,23 @@ def small(monkeypatch):
 def published_arrays(seed: int = 0) -> dict[str, np.ndarray]:
     """Random weights by the names of the authors."""
     random, d = np.random.default_rng(seed), WIDTH
-    shapes = {"cls_token": (1, 1, d), "pos_embed": (1, 1 + 37 * 37, d), "mask_token": (1, d), "norm.weight": (d,), "norm.bias": (d,)}
+    shapes = {
+        "cls_token": (1, 1, d),
+        "pos_embed": (1, 1 + 37 * 37, d),
+        "mask_token": (1, d),
+        "norm.weight": (d,),
+        "norm.bias": (d,),
+    }
     shapes |= {"patch_embed.proj.weight": (d, 3, 14, 14), "patch_embed.proj.bias": (d,)}
     for k in range(DEPTH):
-        parts = {"attn.qkv": (3 * d, d), "attn.proj": (d, d), "mlp.fc1": (4 * d, d), "mlp.fc2": (d, 4 * d), "norm1": (d,), "norm2": (d,)}
+        parts = {
+            "attn.qkv": (3 * d, d),
+            "attn.proj": (d, d),
+            "mlp.fc1": (4 * d, d),
+            "mlp.fc2": (d, 4 * d),
+            "norm1": (d,),
+            "norm2": (d,),
+        }
         for name, shape in parts.items():
             shapes |= {f"blocks.{k}.{name}.weight": shape, f"blocks.{k}.{name}.bias": shape[:1]}
         shapes |= {f"blocks.{k}.ls{n}.gamma": (d,) for n in (1, 2)}
@@ -43,11 +56,24 @@ def hugging_face(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     e = "embeddings."
     found = {f"{e}cls_token": "cls_token", f"{e}position_embeddings": "pos_embed", f"{e}mask_token": "mask_token"}
     for part in ("weight", "bias"):
-        found |= {f"{e}patch_embeddings.projection.{part}": f"patch_embed.proj.{part}", f"layernorm.{part}": f"norm.{part}"}
+        found |= {
+            f"{e}patch_embeddings.projection.{part}": f"patch_embed.proj.{part}",
+            f"layernorm.{part}": f"norm.{part}",
+        }
         for k in range(DEPTH):
-            names = {"attention.output.dense": "attn.proj", "norm1": "norm1", "norm2": "norm2", "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"}
-            found |= {f"encoder.layer.{k}.{ours}.{part}": f"blocks.{k}.{theirs}.{part}" for ours, theirs in names.items()}
-    found |= {f"encoder.layer.{k}.layer_scale{n}.lambda1": f"blocks.{k}.ls{n}.gamma" for k in range(DEPTH) for n in (1, 2)}
+            names = {
+                "attention.output.dense": "attn.proj",
+                "norm1": "norm1",
+                "norm2": "norm2",
+                "mlp.fc1": "mlp.fc1",
+                "mlp.fc2": "mlp.fc2",
+            }
+            found |= {
+                f"encoder.layer.{k}.{ours}.{part}": f"blocks.{k}.{theirs}.{part}" for ours, theirs in names.items()
+            }
+    found |= {
+        f"encoder.layer.{k}.layer_scale{n}.lambda1": f"blocks.{k}.ls{n}.gamma" for k in range(DEPTH) for n in (1, 2)
+    }
     found = {ours: arrays[theirs] for ours, theirs in found.items()}
     for k in range(DEPTH):
         for part in ("weight", "bias"):
@@ -70,13 +96,19 @@ def written_out(arrays: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray
 
     matrix = np.array([bicubic_row((i + 0.5) * 37 / 16.1 - 0.5, 37) for i in range(16)])
     table = w["pos_embed"][0]
-    positions = np.einsum("ih,hwc,jw->ijc", matrix, table[1:].reshape(37, 37, -1), matrix, optimize=True).reshape(256, -1)
+    positions = np.einsum("ih,hwc,jw->ijc", matrix, table[1:].reshape(37, 37, -1), matrix, optimize=True).reshape(
+        256, -1
+    )
     rows = []
     for image in images:
         big = np.asarray(Image.fromarray(image).resize((224, 224), Image.Resampling.BICUBIC)) / 255
         x = (big - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
         kernel = w["patch_embed.proj.weight"]
-        tokens = [np.tensordot(kernel, x[i : i + 14, j : j + 14], ((2, 3, 1), (0, 1, 2))) for i in range(0, 224, 14) for j in range(0, 224, 14)]
+        tokens = [
+            np.tensordot(kernel, x[i : i + 14, j : j + 14], ((2, 3, 1), (0, 1, 2)))
+            for i in range(0, 224, 14)
+            for j in range(0, 224, 14)
+        ]
         h = np.concatenate([w["cls_token"][0] + table[:1], np.array(tokens) + w["patch_embed.proj.bias"] + positions])
         for k in range(DEPTH):
             q, key, v = np.split(dense(norm(h, f"blocks.{k}.norm1"), f"blocks.{k}.attn.qkv"), 3, axis=-1)
@@ -125,7 +157,9 @@ def test_positions_are_sampled_as_published():
     """Half way between points with a = -3/4 the weights are -3/32, 19/32, 19/32, -3/32; at points the points; 16 x 16 stay."""
     np.testing.assert_allclose(dinov2.position_matrix(8, 4, offset=0)[1, 1:5], np.array([-3, 19, 19, -3]) / 32)
     np.testing.assert_allclose(dinov2.position_matrix(5, 5, offset=0), np.eye(5), atol=1e-15)
-    np.testing.assert_allclose(dinov2.position_matrix(37), [bicubic_row((i + 0.5) * 37 / 16.1 - 0.5, 37) for i in range(16)], atol=1e-14)
+    np.testing.assert_allclose(
+        dinov2.position_matrix(37), [bicubic_row((i + 0.5) * 37 / 16.1 - 0.5, 37) for i in range(16)], atol=1e-14
+    )
     table = np.random.default_rng(0).standard_normal((257, 4)).astype(np.float32)
     np.testing.assert_array_equal(dinov2.positions(table), table)
 
@@ -179,10 +213,24 @@ def test_the_command_names_the_space(tmp_path):
     np.savez(tmp_path / "x.npz", a=a, b=b)
     flags = ["--samples", f"{tmp_path / 'x.npz'}:a", "--network", tmp_path / "model.safetensors", "--stats", tmp_path]
     for name in "ab":
-        done = call("evaluate", *flags, "--reference", f"{tmp_path / 'x.npz'}:{name}", "--metrics", "fd", "--out", tmp_path / "out")
+        done = call(
+            "evaluate",
+            *flags,
+            "--reference",
+            f"{tmp_path / 'x.npz'}:{name}",
+            "--metrics",
+            "fd",
+            "--out",
+            tmp_path / "out",
+        )
         assert done.code == 0, done.err
     same, other = record.read(tmp_path / "out" / "records.jsonl").values()
     assert same["metric"] == other["metric"] == "fd_dinov2_tiny" and same["value"] < 1e-6 < 1e-3 < other["value"]
     assert "Pillow's bicubic to 224 x 224" in same["resize"] and len(same["network_sha256"]) == 64
-    refused = call("evaluate", *flags, "--reference", f"{tmp_path / 'x.npz'}:b", "--metrics", "fid", "--out", tmp_path / "out")
-    assert refused.code == 2 and "fid: is defined on the features of the 2015 Inception, got those of dinov2_tiny" in refused.err
+    refused = call(
+        "evaluate", *flags, "--reference", f"{tmp_path / 'x.npz'}:b", "--metrics", "fid", "--out", tmp_path / "out"
+    )
+    assert (
+        refused.code == 2
+        and "fid: is defined on the features of the 2015 Inception, got those of dinov2_tiny" in refused.err
+    )

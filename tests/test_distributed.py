@@ -45,7 +45,8 @@ def eight_devices(tmp_path_factory):
 def _start_two(workdir, *arguments):
     where = f"127.0.0.1:{free_port()},2"
     return [
-        start("train", *MIXTURE, "--workdir", workdir, "--distributed", f"{where},{rank}", *arguments) for rank in (0, 1)
+        start("train", *MIXTURE, "--workdir", workdir, "--distributed", f"{where},{rank}", *arguments)
+        for rank in (0, 1)
     ]
 
 
@@ -79,7 +80,12 @@ def test_a_run_of_eight_devices_goes_on_with_two(eight_devices, tmp_path, tmp_pa
 
 def test_two_processes_give_the_losses_of_one_and_end(one_device, tmp_path):
     """Fully sharded, with pictures while training and an evaluation at the end, which share the work or wait for nobody."""
-    end = ["--config.training.fsdp=0", "--config.training.steps=20", "--config.evaluate.num=5", "--config.training.sample_every=10"]
+    end = [
+        "--config.training.fsdp=0",
+        "--config.training.steps=20",
+        "--config.evaluate.num=5",
+        "--config.training.sample_every=10",
+    ]
     end += ["--config.training.watch=moments,", "--config.training.keep_best=mean_error"]  # they agree on what is best
     first, second = map(finish, _start_two(tmp_path, *end))
     assert (first.code, second.code) == (0, 0), first.err + second.err
@@ -88,11 +94,19 @@ def test_two_processes_give_the_losses_of_one_and_end(one_device, tmp_path):
     assert "done:" in first.out and "done:" not in second.out  # one of them speaks
     watched = {line["step"]: line["watch/mean_error"] for line in metrics(tmp_path) if "watch/mean_error" in line}
     best = json.loads((tmp_path / "best.json").read_text())
-    assert watched[best["step"]] == min(watched.values()) and load_trained(tmp_path, checkpoint="best").step == best["step"]
+    assert (
+        watched[best["step"]] == min(watched.values())
+        and load_trained(tmp_path, checkpoint="best").step == best["step"]
+    )
     report = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
     assert (report["num"], report["ok"]) == (5, 5)
     (record,) = map(json.loads, (tmp_path / "evaluation" / "records.jsonl").read_text().splitlines())  # written once
-    assert record["value"] == report["nats"] and record["step"] == 20 and "nats " in first.out and "nats " not in second.out
+    assert (
+        record["value"] == report["nats"]
+        and record["step"] == 20
+        and "nats " in first.out
+        and "nats " not in second.out
+    )
     # One process reads the checkpoint of two, and finds the same likelihood: none of the five was counted twice.
     again = call("evaluate", "--workdir", tmp_path, "--num", 5, "--out", tmp_path / "again")
     assert again.code == 0, again.err
@@ -124,7 +138,9 @@ def test_a_process_that_dies_takes_the_other_with_it(tmp_path):
 
 def test_a_group_that_does_not_divide_the_devices(tmp_path):
     refused = call("train", *MIXTURE, "--config.training.fsdp=3", "--workdir", tmp_path / "run")
-    assert refused.code == 2 and "expected a divisor of the 1 devices" in refused.err and not (tmp_path / "run").exists()
+    assert (
+        refused.code == 2 and "expected a divisor of the 1 devices" in refused.err and not (tmp_path / "run").exists()
+    )
 
 
 def test_a_batch_that_eight_devices_do_not_divide(tmp_path):

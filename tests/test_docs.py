@@ -12,7 +12,9 @@ from scoresde.experiment.build import flatten
 from scoresde.experiment.config import default
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("launch/*.md"), *ROOT.glob("benchmarks/*.md")])
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("launch/*.md"), *ROOT.glob("benchmarks/*.md")]
+)
 COMMANDS = (ROOT / "docs" / "commands.md").read_text()
 
 
@@ -20,7 +22,9 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("name", ["evaluation.md", "extending.md", "function-space.md", "mathematics.md", "restoration.md"])
+@pytest.mark.parametrize(
+    "name", ["evaluation.md", "extending.md", "function-space.md", "mathematics.md", "restoration.md"]
+)
 def test_the_python_of_a_document_runs(name):
     """In order and in one namespace, by exec: its asserts are the test."""
     code = "\n".join(blocks((ROOT / "docs" / name).read_text(), "python"))
@@ -45,11 +49,15 @@ def test_the_table_of_fields_is_the_default_configuration():
 
 def test_the_table_of_exit_codes_is_that_of_the_errors():
     written = {int(code): name for code, name in re.findall(r"^\| (\d+) \| ?`?(\w*)`? \|", COMMANDS, re.MULTILINE)}
-    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ScoreSDEError)}
+    kinds = {
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ScoreSDEError)
+    }
     assert written == {kind.exit_code: kind.__name__ for kind in kinds} | {0: ""}
 
 
-@pytest.mark.parametrize("command", ["data", "train", "sample", "likelihood", "evaluate", "report", "convert", "average", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["data", "train", "sample", "likelihood", "evaluate", "report", "convert", "average", "doctor"]
+)
 def test_every_flag_is_documented(command):
     """The flags that --help lists are those of the command's section."""
     asked = call(command, "--help").out

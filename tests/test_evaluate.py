@@ -37,7 +37,14 @@ def digits(tmp_path_factory):
 def evaluated(digits, tmp_path_factory):
     """OUT of a whole evaluation of the tiny run."""
     out = tmp_path_factory.mktemp("evaluated")
-    metrics = ["--metrics", "fd,kid,prdc,bpd", "--num", NUM, "--config.likelihood.method=elbo", "--config.likelihood.samples=1"]
+    metrics = [
+        "--metrics",
+        "fd,kid,prdc,bpd",
+        "--num",
+        NUM,
+        "--config.likelihood.method=elbo",
+        "--config.likelihood.samples=1",
+    ]
     done = call("evaluate", "--workdir", digits, *metrics, *SAMPLER, "--out", out, "--stats", out / "stats")
     assert done.code == 0, done.err
     return out
@@ -49,7 +56,15 @@ def records(out) -> dict[str, dict]:
 
 def test_records_hold_the_number_and_what_it_takes_to_repeat_it(evaluated):
     found = records(evaluated)
-    assert list(found) == ["fd_pixels", "kid_pixels", "precision_pixels", "recall_pixels", "density_pixels", "coverage_pixels", "bpd"]
+    assert list(found) == [
+        "fd_pixels",
+        "kid_pixels",
+        "precision_pixels",
+        "recall_pixels",
+        "density_pixels",
+        "coverage_pixels",
+        "bpd",
+    ]
     (file,) = evaluated.glob("samples/*/samples.npz")
     with np.load(file) as archive:
         assert archive["nfe"].tolist() == [4] * NUM  # 3 steps and the final denoising
@@ -58,12 +73,23 @@ def test_records_hold_the_number_and_what_it_takes_to_repeat_it(evaluated):
     fd = found["fd_pixels"]
     assert fd["value"] == pytest.approx(frechet_distance(moments(fake), moments(real)), rel=1e-9)
     assert found["kid_pixels"]["value"] == pytest.approx(kid(fake, real).value, rel=1e-6)
-    about = {"num_fake": NUM, "num_real": 1500, "split": "train", "step": 4, "sampler": "dpmpp", "nfe": 4.0, "seeds": f"0-{NUM - 1}", "network": "pixels"}
+    about = {
+        "num_fake": NUM,
+        "num_real": 1500,
+        "split": "train",
+        "step": 4,
+        "sampler": "dpmpp",
+        "nfe": 4.0,
+        "seeds": f"0-{NUM - 1}",
+        "network": "pixels",
+    }
     assert about.items() <= fd.items() and fd["standard_error"] > 0 and fd["data"] == digits_data().fingerprint
     assert {"resize", "ema", "config_hash", "versions", "commit", "time", "arguments", "network_sha256"} <= fd.keys()
     report = json.loads((evaluated / "evaluation.json").read_text())
     bpd = found["bpd"]
-    assert (bpd["value"], bpd["standard_error"]) == (report["bits_per_dim"], report["bits_per_dim_error"]) and bpd["split"] == "test"
+    assert (bpd["value"], bpd["standard_error"]) == (report["bits_per_dim"], report["bits_per_dim_error"]) and bpd[
+        "split"
+    ] == "test"
 
 
 KILLED = """
@@ -86,7 +112,19 @@ parser.run(command.main, sys.argv[2:])
 
 def test_a_killed_evaluation_continues_and_gives_the_same_number(evaluated, digits, tmp_path):
     """SIGKILL while samples are drawn, again while features are computed; then the number of the run that was left alone."""
-    command = ["--workdir", digits, "--metrics", "fd,kid", "--num", NUM, *SAMPLER, "--out", tmp_path, "--stats", evaluated / "stats"]
+    command = [
+        "--workdir",
+        digits,
+        "--metrics",
+        "fd,kid",
+        "--num",
+        NUM,
+        *SAMPLER,
+        "--out",
+        tmp_path,
+        "--stats",
+        evaluated / "stats",
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     for where in ("samples", "features"):
         line = [sys.executable, "-c", KILLED, where, *map(str, command)]
@@ -104,10 +142,19 @@ def test_a_record_is_repeated(evaluated, tmp_path):
     same = call("evaluate", "--repeat", f"{evaluated / 'records.jsonl'}:3")
     assert same.code == 0 and "precision_pixels: recorded" in same.out and "difference 0 " in same.out
     assert not list(evaluated.glob(".repeat*"))
-    for flag in (["--out", evaluated], ["--metrics", "kid"]):  # the folder of a repetition is deleted: never one that is named
-        assert call("evaluate", "--repeat", evaluated / "records.jsonl", *flag).code == 2 and (evaluated / "samples").is_dir()
+    for flag in (
+        ["--out", evaluated],
+        ["--metrics", "kid"],
+    ):  # the folder of a repetition is deleted: never one that is named
+        assert (
+            call("evaluate", "--repeat", evaluated / "records.jsonl", *flag).code == 2
+            and (evaluated / "samples").is_dir()
+        )
     line = records(evaluated)["fd_pixels"]
-    for change, code, word in (({"value": line["value"] * 1.01}, 5, "not the recorded one"), ({"step": 5}, 2, "step was 5, is 4")):
+    for change, code, word in (
+        ({"value": line["value"] * 1.01}, 5, "not the recorded one"),
+        ({"step": 5}, 2, "step was 5, is 4"),
+    ):
         (tmp_path / "r.jsonl").write_text(json.dumps(line | change) + "\n")
         refused = call("evaluate", "--repeat", tmp_path / "r.jsonl")
         assert refused.code == code and word in refused.err and len(refused.err.splitlines()) == 1
@@ -118,20 +165,46 @@ def test_a_record_is_repeated(evaluated, tmp_path):
 def test_a_number_of_a_run_that_went_on_is_repeated_from_its_checkpoint(digits, evaluated, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(digits, run)
-    assert call("evaluate", "--workdir", run, "--metrics", "fd", "--num", 20, *SAMPLER, "--stats", evaluated / "stats").code == 0
+    assert (
+        call(
+            "evaluate", "--workdir", run, "--metrics", "fd", "--num", 20, *SAMPLER, "--stats", evaluated / "stats"
+        ).code
+        == 0
+    )
     assert call("train", *DIGITS, "--workdir", run, "--config.training.steps=6").code == 0
     refused = call("evaluate", "--repeat", run / "evaluation" / "records.jsonl")
-    assert refused.code == 2 and "step was 4, is 6" in refused.err and "add --checkpoint 4" in refused.err and "config_hash" not in refused.err
+    assert (
+        refused.code == 2
+        and "step was 4, is 6" in refused.err
+        and "add --checkpoint 4" in refused.err
+        and "config_hash" not in refused.err
+    )
     assert "difference 0 " in call("evaluate", "--repeat", run / "evaluation" / "records.jsonl", "--checkpoint", 4).out
 
 
 def test_repeats_have_seeds_of_their_own_and_a_spread(digits, evaluated, tmp_path):
-    flags = ["--workdir", digits, "--metrics", "fd", "--seeds", "0-59", "--repeats", 3, *SAMPLER, "--out", tmp_path, "--stats", evaluated / "stats"]
+    flags = [
+        "--workdir",
+        digits,
+        "--metrics",
+        "fd",
+        "--seeds",
+        "0-59",
+        "--repeats",
+        3,
+        *SAMPLER,
+        "--out",
+        tmp_path,
+        "--stats",
+        evaluated / "stats",
+    ]
     assert call("evaluate", *flags).code == 0
     found = records(tmp_path)["fd_pixels"]
     values = found["values"]
     assert len(set(values)) == 3 and found["num_fake"] == 20
-    assert found["value"] == pytest.approx(np.mean(values)) and found["standard_error"] == pytest.approx(np.std(values, ddof=1) / np.sqrt(3))
+    assert found["value"] == pytest.approx(np.mean(values)) and found["standard_error"] == pytest.approx(
+        np.std(values, ddof=1) / np.sqrt(3)
+    )
     assert call("evaluate", *flags[:5], "0-60", *flags[6:]).code == 2, "three sets cannot share 61 seeds"
 
 
@@ -141,7 +214,10 @@ def test_repeats_have_seeds_of_their_own_and_a_spread(digits, evaluated, tmp_pat
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder, random = tmp_path_factory.mktemp("files"), np.random.default_rng(0)
-    x, y = random.integers(0, 256, (80, 4, 4, 3)).astype(np.uint8), random.integers(0, 200, (90, 4, 4, 3)).astype(np.uint8)
+    x, y = (
+        random.integers(0, 256, (80, 4, 4, 3)).astype(np.uint8),
+        random.integers(0, 200, (90, 4, 4, 3)).astype(np.uint8),
+    )
     np.savez(folder / "a.npz", samples=x, other=y)
     np.savez_compressed(folder / "b.npz", arr_0=y)
     features = (x.reshape(80, -1) / np.float32(255), y.reshape(90, -1) / np.float32(255))
@@ -180,7 +256,11 @@ def test_features_of_another_network_are_taken_as_they_are(files, tmp_path):
         (["--metrics", "fid", "--samples", "a.npz", "--reference", "b.npz", "--network", "pixels"], 2, "ask for fd"),
         (["--metrics", "fid", "--features", "f.npz"], 2, "ask for fd"),
         (["--metrics", "is", "--samples", "a.npz", "--reference", "b.npz", "--network", "pixels"], 2, "logits"),
-        (["--metrics", "kid", "--samples", "a.npz", "--reference", "mu.npz", "--network", "pixels"], 2, "features of the reference"),
+        (
+            ["--metrics", "kid", "--samples", "a.npz", "--reference", "mu.npz", "--network", "pixels"],
+            2,
+            "features of the reference",
+        ),
         (["--metrics", "fd", "--samples", "a.npz", "--network", "pixels"], 2, "--reference"),
         (["--metrics", "fd,bpd", "--features", "f.npz"], 2, "--workdir"),
         (["--workdir", "a.npz", "--network", "pixels"], 2, "add --metrics"),
@@ -188,12 +268,28 @@ def test_features_of_another_network_are_taken_as_they_are(files, tmp_path):
         (["--metrics", "fd,colour", "--features", "f.npz"], 2, "colour"),
         (["--metrics", "fd", "--features", "f.npz", "--num", "8"], 2, "does nothing beside --features"),
         (["--metrics", "kid", "--features", "huge.npz"], 5, "not finite"),
-        (["--metrics", "fd", "--samples", "a.npz", "--reference", "no_mu.npz", "--network", "pixels"], 3, "is no covariance"),
+        (
+            ["--metrics", "fd", "--samples", "a.npz", "--reference", "no_mu.npz", "--network", "pixels"],
+            3,
+            "is no covariance",
+        ),
         (["--metrics", "fd", "--samples", "a.npz", "--reference", "wide.npz", "--network", "pixels"], 3, "one shape"),
         (["--metrics", "fd", "--samples", "tall.npz", "--reference", "b.npz", "--network", "pixels"], 3, "uint8"),
-        (["--metrics", "fd", "--samples", "a.npz:nothing", "--reference", "b.npz", "--network", "pixels"], 3, "nothing"),
-        (["--metrics", "fd", "--samples", "a.npz", "--reference", "b.npz", "--network", "pixels", "--num", "81"], 3, "has 80 images"),
-        (["--metrics", "fid", "--samples", "a.npz", "--reference", "b.npz", "--network", "a.npz"], 3, "are missing, the first"),
+        (
+            ["--metrics", "fd", "--samples", "a.npz:nothing", "--reference", "b.npz", "--network", "pixels"],
+            3,
+            "nothing",
+        ),
+        (
+            ["--metrics", "fd", "--samples", "a.npz", "--reference", "b.npz", "--network", "pixels", "--num", "81"],
+            3,
+            "has 80 images",
+        ),
+        (
+            ["--metrics", "fid", "--samples", "a.npz", "--reference", "b.npz", "--network", "a.npz"],
+            3,
+            "are missing, the first",
+        ),
         (["--metrics", "fid", "--samples", "a.npz", "--reference", "b.npz", "--network", "none.npz"], 3, "none.npz"),
     ],
 )
@@ -271,7 +367,16 @@ def test_without_a_home_references_are_kept_beside_the_numbers(files, tmp_path, 
         monkeypatch.delenv("HOME", raising=False) if home is None else monkeypatch.setenv("HOME", home)
         monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no entry"])
         out = tmp_path / str(home is None)
-        flags = ["--samples", folder / "a.npz", "--reference", folder / "b.npz", "--network", "pixels", "--metrics", "fd"]
+        flags = [
+            "--samples",
+            folder / "a.npz",
+            "--reference",
+            folder / "b.npz",
+            "--network",
+            "pixels",
+            "--metrics",
+            "fd",
+        ]
         assert call("evaluate", *flags, "--out", out).code == 0 and list(out.glob("references/*/moments.npz"))
     assert default_stats() is None
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -302,7 +407,9 @@ def test_a_line_cut_short_costs_no_other(tmp_path):
     assert record.read(path)[1]["standard_error"] is None
     record.append(path, one | {"values": [float("inf"), 1.0], "details": {"x": float("nan")}})
     assert record.read(path)[4]["values"] == [None, 1.0] and record.read(path)[4]["details"] == {"x": None}
-    for number, change in enumerate(({"value": None}, {"value": "1"}, {"asked": None}, {"metric": [1]}, {"arguments": "x"}, {"arguments": [1]})):
+    for number, change in enumerate(
+        ({"value": None}, {"value": "1"}, {"asked": None}, {"metric": [1]}, {"arguments": "x"}, {"arguments": [1]})
+    ):
         other = tmp_path / f"{number}.jsonl"
         record.append(other, one | change)
         with pytest.raises(DataError, match="found none"):  # JSON, but nothing that can be repeated
@@ -316,7 +423,9 @@ def test_a_line_cut_short_costs_no_other(tmp_path):
 def graph_arrays() -> dict[str, np.ndarray]:
     """Weights by the names of the graph: kernel k is k + 1 everywhere, mean 0, var 1 - eps, so that folding keeps it."""
     arrays = {}
-    for k, (name, (height, width, inputs, outputs)) in enumerate(zip(port._graph_names(), inception.shapes(), strict=True)):
+    for k, (name, (height, width, inputs, outputs)) in enumerate(
+        zip(port._graph_names(), inception.shapes(), strict=True)
+    ):
         arrays[f"{name}.weight"] = np.broadcast_to(np.float32(k + 1), (outputs, inputs, height, width))
         for part, value in (("beta", k), ("mean", 0), ("var", 1 - inception.BATCH_NORM_EPSILON)):
             arrays[f"{name}.{part}"] = np.full(outputs, value, np.float32)
@@ -328,7 +437,12 @@ def test_both_families_of_names_give_one_network():
     assert len(arrays) == 4 * inception.CONVOLUTIONS
     other = {"fc.weight": np.ones((7, 2048), np.float32)}
     for graph, torch in zip(port._graph_names(), port._port_names(), strict=True):
-        for ours, theirs in (("weight", "conv.weight"), ("beta", "bn.bias"), ("mean", "bn.running_mean"), ("var", "bn.running_var")):
+        for ours, theirs in (
+            ("weight", "conv.weight"),
+            ("beta", "bn.bias"),
+            ("mean", "bn.running_mean"),
+            ("var", "bn.running_var"),
+        ):
             other[f"{torch}.{theirs}"] = arrays[f"{graph}.{ours}"]
         other[f"{torch}.bn.weight"] = np.full(len(arrays[f"{graph}.beta"]), 2, np.float32)
     assert "Mixed_6b.branch7x7dbl_3.conv.weight" in other and "net.layers.mixed_4.tower_1.conv_2.weight" in arrays
@@ -354,17 +468,24 @@ def test_resize_is_that_of_tensorflow_1():
             exact[i, j] = (1 - u) * top + u * bottom
     found = np.asarray(inception.resized(jnp.asarray(image[None, :, :, None], jnp.float32)))[0, :, :, 0]
     np.testing.assert_allclose(found, exact, atol=1e-4)
-    assert found[0, 0] == image[0, 0] and found[-1, -1] == pytest.approx(image[-1, -1]), "beyond the last point nothing is extrapolated"
+    assert found[0, 0] == image[0, 0] and found[-1, -1] == pytest.approx(image[-1, -1]), (
+        "beyond the last point nothing is extrapolated"
+    )
 
 
 def test_a_convolution_folds_its_batch_normalisation_and_the_mean_leaves_out_padding():
     random = np.random.default_rng(0)
-    kernel, x = random.standard_normal((4, 3, 1, 3)).astype(np.float32), random.standard_normal((1, 5, 6, 3)).astype(np.float32)
+    kernel, x = (
+        random.standard_normal((4, 3, 1, 3)).astype(np.float32),
+        random.standard_normal((1, 5, 6, 3)).astype(np.float32),
+    )
     scale, beta, mean, var = (random.uniform(0.5, 2, 4).astype(np.float32) for _ in range(4))
     layer = inception.Convolution((1, 3), 3, 4)
     layer.kernel[...], layer.bias[...] = inception.folded(kernel, scale, beta, mean, var)
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
-    y = np.stack([np.einsum("bhwi,oi->bhwo", padded[:, :, k : k + 6], kernel[:, :, 0, k]) for k in range(3)]).sum(axis=0)
+    y = np.stack([np.einsum("bhwi,oi->bhwo", padded[:, :, k : k + 6], kernel[:, :, 0, k]) for k in range(3)]).sum(
+        axis=0
+    )
     exact = np.maximum(scale * (y - mean) / np.sqrt(var + 1e-3) + beta, 0)
     np.testing.assert_allclose(layer(jnp.asarray(x)), exact, atol=1e-5)
     pooled = np.asarray(inception.AveragePool()(jnp.asarray(x)))
@@ -383,15 +504,32 @@ def test_the_whole_network_in_a_command(tmp_path, monkeypatch):
         arrays[name.replace("weight", "beta")] = np.zeros(shape[0], np.float32)
     np.savez(tmp_path / "w.npz", **arrays)
     grey, other = random.integers(0, 256, (2, 7, 8, 8, 1)).astype(np.uint8)
-    np.savez(tmp_path / "x.npz", grey=grey, three=np.repeat(grey, 3, axis=-1), red=np.pad(grey, ((0, 0),) * 3 + ((0, 2),)), other=other)
+    np.savez(
+        tmp_path / "x.npz",
+        grey=grey,
+        three=np.repeat(grey, 3, axis=-1),
+        red=np.pad(grey, ((0, 0),) * 3 + ((0, 2),)),
+        other=other,
+    )
     np.savez(tmp_path / "y.npz", grey=other, three=np.repeat(other, 3, axis=-1))
     values = []
     for fake, real in (("grey", "grey"), ("three", "three"), ("red", "three")):
-        sides = ["--samples", f"{tmp_path / 'x.npz'}:{fake}", "--reference", f"{tmp_path / 'y.npz'}:{real}", "--network", tmp_path / "w.npz"]
+        sides = [
+            "--samples",
+            f"{tmp_path / 'x.npz'}:{fake}",
+            "--reference",
+            f"{tmp_path / 'y.npz'}:{real}",
+            "--network",
+            tmp_path / "w.npz",
+        ]
         done = call("evaluate", *sides, "--metrics", "fid,kid,prdc", "--out", tmp_path / fake, "--stats", tmp_path)
         assert done.code == 0 and "is not FID" in done.out, done.err
         found = records(tmp_path / fake)
-        assert found["fid@7"]["channels"] == ("one, three times" if fake == "grey" else "three") and "kid" in found and "precision" in found
+        assert (
+            found["fid@7"]["channels"] == ("one, three times" if fake == "grey" else "three")
+            and "kid" in found
+            and "precision" in found
+        )
         values.append(found["fid@7"]["value"])
     assert values[0] == pytest.approx(values[1], rel=1e-4) and abs(values[2] / values[1] - 1) > 0.01
 

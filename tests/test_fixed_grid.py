@@ -69,9 +69,7 @@ def test_order_of_the_flow(name, smooth, x64):
     build, order, _ = FLOWS[name]
     steps = (320, 640) if order < 4 else (1280, 2560)  # a high order shows late
     for score, x_T, exact in smooth:
-        coarse, fine = (
-            jnp.sqrt(jnp.mean((ends(build(n, graded), score, x_T) - exact) ** 2)) for n in steps
-        )
+        coarse, fine = (jnp.sqrt(jnp.mean((ends(build(n, graded), score, x_T) - exact) ** 2)) for n in steps)
         assert fine < 0.02
         assert np.log2(coarse / fine) == pytest.approx(order, abs=0.2)
 
@@ -200,7 +198,8 @@ class ModesScore(AbstractScore):
 
 
 @pytest.mark.parametrize(
-    "sampler", [DEIS(4, uniform), IPNDM(4, uniform), HeunEDM(4, uniform), EulerEDM(4, uniform), LangevinDynamics(4, uniform)]
+    "sampler",
+    [DEIS(4, uniform), IPNDM(4, uniform), HeunEDM(4, uniform), EulerEDM(4, uniform), LangevinDynamics(4, uniform)],
 )
 def test_what_divides_by_alpha_refuses_one_per_mode(sampler):
     with pytest.raises(ConfigError, match="one alpha"):

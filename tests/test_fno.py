@@ -107,7 +107,9 @@ def test_even_layer_is_the_dct_layer(space):
     z = jax.scipy.fft.dctn(jnp.asarray(h), axes=axes, norm="ortho")[(slice(None), *(slice(k) for k in modes))]
     out = np.einsum("b...i,...io->b...o", z, np.asarray(layer.kernel[...])[..., 0, :, :])
     out = np.pad(out, [(0, 0), *((0, 2) for _ in space), (0, 0)])
-    np.testing.assert_allclose(run(layer, jnp.asarray(h)), jax.scipy.fft.idctn(jnp.asarray(out), axes=axes, norm="ortho"), atol=1e-5)
+    np.testing.assert_allclose(
+        run(layer, jnp.asarray(h)), jax.scipy.fft.idctn(jnp.asarray(out), axes=axes, norm="ortho"), atol=1e-5
+    )
 
 
 @both
@@ -138,7 +140,9 @@ def test_resampling_is_exact_for_what_both_grids_hold(boundary, dims):
     fine = draw(boundary, 12, dims)
     cut = fine[:, :5, :, :5] if dims == 2 else fine[:, :5]
     m = 9 if boundary == "periodic" else 5  # holds five modes
-    np.testing.assert_allclose(resample(values(boundary, fine, 24), (m,) * dims, boundary), values(boundary, cut, m), atol=1e-5)
+    np.testing.assert_allclose(
+        resample(values(boundary, fine, 24), (m,) * dims, boundary), values(boundary, cut, m), atol=1e-5
+    )
 
 
 # One network for every grid

@@ -48,7 +48,12 @@ def open_images(source, memory=2.0, shape=(8, 8, 3), levels=256, **options):
 
 
 FLAT = {f"{k:02}.png": png(k) for k in range(40)}
-SORTED = {f"{part}/{label}/{k}.PNG": png(k + 10 * i) for i, part in enumerate(("train", "test")) for label in ("cat", "ant") for k in range(3)}
+SORTED = {
+    f"{part}/{label}/{k}.PNG": png(k + 10 * i)
+    for i, part in enumerate(("train", "test"))
+    for label in ("cat", "ant")
+    for k in range(3)
+}
 
 
 def batches(data, steps=7, seed=3, size=6):
@@ -142,7 +147,10 @@ def test_the_fingerprint_tells_content_rule_parts_and_labels(tmp_path):
     base = open_images(f"folder:{write(tmp_path / 'a', SORTED)}").fingerprint
     moved = {name.replace("/cat/", "/dog/"): data for name, data in SORTED.items()}
     swapped = {name.replace("train/cat/0", "test/cat/9"): data for name, data in SORTED.items()}
-    others = [open_images(f"folder:{write(tmp_path / name, content)}").fingerprint for name, content in (("b", moved), ("c", swapped))]
+    others = [
+        open_images(f"folder:{write(tmp_path / name, content)}").fingerprint
+        for name, content in (("b", moved), ("c", swapped))
+    ]
     others += [open_images(f"folder:{tmp_path / 'a'}", shape=shape).fingerprint for shape in ((4, 4, 3), (8, 8, 1))]
     assert len({base, *others}) == 5
     removed = write(tmp_path / "d", SORTED | {"train/ant/00.png": b""})
@@ -205,14 +213,21 @@ def test_a_tenth_is_held_out_and_stays_held_out():
 def test_folders_train_and_test_are_the_parts(test):
     names = sorted([f"{test}/b/0.png", "train/a/1.png", "train/b/2.png", "extra/a/3.png", "4.png"])
     tree = arrange(names, "x")
-    assert [names[i] for i in tree.train] == ["train/a/1.png", "train/b/2.png"] and [names[i] for i in tree.test] == [f"{test}/b/0.png"]
+    assert [names[i] for i in tree.train] == ["train/a/1.png", "train/b/2.png"] and [names[i] for i in tree.test] == [
+        f"{test}/b/0.png"
+    ]
     assert (tree.left_out, tree.classes) == (2, ("a", "b")) and tree.labels[tree.test].tolist() == [1]
 
 
 def test_train_without_test_is_told(tmp_path, capsys):
     """A folder `testing` is a class, and its images are trained on: that should be no surprise."""
-    data = open_images(f"folder:{write(tmp_path, {name.replace('test/', 'testing/'): image for name, image in SORTED.items()})}")
-    assert data.found.classes == ("testing", "train") and "no folder test, val, valid, validation beside train" in capsys.readouterr().err
+    data = open_images(
+        f"folder:{write(tmp_path, {name.replace('test/', 'testing/'): image for name, image in SORTED.items()})}"
+    )
+    assert (
+        data.found.classes == ("testing", "train")
+        and "no folder test, val, valid, validation beside train" in capsys.readouterr().err
+    )
     assert "beside" not in arrange(["a/0.png", "b/1.png"], "x").parts
 
 
@@ -249,9 +264,14 @@ def test_labels_from_a_table(tmp_path):
     )
     assert arrange(names, "x", found).labels.tolist() == [0, 1, 0]
     other = tmp_path / "other.csv"
-    other.write_text("\ufeffimages/a.png,1\nimages/b.png,2\n./images/c.png,3\n")  # no header, names from the root, as Excel writes
+    other.write_text(
+        "\ufeffimages/a.png,1\nimages/b.png,2\n./images/c.png,3\n"
+    )  # no header, names from the root, as Excel writes
     assert open_images(f"folder:{tmp_path}", labels="other.csv").label_names == ("1", "3", "2")
-    assert open_images(f"folder:{tmp_path / 'images'}", labels=str(tmp_path / "labels.csv")).label_names == ("dog", "cat")
+    assert open_images(f"folder:{tmp_path / 'images'}", labels=str(tmp_path / "labels.csv")).label_names == (
+        "dog",
+        "cat",
+    )
 
 
 TABLES = {
@@ -284,7 +304,12 @@ def test_damaged_files_are_left_out_and_named(tmp_path, capsys):
     data = open_images(f"folder:{write(tmp_path, FLAT | broken)}")
     assert len(data.train) + len(data.test) == 40 and [name for name, _ in data.found.survey.bad] == sorted(broken)
     told = capsys.readouterr().err
-    for part in ("left out zero.png: empty file", "left out words.jpg: no PNG", "left out deep/cut.png:", "40 of 43 images"):
+    for part in (
+        "left out zero.png: empty file",
+        "left out words.jpg: no PNG",
+        "left out deep/cut.png:",
+        "40 of 43 images",
+    ):
         assert part in told
     open_images(f"folder:{tmp_path}", max_bad=3)  # remembered
     assert "left out zero.png" in capsys.readouterr().err

@@ -25,7 +25,12 @@ TINY = (
 def curves(tmp_path_factory):
     """A run on quadratic curves of 16 points."""
     folder = tmp_path_factory.mktemp("curves")
-    small = ("--config.data.image_size=16,", "--config.model.width=8", "--config.model.depth=1", "--config.model.modes=6")
+    small = (
+        "--config.data.image_size=16,",
+        "--config.model.width=8",
+        "--config.model.depth=1",
+        "--config.model.modes=6",
+    )
     done = call("train", "--config", ROOT / "configs" / "quadratic_heat.py", "--workdir", folder, *TINY, *small)
     assert done.code == 0, done.err
     assert (folder / "samples" / "000006.png").is_file()
@@ -49,7 +54,12 @@ def test_another_grid_does_not_continue_the_draws_of_the_first(curves, tmp_path)
 
 @pytest.mark.parametrize(
     "flags, expected",
-    [(["--grid", "0"], "sizes above 0"), (["--grid", "8,8"], "expected 1 sizes"), (["--grid", "x"], "sizes such as"), (["--grid", "8", "--task", "encode"], "no such thing")],
+    [
+        (["--grid", "0"], "sizes above 0"),
+        (["--grid", "8,8"], "expected 1 sizes"),
+        (["--grid", "x"], "sizes such as"),
+        (["--grid", "8", "--task", "encode"], "no such thing"),
+    ],
 )
 def test_a_bad_grid_is_one_line(curves, flags, expected):
     refused = call("sample", "--workdir", curves, *flags)
@@ -58,7 +68,17 @@ def test_a_bad_grid_is_one_line(curves, flags, expected):
 
 def test_likelihood_of_curves(curves, tmp_path):
     """Of the values at the points; and relative to the prior, whose own KL to itself is 0."""
-    done = call("likelihood", "--workdir", curves, "--num", "3", "--nats", "--out", tmp_path / "report", "--config.likelihood.tolerance=1e-3")
+    done = call(
+        "likelihood",
+        "--workdir",
+        curves,
+        "--num",
+        "3",
+        "--nats",
+        "--out",
+        tmp_path / "report",
+        "--config.likelihood.tolerance=1e-3",
+    )
     assert done.code == 0, done.err
     assert "relative to the prior" in done.out
     report = json.loads((tmp_path / "report.json").read_text())
@@ -70,18 +90,57 @@ def test_likelihood_of_curves(curves, tmp_path):
 
 
 def test_encode_and_decode_curves(curves, tmp_path):
-    assert call("sample", "--workdir", curves, "--task", "encode", "--num", "2", "--out", tmp_path, "--config.sampling.tolerance=1e-4").code == 0
-    done = call("sample", "--workdir", curves, "--task", "decode", "--input", tmp_path / "latents.npz", "--out", tmp_path, "--config.sampling.tolerance=1e-4")
+    assert (
+        call(
+            "sample",
+            "--workdir",
+            curves,
+            "--task",
+            "encode",
+            "--num",
+            "2",
+            "--out",
+            tmp_path,
+            "--config.sampling.tolerance=1e-4",
+        ).code
+        == 0
+    )
+    done = call(
+        "sample",
+        "--workdir",
+        curves,
+        "--task",
+        "decode",
+        "--input",
+        tmp_path / "latents.npz",
+        "--out",
+        tmp_path,
+        "--config.sampling.tolerance=1e-4",
+    )
     assert done.code == 0, done.err
     records = load_trained(curves).dataset.test.rows(np.arange(2))[0]
-    np.testing.assert_allclose(np.load(tmp_path / "samples.npz")["samples"], records, atol=5e-3)  # the solver's tolerance, twice, over 16 points
+    np.testing.assert_allclose(
+        np.load(tmp_path / "samples.npz")["samples"], records, atol=5e-3
+    )  # the solver's tolerance, twice, over 16 points
 
 
 @pytest.mark.parametrize("process", ["coloured_vp", pytest.param("vp", marks=pytest.mark.slow)])
 def test_noise_of_a_kernel_and_white_noise_on_another_grid(process, tmp_path):
-    small = ("--config.data.image_size=12,", "--config.model.width=8", "--config.model.depth=1", "--config.model.modes=4")
-    of_process = (f"--config.sde.name={process}", "--config.sde.basis=kernel", "--config.sde.length=1", "--config.model.data_index=0")
-    done = call("train", "--config", ROOT / "configs" / "quadratic_heat.py", "--workdir", tmp_path, *TINY, *small, *of_process)
+    small = (
+        "--config.data.image_size=12,",
+        "--config.model.width=8",
+        "--config.model.depth=1",
+        "--config.model.modes=4",
+    )
+    of_process = (
+        f"--config.sde.name={process}",
+        "--config.sde.basis=kernel",
+        "--config.sde.length=1",
+        "--config.model.data_index=0",
+    )
+    done = call(
+        "train", "--config", ROOT / "configs" / "quadratic_heat.py", "--workdir", tmp_path, *TINY, *small, *of_process
+    )
     assert done.code == 0, done.err
     assert call("sample", "--workdir", tmp_path, "--num", "2", "--grid", "30", "--out", tmp_path / "finer").code == 0
     assert np.load(tmp_path / "finer" / "samples.npz")["samples"].shape == (2, 30, 1)
@@ -95,8 +154,15 @@ def test_noise_of_a_kernel_and_white_noise_on_another_grid(process, tmp_path):
 def test_images_in_modes(name, tmp_path):
     """The digits under processes of modes: train, draw, bits/dim."""
     of_model = ("--config.model.name=mlp", "--config.model.width=16", "--config.model.depth=1")
-    process = (f"--config.sde.name={name}", "--config.sde.blur_min=0.3", "--config.sampling.sampler=ddim", "--config.likelihood.samples=8")
-    done = call("train", "--config", ROOT / "configs" / "digits_blur.py", "--workdir", tmp_path, *TINY, *of_model, *process)
+    process = (
+        f"--config.sde.name={name}",
+        "--config.sde.blur_min=0.3",
+        "--config.sampling.sampler=ddim",
+        "--config.likelihood.samples=8",
+    )
+    done = call(
+        "train", "--config", ROOT / "configs" / "digits_blur.py", "--workdir", tmp_path, *TINY, *of_model, *process
+    )
     assert done.code == 0, done.err
     assert call("sample", "--workdir", tmp_path, "--num", "2").code == 0
     if name == "blur":
@@ -125,7 +191,11 @@ WRONG = [
     ("quadratic_heat", "--config.sde.name=cosine", "model.data_index = 2.0: expected 0"),
     ("curves_coloured", "--config.data.source=functions:nowhere.npz", "nowhere.npz"),
     ("digits_vp", "--config.training.weighting=likelihood --config.sde.name=subvp", "time_law = 'log_normal'"),
-    ("digits_vp", "--config.sde.name=cosine --config.sde.log_snr_min=-30 --config.likelihood.tolerance=1e-6", "float32 carries 7e-06"),
+    (
+        "digits_vp",
+        "--config.sde.name=cosine --config.sde.log_snr_min=-30 --config.likelihood.tolerance=1e-6",
+        "float32 carries 7e-06",
+    ),
     ("quadratic_heat", "--config.sampling.sampler=deis", "one alpha"),
     ("quadratic_heat", "--config.data.image_size=0", "vectors have no neighbours"),
     ("digits_blur", "--config.likelihood.dequantization=truncated_normal", "needs pixels"),
@@ -134,7 +204,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("text, names", [("a", ("a",)), ("a,b-1", ("a", "b-1")), ("('a', 'b')", ("a", "b")), ("()", ())])
+@pytest.mark.parametrize(
+    "text, names", [("a", ("a",)), ("a,b-1", ("a", "b-1")), ("('a', 'b')", ("a", "b")), ("()", ())]
+)
 def test_names_need_no_quotes(text, names):
     config = default()
     override(config, [f"data.arrays={text}"])

@@ -54,7 +54,11 @@ def test_source_of_functions_is_reproducible_and_apart_from_fresh_draws(name):
     data, again = (load(name, shape=(16, 1), levels=0, centered=True) for _ in range(2))
     np.testing.assert_array_equal(data.train.values, again.train.values)
     assert data.fingerprint == again.fingerprint != load(name, shape=(17, 1), levels=0, centered=True).fingerprint
-    assert (data.train.values.dtype, len(data.train), len(data.test)) == (np.float32, families.FAMILIES[name].train, 1000)
+    assert (data.train.values.dtype, len(data.train), len(data.test)) == (
+        np.float32,
+        families.FAMILIES[name].train,
+        1000,
+    )
     assert 0.8 < data.train.values.std() < 1.1
     fresh = families.draw(name, 10, (16, 1), families.SEED)
     assert np.abs(fresh - data.train.values[:10]).max() > 0.01
@@ -89,7 +93,9 @@ def test_fields_have_their_law():
     std = np.sqrt(np.diag(covariance))
     assert np.abs((np.cov(x.T) - covariance) / np.outer(std, std)).max() < 5.5 * math.sqrt(2 / 300)
     # In chunks as at once: the draws do not depend on how many are made together, but for the order of the sums of a matrix product.
-    np.testing.assert_allclose(families.draw("gaussian_process", 260, (6, 4, 2), 0).reshape(260, -1), x[:260], atol=1e-13)
+    np.testing.assert_allclose(
+        families.draw("gaussian_process", 260, (6, 4, 2), 0).reshape(260, -1), x[:260], atol=1e-13
+    )
 
 
 @pytest.mark.parametrize(
@@ -376,7 +382,10 @@ def test_autocorrelation_of_known_processes():
 def test_what_the_test_of_curves_does_not_see_shows_elsewhere():
     truth = families.draw("quadratic", 1000, (100, 1), 0)
     cases = families.calibration(1000, (100, 1), 1)
-    found = {case: (metrics.spectrum_error(x, truth).all, metrics.moment_errors(x, truth)["kurtosis"]) for case, x in cases.items()}
+    found = {
+        case: (metrics.spectrum_error(x, truth).all, metrics.moment_errors(x, truth)["kurtosis"])
+        for case, x in cases.items()
+    }
     assert max(found["fresh truth"]) < 0.03
     assert found["offset std x5"][1] > 0.1 and found["white pixel noise"][0] > 3
     assert found["moment-matched Gaussian process"][1] > 1
@@ -391,7 +400,9 @@ def test_transfer_curve_of_the_truth_and_of_white_noise():
     # Right on the training grid; on finer ones nothing but white noise above its waves.
     bad = {n: metrics.project(good[16], (n,)) + 0.1 * generator().standard_normal((400, n, 1)) for n in (16, 32, 64)}
     rows = metrics.transfer_curve(good, truth, (16,))
-    assert [(row["points"], row["at"]) for row in rows] == [(n, at) for n in (16, 32, 64) for at in ("training", "native")]
+    assert [(row["points"], row["at"]) for row in rows] == [
+        (n, at) for n in (16, 32, 64) for at in ("training", "native")
+    ]
     assert all(row["spectrum_above"] < 0.1 or math.isnan(row["spectrum_above"]) for row in rows)
     assert max(abs(row["mmd2"]) for row in rows) < 0.01
     last = metrics.transfer_curve(bad, truth, (16,))[-1]
@@ -465,7 +476,9 @@ def test_crps_is_the_integral_it_stands_for():
     distribution = 0.5 * (1 + np.vectorize(math.erf)((z[::50] - m) / (s * math.sqrt(2))))
     integral = np.trapezoid((distribution - (z[::50] >= y)) ** 2, z[::50])
     assert metrics.crps_gaussian(y, m, s) == pytest.approx(integral, abs=5e-3)
-    assert metrics.crps_gaussian(0.0, 0.0, 1.0) == pytest.approx(2 / math.sqrt(2 * math.pi) - 1 / math.sqrt(math.pi), rel=1e-12)
+    assert metrics.crps_gaussian(0.0, 0.0, 1.0) == pytest.approx(
+        2 / math.sqrt(2 * math.pi) - 1 / math.sqrt(math.pi), rel=1e-12
+    )
 
 
 def test_crps_of_samples_has_no_bias():
@@ -473,7 +486,9 @@ def test_crps_of_samples_has_no_bias():
     found = np.stack([metrics.crps_samples(y, random.standard_normal((3, 2))) for _ in range(20_000)])
     error = found.std(axis=0) / math.sqrt(len(found))
     assert (np.abs(found.mean(axis=0) - metrics.crps_gaussian(y, 0, 1)) < 4 * error).all()
-    assert metrics.crps_samples(1.0, np.array([0.0, 4.0])) == pytest.approx(2 - 2)  # E|X - 1| = 2, E|X - X'| = 4 of pairs
+    assert metrics.crps_samples(1.0, np.array([0.0, 4.0])) == pytest.approx(
+        2 - 2
+    )  # E|X - 1| = 2, E|X - X'| = 4 of pairs
 
 
 def test_coverage_of_samples():
@@ -493,7 +508,11 @@ def test_coverage_of_samples():
 
 X, SQUARE = np.zeros((4, 8, 1)) + np.arange(8)[:, None] + np.arange(4)[:, None, None], np.eye(3)
 BAD = {
-    "rank": (DataError, lambda: metrics.mmd2(X[..., 0], X[..., 0]), r"x: expected real numbers \[N, \*grid, channels\]"),
+    "rank": (
+        DataError,
+        lambda: metrics.mmd2(X[..., 0], X[..., 0]),
+        r"x: expected real numbers \[N, \*grid, channels\]",
+    ),
     "grids": (DataError, lambda: metrics.mmd2(X, X[:, :4]), r"one grid.*\(8, 1\) and \(4, 1\)"),
     "one function": (DataError, lambda: metrics.mmd2(X, X[:1]), "y: expected at least 2 functions, got 1"),
     "NaN": (DataError, lambda: metrics.moments(np.where(X > 9, np.nan, X)), "1 of 4 functions, the first in number 3"),
@@ -510,16 +529,36 @@ BAD = {
     "axis": (ConfigError, lambda: metrics.autocorrelation(X, 1), "axis: expected a grid axis from 0 to 0"),
     "no variation": (DataError, lambda: metrics.autocorrelation(0 * X), "functions that vary"),
     "no truth": (DataError, lambda: metrics.transfer_curve({8: X}, {4: X}, (8,)), "truth: expected draws on 8 points"),
-    "zero denoiser": (DataError, lambda: metrics.commutation(lambda u: u, lambda u: 0 * u, X, (4,)), "denoiser that is not 0"),
+    "zero denoiser": (
+        DataError,
+        lambda: metrics.commutation(lambda u: u, lambda u: 0 * u, X, (4,)),
+        "denoiser that is not 0",
+    ),
     "law": (DataError, lambda: metrics.gaussian_nll(np.zeros(2), np.zeros(2), SQUARE), r"\[2\] and \[3, 3\]"),
-    "symmetry": (DataError, lambda: metrics.gaussian_nll(np.zeros(3), np.zeros(3), np.triu(np.ones((3, 3)))), "symmetric"),
+    "symmetry": (
+        DataError,
+        lambda: metrics.gaussian_nll(np.zeros(3), np.zeros(3), np.triu(np.ones((3, 3)))),
+        "symmetric",
+    ),
     "singular": (DataError, lambda: metrics.gaussian_nll(np.zeros(3), np.zeros(3), 0 * SQUARE), "positive definite"),
-    "twice": (DataError, lambda: metrics.gaussian_posterior(np.zeros(3), SQUARE, [0, 0], [1.0, 1.0]), "different integers"),
+    "twice": (
+        DataError,
+        lambda: metrics.gaussian_posterior(np.zeros(3), SQUARE, [0, 0], [1.0, 1.0]),
+        "different integers",
+    ),
     "outside": (DataError, lambda: metrics.gaussian_posterior(np.zeros(3), SQUARE, [3], [1.0]), "index from 0 to 2"),
     "noise": (ConfigError, lambda: metrics.gaussian_posterior(np.zeros(3), SQUARE, [0], [1.0], -1.0), "noise"),
     "std": (DataError, lambda: metrics.crps_gaussian(0.0, 0.0, 0.0), "std: expected numbers above 0"),
-    "samples": (DataError, lambda: metrics.crps_samples(np.zeros(3), np.zeros((5, 2))), r"expected \[N, 3\], got \[5, 2\]"),
-    "level": (ConfigError, lambda: metrics.coverage(np.zeros((5, 3)), np.zeros(3), np.ones(3), 0.9), "0.667 for 5 samples"),
+    "samples": (
+        DataError,
+        lambda: metrics.crps_samples(np.zeros(3), np.zeros((5, 2))),
+        r"expected \[N, 3\], got \[5, 2\]",
+    ),
+    "level": (
+        ConfigError,
+        lambda: metrics.coverage(np.zeros((5, 3)), np.zeros(3), np.ones(3), 0.9),
+        "0.667 for 5 samples",
+    ),
 }
 
 
@@ -545,7 +584,9 @@ def test_initial_vorticity_has_its_spectrum():
 def test_navier_stokes_solves_a_decaying_vortex(tmp_path):
     pytest.importorskip("exponax")
     place = np.arange(32) / 32
-    vortex = (np.sin(2 * np.pi * place)[:, None] * np.sin(2 * np.pi * place)).astype(np.float32)  # Taylor-Green: no transport
+    vortex = (np.sin(2 * np.pi * place)[:, None] * np.sin(2 * np.pi * place)).astype(
+        np.float32
+    )  # Taylor-Green: no transport
     found = navier_stokes._advance(32, 1e-2, 0.01, 100, 0.0)(vortex[None])[0]
     np.testing.assert_allclose(found, vortex * math.exp(-8 * math.pi**2 * 1e-2), atol=2e-5)
     fields = navier_stokes.solve(num=3, size=16, time=0.1, dt=0.02, batch_size=2)
@@ -559,13 +600,22 @@ def test_navier_stokes_says_what_it_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "exponax", None)
     with pytest.raises(ConfigError, match=r"pip install 'scoresde\[pde\]'"):
         navier_stokes.solve(num=1, size=16)
-    for name, value in (("num", 0), ("size", 4), ("viscosity", 0.0), ("dt", -1.0), ("time", math.inf), ("initial_std", -1.0)):
+    for name, value in (
+        ("num", 0),
+        ("size", 4),
+        ("viscosity", 0.0),
+        ("dt", -1.0),
+        ("time", math.inf),
+        ("initial_std", -1.0),
+    ):
         with pytest.raises(ConfigError, match=name):
             navier_stokes.solve(**{"num": 1, "size": 16} | {name: value})
 
 
 def test_navier_stokes_command_reports_in_one_line():
     asked = subprocess.run(
-        [sys.executable, "-m", "scoresde.data.navier_stokes", "--out", "x.npz", "--time", "-1"], capture_output=True, text=True
+        [sys.executable, "-m", "scoresde.data.navier_stokes", "--out", "x.npz", "--time", "-1"],
+        capture_output=True,
+        text=True,
     )
     assert asked.returncode == 2 and asked.stderr == "error: time: expected a finite number above 0, got -1.0\n"

@@ -71,7 +71,10 @@ class Case:
 
     def at(self, t, e: float) -> np.ndarray:
         """x_t | y at e standard deviations from its mean."""
-        alpha, sigma = np.asarray(self.sde.alpha(t)), np.asarray(self.sde.sigma(t)) * (DOMAIN.white if self.pixels else 1)
+        alpha, sigma = (
+            np.asarray(self.sde.alpha(t)),
+            np.asarray(self.sde.sigma(t)) * (DOMAIN.white if self.pixels else 1),
+        )
         return alpha * self.mean + np.sqrt(alpha**2 * self.variances + sigma**2) * e
 
     def state(self, modes):
@@ -82,7 +85,9 @@ class Case:
 
 
 def _in_pixels():
-    columns = np.stack([np.asarray(DOMAIN.from_modes(jnp.asarray(unit))) for unit in np.eye(N)[..., None]], axis=-1)[:, 0]
+    columns = np.stack([np.asarray(DOMAIN.from_modes(jnp.asarray(unit))) for unit in np.eye(N)[..., None]], axis=-1)[
+        :, 0
+    ]
     return np.asarray(DOMAIN.from_modes(jnp.asarray(MEAN))), columns @ np.diag(VARIANCES[:, 0]) @ columns.T
 
 
@@ -141,18 +146,26 @@ def test_stochastic_samplers_draw_from_the_posterior(name, sampler, x64):
     assert abs((x.var(0) / case.variances).mean() - 1) < 0.06
 
 
-@pytest.mark.parametrize("sampler", [ProbabilityFlow(), PredictorCorrector(200, predictor=ReverseDiffusion())], ids=["flow", "reverse diffusion"])
+@pytest.mark.parametrize(
+    "sampler",
+    [ProbabilityFlow(), PredictorCorrector(200, predictor=ReverseDiffusion())],
+    ids=["flow", "reverse diffusion"],
+)
 def test_any_sampler_takes_it(sampler):
     """In float32, through the score rather than the data prediction."""
     case, num = Case("VP"), 512
     y = jnp.broadcast_to(jnp.asarray(case.y, jnp.float32), (num, N, 1))
-    drawn = restore(sampler, case.score, case.observation, jnp.asarray(VARIANCES), y, keys=jax.random.split(jax.random.key(2), num))
+    drawn = restore(
+        sampler, case.score, case.observation, jnp.asarray(VARIANCES), y, keys=jax.random.split(jax.random.key(2), num)
+    )
     assert drawn.ok.all()
     x = case.modes(drawn.x)
     assert np.all(abs(x.mean(0) - case.mean) < 5 * np.sqrt(case.variances / num) + 0.02 * DOMAIN.white)
 
 
-@pytest.mark.parametrize("observation", [low_pass((N,), 2, sigma_y=NOISE), low_pass((N,), 4), deblur((N,), 0.0)], ids=["noisy", "x4", "all"])
+@pytest.mark.parametrize(
+    "observation", [low_pass((N,), 2, sigma_y=NOISE), low_pass((N,), 4), deblur((N,), 0.0)], ids=["noisy", "x4", "all"]
+)
 def test_modes_that_are_seen_exactly_come_back(observation, x64):
     """Without noise they are y / h; those not seen keep the law of the data; with noise, the posterior."""
     case = Case("VP", observation)
@@ -160,7 +173,9 @@ def test_modes_that_are_seen_exactly_come_back(observation, x64):
     solve = jax.jit(jax.vmap(lambda x: DPMSolverPP(128)(case.guided, x, key=jax.random.key(0)).x))
     found = case.modes(jax.vmap(lambda x: case.guided.denoise(x, case.sde.t_min))(solve(starts)))
     np.testing.assert_allclose(found[0], case.mean, atol=1e-9)
-    np.testing.assert_allclose((found[1] - found[0])[case.variances > 0], np.sqrt(case.variances)[case.variances > 0], rtol=0.02)
+    np.testing.assert_allclose(
+        (found[1] - found[0])[case.variances > 0], np.sqrt(case.variances)[case.variances > 0], rtol=0.02
+    )
     assert np.all(abs((found[1] - found[0])[case.variances == 0]) < 1e-6)
 
 
@@ -216,7 +231,9 @@ def test_the_joint_posterior_of_a_curve_is_exact(x64):
     num = 2048
     keys = jax.random.split(jax.random.key(1), num)
     many = jnp.broadcast_to(y, (num, N, 1))
-    x = np.asarray(restore(SDEDPMSolverPP(64), score, observation, ModeCovariance(covariance), many, keys=keys).x)[..., 0]
+    x = np.asarray(restore(SDEDPMSolverPP(64), score, observation, ModeCovariance(covariance), many, keys=keys).x)[
+        ..., 0
+    ]
     assert np.all(abs(x.mean(0) - exact) < 5 * np.sqrt(np.diag(of_posterior) / num))
     np.testing.assert_allclose(np.cov(x.T), of_posterior, atol=0.03)
 
@@ -229,7 +246,9 @@ def test_a_diagonal_covariance_is_a_variance_per_mode(x64):
 
 
 def test_a_measured_covariance():
-    x = np.random.default_rng(0).multivariate_normal(np.zeros(N), np.exp(-abs(np.subtract.outer(range(N), range(N)))), 4000)
+    x = np.random.default_rng(0).multivariate_normal(
+        np.zeros(N), np.exp(-abs(np.subtract.outer(range(N), range(N)))), 4000
+    )
     found = mode_covariance(Pixel((N,)), jnp.asarray(x, jnp.float32)[..., None])
     np.testing.assert_allclose((found.axes * found.variances) @ found.axes.T, np.cov(x.T), atol=1e-5)
 
@@ -255,7 +274,9 @@ def test_inpainting_sees_the_points_of_its_mask():
     x = jax.random.normal(jax.random.key(0), (8, 8, 1))
     mask = np.arange(64).reshape(8, 8) % 3 > 0
     seen = inpaint(mask)
-    np.testing.assert_array_equal(seen.picture(seen.observe(x, key=jax.random.key(1)))[..., 0], np.where(mask, x[..., 0], 0))
+    np.testing.assert_array_equal(
+        seen.picture(seen.observe(x, key=jax.random.key(1)))[..., 0], np.where(mask, x[..., 0], 0)
+    )
 
 
 def test_noise_has_its_deviation_at_a_point():
@@ -317,7 +338,14 @@ def test_mistakes_of_a_guide_are_told():
     with pytest.raises(ConfigError, match="shape of y"):
         Replacement(case.score, case.observation.given(case.y), jnp.zeros((N, 2)))
     with pytest.raises(ConfigError, match="one coefficient per mode"):
-        restore(DDIM(2), heat.score, inpaint(np.ones(N)), 1.0, jnp.ones((1, N, 1)), keys=jax.random.split(jax.random.key(0), 1))
+        restore(
+            DDIM(2),
+            heat.score,
+            inpaint(np.ones(N)),
+            1.0,
+            jnp.ones((1, N, 1)),
+            keys=jax.random.split(jax.random.key(0), 1),
+        )
 
 
 def test_points_of_a_kernel_must_be_the_same():

@@ -46,9 +46,7 @@ class Gaussian:
 
     def draws(self, guide: str, y, steps: int = 50) -> np.ndarray:
         many, keys = jnp.broadcast_to(y, (NUM, *y.shape)), jax.random.split(jax.random.key(1), NUM)
-        drawn = restore(
-            SDEDPMSolverPP(steps), self.score, self.observation, self.spreads[guide], many, keys=keys
-        )
+        drawn = restore(SDEDPMSolverPP(steps), self.score, self.observation, self.spreads[guide], many, keys=keys)
         assert drawn.ok.all()
         return np.asarray(jax.vmap(self.observation.basis.to_modes)(drawn.x), np.float64)
 
@@ -87,9 +85,7 @@ def test_the_joint_gain_is_that_of_its_formula_at_every_time():
     h, x = np.asarray(observation.h, np.float64)[:, 0], np.linspace(-1, 1, n)
     y = np.sin(5 * x) * h
     score = GaussianScore(sde, np.zeros((n, 1)), covariance)
-    guided = JointPosterior(
-        score, observation.given(jnp.asarray(y[:, None], jnp.float32)), ModeCovariance(covariance)
-    )
+    guided = JointPosterior(score, observation.given(jnp.asarray(y[:, None], jnp.float32)), ModeCovariance(covariance))
     for t in (sde.t_min, 1e-3, 0.1, 1.0):
         alpha, sigma = float(sde.alpha(t)), float(sde.sigma(t))
         whole = alpha**2 * covariance + sigma**2 * np.eye(n)

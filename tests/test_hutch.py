@@ -34,7 +34,10 @@ def curved():
         return jax.vmap(one)(jax.random.split(jax.random.key(2), 400))
 
     exact = float(ExactTrace().flow(score, x, t, None)[1][0])
-    return exact, {name: np.asarray(estimates(kind(9))) for name, kind in {"Rademacher": Rademacher, "Hutch++": HutchPlusPlus}.items()}
+    return exact, {
+        name: np.asarray(estimates(kind(9)))
+        for name, kind in {"Rademacher": Rademacher, "Hutch++": HutchPlusPlus}.items()
+    }
 
 
 def test_hutch_plus_plus_is_unbiased_and_its_error_bar_honest(curved):
@@ -65,7 +68,10 @@ def test_a_trace_that_pays_makes_no_better_log_p():
     sde = VP()
     score = near_a_plane(sde)
     x = jnp.tile(score.sample(sde.t_min, key=jax.random.key(0)), (60, 1))
-    found = {kind: log_likelihood(score, x, key=jax.random.key(1), probes=9, estimator=kind) for kind in (Rademacher, HutchPlusPlus)}
+    found = {
+        kind: log_likelihood(score, x, key=jax.random.key(1), probes=9, estimator=kind)
+        for kind in (Rademacher, HutchPlusPlus)
+    }
     variance = {kind: float(jnp.var(solved.log_prob)) for kind, solved in found.items()}
     print({kind.__name__: (variance[kind], float(solved.nfe.mean())) for kind, solved in found.items()})
     assert all(solved.ok.all() for solved in found.values())

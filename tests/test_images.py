@@ -50,7 +50,9 @@ def test_reduction_does_not_alias():
     board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
     found = values(encoded(board), 8, 8, 1)
     assert np.abs(found.astype(int) - 128).max() <= 2
-    ramp = np.linspace(0, 255, 64).round().astype(np.uint8)[None].repeat(64, 0)  # a symmetric filter keeps a line a line
+    ramp = (
+        np.linspace(0, 255, 64).round().astype(np.uint8)[None].repeat(64, 0)
+    )  # a symmetric filter keeps a line a line
     middle = values(encoded(ramp), 8, 8, 1)[4, 1:-1, 0]
     np.testing.assert_allclose(middle, ramp.reshape(64, 8, 8).mean(-1)[0, 1:-1], atol=1)
 
@@ -62,7 +64,9 @@ def test_a_large_jpeg_is_decoded_small_and_nearly_the_same(monkeypatch):
     with Image.open(io.BytesIO(jpeg)) as image:
         full = encoded(image.convert("RGB"))
     sizes, fit = [], ImageOps.fit
-    monkeypatch.setattr(ImageOps, "fit", lambda image, *args, **options: sizes.append(image.size) or fit(image, *args, **options))
+    monkeypatch.setattr(
+        ImageOps, "fit", lambda image, *args, **options: sizes.append(image.size) or fit(image, *args, **options)
+    )
     small = values(jpeg, 32, 32, 3)
     assert np.abs(small.astype(int) - values(full, 32, 32, 3)).max() <= 3
     values(jpeg, 40, 32, 3)
@@ -199,10 +203,14 @@ def test_damaged_files_are_bad_images(name):
 
 def bomb(width, height) -> bytes:
     """A PNG of so many grey pixels, all zero, in a few kB."""
+
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("size", [(10_000, 9_000), (60_000, 60_000), (2_000_000, 2_000)])

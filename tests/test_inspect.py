@@ -43,7 +43,13 @@ def test_figures_of_arrays():
     np.savez("a.npz", x_train=train, y_train=labels, x_test=test, y_test=labels[:5])
     report, result = inspected("npz:a.npz")
     x = 2 * (train.astype(float) + 0.5) / 256 - 1
-    assert (report["shape"], report["levels"], report["train"], report["test"], report["classes"]) == ([4, 6, 3], 256, 30, 5, 3)
+    assert (report["shape"], report["levels"], report["train"], report["test"], report["classes"]) == (
+        [4, 6, 3],
+        256,
+        30,
+        5,
+        3,
+    )
     np.testing.assert_allclose(report["mean"], train.mean(axis=(0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(report["std"], train.std(axis=(0, 1, 2)), rtol=1e-9)
     assert report["sigma_data"] == pytest.approx(x.std(), rel=1e-9)
@@ -53,7 +59,11 @@ def test_figures_of_arrays():
     assert report["labels"]["train"] == {"0": 10, "1": 10, "2": 10}
     same = report["duplicates"]
     assert (same["train"], same["test"], same["between"]) == (1, 1, 3)
-    assert ["train 3", "train 7"] in same["first"] and ["train 0", "test 0"] in same["first"] and ["test 2", "test 4"] in same["first"]
+    assert (
+        ["train 3", "train 7"] in same["first"]
+        and ["train 0", "test 0"] in same["first"]
+        and ["test 2", "test 4"] in same["first"]
+    )
     assert Image.open("out/grid.png").size[0] > 100 and "1 in train, 1 in test, 3 of test in train" in result.out
 
 
@@ -76,24 +86,34 @@ def test_the_lines_to_copy_make_a_configuration():
     data = config.data
     assert (data.source, data.image_size, data.channels, data.levels) == ("npz:a.npz", (4, 6), 3, 256)
     assert config.model.num_classes == 2 and config.model.sigma_data == pytest.approx(report["sigma_data"], rel=1e-2)
-    assert config.model.multipliers == (1, 2) and 1 <= config.sde.sigma_max / report["sigma_max"] <= 1.1  # 6 halves once
+    assert (
+        config.model.multipliers == (1, 2) and 1 <= config.sde.sigma_max / report["sigma_max"] <= 1.1
+    )  # 6 halves once
     assert all(line in result.out for line in report["configuration"])
 
 
-@pytest.mark.parametrize("value, found", [(9.036, 9.1), (95.0, 95.0), (95.01, 96.0), (322.5, 330.0), (0.1234, 0.13), (0.0, 0.0)])
+@pytest.mark.parametrize(
+    "value, found", [(9.036, 9.1), (95.0, 95.0), (95.01, 96.0), (322.5, 330.0), (0.1234, 0.13), (0.0, 0.0)]
+)
 def test_two_digits(value, found):
     assert _two_digits_up(value) == pytest.approx(found, rel=1e-12)
 
 
 def picture(seed, size, mode="RGB", format="PNG"):
     file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)).convert(mode).save(file, format)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)).convert(mode).save(
+        file, format
+    )
     return file.getvalue()
 
 
 def test_a_folder(tmp_path):
     files = {f"in/{label}/{k}.png": picture(k + 50 * (label == "b"), (20 + k, 40)) for label in "ab" for k in range(9)}
-    files |= {"in/a/copy.png": files["in/a/0.png"], "in/a/grey.jpg": picture(77, (50, 50), "L", "JPEG"), "in/b/ink.jpg": picture(78, (50, 30), "CMYK", "JPEG")}
+    files |= {
+        "in/a/copy.png": files["in/a/0.png"],
+        "in/a/grey.jpg": picture(77, (50, 50), "L", "JPEG"),
+        "in/b/ink.jpg": picture(78, (50, 30), "CMYK", "JPEG"),
+    }
     files |= {f"in/b/bad{k}.png": bytes(k) for k in range(12)}  # more than a run would put up with: here all are listed
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -102,8 +122,17 @@ def test_a_folder(tmp_path):
     about = report["files"]
     assert report["shape"] == [16, 16, 3] and report["levels"] == 256  # the shorter sides are 20 and more
     assert report["train"] + report["test"] == 21 and about["kinds"] == {"PNG RGB": 19, "JPEG L": 1, "JPEG CMYK": 1}
-    assert about["sizes"] == {"least_width": 30, "greatest_width": 50, "least_height": 20, "greatest_height": 50, "median_shorter_side": 24}
-    assert sorted(name for name, _ in about["bad"]) == sorted(f"b/bad{k}.png" for k in range(12)) and "b/bad11.png: " in result.out
+    assert about["sizes"] == {
+        "least_width": 30,
+        "greatest_width": 50,
+        "least_height": 20,
+        "greatest_height": 50,
+        "median_shorter_side": 24,
+    }
+    assert (
+        sorted(name for name, _ in about["bad"]) == sorted(f"b/bad{k}.png" for k in range(12))
+        and "b/bad11.png: " in result.out
+    )
     assert about["class_names"] == ["a", "b"] and "a: " in result.out
     same = report["duplicates"]
     assert same["train"] + same["test"] + same["between"] == 1 and {"a/0.png", "a/copy.png"} in map(set, same["first"])
@@ -191,7 +220,12 @@ def test_shapes_and_levels_are_found_out():
         (["npz:a.npz"], [5], 0, 20),
         (["npz:a.npz", "--config.data.arrays=('v','','v','')"], [2, 3, 4, 1], 65536, 20),
         (["functions:a.npz", "--config.data.arrays=('f',)"], [7, 1], 0, 18),
-        (["quadratic", "--config.data.image_size=(9,)", "--config.data.channels=1", "--config.data.levels=0"], [9, 1], 0, 1000),
+        (
+            ["quadratic", "--config.data.image_size=(9,)", "--config.data.channels=1", "--config.data.levels=0"],
+            [9, 1],
+            0,
+            1000,
+        ),
     ):
         report, _ = inspected(*arguments)
         assert (report["shape"], report["levels"], report["train"]) == (shape, levels, train)
@@ -217,11 +251,20 @@ def test_mistakes(tmp_path, arguments, code, message):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "0.png").write_bytes(b"")
     result = call("data", "inspect", *arguments)
-    assert result.code == code and message in result.err and result.err.count("error:") == 1 and "Traceback" not in result.err
+    assert (
+        result.code == code
+        and message in result.err
+        and result.err.count("error:") == 1
+        and "Traceback" not in result.err
+    )
 
 
 def test_a_configuration_can_be_given():
-    (config,) = [line for line in inspected("digits", "--config", str(ROOT / "configs" / "digits_vp.py"))[0]["configuration"] if "sigma_data" in line]
+    (config,) = [
+        line
+        for line in inspected("digits", "--config", str(ROOT / "configs" / "digits_vp.py"))[0]["configuration"]
+        if "sigma_data" in line
+    ]
     assert "0.706" in config
 
 

@@ -55,7 +55,12 @@ def test_correctors_work_on_sub_vp(corrector):
     """score_sde looks `alphas` up on the process, which sub-VP does not have: AttributeError."""
     sde = SubVP()
     sampler = PredictorCorrector(200, uniform_log_snr, corrector=corrector)
-    drawn = draw(sampler, GaussianScore(sde, np.zeros(400), np.full(400, 0.25)), (400,), keys=jax.random.split(jax.random.key(0), 4))
+    drawn = draw(
+        sampler,
+        GaussianScore(sde, np.zeros(400), np.full(400, 0.25)),
+        (400,),
+        keys=jax.random.split(jax.random.key(0), 4),
+    )
     assert drawn.ok.all() and float(jnp.std(drawn.x)) == pytest.approx(0.5, rel=0.1)
 
 
@@ -96,19 +101,28 @@ def test_decoding_does_not_darken():
 def test_resuming_neither_repeats_nor_skips_data():
     """score_sde does not save the position in the data. Here a batch is a function of seed and step."""
     dataset = load("digits", shape=(8, 8, 1), levels=17, centered=True)
-    read = lambda start, count: [batch["value"] for batch in itertools.islice(dataset.stream(3, 16, start, rows=slice(None)), count)]  # noqa: E731
+    read = lambda start, count: [
+        batch["value"] for batch in itertools.islice(dataset.stream(3, 16, start, rows=slice(None)), count)
+    ]  # noqa: E731
     np.testing.assert_array_equal(np.stack(read(0, 5) + read(5, 8)), np.stack(read(0, 13)))
-    assert np.bincount(np.concatenate([indices(3, step, 16, 100) for step in range(13)])[:200], minlength=100).tolist() == [2] * 100
+    assert (
+        np.bincount(np.concatenate([indices(3, step, 16, 100) for step in range(13)])[:200], minlength=100).tolist()
+        == [2] * 100
+    )
 
 
 def test_the_number_of_sampling_steps_changes_no_noise_level():
     """In discrete models it silently changes the noise that the score is asked about. On N(0, 0.25 I) the state at time t has the variance
     alpha^2 / 4 + sigma^2, in whatever number of steps it came there."""
     sde, asked = VP(), []
-    score = Recorded(GaussianScore(sde, np.zeros(4000), np.full(4000, 0.25)), lambda t, v: asked.append((float(t), float(v))))
+    score = Recorded(
+        GaussianScore(sde, np.zeros(4000), np.full(4000, 0.25)), lambda t, v: asked.append((float(t), float(v)))
+    )
     times = {}
     for n in (25, 100):
-        draw(DPMSolverPP(n, uniform_log_snr), score, (4000,), keys=jax.random.split(jax.random.key(0), 1)).x.block_until_ready()
+        draw(
+            DPMSolverPP(n, uniform_log_snr), score, (4000,), keys=jax.random.split(jax.random.key(0), 1)
+        ).x.block_until_ready()
         jax.effects_barrier()
         t, variance = np.array(sorted(asked)).T
         # A variance of 4000 values: 2 % standard error, and the second-order solver in 25 steps.

@@ -229,14 +229,37 @@ def test_the_distance_to_data_of_unequal_shares(tmp_path):
     random = np.random.default_rng(0)
     labels = random.choice(3, 2000, p=(0.8, 0.15, 0.05))
     data = points(tmp_path / "d.npz", labels[:1800], labels[1800:])
-    flags = ["--config.training.steps=1500", "--config.training.batch_size=128", "--config.training.ema=0.99", "--config.model.dropout=0"]
-    flags += ["--config.training.checkpoint_every=1500", "--config.model.num_classes=3", "--config.optim.decay_steps=1500"]
+    flags = [
+        "--config.training.steps=1500",
+        "--config.training.batch_size=128",
+        "--config.training.ema=0.99",
+        "--config.model.dropout=0",
+    ]
+    flags += [
+        "--config.training.checkpoint_every=1500",
+        "--config.model.num_classes=3",
+        "--config.optim.decay_steps=1500",
+    ]
     trained = call("train", *MIXTURE, *flags, f"--config.data.source=npz:{data}", "--workdir", tmp_path / "run")
     assert trained.code == 0, trained.err
     found = {}
     for law in ("", "--config.sampling.labels=uniform"):
-        ask = ["--metrics", "fd", "--network", "pixels", "--num", 4000, "--sampler", "dpmpp", "--steps", 20, *filter(None, [law])]
+        ask = [
+            "--metrics",
+            "fd",
+            "--network",
+            "pixels",
+            "--num",
+            4000,
+            "--sampler",
+            "dpmpp",
+            "--steps",
+            20,
+            *filter(None, [law]),
+        ]
         out = tmp_path / f"out{law}"
-        assert call("evaluate", "--workdir", tmp_path / "run", *ask, "--stats", tmp_path / "stats", "--out", out).code == 0
+        assert (
+            call("evaluate", "--workdir", tmp_path / "run", *ask, "--stats", tmp_path / "stats", "--out", out).code == 0
+        )
         found[law] = json.loads((out / "records.jsonl").read_text().splitlines()[-1])["value"]
     assert found[""] < 0.02 and found["--config.sampling.labels=uniform"] > 1, found

@@ -95,7 +95,18 @@ def test_interpolation_of_unlike_batches_is_refused():
 
 
 def test_encode_then_decode_returns_the_records(digits, tmp_path):
-    encoded = call("sample", "--workdir", digits, "--task", "encode", "--num", 3, "--out", tmp_path / "e", "--config.sampling.tolerance=1e-4")
+    encoded = call(
+        "sample",
+        "--workdir",
+        digits,
+        "--task",
+        "encode",
+        "--num",
+        3,
+        "--out",
+        tmp_path / "e",
+        "--config.sampling.tolerance=1e-4",
+    )
     assert encoded.code == 0 and "3 records encoded" in encoded.out
     latents = np.load(tmp_path / "e" / "latents.npz")
     assert latents["latents"].shape == (3, 8, 8, 1) and latents["ok"].all()
@@ -118,7 +129,17 @@ def test_rows_that_were_not_encoded_stay_failed(plane, tmp_path):
 
 
 def test_interpolate_writes_a_row_a_pair(digits, tmp_path):
-    command = ["--workdir", digits, "--task", "interpolate", "--num", 4, "--points", 3, "--config.sampling.tolerance=1e-3"]
+    command = [
+        "--workdir",
+        digits,
+        "--task",
+        "interpolate",
+        "--num",
+        4,
+        "--points",
+        3,
+        "--config.sampling.tolerance=1e-3",
+    ]
     assert call("sample", *command, "--out", tmp_path).code == 0
     arrays = np.load(tmp_path / "samples.npz")
     assert arrays["samples"].shape == (2, 3, 8, 8, 1) and arrays["weights"].tolist() == [0.0, 0.5, 1.0]
@@ -162,10 +183,15 @@ def test_wrong_tasks_are_one_line(plane, tmp_path, arrays, flags, code, words):
     assert refused.code == code and words in refused.err and len(refused.err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("write, words", [(lambda path: path.write_bytes(b""), "cut short"), (lambda path: np.save(path, np.zeros((2, 2))), "NPY")])
+@pytest.mark.parametrize(
+    "write, words",
+    [(lambda path: path.write_bytes(b""), "cut short"), (lambda path: np.save(path, np.zeros((2, 2))), "NPY")],
+)
 def test_a_file_of_another_kind_is_one_line(plane, tmp_path, write, words):
     write(tmp_path / "file.npy")
-    refused = call("sample", "--workdir", plane, "--task", "encode", "--input", tmp_path / "file.npy", "--out", tmp_path / "out")
+    refused = call(
+        "sample", "--workdir", plane, "--task", "encode", "--input", tmp_path / "file.npy", "--out", tmp_path / "out"
+    )
     assert refused.code == 3 and words in refused.err and len(refused.err.strip().splitlines()) == 1
 
 
@@ -174,7 +200,18 @@ def test_a_file_of_another_kind_is_one_line(plane, tmp_path, write, words):
 
 @pytest.mark.parametrize("sampler", ["unipc", "predictor_corrector", "gotta_go_fast", "heun_edm"])
 def test_other_samplers_take_their_own_steps(sampler, plane, tmp_path):
-    result = call("sample", "--workdir", plane, "--num", 4, "--sampler", sampler, "--out", tmp_path, "--config.sampling.norm=batch")
+    result = call(
+        "sample",
+        "--workdir",
+        plane,
+        "--num",
+        4,
+        "--sampler",
+        sampler,
+        "--out",
+        tmp_path,
+        "--config.sampling.norm=batch",
+    )
     assert result.code == 0 and f"by {sampler}" in result.out and "NFE 9.0" not in result.out  # the run's own 8 steps
 
 
@@ -197,7 +234,15 @@ def test_an_optimised_grid(plane, tmp_path):
         (["--sampler", "unipc", "--config.sampling.order=4"], "order = 4"),
         (["--sampler", "gotta_go_fast", "--steps", "5"], "sde_tolerance"),
         (["--sampler", "probability_flow", "--config.sampling.grid=optimised"], "sampling.steps"),
-        (["--sampler", "predictor_corrector", "--config.sampling.predictor=none", "--config.sampling.corrector=none"], "neither"),
+        (
+            [
+                "--sampler",
+                "predictor_corrector",
+                "--config.sampling.predictor=none",
+                "--config.sampling.corrector=none",
+            ],
+            "neither",
+        ),
         (["--sampler", "dpm"], "did you mean dpmpp"),
         (["--sampler", "ddim", "--steps", "200", "--config.sampling.grid=optimised"], "128"),
         (["--sampler", "ddim", "--config.sampling.variant=foo"], "sampling.variant"),

@@ -56,7 +56,11 @@ def started():
 
 
 def steps_of(workdir: Path) -> list[int]:
-    return [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").read_text().splitlines() if "loss" in json.loads(line)]
+    return [
+        json.loads(line)["step"]
+        for line in (workdir / "metrics.jsonl").read_text().splitlines()
+        if "loss" in json.loads(line)
+    ]
 
 
 def checkpoints_of(workdir: Path) -> set[str]:
@@ -142,11 +146,11 @@ def test_the_tpu_loop_asks_again_after_a_preemption(tmp_path):
     states.write_text("\nWAITING_FOR_RESOURCES\nACTIVE\nSUSPENDED\n\nACTIVE\n")
     stand_in(programs, "sleep", "exit 0")
     stand_in(programs, "git", 'while [[ $1 != -o ]]; do shift; done; touch "$2"')
-    gcloud = f'''echo "$*" >> {log}
+    gcloud = f"""echo "$*" >> {log}
 case "$*" in
   *describe*) head -n 1 {states}; sed -i 1d {states} ;;
   *scoresde.train\\ --config*) echo . >> {tmp_path}/runs; [[ $(wc -l < {tmp_path}/runs) -gt 1 ]] || exit 255 ;;
-esac'''
+esac"""
     stand_in(programs, "gcloud", gcloud)
     env = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "PROJECT": "p", "ZONE": "z", "BUCKET": "b"}
     command = [LAUNCH / "tpu-queued-resource.sh", "name", "--config", "configs/a.py"]
@@ -209,5 +213,7 @@ def test_the_jobset_retries_what_can_be_retried():
     assert actions[errors.Interrupted.exit_code] == "Count"
     final = (errors.ConfigError, errors.DataError, errors.CheckpointError, errors.NumericError, errors.ResourceError)
     assert {code for code, action in actions.items() if action == "FailJob"} == {error.exit_code for error in final}
-    of_job = {reason: rule["action"] for rule in spec["failurePolicy"]["rules"] for reason in rule["onJobFailureReasons"]}
+    of_job = {
+        reason: rule["action"] for rule in spec["failurePolicy"]["rules"] for reason in rule["onJobFailureReasons"]
+    }
     assert of_job == {"PodFailurePolicy": "FailJobSet", "BackoffLimitExceeded": "RestartJobSet"}

@@ -59,7 +59,9 @@ def test_log_likelihood_of_a_mixture_is_exact(sde, seed, x64, record_property):
     # A hundred times the tolerance of a step: some 50 steps whose errors add up, and a score of size 1 / sigma(t_min).
     np.testing.assert_allclose(log_prob, exact, atol=1e-4, rtol=0)
     [name] = [key for key, value in SDES.items() if value is sde]
-    figures = dict(error=float(abs(log_prob - exact).max()), mismatch=float(jnp.mean(mismatch)), nfe=int(result.nfe.max()))
+    figures = dict(
+        error=float(abs(log_prob - exact).max()), mismatch=float(jnp.mean(mismatch)), nfe=int(result.nfe.max())
+    )
     record_property("figures", figures)
     print(name, figures)
     assert abs(figures["mismatch"]) < MISMATCH[name]
@@ -148,7 +150,7 @@ def test_the_standard_error_is_honest(name, correlated, repeated):
 
 def test_gaussian_probes_have_more_variance(repeated):
     """By 2 sum_i A_ii^2 per probe: their standard errors show it."""
-    gaussian, rademacher = (float(jnp.mean(repeated(name).standard_error**2)) for name in ("Gaussian", "Rademacher"))
+    gaussian, rademacher = (float(jnp.mean(repeated(name).standard_error ** 2)) for name in ("Gaussian", "Rademacher"))
     assert gaussian > 1.2 * rademacher
 
 
@@ -278,7 +280,14 @@ def test_mean_and_error():
     assert np.isnan(mean_and_error([1.0])[1])
 
 
-@pytest.mark.parametrize("fields, words", [(dict(probes=0), "probes = 0"), (dict(tolerance=0.0), "tolerance > 0"), (dict(probes=2, estimator=HutchPlusPlus), "at least 3")])
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        (dict(probes=0), "probes = 0"),
+        (dict(tolerance=0.0), "tolerance > 0"),
+        (dict(probes=2, estimator=HutchPlusPlus), "at least 3"),
+    ],
+)
 def test_wrong_arguments_are_refused(fields, words):
     sde = VP()
     with pytest.raises(ConfigError) as caught:

@@ -59,7 +59,12 @@ def test_frechet_distance_with_fewer_features_than_dimensions():
     y = RANDOM.standard_normal((50, 300)).astype(np.float32) * 10
     p, q = ((z - z.mean(axis=0, dtype=np.float64)) / np.sqrt(len(z) - 1) for z in (x, y))
     overlap = np.linalg.svd(p @ q.T, compute_uv=False).sum()
-    exact = np.sum((x.mean(0, dtype=np.float64) - y.mean(0, dtype=np.float64)) ** 2) + np.sum(p**2) + np.sum(q**2) - 2 * overlap
+    exact = (
+        np.sum((x.mean(0, dtype=np.float64) - y.mean(0, dtype=np.float64)) ** 2)
+        + np.sum(p**2)
+        + np.sum(q**2)
+        - 2 * overlap
+    )
     assert frechet_distance(one, moments(y)) == pytest.approx(exact, abs=1e-6)
 
 
@@ -76,14 +81,20 @@ def test_moments_are_those_of_the_whole_array(monkeypatch):
 def test_the_standard_error_is_that_of_the_influence_of_each_fake():
     """psi(y) is the derivative of the distance by the weight of a fake y, means and covariances far apart."""
     random = np.random.default_rng(1)
-    x, real = random.standard_normal((30, 2)) @ np.array([[1.0, 0.4], [0.0, 0.7]]), gaussian([1.5, -0.5], [[2.0, 0.3], [0.3, 0.5]])
+    x, real = (
+        random.standard_normal((30, 2)) @ np.array([[1.0, 0.4], [0.0, 0.7]]),
+        gaussian([1.5, -0.5], [[2.0, 0.3], [0.3, 0.5]]),
+    )
 
     def distance(weights):
         mean = weights @ x
         return frechet_distance(Moments(mean, (x - mean).T * weights @ (x - mean) * 30 / 29, 30), real)
 
     even, step = np.full(30, 1 / 30), 1e-5
-    psi = [(distance((1 - step) * even + step * one) - distance((1 + step) * even - step * one)) / (2 * step) for one in np.eye(30)]
+    psi = [
+        (distance((1 - step) * even + step * one) - distance((1 + step) * even - step * one)) / (2 * step)
+        for one in np.eye(30)
+    ]
     assert frechet_with_error(moments(x), real, x)[1] == pytest.approx(np.std(psi, ddof=1) / np.sqrt(30), rel=0.01)
 
 
@@ -97,7 +108,9 @@ def test_the_standard_error_is_the_spread_over_draws():
     assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.14)
     assert values[0] == pytest.approx(frechet_distance(moments(draws[0]), real), rel=1e-12)
     few = draws[0][:4]
-    assert frechet_with_error(moments(few), real, few)[1] is None, "four points do not determine a covariance in four dimensions"
+    assert frechet_with_error(moments(few), real, few)[1] is None, (
+        "four points do not determine a covariance in four dimensions"
+    )
 
 
 @pytest.mark.parametrize("bad", [np.ones((1, 3)), np.full((5, 3), np.nan)])
@@ -135,7 +148,10 @@ def test_kid_is_unbiased_and_knows_its_error():
     several = kid(x, y, size=1000)
     random = np.random.Generator(np.random.Philox(key=0))
     orders = [random.permutation(4000) for _ in range(2)]
-    parts = [polynomial_mmd2(*(z[np.sort(order[k : k + 1000])] for z, order in zip((x, y), orders))) for k in range(0, 4000, 1000)]
+    parts = [
+        polynomial_mmd2(*(z[np.sort(order[k : k + 1000])] for z, order in zip((x, y), orders)))
+        for k in range(0, 4000, 1000)
+    ]
     assert several.value == pytest.approx(np.mean(parts), abs=1e-12)
     assert several.standard_error == pytest.approx(np.std(parts, ddof=1) / 2, rel=1e-6)
     shifted = kid(x + 0.5, y, size=100)
@@ -167,10 +183,15 @@ def test_prdc_on_a_line():
 def test_prdc_by_sorting_all_distances(monkeypatch):
     """Against the definitions written out in float64, with blocks that do not divide the sets."""
     monkeypatch.setattr("scoresde.metrics.distances.BLOCK", 16)
-    real, fake = RANDOM.standard_normal((50, 6)).astype(np.float32), RANDOM.standard_normal((37, 6)).astype(np.float32) * 1.3 + 3000
+    real, fake = (
+        RANDOM.standard_normal((50, 6)).astype(np.float32),
+        RANDOM.standard_normal((37, 6)).astype(np.float32) * 1.3 + 3000,
+    )
     real, k = real + 3000, 3  # far from the origin: float32 would cancel
     between = np.linalg.norm(fake[:, None].astype(np.float64) - real[None], axis=2)
-    radius = [np.sort(np.linalg.norm(x[:, None].astype(np.float64) - x[None], axis=2), axis=1)[:, k] for x in (fake, real)]
+    radius = [
+        np.sort(np.linalg.norm(x[:, None].astype(np.float64) - x[None], axis=2), axis=1)[:, k] for x in (fake, real)
+    ]
     found = prdc(fake, real, neighbours=k)
     assert found.precision == pytest.approx((between <= radius[1]).any(axis=1).mean())
     assert found.recall == pytest.approx((between <= radius[0][:, None]).any(axis=0).mean())

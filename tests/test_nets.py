@@ -52,7 +52,9 @@ BUILD = {
     # It has an embedding of its own.
     "edm2": lambda rngs, embedding=None, **kw: EDM2UNet((8, 8, 2), **SMALL, head_channels=4, rngs=rngs, **OPTIONS | kw),
     "dit": lambda rngs, **kw: DiT((8, 8, 2), width=16, depth=2, head_channels=8, rngs=rngs, **OPTIONS | kw),
-    "fno": lambda rngs, **kw: FNO((8, 8, 2), width=16, depth=2, modes=3, boundary="periodic", rngs=rngs, **OPTIONS | kw),
+    "fno": lambda rngs, **kw: FNO(
+        (8, 8, 2), width=16, depth=2, modes=3, boundary="periodic", rngs=rngs, **OPTIONS | kw
+    ),
     "ufno": lambda rngs, **kw: UFNO((8, 8, 2), width=16, multipliers=(1, 2), modes=3, rngs=rngs, **OPTIONS | kw),
 }
 nets = pytest.mark.parametrize("name", BUILD)
@@ -405,9 +407,7 @@ def test_parameters_enter_in_the_dtype_of_the_computation(name):
 
 @pytest.mark.parametrize("shape, multipliers", [((12, 8, 3), (1, 2)), ((28, 28, 1), (1, 1, 2))])
 def test_any_shape_and_every_pixel_sees_every_other(shape, multipliers):
-    net = fill(
-        lambda rngs: UNet(shape, channels=9, multipliers=multipliers, blocks=1, attention=(6, 14), rngs=rngs)
-    )
+    net = fill(lambda rngs: UNet(shape, channels=9, multipliers=multipliers, blocks=1, attention=(6, 14), rngs=rngs))
     x, _ = batch(1, shape)
     changed = x.at[0, -1, -1, -1].add(3.0)
     y = apply(net, jnp.concatenate([x, changed]), jnp.ones(2))
@@ -439,14 +439,20 @@ def test_a_size_that_the_levels_do_not_divide_is_refused_with_the_nearest():
         (lambda rngs: UNet((0, 8, 1), rngs=rngs), r"\(height, width, channels\)"),
         (lambda rngs: UNet((8, 8, 1), multipliers=(), rngs=rngs), "multipliers"),
         (lambda rngs: UNet((8, 8, 1), dropout=1.0, rngs=rngs), "dropout < 1, got 1.0"),
-        (lambda rngs: UNet((8, 8, 1), **SMALL, embedding="sine", rngs=rngs), "positional, sinusoidal, fourier, got 'sine'"),
+        (
+            lambda rngs: UNet((8, 8, 1), **SMALL, embedding="sine", rngs=rngs),
+            "positional, sinusoidal, fourier, got 'sine'",
+        ),
         (lambda rngs: UNet((8, 8, 1), **SMALL, head_channels=3, rngs=rngs), "divisor of 16, .* got 3"),
         (lambda rngs: UNet((8, 8, 1), **SMALL, resample_filter="lanczos", rngs=rngs), "box, fir, got 'lanczos'"),
         (lambda rngs: UNet((8, 8, 1), multipliers=(1,), progressive="residual", rngs=rngs), "there is one"),
         (lambda rngs: EDM2UNet((10, 8, 1), channels=4, head_channels=0, rngs=rngs), "multiple of 8 .* got 10"),
         (lambda rngs: DiT((8, 9, 1), patch=2, rngs=rngs), "width: expected a multiple of the patch, 2, got 9"),
         (lambda rngs: DiT((8, 8, 1), width=20, head_channels=8, rngs=rngs), "divisor of the width 20, got 8"),
-        (lambda rngs: DiT((8, 8, 1), width=12, head_channels=6, positions="rotary", rngs=rngs), "multiple of 4 .* got 6"),
+        (
+            lambda rngs: DiT((8, 8, 1), width=12, head_channels=6, positions="rotary", rngs=rngs),
+            "multiple of 4 .* got 6",
+        ),
         (lambda rngs: DiT((8, 8, 1), positions="learned", rngs=rngs), "sincos, rotary, got 'learned'"),
         (lambda rngs: MLP((2,), depth=0, rngs=rngs), "depth 0"),
         (lambda rngs: MLP((2,), num_classes=-1, rngs=rngs), "num_classes"),

@@ -35,7 +35,9 @@ from scoresde.train.step import _compiler_options, init_state, make_step
 ])  # fmt: skip
 def test_what_is_advised_fits(stays, temporaries, limit, batch, accumulation):
     """By the rule that temporaries go with the examples of a micro-batch."""
-    text = too_large(int(stays * GIB), int(temporaries * GIB), int(limit * GIB), batch, Layout(accumulation=accumulation))
+    text = too_large(
+        int(stays * GIB), int(temporaries * GIB), int(limit * GIB), batch, Layout(accumulation=accumulation)
+    )
     parts, smaller = (int(re.search(rf"training\.{name} = (\d+)", text)[1]) for name in ("accumulation", "batch_size"))
     assert parts % accumulation == 0 and batch % parts == 0 and parts > accumulation and 0 < smaller < batch
     assert stays + temporaries * accumulation / parts <= limit and stays + temporaries * smaller / batch <= limit
@@ -53,7 +55,11 @@ def test_no_advice_that_does_not_help():
 def test_a_step_that_does_not_fit_is_refused_before_it_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(program, "memory_limit", lambda: 2**21)
     refused = call("train", *MIXTURE, "--workdir", tmp_path / "run")
-    assert refused.code == 6 and len(refused.err.splitlines()) == 1 and "a training step of 64 examples needs 0.0 GiB" in refused.err
+    assert (
+        refused.code == 6
+        and len(refused.err.splitlines()) == 1
+        and "a training step of 64 examples needs 0.0 GiB" in refused.err
+    )
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -107,14 +113,20 @@ def test_dispatches_end_at_multiples_and_at_the_last_step():
 def test_two_steps_a_dispatch_are_two_steps(tmp_path, tmp_path_factory):
     """The last dispatch of 19 steps has one; then the run goes on one by one."""
     one, two = mixture_run(tmp_path_factory), tmp_path / "run"
-    cadence = ["--config.training.steps_per_dispatch=2", "--config.training.log_every=4", "--config.training.checkpoint_every=10"]
+    cadence = [
+        "--config.training.steps_per_dispatch=2",
+        "--config.training.log_every=4",
+        "--config.training.checkpoint_every=10",
+    ]
     assert call("train", *MIXTURE, *cadence, "--workdir", two, "--config.training.steps=19").code == 0
     resumed = call("train", *MIXTURE, "--workdir", two, "--config.training.steps=20")
     assert resumed.code == 0 and "resumed at step 19" in resumed.out
     there, here = (stored(workdir, 20) for workdir in (two, one))
     names = [name for name in here if name.startswith(("params/", "ema/"))]
     assert len(names) >= 18
-    for name in names:  # another program rounds otherwise: 1e-7 of a parameter at each of 20 steps, which Adam's division enlarges
+    for name in (
+        names
+    ):  # another program rounds otherwise: 1e-7 of a parameter at each of 20 steps, which Adam's division enlarges
         np.testing.assert_allclose(there[name], here[name], rtol=1e-4, atol=2e-6, err_msg=name)
 
 
@@ -122,7 +134,9 @@ def test_cadences_are_multiples_of_a_dispatch():
     config = default()
     config.training.steps_per_dispatch, config.training.log_every = 8, 50
     (problem,) = validate(config)
-    assert "training.log_every = 50: expected a multiple of training.steps_per_dispatch = 8; nearest: 48 or 56" in problem
+    assert (
+        "training.log_every = 50: expected a multiple of training.steps_per_dispatch = 8; nearest: 48 or 56" in problem
+    )
 
 
 def test_batches_go_to_the_device_one_ahead():
@@ -147,7 +161,9 @@ SMALL = {
 def test_gradients_do_not_depend_on_what_is_computed_again(kind):
     """More work of the same program, and less that waits for the backward pass."""
     network = Network.init(lambda rngs: kind(SHAPES[kind], **SMALL[kind], rngs=rngs), key=jax.random.key(0))
-    network = dataclasses.replace(network, params=jax.tree.map(lambda p: p + 0.1, network.params))  # away from zero outputs
+    network = dataclasses.replace(
+        network, params=jax.tree.map(lambda p: p + 0.1, network.params)
+    )  # away from zero outputs
     x = jax.random.normal(jax.random.key(1), (2, *SHAPES[kind]))
 
     def loss(params, remat):
@@ -184,7 +200,9 @@ def test_groups_that_a_torus_does_not_have_are_refused(monkeypatch):
 
     monkeypatch.setattr(jax, "make_mesh", refuse)
     monkeypatch.setattr(jax, "device_count", lambda: 256)
-    with pytest.raises(ConfigError, match=r"training.fsdp = 16: expected a product of axes of the TPU slice .* for all 256 chips"):
+    with pytest.raises(
+        ConfigError, match=r"training.fsdp = 16: expected a product of axes of the TPU slice .* for all 256 chips"
+    ):
         Layout(fsdp=16).mesh()
 
 
@@ -196,9 +214,13 @@ def _in_loops(jaxpr, inside=False):
     for equation in jaxpr.eqns:
         if inside:
             yield equation.primitive.name
-        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "jaxpr") or hasattr(v, "eqns")):
+        for value in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda v: hasattr(v, "jaxpr") or hasattr(v, "eqns")
+        ):
             if hasattr(value, "jaxpr") or hasattr(value, "eqns"):
-                yield from _in_loops(getattr(value, "jaxpr", value), inside or equation.primitive.name in ("scan", "while"))
+                yield from _in_loops(
+                    getattr(value, "jaxpr", value), inside or equation.primitive.name in ("scan", "while")
+                )
 
 
 def _traced(kind, *, steps=1, accumulation=1, **options):
@@ -207,7 +229,9 @@ def _traced(kind, *, steps=1, accumulation=1, **options):
     network = Network.init(lambda rngs: kind(SHAPES[kind], **SMALL[kind], **options, rngs=rngs), key=jax.random.key(0))
     score = NetworkScore(sde, network, EDMPreconditioning(0.5))
     like = jax.eval_shape(lambda: init_state(network.params, optimizer, (0.9,), jax.random.key(0)))
-    step = make_step(score, Objective(), optimizer, prepare=lambda v, *, key: v, accumulation=accumulation, state=like, mesh=mesh)
+    step = make_step(
+        score, Objective(), optimizer, prepare=lambda v, *, key: v, accumulation=accumulation, state=like, mesh=mesh
+    )
     value = jax.ShapeDtypeStruct((steps, 4, *SHAPES[kind]), jnp.float32)
     return step.trace(like, {"value": value, "label": jax.ShapeDtypeStruct((steps, 4), jnp.int32)}).jaxpr, like
 
@@ -224,6 +248,10 @@ def test_what_is_sent_is_in_the_dtype_of_the_computation():
     traced, state = _traced(MLP, dtype=jnp.bfloat16)
     sent = re.findall(r"(bf16|f32)\[[\d,]*\] = sharding_constraint", str(traced))
     arrays = len(jax.tree.leaves(state.params))
-    assert len(sent) == 3 * arrays and sent[:arrays] == sent[arrays : 2 * arrays] == sent[2 * arrays :]  # shards, whole; gradients
-    assert sent[:arrays].count("bf16") >= 6  # kernel and bias of the input, the block and the output; embeddings are float32
+    assert (
+        len(sent) == 3 * arrays and sent[:arrays] == sent[arrays : 2 * arrays] == sent[2 * arrays :]
+    )  # shards, whole; gradients
+    assert (
+        sent[:arrays].count("bf16") >= 6
+    )  # kernel and bias of the input, the block and the output; embeddings are float32
     assert {p.dtype for p in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}

@@ -111,7 +111,11 @@ def test_scale_shift_is_adaptive_group_normalization():
 
 def test_blocks_that_resample_have_the_skip_path_of_their_paper():
     for kind, path in (("conv", nnx.Conv), ("identity", type(None))):
-        net = nnx.eval_shape(lambda kind=kind: UNet((4, 4, 1), channels=4, multipliers=(1, 1), blocks=1, resample_skip=kind, rngs=nnx.Rngs(0)))
+        net = nnx.eval_shape(
+            lambda kind=kind: UNet(
+                (4, 4, 1), channels=4, multipliers=(1, 1), blocks=1, resample_skip=kind, rngs=nnx.Rngs(0)
+            )
+        )
         assert isinstance(net.encoder[0].down.skip, path) and isinstance(net.decoder[0].up.skip, path)
         assert net.encoder[0].blocks[0].skip is None
 
@@ -120,7 +124,15 @@ def test_blocks_that_resample_have_the_skip_path_of_their_paper():
 def test_pyramids_go_beside_the_network(inputs, outputs):
     """The formulas of `pyramids` around the loop of the paper; one of the two shifts its input first."""
     center = inputs == "input_skip"
-    config = dict(center_input=center, channels=8, multipliers=(1, 2), blocks=1, attention=(), resample_filter="fir", embedding="fourier")
+    config = dict(
+        center_input=center,
+        channels=8,
+        multipliers=(1, 2),
+        blocks=1,
+        attention=(),
+        resample_filter="fir",
+        embedding="fourier",
+    )
     module = fill(UNet((4, 4, 2), **config, progressive_input=inputs, progressive=outputs, rngs=nnx.Rngs(0)))
     x, c = jnp.asarray(image(2, 4, 4, 2), jnp.float32), jnp.array([0.1, 0.2])
 
@@ -181,7 +193,9 @@ def test_sinusoidal_embedding_formula():
     c = np.array([0.0, 0.5, 700.0])
     angle = c[:, None] * np.exp(-np.arange(4) * np.log(1e4) / 4)
     expected = np.concatenate([np.cos(angle), np.sin(angle)], 1)
-    np.testing.assert_allclose(SinusoidalEmbedding(8)(jnp.asarray(c, jnp.float32)), expected, atol=3e-4)  # angles up to 700
+    np.testing.assert_allclose(
+        SinusoidalEmbedding(8)(jnp.asarray(c, jnp.float32)), expected, atol=3e-4
+    )  # angles up to 700
 
 
 # DiT
@@ -202,7 +216,10 @@ def test_rotary_products_see_differences_of_positions_alone():
     turned = [np.asarray(rotate(jnp.asarray(x, jnp.float32), angle))[0, :, 0] for x in (q, k)]
     products = (turned[0] @ turned[1].T).reshape(5, 5, 5, 5)
     np.testing.assert_allclose(products[1:, 1:, 1:, 1:], products[:-1, :-1, :-1, :-1], atol=1e-5)
-    assert abs(products[0, 0, 0, 1] - products[0, 0, 0, 0]) > 1e-2 and abs(products[0, 0, 1, 0] - products[0, 0, 0, 1]) > 1e-2
+    assert (
+        abs(products[0, 0, 0, 1] - products[0, 0, 0, 0]) > 1e-2
+        and abs(products[0, 0, 1, 0] - products[0, 0, 0, 1]) > 1e-2
+    )
 
 
 def test_dit_forward_is_the_formula():
@@ -270,16 +287,23 @@ def test_edm2_block_is_the_formula(start, seen):
     h = silu(h * (1 + float(block.gain[...]) * (temb @ kernel(block.dense))[:, None, None]))
     base = mp_sum(base, convolve(around(h), kernel(block.conv_2)))
     tokens = base.reshape(2, 9, 6)
-    q, k, v = (unit((tokens @ kernel(layer)).reshape(2, 9, 2, 3)) for layer in (block.attention.query, block.attention.key, block.attention.value))
+    q, k, v = (
+        unit((tokens @ kernel(layer)).reshape(2, 9, 2, 3))
+        for layer in (block.attention.query, block.attention.key, block.attention.value)
+    )
     weights = np.exp(np.einsum("bihd,bjhd->bhij", q, k) / math.sqrt(3))
     mixed = np.einsum("bhij,bjhd->bihd", weights / weights.sum(-1, keepdims=True), v).reshape(2, 9, 6)
     expected = mp_sum(tokens, mixed @ kernel(block.attention.out)).reshape(base.shape)
-    np.testing.assert_allclose(block(jnp.asarray(x, jnp.float32), jnp.asarray(temb, jnp.float32)), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        block(jnp.asarray(x, jnp.float32), jnp.asarray(temb, jnp.float32)), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_edm2_kernels_stay_on_rms_one_and_the_function_does_not_see_their_length():
     config = default()
-    config.model.update(dict(name="edm2", channels=4, multipliers=(1, 2), blocks=1, attention=(4,), head_channels=4, dropout=0.0))
+    config.model.update(
+        dict(name="edm2", channels=4, multipliers=(1, 2), blocks=1, attention=(4,), head_channels=4, dropout=0.0)
+    )
     config.data.image_size, config.data.channels, config.optim.warmup, config.optim.learning_rate = 8, 1, 0, 0.5
     network = build_score(config).network
     optimizer = build_optimizer(config)
@@ -288,7 +312,9 @@ def test_edm2_kernels_stay_on_rms_one_and_the_function_does_not_see_their_length
     moved = optax.apply_updates(network.params, updates)
     for path, p in jax.tree_util.tree_flatten_with_path(moved)[0]:
         if path[-1].key == "kernel":
-            np.testing.assert_allclose(rms(np.asarray(p), tuple(range(p.ndim - 1))), 1.0, atol=1e-3)  # 1e-4 beside the rms
+            np.testing.assert_allclose(
+                rms(np.asarray(p), tuple(range(p.ndim - 1))), 1.0, atol=1e-3
+            )  # 1e-4 beside the rms
     assert float(moved["gain"]) == pytest.approx(-0.5, rel=1e-3)  # gains move freely, and a warm-up of 0 steps is none
     longer = jax.tree_util.tree_map_with_path(lambda path, p: 3 * p if path[-1].key == "kernel" else p, moved)
     x, c = jnp.asarray(image(2, 8, 8, 1), jnp.float32), jnp.array([-1.0, 0.5])
@@ -348,10 +374,21 @@ def test_the_default_network_has_the_parameters_it_always_had():
     """Paths, shapes and first draws, so that checkpoints of earlier versions are read."""
     small = dict(channels=8, multipliers=(1, 2), blocks=1, attention=(4,), num_classes=3)
     net = Network.init(lambda rngs: UNet((8, 8, 2), **small, rngs=rngs), key=jax.random.key(3))
-    flat = {jax.tree_util.keystr(path, simple=True, separator="/"): p for path, p in jax.tree_util.tree_flatten_with_path(net.params)[0]}
+    flat = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): p
+        for path, p in jax.tree_util.tree_flatten_with_path(net.params)[0]
+    }
     assert len(flat) == 155
-    assert flat["decoder/0/attention/query/kernel"].shape == (16, 16) and flat["encoder/0/down/skip/kernel"].shape == (1, 1, 8, 8)
-    drawn = {name: float(jnp.abs(flat[name]).sum()) for name in ("conv_in/kernel", "middle_attention/out/kernel", "decoder/1/blocks/1/dense/kernel")}
+    assert flat["decoder/0/attention/query/kernel"].shape == (16, 16) and flat["encoder/0/down/skip/kernel"].shape == (
+        1,
+        1,
+        8,
+        8,
+    )
+    drawn = {
+        name: float(jnp.abs(flat[name]).sum())
+        for name in ("conv_in/kernel", "middle_attention/out/kernel", "decoder/1/blocks/1/dense/kernel")
+    }
     assert drawn == pytest.approx(DRAWN, rel=1e-5)
 
 
@@ -360,9 +397,15 @@ def test_the_default_network_has_the_parameters_it_always_had():
     [
         (dict(head_channels=48), "model.head_channels: expected a divisor of 256, .* got 48; 0 is one head"),
         (dict(name="dit", patch=5), "data.image_size: image height: expected a multiple of the patch, 5, got 32"),
-        (dict(name="dit", width=100, head_channels=64), "model.head_channels: expected a divisor of the width 100, got 64"),
+        (
+            dict(name="dit", width=100, head_channels=64),
+            "model.head_channels: expected a divisor of the width 100, got 64",
+        ),
         (dict(multipliers=(1,), progressive="residual"), "they join levels"),
-        (dict(input_fourier=(8, 6)), r"model.input_fourier: expected \(first, stop\).* got \(8, 6\); \(6, 8\) is VDM's"),
+        (
+            dict(input_fourier=(8, 6)),
+            r"model.input_fourier: expected \(first, stop\).* got \(8, 6\); \(6, 8\) is VDM's",
+        ),
         (dict(resample_filter="fri"), "model.resample_filter = 'fri': expected one of box, fir; did you mean fir?"),
     ],
 )

@@ -13,7 +13,9 @@ from scoresde.experiment.build import learning_rate, undrawn_network
 from scoresde.experiment.config import from_json, load_config, to_json
 from scoresde.experiment.presets import edm
 
-RECIPES = sorted(path for path in (ROOT / "configs").glob("*.py") if path.stem.startswith(("cifar10", "celeba", "ffhq", "imagenet")))
+RECIPES = sorted(
+    path for path in (ROOT / "configs").glob("*.py") if path.stem.startswith(("cifar10", "celeba", "ffhq", "imagenet"))
+)
 
 
 @functools.cache
@@ -44,7 +46,11 @@ def test_headers_say_the_images_seen(path):
 def test_headers_say_the_parameters(path):
     stated, stored = re.search(r"([\d,]{9,}) parameters", header(path)), to_json(load_config(str(path), []))
     about = {name: stored["data"][name] for name in ("image_size", "channels", "augment")}
-    model = stored["model"] | {"dtype": "float32", "preconditioning": "eps", "dropout": 0.0}  # what counts, so that networks are shared
+    model = stored["model"] | {
+        "dtype": "float32",
+        "preconditioning": "eps",
+        "dropout": 0.0,
+    }  # what counts, so that networks are shared
     assert stated[1] == f"{parameters(json.dumps({'data': about, 'model': model}, sort_keys=True)):,}"
 
 
@@ -57,7 +63,11 @@ def test_images_of_edm_do_not_depend_on_the_batch():
 
 def test_the_decay_of_the_fast_recipe_follows_its_steps():
     path = str(ROOT / "configs" / "cifar10_fast.py")
-    for overrides, steps, decay in (([], 33_000, 49_500), (["training.steps=20000"], 20_000, 30_000), (["optim.decay_steps=4000"], 33_000, 4000)):
+    for overrides, steps, decay in (
+        ([], 33_000, 49_500),
+        (["training.steps=20000"], 20_000, 30_000),
+        (["optim.decay_steps=4000"], 33_000, 4000),
+    ):
         config = load_config(path, overrides)
         assert (config.training.steps, config.optim.decay_steps) == (steps, decay)
         rate = learning_rate(config)
@@ -76,7 +86,13 @@ SMALL = (
 
 @pytest.mark.slow  # a minute of compiling
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name, fields", [("cifar10_likelihood", ()), ("cifar10_fast", ("model.multipliers=(1,2)", "model.num_classes=2", "training.ema=40.0,"))])
+@pytest.mark.parametrize(
+    "name, fields",
+    [
+        ("cifar10_likelihood", ()),
+        ("cifar10_fast", ("model.multipliers=(1,2)", "model.num_classes=2", "training.ema=40.0,")),
+    ],
+)
 def test_two_steps_of_a_small_copy(name, fields, tmp_path):
     """Train, draw and take the likelihood by the recipe's own sampler and method, on eight images of noise in two classes."""
     values, labels = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8), np.arange(8) % 2

@@ -27,7 +27,12 @@ EVIL = "<script>alert(1)<b>&\"'"
 def digits(tmp_path_factory):
     """A few steps on the digits, with pictures, metrics and likelihoods. Copy it before changing it."""
     folder = tmp_path_factory.mktemp("reports") / "digits"
-    flags = ["--config.training.steps=4", "--config.training.sample_every=2", "--config.evaluate.num=6", "--config.sampling.steps=4"]
+    flags = [
+        "--config.training.steps=4",
+        "--config.training.sample_every=2",
+        "--config.evaluate.num=6",
+        "--config.sampling.steps=4",
+    ]
     flags += [WATCH, "--config.model.name=mlp", "--config.model.width=8", "--config.model.depth=1"]
     flags += ["--config.likelihood.method=elbo", "--config.likelihood.samples=4"]
     result = call("train", *DIGITS, "--workdir", folder, *flags)
@@ -100,7 +105,16 @@ def page(path) -> Page:
     return found
 
 
-SECTIONS = ["Training", "Samples", "Denoising", "Nearest training records", "Metrics", "Speed and goodput", "Configuration", "Commands"]
+SECTIONS = [
+    "Training",
+    "Samples",
+    "Denoising",
+    "Nearest training records",
+    "Metrics",
+    "Speed and goodput",
+    "Configuration",
+    "Commands",
+]
 
 
 def test_the_page_of_images(digits):
@@ -136,7 +150,9 @@ def test_names_cannot_become_markup(digits, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config["data"]["source"] = f"npz:{EVIL}"
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "evaluation" / "records.jsonl").write_text(json.dumps({"metric": EVIL, "value": 1.0, "split": EVIL, "sampler": "| a | b"}))
+    (folder / "evaluation" / "records.jsonl").write_text(
+        json.dumps({"metric": EVIL, "value": 1.0, "split": EVIL, "sampler": "| a | b"})
+    )
     ledger = json.loads((folder / "ledger.json").read_text())
     ledger["sessions"].append({"command": f"train {EVIL}", "devices": EVIL})
     (folder / "ledger.json").write_text(json.dumps(ledger))
@@ -145,7 +161,9 @@ def test_names_cannot_become_markup(digits, tmp_path):
     text = "".join(found.text)
     assert found.titles[1] == EVIL and f"npz:{EVIL}" in text and f"train {EVIL}" in text
     assert "<script" not in (folder / "report.md").read_text() and "<b>" not in (folder / "report.md").read_text()
-    (row,) = [line for line in (folder / "report.md").read_text().splitlines() if "alert(1)" in line and "a \\| b" in line]
+    (row,) = [
+        line for line in (folder / "report.md").read_text().splitlines() if "alert(1)" in line and "a \\| b" in line
+    ]
     assert len(re.findall(r"(?<!\\)\|", row)) == len(re.findall(r"\|", row.replace("\\|", "")))
 
     other = tmp_path / "other"
@@ -185,7 +203,13 @@ def test_damaged_files_are_left_out(digits, tmp_path):
     shutil.copytree(digits, folder)
     lines = (folder / "metrics.jsonl").read_text()
     (folder / "metrics.jsonl").write_text(lines + '[1]\n{"loss": 1}\n{"step": 5, "lo')
-    for name in ("ledger.json", "watch/newest.npz", "evaluation/evaluation.json", "evaluation/evaluation.npz", "samples/000002.png"):
+    for name in (
+        "ledger.json",
+        "watch/newest.npz",
+        "evaluation/evaluation.json",
+        "evaluation/evaluation.npz",
+        "samples/000002.png",
+    ):
         path = folder / name
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     (folder / "best.json").write_text("3")
@@ -218,7 +242,9 @@ def test_json_of_another_kind_is_left_out(digits, name, tmp_path):
     for content in DAMAGED[name]:
         (folder / name).write_text(content + "\n")
         write_report(folder)
-    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | {"training": {"steps": "x"}}))
+    (folder / "config.json").write_text(
+        json.dumps(json.loads((folder / "config.json").read_text()) | {"training": {"steps": "x"}})
+    )
     refused = call("report", folder)
     assert refused.code == 2 and "expected training.steps" in refused.err
 
@@ -249,7 +275,13 @@ def test_the_fields_that_changed():
 
 @pytest.mark.parametrize(
     "value, error, text",
-    [(1.90312, 0.0152, "1.903 ± 0.015"), (11.84, 0.3, "11.84 ± 0.30"), (170.4, 25.0, "170 ± 25"), (0.5, None, "0.5"), (2.0, 0.0, "2")],
+    [
+        (1.90312, 0.0152, "1.903 ± 0.015"),
+        (11.84, 0.3, "11.84 ± 0.30"),
+        (170.4, 25.0, "170 ± 25"),
+        (0.5, None, "0.5"),
+        (2.0, 0.0, "2"),
+    ],
 )
 def test_a_number_has_the_digits_of_its_error(value, error, text):
     assert _value({"value": value, "standard_error": error}) == text
@@ -281,7 +313,12 @@ def test_a_line_goes_through_its_points_and_leaves_out_what_is_not_finite():
 def test_values_over_decades_have_a_logarithmic_axis_and_many_points_are_averaged():
     y = np.logspace(0, -3, 1001)
     layout = Chart("", "", "loss", (Line("a", np.arange(1001.0), y),)).layout()
-    assert layout["y_label"] == "loss (log)" and [text for _, text in layout["y_ticks"]] == ["0.001", "0.01", "0.1", "1"]
+    assert layout["y_label"] == "loss (log)" and [text for _, text in layout["y_ticks"]] == [
+        "0.001",
+        "0.01",
+        "0.1",
+        "1",
+    ]
     line = layout["lines"][0]
     assert line["path"].count("L") == 399 and line["band"]
     places = [float(pair.split(",")[1]) for pair in line["path"][1:].split(" L")]
@@ -306,7 +343,9 @@ def test_facts_of_a_run(digits):
     assert facts.series("test_loss", facts.watched)[0].tolist() == [0, 2, 4]
     assert [step for step, _ in facts.grids] == [0, 2, 4] and facts.step == 4
     assert facts.likelihoods[0][:2] == ("test", "bits/dim") and facts.likelihoods[0][2].shape == (6,)
-    twice = dataclasses.replace(facts, ledger={"sessions": [{"command": "train a"}, {"command": "train b"}, {"command": "train a"}, {}]})
+    twice = dataclasses.replace(
+        facts, ledger={"sessions": [{"command": "train a"}, {"command": "train b"}, {"command": "train a"}, {}]}
+    )
     assert _commands(twice)[:3] == ["train a", "train b", f"python -m scoresde.sample --workdir {digits}"]
     assert [line["step"] for line in facts.log] == [1, 2, 3, 4] and "loss" in dict(_tiles(facts))
 
@@ -331,6 +370,14 @@ def test_a_likelihood_in_a_report_and_in_a_record_is_one_row(tmp_path):
     place = tmp_path / "evaluation"
     place.mkdir()
     (place / "evaluation.json").write_text(json.dumps({"nats": 5.0, "bits_per_dim": 1.9, "num": 3, "step": 7}))
-    lines = [{"metric": "bpd", "value": 1.9, "step": 7}, {"metric": "bpd", "value": 1.8, "step": 9}, {"metric": "fid@10", "value": 3.0}]
+    lines = [
+        {"metric": "bpd", "value": 1.9, "step": 7},
+        {"metric": "bpd", "value": 1.8, "step": 9},
+        {"metric": "fid@10", "value": 3.0},
+    ]
     (place / "records.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    assert [(row["metric"], row["value"]) for row in _metrics(tmp_path)] == [("bits/dim", 1.9), ("bits/dim", 1.8), ("fid@10", 3.0)]
+    assert [(row["metric"], row["value"]) for row in _metrics(tmp_path)] == [
+        ("bits/dim", 1.9),
+        ("bits/dim", 1.8),
+        ("fid@10", 3.0),
+    ]

@@ -20,9 +20,23 @@ def plane(tmp_path_factory):
     return mixture_run(tmp_path_factory)
 
 
-@pytest.mark.parametrize("operator", ["blur", *(pytest.param(name, marks=pytest.mark.slow) for name in ("downsample", "inpaint"))])
+@pytest.mark.parametrize(
+    "operator", ["blur", *(pytest.param(name, marks=pytest.mark.slow) for name in ("downsample", "inpaint"))]
+)
 def test_the_command_writes_what_it_saw_and_made(digits, tmp_path, operator):
-    flags = ["--operator", operator, "--observation-noise", 0, "--sampler", "ddim", "--steps", 4, "--num", 3, "--baseline"]
+    flags = [
+        "--operator",
+        operator,
+        "--observation-noise",
+        0,
+        "--sampler",
+        "ddim",
+        "--steps",
+        4,
+        "--num",
+        3,
+        "--baseline",
+    ]
     flags += ["--joint"] if operator == "downsample" else []
     result = call("sample", "--workdir", digits, "--task", "restore", *flags, "--out", tmp_path)
     assert result.code == 0 and f"restored from {operator} with noise 0" in result.out and "NFE 5.0" in result.out
@@ -54,7 +68,12 @@ def test_the_command_restores_a_file_whatever_the_batch(digits, tmp_path):
 
 @pytest.mark.slow
 def test_a_process_that_starts_from_data_degrades_by_itself(tmp_path):
-    names = ["--config.sde.name=inverse_heat", "--config.sde.length=0.0", "--config.sde.blur_max=4.0", "--config.training.weighting=noise_field"]
+    names = [
+        "--config.sde.name=inverse_heat",
+        "--config.sde.length=0.0",
+        "--config.sde.blur_max=4.0",
+        "--config.training.weighting=noise_field",
+    ]
     assert call("train", *DIGITS, *names, "--workdir", tmp_path, "--config.training.steps=2").code == 0
     command = ["sample", "--workdir", tmp_path, "--task", "restore", "--num", 2, "--steps", 3]
     result = call(*command)

@@ -198,7 +198,9 @@ def watch_calls(sampler, sde):
     return drawn, len(calls)
 
 
-@pytest.mark.parametrize("solver", [dfx.Tsit5(), dfx.Dopri5(), dfx.Dopri8(), dfx.Bosh3(), dfx.Heun()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "solver", [dfx.Tsit5(), dfx.Dopri5(), dfx.Dopri8(), dfx.Bosh3(), dfx.Heun()], ids=lambda s: type(s).__name__
+)
 def test_nfe_of_adaptive_steps_is_the_number_of_calls(solver):
     drawn, calls = watch_calls(ProbabilityFlow(solver, Adaptive(1e-4)), VE())
     assert drawn.ok and drawn.nfe == calls > 20
@@ -292,7 +294,9 @@ def test_a_failure_stays_in_its_row(name):
 
 def test_a_failure_of_the_denoising_step_is_told():
     sde = VP()
-    score = Watched(mixture(sde), spoil=lambda score, x, t: jnp.where((t <= sde.t_min * 1.001) & (x[0] > 0), jnp.nan, score))
+    score = Watched(
+        mixture(sde), spoil=lambda score, x, t: jnp.where((t <= sde.t_min * 1.001) & (x[0] > 0), jnp.nan, score)
+    )
     sampler, keys = ReverseSDE(stepping=FixedGrid(16)), jax.random.split(jax.random.key(13), 8)
     assert draw(sampler, score, (5,), keys=keys).ok.all()  # Euler never asks for the score at t_min
     denoised = denoised_draw(sampler, score, (5,), keys=keys)
@@ -302,7 +306,12 @@ def test_a_failure_of_the_denoising_step_is_told():
 
 def test_a_solver_out_of_steps_is_not_ok():
     sde = VP()
-    drawn = draw(ProbabilityFlow(stepping=Adaptive(1e-6, max_steps=5)), mixture(sde), (5,), keys=jax.random.split(jax.random.key(0), 2))
+    drawn = draw(
+        ProbabilityFlow(stepping=Adaptive(1e-6, max_steps=5)),
+        mixture(sde),
+        (5,),
+        keys=jax.random.split(jax.random.key(0), 2),
+    )
     assert not drawn.ok.any() and jnp.isnan(drawn.x).all()
 
 
@@ -365,7 +374,9 @@ def test_wrong_steppings_are_refused(build, words):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("sampler", [ReverseSDE(stepping=FixedGrid(4)), ProbabilityFlow(), ProbabilityFlow(stepping=FixedGrid(4))])
+@pytest.mark.parametrize(
+    "sampler", [ReverseSDE(stepping=FixedGrid(4)), ProbabilityFlow(), ProbabilityFlow(stepping=FixedGrid(4))]
+)
 def test_float32_states_under_a_float64_score(x64, sampler):
     sde = VP()
     drawn = sampler(GaussianScore(sde, np.zeros(3), np.ones(3)), jnp.ones(3, jnp.float32), key=jax.random.key(0))

@@ -85,7 +85,9 @@ def test_gotta_go_fast_has_a_bias_that_no_tolerance_removes():
 
 
 def test_adaptive_shark_has_none():
-    assert variance_ratio(ReverseSDE(dfx.ShARK(), Adaptive(0.05)), 512) == pytest.approx(1.0, abs=0.13)  # three standard errors
+    assert variance_ratio(ReverseSDE(dfx.ShARK(), Adaptive(0.05)), 512) == pytest.approx(
+        1.0, abs=0.13
+    )  # three standard errors
 
 
 def variance_ratio(sampler, num: int) -> float:

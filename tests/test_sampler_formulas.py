@@ -62,7 +62,9 @@ def test_first_orders_are_ddim(other, x64):
 
 
 @pytest.mark.parametrize(
-    "other", [slow(SDEDPMSolverPP(9, order=1)), slow(PredictorCorrector(9, uniform_log_snr, Ancestral()))], ids=["SDE-DPM++", "ancestral"]
+    "other",
+    [slow(SDEDPMSolverPP(9, order=1)), slow(PredictorCorrector(9, uniform_log_snr, Ancestral()))],
+    ids=["SDE-DPM++", "ancestral"],
 )
 def test_stochastic_first_orders_are_ddim_with_eta_1(other, x64):
     same(DDIM(9, eta=1.0), other)
@@ -107,10 +109,14 @@ def test_discrete_vp_steps_are_ddpms(x64):
     step = predictor_corrector.Transition(levels[400], levels[401])
     beta = 1 - (levels.alpha[400] / levels.alpha[401]) ** 2
     np.testing.assert_allclose(
-        ReverseDiffusion()(Constant(), step, x, z), 2 * x - jnp.sqrt(1 - beta) * x + beta * s + jnp.sqrt(beta) * z, rtol=1e-9
+        ReverseDiffusion()(Constant(), step, x, z),
+        2 * x - jnp.sqrt(1 - beta) * x + beta * s + jnp.sqrt(beta) * z,
+        rtol=1e-9,
     )
     np.testing.assert_allclose(
-        Ancestral("transition")(Constant(), step, x, z), (x + beta * s) / jnp.sqrt(1 - beta) + jnp.sqrt(beta) * z, rtol=1e-9
+        Ancestral("transition")(Constant(), step, x, z),
+        (x + beta * s) / jnp.sqrt(1 - beta) + jnp.sqrt(beta) * z,
+        rtol=1e-9,
     )
     size = AnnealedLangevin(0.16).step_size(step, s, z)
     np.testing.assert_allclose(size, 2 * (1 - beta) * (0.16 * levels.sigma[400]) ** 2, rtol=1e-9)
@@ -133,7 +139,9 @@ def test_sde_3m_is_exact_for_parabolas(x64):
     u, h = levels.half_log_snr[jnp.array([3, 2, 1])] - levels.half_log_snr[3], levels.h[-1]
     half = -jnp.expm1(-2 * h) / 2
     for k, exact in enumerate((2 * half, h - half, h**2 - h + half)):
-        assert float(sum(w * node**k for w, node in zip(weights, u))) == pytest.approx(float(levels.alpha[4] * exact), rel=1e-9)
+        assert float(sum(w * node**k for w, node in zip(weights, u))) == pytest.approx(
+            float(levels.alpha[4] * exact), rel=1e-9
+        )
 
 
 # Langevin steps and batches
@@ -244,7 +252,9 @@ def test_gotta_go_fast_is_algorithm_1(x64):
         z = noise(key, trials, x_T)
         low = x - h * drift(x, t) + np.sqrt(h) * g(t) * z
         high = (x + low - h * drift(low, t - h) + np.sqrt(h) * g(t - h) * z) / 2
-        error = np.sqrt(np.mean(((low - high) / np.maximum(absolute, relative * np.maximum(abs(low), abs(previous)))) ** 2))
+        error = np.sqrt(
+            np.mean(((low - high) / np.maximum(absolute, relative * np.maximum(abs(low), abs(previous)))) ** 2)
+        )
         if error <= 1:
             x, previous, t = high, low, t - h if t - h > 0.01 + 1e-12 else 0.01
         h, trials = min(t - 0.01, 0.9 * h * error**-0.9), trials + 1

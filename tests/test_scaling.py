@@ -21,7 +21,14 @@ from speed_count import least_work  # noqa: E402
 # With kernels on both sides of the size from which arrays are split.
 TINY = {
     "mlp": ["model.name=mlp", "model.width=128", "model.depth=1"],
-    "dit": ["model.name=dit", "model.width=64", "model.depth=1", "model.head_channels=32", "model.patch=4", "model.num_classes=10"],
+    "dit": [
+        "model.name=dit",
+        "model.width=64",
+        "model.depth=1",
+        "model.head_channels=32",
+        "model.patch=4",
+        "model.num_classes=10",
+    ],
 }
 PROGRAM = f"""
 import json, sys
@@ -33,7 +40,9 @@ print(json.dumps([scaling.figures_of(case) for case in cases]))
 """
 
 
-@pytest.fixture(scope="module", params=[pytest.param("mlp", marks=pytest.mark.slow), pytest.param("dit", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module", params=[pytest.param("mlp", marks=pytest.mark.slow), pytest.param("dit", marks=pytest.mark.slow)]
+)
 def steps(request):
     """Figures of (data parallel, fully sharded, fully sharded with twice the batch)."""
     environment = os.environ | {

@@ -40,7 +40,9 @@ def distributions(sde) -> dict:
         "gaussian-point": GaussianScore(sde, means[0], np.zeros(5)),
         "mixture-full": MixtureScore(sde, means, covariances, weights),
         "mixture-diagonal": MixtureScore(sde, means, diagonal, weights),
-        "mixture-image": MixtureScore(sde, rng.normal(size=(2, *SHAPE)), np.stack([factor @ factor.T, np.eye(6)]), [1, 3]),
+        "mixture-image": MixtureScore(
+            sde, rng.normal(size=(2, *SHAPE)), np.stack([factor @ factor.T, np.eye(6)]), [1, 3]
+        ),
     }
 
 
@@ -128,7 +130,9 @@ def test_tweedie_is_the_posterior_mean(sde, x64):
         x = alpha * mean + sigma * np.arange(5.0)
         gain = alpha * covariance @ np.linalg.inv(alpha**2 * covariance + sigma**2 * np.eye(5))
         # Division by alpha, down to 5e-4 of the Cosine: 1e-16 sigma / alpha, and the inverse here.
-        np.testing.assert_allclose(score.denoise(jnp.asarray(x), t), mean + gain @ (x - alpha * mean), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(
+            score.denoise(jnp.asarray(x), t), mean + gain @ (x - alpha * mean), rtol=1e-9, atol=1e-9
+        )
 
 
 CONVERSIONS = {
@@ -154,8 +158,14 @@ def test_conversions_agree_with_the_kernel_and_return(sde, name):
         value = {"x0": x0, "eps": eps, "v": v}[name]
         x32, score32, value32 = (jnp.asarray(a, jnp.float32) for a in (x, score, value))
         # What the stored x_t and score leave open: their own rounding, times the derivative of the conversion.
-        opened = {"x0": abs(x).max() / alpha, "eps": abs(eps).max(), "v": sigma / alpha * abs(x).max() + abs(v).max()}[name]
-        closed = {"x0": abs(x).max() / sigma**2, "eps": abs(score).max(), "v": abs(score).max() + abs(x).max() / (alpha**2 + sigma**2)}
+        opened = {"x0": abs(x).max() / alpha, "eps": abs(eps).max(), "v": sigma / alpha * abs(x).max() + abs(v).max()}[
+            name
+        ]
+        closed = {
+            "x0": abs(x).max() / sigma**2,
+            "eps": abs(score).max(),
+            "v": abs(score).max() + abs(x).max() / (alpha**2 + sigma**2),
+        }
         # 10 roundings in a row at most (alpha carries 10 of them where log alpha = -8).
         np.testing.assert_allclose(from_score(sde, x32, t, score32), value, atol=30 * unit * opened, rtol=0)
         np.testing.assert_allclose(to_score(sde, x32, t, value32), score, atol=30 * unit * closed[name], rtol=0)
@@ -303,5 +313,7 @@ def test_weights_are_normalised_and_a_semi_definite_covariance_is_taken(x64):
     once, twice = mixed(MEANS, COVARIANCES, WEIGHTS), mixed(MEANS, COVARIANCES, 2 * WEIGHTS)
     np.testing.assert_allclose(once.log_prob(x, t), twice.log_prob(x, t), rtol=1e-14)
     flat = GaussianScore(sde, np.zeros(2), np.ones((2, 2)))  # rank one
-    expected = mixture_log_prob([np.zeros(2)], [np.ones((2, 2))], [1.0], float(sde.alpha(t)), float(sde.sigma(t)), [0.1, 0.4])
+    expected = mixture_log_prob(
+        [np.zeros(2)], [np.ones((2, 2))], [1.0], float(sde.alpha(t)), float(sde.sigma(t)), [0.1, 0.4]
+    )
     np.testing.assert_allclose(flat.log_prob(jnp.array([0.1, 0.4]), t), expected, rtol=1e-12)

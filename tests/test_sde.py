@@ -21,7 +21,9 @@ METHODS = ("log_alpha", "sigma", "alpha", "log_sigma", "f", "g2", "log_snr")
 def times(sde, count: int = 400) -> np.ndarray:
     """t_min to t_max, in equal steps and in equal ratios: the interesting end is t_min."""
     first = max(sde.t_min, 1e-7)
-    return np.unique(np.r_[np.linspace(first, sde.t_max, count), np.geomspace(first, sde.t_max, count)].clip(first, sde.t_max))
+    return np.unique(
+        np.r_[np.linspace(first, sde.t_max, count), np.geomspace(first, sde.t_max, count)].clip(first, sde.t_max)
+    )
 
 
 def reference(sde, t):

@@ -118,10 +118,14 @@ def test_modes_are_eigenfunctions_of_the_laplacian(b, x64):
     for k in (0, 1, 2, 5):
         phi = fine.from_modes(jnp.zeros((n, 1)).at[k].set(1.0))[:, 0]
         second = (phi[2:] - 2 * phi[1:-1] + phi[:-2]) / h**2
-        np.testing.assert_allclose(-second, b.eigenvalues[k, 0] * phi[1:-1], atol=2e-3 * (1 + float(b.eigenvalues[k, 0])) ** 2)
+        np.testing.assert_allclose(
+            -second, b.eigenvalues[k, 0] * phi[1:-1], atol=2e-3 * (1 + float(b.eigenvalues[k, 0])) ** 2
+        )
 
 
-@pytest.mark.parametrize("b", [DCT(12), Fourier(13), DCT((4, 6), (1.0, 2.0)), Haar(16)], ids=["DCT", "Fourier", "fields", "Haar"])
+@pytest.mark.parametrize(
+    "b", [DCT(12), Fourier(13), DCT((4, 6), (1.0, 2.0)), Haar(16)], ids=["DCT", "Fourier", "fields", "Haar"]
+)
 def test_a_function_has_the_same_coefficients_on_every_grid_that_resolves_it(b, x64):
     finer = b.at(tuple(2 * n for n in b.shape) if not isinstance(b, Fourier) else 25)
     c = jax.random.normal(jax.random.key(1), (*b.shape, 2))
@@ -145,7 +149,10 @@ def test_long_axes_take_the_fast_transform(x64, monkeypatch):
     np.testing.assert_allclose(b.from_modes(by_matrix), x, atol=1e-12)
 
 
-@pytest.mark.parametrize("kernel, at_1", [(rbf(2.0), math.exp(-1 / 8)), (exponential(2.0), math.exp(-0.5)), (matern(0.5, 2.0), math.exp(-0.5))])
+@pytest.mark.parametrize(
+    "kernel, at_1",
+    [(rbf(2.0), math.exp(-1 / 8)), (exponential(2.0), math.exp(-0.5)), (matern(0.5, 2.0), math.exp(-0.5))],
+)
 def test_kernels_keep_their_convention_of_length(kernel, at_1):
     assert kernel(np.array([0.0, 1.0])) == pytest.approx([1.0, at_1])
     root = math.sqrt(3) / 2
@@ -169,7 +176,9 @@ def test_coloured_noise_has_the_pointwise_variance_of_its_modes(n):
     count = 20_000
     kernel = Kernel(np.linspace(0, 1, n), exponential(0.3))
     for sde, expected in ((ColouredVP(DCT(n), MATERN), None), (Coloured(kernel, Gram()), 1.0)):
-        x = jax.vmap(lambda key, sde=sde: sde.basis.from_modes(sde.sample_prior((n, 1), key=key)))(jax.random.split(jax.random.key(0), count))
+        x = jax.vmap(lambda key, sde=sde: sde.basis.from_modes(sde.sample_prior((n, 1), key=key)))(
+            jax.random.split(jax.random.key(0), count)
+        )
         total = jnp.sum(sde.sigma(sde.t_max) ** 2)
         np.testing.assert_allclose(jnp.mean(x**2), total if expected is None else expected, rtol=0.02)
         assert sde.basis.field_variance(sde.sigma(sde.t_max) ** 2) == pytest.approx(float(total), rel=1e-5)
@@ -292,11 +301,15 @@ def euler_maruyama(sde, variances, start, steps: int):
         def brownian(self, sde, **of):
             return Responses(-self.grid(sde, self.steps), shape)
 
-    x = ReverseSDE(dfx.Euler(), Known(steps, uniform))(gaussian(sde, variances, steps + 1), x_T, key=jax.random.key(0)).x
+    x = ReverseSDE(dfx.Euler(), Known(steps, uniform))(
+        gaussian(sde, variances, steps + 1), x_T, key=jax.random.key(0)
+    ).x
     return jnp.sum(x**2, axis=-1, keepdims=True)
 
 
-@pytest.mark.parametrize("steps", [pytest.param(25, marks=pytest.mark.slow), 50, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "steps", [pytest.param(25, marks=pytest.mark.slow), 50, pytest.param(100, marks=pytest.mark.slow)]
+)
 def test_sampler_errors_on_functions_are_the_known_ones(steps, x64, monkeypatch):
     sde, v, q = matern_data(512)
     found = (
@@ -400,7 +413,10 @@ def test_noise_reaches_the_law_in_every_mode(label, x64, monkeypatch):
 def test_cold_diffusion_is_ddim(x64):
     """Algorithm 2 of Bansal et al. 2023, x <- x - D(R, s) + D(R, s'), is DDIM at constant sigma (A7)."""
     sde = InverseHeat(32, blur_min=0.5, blur_max=16.0)
-    score, x = gaussian(sde, 1 / (1 + 50 * np.asarray(sde.basis.eigenvalues))), jax.random.normal(jax.random.key(0), (32, 1))
+    score, x = (
+        gaussian(sde, 1 / (1 + 50 * np.asarray(sde.basis.eigenvalues))),
+        jax.random.normal(jax.random.key(0), (32, 1)),
+    )
     times = uniform(sde, 12)
     by_hand = x
     for t, after in zip(times, times[1:]):
@@ -428,7 +444,9 @@ def test_the_denoiser_of_a_function_on_two_grids(noise, difference, x64):
     coefficients = np.random.default_rng(0).normal(size=64)
     found = []
     for n in (64, 256):
-        sde = Coloured(DCT(n), MATERN, HDMCosine()) if noise == "trace class" else Blur(DCT(n), HDMCosine(), blur_max=0.0)
+        sde = (
+            Coloured(DCT(n), MATERN, HDMCosine()) if noise == "trace class" else Blur(DCT(n), HDMCosine(), blur_max=0.0)
+        )
         v = 30 * (9 + np.asarray(sde.basis.eigenvalues)) ** -2.0
         x = np.zeros((n, 1))
         x[:64, 0] = coefficients * np.sqrt(v[:64, 0])
@@ -451,11 +469,19 @@ def in_modes(sde, preconditioning):
 @pytest.mark.parametrize("preconditioning", ["EDM", "eps", "score"])
 def test_denoiser_and_score_of_a_network_agree(preconditioning, x64):
     """D = (x + sigma^2 s) / alpha in every mode, where alpha is not next to 0."""
-    for sde in (ColouredVP(DCT(12), MATERN), Blur(DCT(12, (12.0,)), blur_max=1.0), Coloured(Kernel(np.linspace(0, 1, 12), exponential(0.2)), Gram())):
-        of = {"EDM": EDMPreconditioning(0.7), "eps": EpsPreconditioning(), "score": ScorePreconditioning()}[preconditioning]
+    for sde in (
+        ColouredVP(DCT(12), MATERN),
+        Blur(DCT(12, (12.0,)), blur_max=1.0),
+        Coloured(Kernel(np.linspace(0, 1, 12), exponential(0.2)), Gram()),
+    ):
+        of = {"EDM": EDMPreconditioning(0.7), "eps": EpsPreconditioning(), "score": ScorePreconditioning()}[
+            preconditioning
+        ]
         of.check(sde)
         score, x, t = in_modes(sde, of), jax.random.normal(jax.random.key(0), (12, 3)), jnp.asarray(0.3)
-        np.testing.assert_allclose(score.denoise(x, t), (x + sde.sigma(t) ** 2 * score(x, t)) / sde.alpha(t), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            score.denoise(x, t), (x + sde.sigma(t) ** 2 * score(x, t)) / sde.alpha(t), rtol=1e-9, atol=1e-12
+        )
 
 
 def test_a_network_denoises_a_function_alike_on_two_grids(x64):
@@ -484,7 +510,9 @@ def test_losses_per_mode(x64):
     expected = jnp.mean(missed**2) / sde.basis.field_variance(sde.sigma(t) ** 2)
     np.testing.assert_allclose(jnp.mean(NoiseField().error(score, x0, x_t, z, t, None)), expected, rtol=1e-9)
     off = field(score.denoise(x_t, t) - x0) / of.spectrum.remainder(sde, t)
-    np.testing.assert_allclose(jnp.mean(EDMWeighting(of.spectrum).error(score, x0, x_t, z, t, None)), jnp.mean(off**2), rtol=1e-9)
+    np.testing.assert_allclose(
+        jnp.mean(EDMWeighting(of.spectrum).error(score, x0, x_t, z, t, None)), jnp.mean(off**2), rtol=1e-9
+    )
 
 
 def test_blur_without_blur_is_the_process_inside(x64):
@@ -502,7 +530,9 @@ def test_blur_without_blur_is_the_process_inside(x64):
 # Likelihood (A5, A6)
 
 
-@pytest.mark.parametrize("name", slow_if(PROCESSES[:-2], "ColouredVE", "Coloured by a kernel", "Blur"))  # the last two start from data
+@pytest.mark.parametrize(
+    "name", slow_if(PROCESSES[:-2], "ColouredVE", "Coloured by a kernel", "Blur")
+)  # the last two start from data
 def test_the_flow_gives_the_density_of_the_coefficients(name, x64):
     """The prior stands for p_T: their difference is taken from the answer, as in the tests of other processes."""
     sde = processes()[name]
@@ -575,17 +605,29 @@ def test_the_relative_density_is_that_of_both_measures(x64):
 def test_a_prior_of_data_draws_degraded_data(x64):
     data = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
     sde = InverseHeat((8, 8), blur_max=4.0, sigma=0.05).started_from(data)
-    x = jax.vmap(lambda key: sde.basis.from_modes(sde.sample_prior((8, 8, 1), key=key)))(jax.random.split(jax.random.key(1), 3000))
+    x = jax.vmap(lambda key: sde.basis.from_modes(sde.sample_prior((8, 8, 1), key=key)))(
+        jax.random.split(jax.random.key(1), 3000)
+    )
     degraded = jax.vmap(lambda x: sde.basis.from_modes(sde.alpha(1.0) * sde.basis.to_modes(x)))(data)
     nearest = jnp.min(jnp.mean((x[:, None] - degraded[None]) ** 2, axis=(2, 3, 4)), axis=1)
     np.testing.assert_allclose(jnp.mean(nearest), 0.05**2, rtol=0.02)
     means = sde.basis.to_modes(data[0])
     log_prior = sde.log_prior(sde.alpha(1.0) * means)
     mixture = jax.nn.logsumexp(
-        jnp.array([-0.5 * jnp.sum((sde.alpha(1.0) * (means - sde.basis.to_modes(d)) / sde.sigma(1.0)) ** 2) for d in data])
+        jnp.array(
+            [-0.5 * jnp.sum((sde.alpha(1.0) * (means - sde.basis.to_modes(d)) / sde.sigma(1.0)) ** 2) for d in data]
+        )
     )
-    np.testing.assert_allclose(log_prior, mixture - math.log(3) - 64 * math.log(sde.sigma(1.0) * math.sqrt(2 * math.pi)), rtol=1e-10)
-    assert bool(jnp.all(jnp.isfinite(draw(DDIM(5, uniform), gaussian(sde), (8, 8, 1), keys=jax.random.split(jax.random.key(2), 2)).x)))
+    np.testing.assert_allclose(
+        log_prior, mixture - math.log(3) - 64 * math.log(sde.sigma(1.0) * math.sqrt(2 * math.pi)), rtol=1e-10
+    )
+    assert bool(
+        jnp.all(
+            jnp.isfinite(
+                draw(DDIM(5, uniform), gaussian(sde), (8, 8, 1), keys=jax.random.split(jax.random.key(2), 2)).x
+            )
+        )
+    )
 
 
 def test_degradations_are_what_they_say():
@@ -603,7 +645,12 @@ def test_degradations_are_what_they_say():
 
 @pytest.mark.parametrize(
     "sampler",
-    [GottaGoFast(0.05, 0.02), ProbabilityFlow(), PredictorCorrector(150, uniform_log_snr, ReverseDiffusion(), Langevin(0.1)), ReverseSDE(dfx.ShARK(), FixedGrid(60, uniform_log_snr))],
+    [
+        GottaGoFast(0.05, 0.02),
+        ProbabilityFlow(),
+        PredictorCorrector(150, uniform_log_snr, ReverseDiffusion(), Langevin(0.1)),
+        ReverseSDE(dfx.ShARK(), FixedGrid(60, uniform_log_snr)),
+    ],
     ids=["gotta go fast", "flow", "predictor-corrector", "ShARK"],
 )
 def test_other_samplers_draw_functions(sampler):

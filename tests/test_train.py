@@ -144,7 +144,9 @@ def test_the_likelihood_weighting_makes_every_law_of_t_equal():
     x0 = jax.random.normal(jax.random.key(1), (256, 2))
     # |sigma s + z|^2 = |sigma s_exact + z|^2 + 0.09 sigma D; for unit data of VP the first is D alpha^2.
     t = np.asarray(_times(sde))
-    values = np.asarray(jax.vmap(lambda t: sde.g2(t) / sde.sigma(t) ** 2 * (sde.alpha(t) ** 2 + 0.09 * sde.sigma(t)))(t))
+    values = np.asarray(
+        jax.vmap(lambda t: sde.g2(t) / sde.sigma(t) ** 2 * (sde.alpha(t) ** 2 + 0.09 * sde.sigma(t)))(t)
+    )
     exact = np.sum((values[1:] + values[:-1]) / 2 * np.diff(t))
     for name, law in LAWS.items():
         means = _losses(Objective(Likelihood(), law), score, sde, x0, repeats=36).mean(axis=1)
@@ -159,7 +161,10 @@ def test_the_effective_share_is_that_of_the_draws():
     sde = VP(t_min=1e-3)
     for name, law in LAWS.items():
         t = jax.vmap(lambda u, law=law: law.quantile(sde, u))((jnp.arange(20_000) + 0.5) / 20_000)
-        w = np.asarray(jax.vmap(lambda t, law=law: sde.g2(t) / sde.sigma(t) ** 2 * sde.alpha(t) ** 2 / law.density(sde, t))(t), np.float64)
+        w = np.asarray(
+            jax.vmap(lambda t, law=law: sde.g2(t) / sde.sigma(t) ** 2 * sde.alpha(t) ** 2 / law.density(sde, t))(t),
+            np.float64,
+        )
         # The weights have long tails: their mean square is told to some per cent.
         assert effective_share(law, sde) == pytest.approx(w.mean() ** 2 / np.mean(w**2), rel=0.05), name
 
@@ -175,7 +180,13 @@ def test_likelihood_weighting_refuses_a_law_without_mass_where_the_integral_need
         Objective(Likelihood(), law).check(sde)
     Objective(SigmaSquared(), LogNormalSigma()).check(sde)  # which asks for no such integral
     with pytest.raises(ConfigError, match="effective share"):
-        fit(NetworkScore(sde, Network.init(lambda rngs: MLP((2,), width=4, depth=1, rngs=rngs), key=jax.random.key(0))), None, steps=1, batch_size=8, objective=objective)
+        fit(
+            NetworkScore(sde, Network.init(lambda rngs: MLP((2,), width=4, depth=1, rngs=rngs), key=jax.random.key(0))),
+            None,
+            steps=1,
+            batch_size=8,
+            objective=objective,
+        )
 
 
 @every_sde
@@ -247,7 +258,9 @@ def test_edm_weighting_is_that_of_karras(x64):
         loss = jnp.sum(EDMWeighting(DataSpectrum(c)).error(score, x0, x_t, z, t, jnp.asarray(jnp.nan)))
         denoised, weight = score.denoise(x_t, t), (sigma**2 + c**2) / (sigma * c) ** 2
         np.testing.assert_allclose(loss, weight * jnp.sum((denoised - x0) ** 2), rtol=1e-8)
-        noise = denoising_score_matching(score, x0, key=key, weight=jnp.asarray(weight * sigma**2), time=t, reduce=jnp.sum)
+        noise = denoising_score_matching(
+            score, x0, key=key, weight=jnp.asarray(weight * sigma**2), time=t, reduce=jnp.sum
+        )
         np.testing.assert_allclose(loss, noise, rtol=1e-8)
 
 
@@ -315,7 +328,12 @@ def _whole():
 def _fit(dataset=None, **options):
     recorder = Recorder()
     defaults = dict(steps=6, batch_size=32, optimizer=optax.adam(1e-2), ema=(0.9,))
-    fit(_score(options.pop("width", 16), options.pop("dropout", 0.0)), dataset or Points(), run=recorder, **defaults | options)
+    fit(
+        _score(options.pop("width", 16), options.pop("dropout", 0.0)),
+        dataset or Points(),
+        run=recorder,
+        **defaults | options,
+    )
     return recorder
 
 
@@ -349,7 +367,9 @@ def test_a_run_gives_up_and_keeps_the_last_good_checkpoint(tmp_path):
         with Run(tmp_path, cadence=Cadence(log=1, checkpoint=2, sample=1000), **options) as run:
             return fit(_score(), Points(spoiled), steps=steps, batch_size=32, optimizer=optax.adam(1e-2), run=run)
 
-    with pytest.raises(NumericError, match=f"not finite {MAX_SKIPPED} times in a row, at step 15; the checkpoint at step 14"):
+    with pytest.raises(
+        NumericError, match=f"not finite {MAX_SKIPPED} times in a row, at step 15; the checkpoint at step 14"
+    ):
         attempt(spoiled=range(6, 31))
     # Checkpoints of skipped steps hold the parameters of step 5; with good data the run goes on from there.
     state = attempt(spoiled=[])
@@ -412,7 +432,9 @@ def test_parameters_may_be_drawn_where_they_are_kept(remat):
     score, options = _score(), dict(steps=2, batch_size=32, layout=Layout(remat=remat))
     shapes = eqx.tree_at(lambda s: s.network, score, jax.eval_shape(lambda: _score().network))
     drawn = fit(shapes, Points(), params=lambda: _score().network.params, **options)
-    for one, other in zip(jax.tree.leaves(drawn.params), jax.tree.leaves(fit(score, Points(), **options).params), strict=True):
+    for one, other in zip(
+        jax.tree.leaves(drawn.params), jax.tree.leaves(fit(score, Points(), **options).params), strict=True
+    ):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
@@ -422,7 +444,13 @@ def test_resuming_goes_on_with_the_noise_of_its_step(tmp_path):
     for steps in (3, 6):
         with Run(tmp_path, cadence=Cadence(log=1, checkpoint=100, sample=100), **options) as run:
             state = fit(
-                _score(dropout=0.2), Points(), steps=steps, batch_size=32, optimizer=optax.adam(1e-2), ema=(0.9, 0.15, 40.0), run=run
+                _score(dropout=0.2),
+                Points(),
+                steps=steps,
+                batch_size=32,
+                optimizer=optax.adam(1e-2),
+                ema=(0.9, 0.15, 40.0),
+                run=run,
             )
     assert _equal(state, _whole().states[6])
 
@@ -437,7 +465,9 @@ def test_a_network_learns_the_score_of_a_mixture():
     which some runs take a thousand steps to leave.
     """
     sde, ring = VP(), load("gaussian_mixture", shape=(2,), levels=0, centered=True)
-    train, test = (ArraySource(part.values[part.labels < 3], part.labels[part.labels < 3]) for part in (ring.train, ring.test))
+    train, test = (
+        ArraySource(part.values[part.labels < 3], part.labels[part.labels < 3]) for part in (ring.train, ring.test)
+    )
     data, points, labels = Dataset("three", train, test, 0, True, "three"), test.values, test.labels
     means = np.stack([points[labels == k].mean(axis=0) for k in range(3)])
     spread = np.concatenate([points[labels == k] - means[k] for k in range(3)]).var()
@@ -458,7 +488,9 @@ def test_reduction_by_half_the_sum():
 
     sde, x0 = VP(), jnp.ones((4, 3))
     score = GaussianScore(sde, np.zeros(3), np.ones(3))
-    mean, half = (_losses(Objective(SigmaSquared(), Uniform(), reduce), score, sde, x0) for reduce in (jnp.mean, half_sum))
+    mean, half = (
+        _losses(Objective(SigmaSquared(), Uniform(), reduce), score, sde, x0) for reduce in (jnp.mean, half_sum)
+    )
     np.testing.assert_allclose(half, 1.5 * mean, rtol=1e-5)
 
 

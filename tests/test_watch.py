@@ -93,7 +93,9 @@ def looked(tmp_path_factory):
     config.training.watch = ("sliced_wasserstein", "moments", "nearest", "loss")
     config.training.weighting, config.sampling.num, config.model.sigma_data = "edm", 64, 1.0
     values = np.random.default_rng(0).normal(size=(600, 2), scale=0.3).astype(np.float32)
-    data = Dataset("gaussian", ArraySource(values[:300]), ArraySource(values[300:]), levels=0, centered=True, fingerprint="")
+    data = Dataset(
+        "gaussian", ArraySource(values[:300]), ArraySource(values[300:]), levels=0, centered=True, fingerprint=""
+    )
     score = dataclasses.replace(build_score(config), network=Zero())
     watch, trained = Watch(config, data, folder), Trained(config, data, score, 5, "0.6", data.shape)
     figures = watch(trained, folder / "picture.png")
@@ -200,7 +202,9 @@ def test_every_second_is_in_one_part(tmp_path):
     assert again.seconds["lost"] == 7 and again.seconds["step"] == 31 and len(again.sessions) == 2
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"seconds": 3}', '{"seconds": {}, "sessions": 5, "step_at_checkpoint": 0}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"seconds": 3}', '{"seconds": {}, "sessions": 5, "step_at_checkpoint": 0}']
+)
 def test_a_damaged_ledger_starts_anew(content, tmp_path):
     (tmp_path / "ledger.json").write_text(content)
     assert sum(Ledger(tmp_path / "ledger.json").seconds.values()) == 0
@@ -291,14 +295,20 @@ def test_the_learning_rate_is_logged_as_it_was_used(tmp_path):
 def test_the_rate_of_a_configuration_is_that_of_its_optimizer():
     config = load_config("configs/digits_vp.py", [])
     rate = learning_rate(config)
-    assert [float(rate(n)) for n in (0, 50, 100)] == pytest.approx([0, 2e-3, 4e-3]) and float(rate(1300)) == pytest.approx(4e-5)
+    assert [float(rate(n)) for n in (0, 50, 100)] == pytest.approx([0, 2e-3, 4e-3]) and float(
+        rate(1300)
+    ) == pytest.approx(4e-5)
 
 
 # The commands
 
 
 def test_a_run_keeps_its_best_checkpoint_and_the_commands_read_it(tmp_path):
-    flags = ["--config.training.steps=30", "--config.training.sample_every=10", "--config.training.keep_best=mean_error"]
+    flags = [
+        "--config.training.steps=30",
+        "--config.training.sample_every=10",
+        "--config.training.keep_best=mean_error",
+    ]
     flags.append("--config.training.watch=moments,loss")
     result = call("train", *MIXTURE, "--workdir", tmp_path, *flags)
     assert result.code == 0 and "goodput" in result.out and "warning" not in result.out, result.err

@@ -21,7 +21,9 @@ def main(arguments: list[str]) -> None:
     parser.add_path("--workdir", required=True, help="the run folder")
     parser.add_argument("--sigma-rel", type=float, required=True, help="the relative width, between 0 and 0.2887")
     parser.add_argument("--step", type=int, help="of the average; default: the last snapshot")
-    parser.add_path("--out", help="the run folder to write; default: WORKDIR/average_WIDTH, or WORKDIR/average_WIDTH_STEP")
+    parser.add_path(
+        "--out", help="the run folder to write; default: WORKDIR/average_WIDTH, or WORKDIR/average_WIDTH_STEP"
+    )
     found = parser.parse(arguments)
     if found.overrides:
         raise ConfigError("--config: an average is of the run as it was trained; leave it out")

@@ -21,7 +21,10 @@ def main(arguments: list[str]) -> None:
     parser.add_path("--out", help="the run folder to write")
     parser.add_argument("--network", choices=NETWORKS, help="what a checkpoint holds; see docs/networks.md")
     parser.add_path("--export", metavar="FILE", help="the safetensors file to write; SOURCE is a run folder then")
-    parser.add_argument("--ema", help="with --export: decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema")
+    parser.add_argument(
+        "--ema",
+        help="with --export: decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema",
+    )
     found = parser.parse(arguments)
     if (found.out is None) == (found.export is None):
         raise ConfigError("expected one of --out, to convert, and --export, to export")

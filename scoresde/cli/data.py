@@ -19,7 +19,9 @@ _ALL = 2**62  # damaged files: all are listed, none stops
 
 
 def main(arguments: list[str]) -> None:
-    parser = Parser("data", "What is in a data set: OUT/inspection.json, OUT/grid.png, and the lines for a configuration.")
+    parser = Parser(
+        "data", "What is in a data set: OUT/inspection.json, OUT/grid.png, and the lines for a configuration."
+    )
     parser.add_argument("action", choices=("inspect",), help="inspect: look at every record")
     parser.add_argument("source", metavar="SOURCE", help="as data.source, such as folder:PATH")
     parser.add_path("--config", help="experiment file whose data section to use; default: found out from the data")
@@ -52,7 +54,9 @@ def suggestions(report: dict, config) -> list[str]:
         lines.insert(1, f"    c.data.arrays = {tuple(config.data.arrays)}")
     if len(shape) == 3:
         halvings = min(3, *(_twos(n) for n in shape[:2]))
-        lines.append(f"    c.model.name, c.model.multipliers = 'unet', {(1, 2, 2, 2)[: halvings + 1]}  # {halvings} halvings of {shape[0]} x {shape[1]}")
+        lines.append(
+            f"    c.model.name, c.model.multipliers = 'unet', {(1, 2, 2, 2)[: halvings + 1]}  # {halvings} halvings of {shape[0]} x {shape[1]}"
+        )
     else:
         lines.append(f"    c.model.name = '{'fno' if len(shape) == 2 else 'mlp'}'")
     if report["sigma_max"]:
@@ -82,7 +86,9 @@ def _config(path: str | None, source: str, overrides: list[str]):
                 config.data.update({name: value for name, value in values.items() if name not in given})
     config.data.max_bad = _ALL
     if min(image_shape(config)) < 1:
-        raise ConfigError(f"data.image_size = {config.data.image_size}, data.channels = {config.data.channels}: expected sizes above 0")
+        raise ConfigError(
+            f"data.image_size = {config.data.image_size}, data.channels = {config.data.channels}: expected sizes above 0"
+        )
     return config
 
 

@@ -10,7 +10,9 @@ from scoresde.errors import ConfigError, NumericError
 
 
 def main(arguments: list[str]) -> None:
-    parser = Parser("doctor", "Versions, devices, memory, disk, optional packages, and a self-test of less than a minute.")
+    parser = Parser(
+        "doctor", "Versions, devices, memory, disk, optional packages, and a self-test of less than a minute."
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object, to paste into a bug report")
     found = parser.parse(arguments)
     if found.overrides:
@@ -26,4 +28,6 @@ def main(arguments: list[str]) -> None:
         for check in results:
             print(f"  {'ok' if check.ok else 'FAILED':<7} {check.name:<26} {check.detail}  [{check.seconds:.1f} s]")
     if failed := [check.name for check in results if not check.ok]:
-        raise NumericError(f"self-test failed: {', '.join(failed)}; report it with the output of python -m scoresde.doctor --json")
+        raise NumericError(
+            f"self-test failed: {', '.join(failed)}; report it with the output of python -m scoresde.doctor --json"
+        )

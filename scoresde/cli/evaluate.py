@@ -26,24 +26,43 @@ def _parser() -> Parser:
     )
     parser.add_path("--workdir", help="the run folder")
     parser.add_argument("--metrics", help=f"several of {','.join(METRICS)}")
-    parser.add_argument("--num", type=int, help="samples to draw, default 50000; bpd, nats: the first NUM test examples, default all")
+    parser.add_argument(
+        "--num", type=int, help="samples to draw, default 50000; bpd, nats: the first NUM test examples, default all"
+    )
     parser.add_argument("--seeds", help="the seeds of the samples instead, such as 0-49999")
-    parser.add_argument("--repeats", type=int, help="sets of samples of NUM each, whose spread is the standard error; default: 1")
-    parser.add_path("--network", help="file of the 2015 Inception (.npz or .pth) or of DINOv2 (.safetensors or .pth), or pixels")
+    parser.add_argument(
+        "--repeats", type=int, help="sets of samples of NUM each, whose spread is the standard error; default: 1"
+    )
+    parser.add_path(
+        "--network", help="file of the 2015 Inception (.npz or .pth) or of DINOv2 (.safetensors or .pth), or pixels"
+    )
     parser.add_argument("--split", choices=("train", "test"), help="of the run's data, to compare with; default: train")
     samples = "images to evaluate instead of drawing: FILE.npz[:ARRAY], or a folder or zip of images"
     parser.add_path("--samples", help=samples)
     reference = "images to compare with, as --samples, or FILE.npz with mu and sigma; default: the run's data"
     parser.add_path("--reference", help=reference)
-    parser.add_path("--features", help="NPZ with features `fake` and `real` [N, D], and perhaps `fake_logits`, of another network")
+    parser.add_path(
+        "--features", help="NPZ with features `fake` and `real` [N, D], and perhaps `fake_logits`, of another network"
+    )
     parser.add_argument("--sampler", help="default: sampling.sampler of the run")
     parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")
-    parser.add_argument("--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema")
+    parser.add_argument(
+        "--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema"
+    )
     parser.add_argument("--checkpoint", help="latest, best (see training.keep_best) or a step; default: latest")
     parser.add_path("--out", help="folder; default: WORKDIR/evaluation, or evaluation")
-    parser.add_path("--stats", help="folder for the features of references; default: ~/.cache/scoresde, or OUT/references where that cannot be written")
-    parser.add_argument("--keep-going", "--keep_going", action="store_true", help="leave out samples whose solver failed")
-    parser.add_path("--repeat", metavar="FILE[:LINE]", help="repeat the number in a line of records.jsonl, the last if none is named, and compare")
+    parser.add_path(
+        "--stats",
+        help="folder for the features of references; default: ~/.cache/scoresde, or OUT/references where that cannot be written",
+    )
+    parser.add_argument(
+        "--keep-going", "--keep_going", action="store_true", help="leave out samples whose solver failed"
+    )
+    parser.add_path(
+        "--repeat",
+        metavar="FILE[:LINE]",
+        help="repeat the number in a line of records.jsonl, the last if none is named, and compare",
+    )
     return parser
 
 
@@ -51,9 +70,15 @@ def main(arguments: list[str]) -> None:
     found = _parser().parse(arguments)
     if found.repeat is not None:
         if idle := [name for name in ("out", "metrics") if getattr(found, name) is not None]:
-            raise ConfigError(*(f"--{name}: the record and its place say it already; leave it out beside --repeat" for name in idle))
+            raise ConfigError(
+                *(f"--{name}: the record and its place say it already; leave it out beside --repeat" for name in idle)
+            )
         at = arguments.index("--repeat") if "--repeat" in arguments else None
-        rest = arguments[:at] + arguments[at + 2 :] if at is not None else [text for text in arguments if not text.startswith("--repeat=")]
+        rest = (
+            arguments[:at] + arguments[at + 2 :]
+            if at is not None
+            else [text for text in arguments if not text.startswith("--repeat=")]
+        )
         _repeat(found.repeat, rest)
         return
     request, trained, plain = _asked(found)
@@ -111,4 +136,6 @@ def _repeat(text: str, others: list[str]) -> None:
         f"(tolerance {record.RELATIVE:g} of it + {record.ABSOLUTE:g})"
     )
     if not record.agrees(old["value"], new):
-        raise NumericError(f"{old['metric']}: the repeated number is not the recorded one; compare versions, device and commit of line {line}")
+        raise NumericError(
+            f"{old['metric']}: the repeated number is not the recorded one; compare versions, device and commit of line {line}"
+        )

@@ -17,13 +17,19 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--method", help="flow (probability flow), elbo or vlb (bounds in continuous, discrete time)")
     parser.add_argument("--probes", type=int, help="flow: probes per example; 0 takes the exact trace")
     parser.add_argument("--estimator", help="flow: rademacher, gaussian or hutchpp")
-    parser.add_argument("--dequantization", help="integers: uniform, variational, truncated_normal (flow), none (elbo, vlb)")
+    parser.add_argument(
+        "--dequantization", help="integers: uniform, variational, truncated_normal (flow), none (elbo, vlb)"
+    )
     parser.add_argument("--dequantizations", type=int, help="integers: draws of x per example")
     parser.add_argument("--samples", type=int, help="elbo, vlb: calls of the score per example")
     parser.add_argument("--tolerance", type=float, help="flow: of the solver, per example")
     parser.add_argument("--nats", action="store_true", help="log p in nats, for continuous data")
-    parser.add_argument("--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema")
-    parser.add_argument("--checkpoint", default=LATEST, help="latest, best (see training.keep_best) or a step; default: latest")
+    parser.add_argument(
+        "--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema"
+    )
+    parser.add_argument(
+        "--checkpoint", default=LATEST, help="latest, best (see training.keep_best) or a step; default: latest"
+    )
     parser.add_path("--out", help="default: WORKDIR/likelihood_SPLIT")
     parser.add_argument("--keep-going", "--keep_going", action="store_true", help="exit 0 even if a solver failed")
     found = parser.parse(arguments)
@@ -39,7 +45,9 @@ def main(arguments: list[str]) -> None:
     report.parent.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
     if folders := [path for path in (arrays, report) if path.is_dir()]:
         raise ConfigError(f"--out: expected a name for files, got the folder {folders[0]}")
-    result = data_likelihood(trained, split=found.split, num=found.num, nats=found.nats, folder=pathlib.Path(found.workdir))
+    result = data_likelihood(
+        trained, split=found.split, num=found.num, nats=found.nats, folder=pathlib.Path(found.workdir)
+    )
 
     result.save(arrays)
     write(result.report, report)
@@ -67,4 +75,6 @@ def _check(flags: dict, trained: Trained) -> None:
     if "estimator" in flags and not trained.config.likelihood.probes:
         raise ConfigError("--estimator: with likelihood.probes = 0 the trace is exact; give --probes as well")
     if flags.keys() & {"dequantization", "dequantizations"} and not trained.dataset.levels:
-        raise DataError(f"--dequantization, --dequantizations: {trained.dataset.name} is continuous (data.levels = 0); leave it out")
+        raise DataError(
+            f"--dequantization, --dequantizations: {trained.dataset.name} is continuous (data.levels = 0); leave it out"
+        )

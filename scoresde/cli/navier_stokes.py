@@ -10,7 +10,9 @@ from scoresde.errors import ConfigError
 
 
 def main(arguments: list[str]) -> None:
-    parser = Parser("data.navier_stokes", "Fields of vorticity at time T: OUT with an array 'vorticity' [num, size, size].")
+    parser = Parser(
+        "data.navier_stokes", "Fields of vorticity at time T: OUT with an array 'vorticity' [num, size, size]."
+    )
     parser.add_path("--out", required=True, help="the NPZ file")
     parser.add_argument("--num", type=int, default=256, help="fields (256)")
     parser.add_argument("--size", type=int, default=64, help="points along an axis (64)")
@@ -18,7 +20,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--time", type=float, default=10.0, help="T (10)")
     parser.add_argument("--dt", type=float, default=0.01, help="longest time step (0.01)")
     parser.add_argument("--forcing", type=float, default=0.0, help="amplitude of the forcing (0)")
-    parser.add_argument("--initial-std", type=float, default=1.0, help="of the initial vorticity; 0: as in the literature (1)")
+    parser.add_argument(
+        "--initial-std", type=float, default=1.0, help="of the initial vorticity; 0: as in the literature (1)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the initial fields (0)")
     parser.add_argument("--batch-size", type=int, default=32, help="fields solved at once (32)")
     found = parser.parse(arguments)

@@ -44,7 +44,9 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        self.add_argument("--config.SECTION.FIELD", metavar="VALUE", dest="example", help="change a configuration field")
+        self.add_argument(
+            "--config.SECTION.FIELD", metavar="VALUE", dest="example", help="change a configuration field"
+        )
 
     def add_path(self, *names: str, **options) -> None:
         """An argument that is a path, such as add_argument takes it."""
@@ -93,7 +95,9 @@ def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -
     arguments = sys.argv[1:] if arguments is None else arguments
     code, error = 0, None
     for number in STOPS:
-        if number != signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN:  # Python turns SIGINT into KeyboardInterrupt
+        if (
+            number != signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN
+        ):  # Python turns SIGINT into KeyboardInterrupt
             signal.signal(number, _stop)
     sys.stdout, sys.stderr = Lasting.of(sys.stdout), Lasting.of(sys.stderr)
     try:
@@ -156,7 +160,9 @@ def _known(error: BaseException) -> ScoreSDEError:
             f"another process may have ended ({text[:160]}); look at what it says, then run the same command on all of them"
         )
     elif isinstance(error, RuntimeError | AssertionError) and (reason := _no_device()):
-        known = ResourceError(f"{reason}; unset JAX_PLATFORMS, or install JAX for it, such as pip install 'scoresde[cuda13]'")
+        known = ResourceError(
+            f"{reason}; unset JAX_PLATFORMS, or install JAX for it, such as pip install 'scoresde[cuda13]'"
+        )
     elif isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
         where = f": {error.filename}" if error.filename else ""  # a write that fails does not know its file
         known = ResourceError(f"{error.strerror}{where}; free space or choose another folder")

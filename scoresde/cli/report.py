@@ -12,7 +12,9 @@ from scoresde.workflows.monitor import Watch
 
 
 def main(arguments: list[str]) -> None:
-    parser = Parser("report", "Write DIR/report.html and DIR/report.md; with several runs, one page that compares them.")
+    parser = Parser(
+        "report", "Write DIR/report.html and DIR/report.md; with several runs, one page that compares them."
+    )
     parser.add_path("folders", nargs="+", metavar="DIR", help="run folders")
     parser.add_path("--out", help="the page; default: DIR/report.html, or comparison.html here for several runs")
     found = parser.parse(arguments)
@@ -26,7 +28,9 @@ def main(arguments: list[str]) -> None:
         facts = read_facts(folder)
         if not facts.newest and (facts.config.get("training.watch") != [] or not facts.grids):
             look(folder)
-    page = write_report(folders[0], out) if len(folders) == 1 else compare(folders, out or pathlib.Path("comparison.html"))
+    page = (
+        write_report(folders[0], out) if len(folders) == 1 else compare(folders, out or pathlib.Path("comparison.html"))
+    )
     print(f"wrote {page}")
 
 

@@ -31,22 +31,53 @@ def main(arguments: list[str]) -> None:
     parser.add_path("--workdir", required=True, help="the run folder")
     parser.add_argument("--task", choices=_TASKS, default="generate", help="what to do; default: generate")
     parser.add_argument("--num", type=int, help="how many: seeds 0 to NUM-1, or the first NUM records; default: 64")
-    parser.add_argument("--seeds", help="generate: the seeds, such as 0-63 or 0,5,8-11; image k depends on its seed alone")
-    parser.add_path("--input", help="decode: NPZ with `latents`; encode, interpolate, restore: NPZ with `samples` to use as records")
-    parser.add_argument("--split", choices=("train", "test"), help="encode, interpolate, restore: whose records; default: test")
-    parser.add_argument("--points", type=int, help="interpolate: images from one record of a pair to the other; default: 8")
-    parser.add_argument("--operator", choices=OPERATORS, help="restore: what degrades a record; default: blur, or start where a run starts from data")
-    parser.add_argument("--strength", type=float, help="restore: deviation of the blur in points, factor, or share hidden; default: 1, 2, 0.5")
-    parser.add_argument("--observation-noise", type=float, help="restore: deviation of the noise at a point; default: 0.05")
-    parser.add_argument("--joint", action="store_true", default=None, help="restore: by the covariance of all values, not a variance per mode")
+    parser.add_argument(
+        "--seeds", help="generate: the seeds, such as 0-63 or 0,5,8-11; image k depends on its seed alone"
+    )
+    parser.add_path(
+        "--input", help="decode: NPZ with `latents`; encode, interpolate, restore: NPZ with `samples` to use as records"
+    )
+    parser.add_argument(
+        "--split", choices=("train", "test"), help="encode, interpolate, restore: whose records; default: test"
+    )
+    parser.add_argument(
+        "--points", type=int, help="interpolate: images from one record of a pair to the other; default: 8"
+    )
+    parser.add_argument(
+        "--operator",
+        choices=OPERATORS,
+        help="restore: what degrades a record; default: blur, or start where a run starts from data",
+    )
+    parser.add_argument(
+        "--strength",
+        type=float,
+        help="restore: deviation of the blur in points, factor, or share hidden; default: 1, 2, 0.5",
+    )
+    parser.add_argument(
+        "--observation-noise", type=float, help="restore: deviation of the noise at a point; default: 0.05"
+    )
+    parser.add_argument(
+        "--joint",
+        action="store_true",
+        default=None,
+        help="restore: by the covariance of all values, not a variance per mode",
+    )
     parser.add_argument("--baseline", action="store_true", default=None, help="restore: by replacement as well")
-    parser.add_argument("--sampler", help="default: sampling.sampler of the run; restore: see docs/commands.md, which lists them")
+    parser.add_argument(
+        "--sampler", help="default: sampling.sampler of the run; restore: see docs/commands.md, which lists them"
+    )
     parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")
-    parser.add_argument("--grid", help="generate: another grid than that of training, such as 256 or 64,64; for networks fno and ufno")
+    parser.add_argument(
+        "--grid", help="generate: another grid than that of training, such as 256 or 64,64; for networks fno and ufno"
+    )
     label_help = "the class, for a run with labels, as the data call it; default: generate draws one for each seed"
     parser.add_argument("--label", help=label_help)
-    parser.add_argument("--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema")
-    parser.add_argument("--checkpoint", default=LATEST, help="latest, best (see training.keep_best) or a step; default: latest")
+    parser.add_argument(
+        "--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema"
+    )
+    parser.add_argument(
+        "--checkpoint", default=LATEST, help="latest, best (see training.keep_best) or a step; default: latest"
+    )
     parser.add_path("--out", help="folder; default: WORKDIR/samples_SAMPLER, or WORKDIR/TASK")
     parser.add_argument("--keep-going", "--keep_going", action="store_true", help="exit 0 even if a solver failed")
     found = parser.parse(arguments)
@@ -55,7 +86,9 @@ def main(arguments: list[str]) -> None:
         raise ConfigError(f"--steps: expected at least 1, got {found.steps}; leave it out for the sampler's own number")
     overrides = found.overrides + ([] if found.steps is None else [f"sampling.steps={found.steps}"])
     sampler = {"generate": found.sampler, "restore": found.sampler or _RESTORER}.get(found.task, "probability_flow")
-    trained = load_trained(found.workdir, ema=found.ema, sampler=sampler, overrides=overrides, checkpoint=found.checkpoint)
+    trained = load_trained(
+        found.workdir, ema=found.ema, sampler=sampler, overrides=overrides, checkpoint=found.checkpoint
+    )
     if found.grid is not None:
         trained = trained.at(_grid(found.grid))
     if found.label is not None:
@@ -83,7 +116,11 @@ _TAKEN_BY = {
 def _check(found) -> None:
     """A flag that would do nothing is a mistake; the others get their defaults."""
     given = [name for name in _TAKEN_BY if getattr(found, name) is not None]
-    problems = [f"--{name.replace('_', '-')}: --task {found.task} has no such thing; leave it out" for name in given if found.task not in _TAKEN_BY[name]]
+    problems = [
+        f"--{name.replace('_', '-')}: --task {found.task} has no such thing; leave it out"
+        for name in given
+        if found.task not in _TAKEN_BY[name]
+    ]
     for name, other in (("num", "seeds"), ("split", "input")):
         if name in given and other in given:
             problems.append(f"--{name}: --{other} says it already; leave one out")
@@ -104,7 +141,9 @@ def _perform(found, trained: Trained, out: pathlib.Path) -> tuple[list[int], int
         seeds = parse_seeds(f"0-{found.num - 1}" if found.seeds is None else found.seeds)
         return draw_to(trained, seeds, out), len(seeds), "seeds"
     if found.task in ("encode", "decode", "interpolate") and PROCESSES[trained.config.sde.name].starts:
-        raise ConfigError(f"--task {found.task}: {DEGRADED.format(trained.config.sde.name)}; use --task restore --operator start")
+        raise ConfigError(
+            f"--task {found.task}: {DEGRADED.format(trained.config.sde.name)}; use --task restore --operator start"
+        )
     if found.task != "generate" and has_null_class(trained):
         raise ConfigError(
             f"--task {found.task}: the run takes classes, and nothing trains its null class yet; give --label, one of "

@@ -69,7 +69,9 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
     ledger = Ledger(workdir / "ledger.json" if main_process else None, {"command": command, "devices": devices})
     dataset = checked_dataset(config)
     classes = dataset.label_names[: dataset.classes] if config.model.num_classes else ()
-    peers.agree("data", fingerprint=dataset.fingerprint, devices=f"{jax.local_device_count()} {jax.devices()[0].device_kind}")
+    peers.agree(
+        "data", fingerprint=dataset.fingerprint, devices=f"{jax.local_device_count()} {jax.devices()[0].device_kind}"
+    )
     score = build_score(config, undrawn_network(config))
     averages = build_averages(config)
     if main_process:
@@ -126,7 +128,9 @@ def train(config, workdir: pathlib.Path, command: str = "") -> None:
 def evaluate_trained(trained: Trained, workdir: pathlib.Path) -> None:
     """The likelihood of `evaluate.num` test records, as a record in WORKDIR/evaluation."""
     num, metric = trained.config.evaluate.num, "bpd" if trained.dataset.levels else "nats"
-    request = Request((metric,), workdir / "evaluation", default_stats(), workdir=str(workdir), num=None if num < 0 else num)
+    request = Request(
+        (metric,), workdir / "evaluation", default_stats(), workdir=str(workdir), num=None if num < 0 else num
+    )
     evaluate(request, trained)
 
 
@@ -188,7 +192,9 @@ def check_scale(config, dataset) -> None:
     """
     if config.model.preconditioning != "edm":
         return
-    values = np.asarray(dataset.encode(dataset.train.rows(np.arange(min(len(dataset.train), _SCALE_RECORDS)))[0]), np.float64)
+    values = np.asarray(
+        dataset.encode(dataset.train.rows(np.arange(min(len(dataset.train), _SCALE_RECORDS)))[0]), np.float64
+    )
     found, given = float(values.std()), config.model.sigma_data
     if found == 0 or 1 / _SCALE_OFF <= given / found <= _SCALE_OFF:  # constant data have no scale
         return
@@ -211,7 +217,9 @@ def accept(stored: dict, current: dict) -> None:
         lines.append(f"data were {stored['data']['fingerprint']}, are {current['data']['fingerprint']}")
     if lines:
         raise CheckpointError(
-            "the run folder holds another experiment: " + "; ".join(lines) + "; undo the change, or choose another --workdir"
+            "the run folder holds another experiment: "
+            + "; ".join(lines)
+            + "; undo the change, or choose another --workdir"
         )
     for part in ("versions", "devices"):
         if stored[part] != current[part]:

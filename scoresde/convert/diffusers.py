@@ -45,7 +45,9 @@ def fields(config: dict, scheduler: dict | None) -> dict[str, dict]:
     try:
         model = _model(config)
     except (KeyError, TypeError, IndexError, ZeroDivisionError, AttributeError, ValueError) as error:
-        raise CheckpointError(f"config.json: expected that of a UNet2DModel, got {type(error).__name__} at {error}") from None
+        raise CheckpointError(
+            f"config.json: expected that of a UNet2DModel, got {type(error).__name__} at {error}"
+        ) from None
     variance_exploding = model["embedding"] == "fourier"
     process, predicted = _ve(scheduler) if variance_exploding else _vp(scheduler)
     size, classes = config["sample_size"], {}
@@ -77,7 +79,8 @@ def _model(config: dict) -> dict:
         "down_block_types": len(resampling) == 1 and len({pyramids for pyramids, _ in kinds}) == 1,
         "up_block_types": [name.startswith("Attn") for name in ups] == attention[::-1],
         "time_embedding_type": (time, shape) in _EMBEDDINGS,
-        "norm_num_groups": groups == num_groups(min(widths)) == 32 or (skip and groups is None and min(attended, default=128) >= 128),
+        "norm_num_groups": groups == num_groups(min(widths)) == 32
+        or (skip and groups is None and min(attended, default=128) >= 128),
         "attn_norm_num_groups": config.get("attn_norm_num_groups") in (None, groups),
         "mid_block_scale_factor": abs(rescale - (2**0.5 if skip else 1)) < 1e-6,
         "downsample_padding": resampling != {"conv"} or config.get("downsample_padding", 1) in (0, 1),
@@ -100,7 +103,11 @@ def _model(config: dict) -> dict:
         decoder_attention="level" if skip else "block",
         modulation="scale_shift" if config.get("resnet_time_scale_shift") == "scale_shift" else "shift",
         resampling="conv" if resampling == {"conv"} else "block",
-        resample_filter="fir" if skip else "box_padded" if resampling == {"conv"} and config.get("downsample_padding", 1) else "box",
+        resample_filter="fir"
+        if skip
+        else "box_padded"
+        if resampling == {"conv"} and config.get("downsample_padding", 1)
+        else "box",
         resample_skip="identity" if resampling == {"resnet"} else "conv",
         progressive_input="input_skip" if skip else "none",
         progressive="output_skip" if skip else "none",
@@ -122,7 +129,11 @@ def _kind(name: str, config: dict, last: bool) -> tuple[bool, str | None]:
 def _vp(scheduler: dict | None) -> tuple[dict, str]:
     """The section `sde`, and what the network predicts."""
     given = {"beta_start": 1e-4, "beta_end": 0.02} | _KNOWN_FIRST | (scheduler or {})
-    if wrong := [f"{name} = {given[name]!r}, expected {' or '.join(map(repr, known))}" for name, known in _KNOWN.items() if given[name] not in known]:
+    if wrong := [
+        f"{name} = {given[name]!r}, expected {' or '.join(map(repr, known))}"
+        for name, known in _KNOWN.items()
+        if given[name] not in known
+    ]:
         raise CheckpointError(f"scheduler_config.json: {'; '.join(wrong)}")
     processes = {
         "linear": dict(name="vp", beta_min=_STEPS * given["beta_start"], beta_max=_STEPS * given["beta_end"]),
@@ -162,7 +173,12 @@ def from_diffusers(parameters: Arrays, levels: int) -> Copy:
 def _attention(copy: Copy, ours: str, theirs: str) -> None:
     """The names are those of today, or those of the first versions, which published folders still have."""
     copy.norm(f"{ours}/norm", f"{theirs}.group_norm")
-    for name, path, first in (("query", "to_q", "query"), ("key", "to_k", "key"), ("value", "to_v", "value"), ("out", "to_out.0", "proj_attn")):
+    for name, path, first in (
+        ("query", "to_q", "query"),
+        ("key", "to_k", "key"),
+        ("value", "to_v", "value"),
+        ("out", "to_out.0", "proj_attn"),
+    ):
         copy.layer(f"{ours}/{name}", f"{theirs}.{path if copy.has(f'{theirs}.{path}') else first}")
 
 

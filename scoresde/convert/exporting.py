@@ -30,8 +30,15 @@ def export(trained: Trained, file: pathlib.Path) -> int:
         ResourceError: no space, or no permission.
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(trained.score.network.params)
-    arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): np.ascontiguousarray(leaf) for path, leaf in leaves}
-    about = {"format": "scoresde", "config": json.dumps(to_json(trained.config)), "step": str(trained.step), "ema": trained.ema}
+    arrays = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.ascontiguousarray(leaf) for path, leaf in leaves
+    }
+    about = {
+        "format": "scoresde",
+        "config": json.dumps(to_json(trained.config)),
+        "step": str(trained.step),
+        "ema": trained.ema,
+    }
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
         with replacing(file) as scratch:
@@ -39,7 +46,9 @@ def export(trained: Trained, file: pathlib.Path) -> int:
     except (SafetensorError, OSError) as error:  # of arrays that are in memory nothing but writing can fail
         code = re.search(r"os error (\d+)", str(error))  # Rust's form of the number that the system gave
         reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or one_line(error)
-        raise ResourceError(f"cannot write {file}: {reason}; free space or permissions, or choose another file") from error
+        raise ResourceError(
+            f"cannot write {file}: {reason}; free space or permissions, or choose another file"
+        ) from error
     return sum(array.size for array in arrays.values())
 
 
@@ -52,11 +61,17 @@ def exported(file: pathlib.Path) -> tuple[dict[str, dict], Arrays]:
     arrays, about = safetensors(file)
     try:
         config = parse_json(about["config"])
-        fields = {name: {field: _value(v) for field, v in values.items()} for name, values in config.items() if isinstance(values, dict)}
+        fields = {
+            name: {field: _value(v) for field, v in values.items()}
+            for name, values in config.items()
+            if isinstance(values, dict)
+        }
         for field in ("source", "arrays", "labels", "data_dir"):
             fields["data"].pop(field, None)
     except (UnreadableError, KeyError, AttributeError):
-        raise CheckpointError(f"{file}: expected a file of --export; of diffusers give the folder, with its config.json") from None
+        raise CheckpointError(
+            f"{file}: expected a file of --export; of diffusers give the folder, with its config.json"
+        ) from None
     return fields, arrays
 
 

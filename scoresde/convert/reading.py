@@ -101,5 +101,14 @@ def of_flax(path: pathlib.Path):
     refuse_pickles(path)
     try:
         return serialization.msgpack_restore(read_bytes(path))
-    except (UnreadableError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
+    except (
+        UnreadableError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise CheckpointError(f"{path}: not a msgpack file of Flax ({one_line(error)}); download it again") from None

@@ -43,7 +43,9 @@ def by_class() -> Callable[[str], str]:
     return name
 
 
-def from_score_sde(parameters: Arrays, model, height: int, name: Callable[[str], str], middle_attention: bool = True) -> Copy:
+def from_score_sde(
+    parameters: Arrays, model, height: int, name: Callable[[str], str], middle_attention: bool = True
+) -> Copy:
     """Their network with the fields `model` of our configuration.
 
     Args:
@@ -117,7 +119,10 @@ def _attention(copy: Copy, ours: str, theirs: str) -> None:
 
 def _resampling(copy: Copy, ours: str, theirs: str) -> None:
     """A convolution with a filter, Conv2d_0, or without, Conv_0."""
-    copy.layer(f"{ours}/conv", next(f"{theirs}.{n}" for n in ("Conv2d_0", "Conv_0") if copy.has(f"{theirs}.{n}") or n == "Conv_0"))
+    copy.layer(
+        f"{ours}/conv",
+        next(f"{theirs}.{n}" for n in ("Conv2d_0", "Conv_0") if copy.has(f"{theirs}.{n}") or n == "Conv_0"),
+    )
     if ours.endswith("up"):
         copy.ours[f"{ours}/bias"] = copy.ours.pop(f"{ours}/conv/bias")
 
@@ -140,7 +145,9 @@ def average_of_torch(checkpoint: Mapping, arrays: Callable[[Mapping], Arrays]) -
         found = arrays(average | kept)
         fits = all(found[name].shape == tuple(model[name].shape) for name in trained)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise CheckpointError(f"expected a checkpoint of score_sde, with model and ema: {type(error).__name__} {error}") from None
+        raise CheckpointError(
+            f"expected a checkpoint of score_sde, with model and ema: {type(error).__name__} {error}"
+        ) from None
     if not fits:
         raise CheckpointError("the averages of this checkpoint are not in the order of its parameters")
     return found

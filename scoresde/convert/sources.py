@@ -36,11 +36,15 @@ def read(source: pathlib.Path, network: str | None) -> Read:
     loaded = reading.of_torch(source) if source.suffix in reading.TORCH else reading.of_flax(source)
     if network in recipes.GUIDED:
         arrays, kinds_first = reading.as_arrays(loaded), network == "adm_imagenet64"
-        return fields, lambda c: copied(source, lambda: guided.from_guided(arrays, c.model, image_shape(c), kinds_first))
+        return fields, lambda c: copied(
+            source, lambda: guided.from_guided(arrays, c.model, image_shape(c), kinds_first)
+        )
     in_torch = source.suffix in reading.TORCH
     arrays = score_sde.average_of_torch(loaded, reading.as_arrays) if in_torch else score_sde.average_of_flax(loaded)
     name = score_sde.in_a_list if in_torch else score_sde.by_class
-    return fields, lambda c: copied(source, lambda: score_sde.from_score_sde(arrays, c.model, image_shape(c)[0], name()))
+    return fields, lambda c: copied(
+        source, lambda: score_sde.from_score_sde(arrays, c.model, image_shape(c)[0], name())
+    )
 
 
 def _diffusers(folder: pathlib.Path) -> Read:
@@ -48,12 +52,20 @@ def _diffusers(folder: pathlib.Path) -> Read:
     network = folder / "unet" if (folder / "unet").is_dir() else folder
     weights = next((network / name for name in _WEIGHTS if (network / name).is_file()), None)
     if weights is None or not (network / "config.json").is_file():
-        raise CheckpointError(f"{folder}: expected config.json and {' or '.join(_WEIGHTS)} in it or in unet/; a run folder goes with --export")
+        raise CheckpointError(
+            f"{folder}: expected config.json and {' or '.join(_WEIGHTS)} in it or in unet/; a run folder goes with --export"
+        )
     config = reading.json_of(network / "config.json")
-    schedulers = [place for place in (folder / "scheduler_config.json", folder / "scheduler" / "scheduler_config.json") if place.is_file()]
+    schedulers = [
+        place
+        for place in (folder / "scheduler_config.json", folder / "scheduler" / "scheduler_config.json")
+        if place.is_file()
+    ]
     fields = diffusers.fields(config, reading.json_of(schedulers[0]) if schedulers else None)
     arrays = reading.weights(weights)
-    return fields, lambda config: copied(weights, lambda: diffusers.from_diffusers(arrays, len(config.model.multipliers)))
+    return fields, lambda config: copied(
+        weights, lambda: diffusers.from_diffusers(arrays, len(config.model.multipliers))
+    )
 
 
 def copied(where: pathlib.Path, collect: Callable[[], Copy]) -> Copy:

@@ -32,4 +32,6 @@ class Absent:
 
 
 def _nothing() -> DataError:
-    return DataError(f"data.source = '{ABSENT}' has no records; name some with --config.data.source, such as folder:PATH")
+    return DataError(
+        f"data.source = '{ABSENT}' has no records; name some with --config.data.source, such as folder:PATH"
+    )

@@ -123,7 +123,9 @@ def open_collection(
         DataError: labels do not match, too many damaged images, or a part without any.
     """
     if len(shape) != 3:
-        raise ConfigError(f"{files.what}: expected images, of shape (height, width, channels), got {shape}; set data.image_size above 0")
+        raise ConfigError(
+            f"{files.what}: expected images, of shape (height, width, channels), got {shape}; set data.image_size above 0"
+        )
     given = files.given if options.labels != NONE else None
     if options.labels and given is not None:
         raise ConfigError(f"data.labels = '{options.labels}': {files.what} has its own labels; leave it out")
@@ -137,7 +139,9 @@ def open_collection(
     parts = [numbers[good[numbers]] for numbers in (tree.train, tree.test)]
     for part, numbers in zip(("train", "test"), parts, strict=True):
         if not len(numbers):
-            raise DataError(f"{files.what}: expected images for {part} ({tree.parts}), got none that can be read; add some")
+            raise DataError(
+                f"{files.what}: expected images for {part} ({tree.parts}), got none that can be read; add some"
+            )
     labels, names, classes = trained_first(tree.labels, tree.classes, parts[0])
     origin = f"{classes} classes from {tree.labelled}" if names else "no labels"
     unread = f"; not read: {listed(files.others)}" if files.others else ""
@@ -148,7 +152,9 @@ def open_collection(
     if " beside " in tree.parts:
         print(f"note: {files.what}: {tree.parts}", file=sys.stderr)
     if tree.left_out:
-        print(f"note: {files.what}: {tree.left_out} images are in neither part ({tree.parts}); left out", file=sys.stderr)
+        print(
+            f"note: {files.what}: {tree.left_out} images are in neither part ({tree.parts}); left out", file=sys.stderr
+        )
     pictures = Pictures(files, rule, bad, in_memory, store)
     train, test = (ImageSource(pictures, numbers, labels[numbers], classes) for numbers in parts)
     # Which part and class each readable image is of; not its number, which changes when a damaged one is removed.
@@ -157,4 +163,3 @@ def open_collection(
     identity = f"images:{len(train)}+{len(test)}:{found.checksum}:{crc:08x}:{rule}"
     about = Found(found, names, tree.parts, tree.labelled, tree.left_out, rule, files.others, notes)
     return train, test, identity, about
-

@@ -35,7 +35,9 @@ def declared(source: str, keys: tuple[str, ...], data_dir: str | None) -> tuple[
         return _of_images(COLLECTIONS[name](argument))
     if name in _FINDERS:
         return _FINDERS[name](request)
-    raise ConfigError(f"{source}: has no shape of its own; declare one with --config.data.image_size, --config.data.channels and --config.data.levels")
+    raise ConfigError(
+        f"{source}: has no shape of its own; declare one with --config.data.image_size, --config.data.channels and --config.data.levels"
+    )
 
 
 def _of_images(files: Files) -> tuple[tuple[int, ...], int]:
@@ -49,7 +51,9 @@ def _of_images(files: Files) -> tuple[tuple[int, ...], int]:
     found = [about for about in looked if isinstance(about, Header)]
     if not found:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(zip(files.names, looked))[:3])
-        raise DataError(f"{files.what}: none of {len(looked)} images can be read ({reasons}{'; ...' if len(looked) > 3 else ''}); copy them again")
+        raise DataError(
+            f"{files.what}: none of {len(looked)} images can be read ({reasons}{'; ...' if len(looked) > 3 else ''}); copy them again"
+        )
     heights, widths = (np.array([getattr(about, side) for about in found]) for side in ("height", "width"))
     channels = 1 if all(about.mode.startswith(GREY) for about in found) else 3
     levels = _levels_of_deep(files) if all(about.mode.startswith(_DEEP_GREY) for about in found) else LEVELS

@@ -23,7 +23,15 @@ from scoresde.errors import DataError
 from scoresde.runtime.files import MissingError, UnreadableError, read_bytes
 
 _KINDS = 8  # extensions that a message names
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)  # what reading a member raises
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+)  # what reading a member raises
 
 
 @runtime_checkable
@@ -113,7 +121,9 @@ class Folder:
             found, others = _walk(self.root)
             self.others = counted(others)
         except OSError as error:  # passed over, its images would be missing without a word
-            raise DataError(f"{error.filename or self.root} cannot be read: {error.strerror or error}; change its permissions, or leave it out") from error
+            raise DataError(
+                f"{error.filename or self.root} cannot be read: {error.strerror or error}; change its permissions, or leave it out"
+            ) from error
         if not found:
             raise no_images(self.what, self.others)
         self.names, self._sizes, times = (list(column) for column in zip(*sorted(found), strict=True))
@@ -179,8 +189,12 @@ class Zip:
             self._zip = zipfile.ZipFile(file)
         except OSError as error:
             raise DataError(f"{self.what} cannot be read: {error.strerror or error}") from error
-        except Exception as error:  # BadZipFile, and what a damaged directory makes struct, the codecs and arithmetic raise
-            raise DataError(f"{self.what} is not a zip file, or was cut short; copy it again, or make it anew") from error
+        except (
+            Exception
+        ) as error:  # BadZipFile, and what a damaged directory makes struct, the codecs and arithmetic raise
+            raise DataError(
+                f"{self.what} is not a zip file, or was cut short; copy it again, or make it anew"
+            ) from error
         members = [info for info in self._zip.infolist() if not info.is_dir()]
         for info in self._zip.infolist():
             _check_member(info, self.what)
@@ -205,7 +219,9 @@ class Zip:
         if name not in self._others:
             return None
         if (size := self._others[name].file_size) > LARGEST_TABLE:
-            raise DataError(f"{self.what}: {name} would have {size:,} bytes, expected at most {LARGEST_TABLE:,}; make the zip anew")
+            raise DataError(
+                f"{self.what}: {name} would have {size:,} bytes, expected at most {LARGEST_TABLE:,}; make the zip anew"
+            )
         try:
             return self._zip.read(self._others[name])
         except _DAMAGED as error:
@@ -220,7 +236,9 @@ def _check_member(info: zipfile.ZipInfo, what: str) -> None:
     name = info.orig_filename
     parts = name.replace("\\", "/").split("/")
     if ".." in parts or name.startswith(("/", "\\")) or name[1:2] == ":" or "\0" in name:
-        raise DataError(f"{what}: the member {name!r} points outside the zip; refused, make the zip anew from a folder you trust")
+        raise DataError(
+            f"{what}: the member {name!r} points outside the zip; refused, make the zip anew from a folder you trust"
+        )
     if stat.S_ISLNK(info.external_attr >> 16):
         raise DataError(f"{what}: the member {name!r} is a link; refused, put the files themselves into the zip")
     if info.flag_bits & 1:

@@ -107,7 +107,8 @@ def calibration(num: int, shape: tuple[int, ...], seed: int) -> dict[str, np.nda
         "one branch missing": {"weight": 1.0}, "offset std x5": {"offset": 5.0}, "white pixel noise": {"white": True},
     }  # fmt: skip
     return {
-        case: family.sample(_generator(case, seed, 2), num, tuple(shape), **change)[0] for case, change in changes.items()
+        case: family.sample(_generator(case, seed, 2), num, tuple(shape), **change)[0]
+        for case, change in changes.items()
     }
 
 
@@ -190,7 +191,9 @@ def _family(name: str, shape: tuple[int, ...]) -> Family:
 
 def _generator(name: str, seed: int, stream: int) -> np.random.Generator:
     """Independent for every name, seed and stream: 0 is the data set, 1 fresh draws, 2 the calibration."""
-    return np.random.Generator(np.random.Philox(key=np.array([seed, zlib.crc32(f"{stream}:{name}".encode())], np.uint64)))
+    return np.random.Generator(
+        np.random.Philox(key=np.array([seed, zlib.crc32(f"{stream}:{name}".encode())], np.uint64))
+    )
 
 
 def _variances(dimension: int) -> np.ndarray:
@@ -203,7 +206,9 @@ def _variances(dimension: int) -> np.ndarray:
 
 def _cosines(points: int, modes: int) -> np.ndarray:
     """phi_k at the cell centres: [points, modes]."""
-    return np.where(np.arange(modes) == 0, 1.0, np.sqrt(2) * np.cos(np.pi * np.outer(centres(points), np.arange(modes))))
+    return np.where(
+        np.arange(modes) == 0, 1.0, np.sqrt(2) * np.cos(np.pi * np.outer(centres(points), np.arange(modes)))
+    )
 
 
 def _slopes(x: np.ndarray) -> np.ndarray:

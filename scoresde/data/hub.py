@@ -31,13 +31,17 @@ class Hub:
         try:
             import datasets
         except ImportError:
-            raise DataError(f"hf:{name} needs the library datasets of Hugging Face; install it with `{INSTALL}`, or use folder:PATH") from None
+            raise DataError(
+                f"hf:{name} needs the library datasets of Hugging Face; install it with `{INSTALL}`, or use folder:PATH"
+            ) from None
         self.what = f"hf:{name}"
         splits = _loaded(datasets, name, self.what)
         features = next(iter(splits.values())).features
         images = [key for key, feature in features.items() if isinstance(feature, datasets.Image)]
         if len(images) != 1:
-            raise DataError(f"{self.what}: expected one feature of images, got {images or 'none'} among {', '.join(features)}; use folder:PATH")
+            raise DataError(
+                f"{self.what}: expected one feature of images, got {images or 'none'} among {', '.join(features)}; use folder:PATH"
+            )
         labels = [key for key, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
         self._image = images[0]
         self._splits = {

@@ -146,7 +146,10 @@ def _opened(data: bytes, name: str):
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             yield image
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # the warning where warnings are errors
+    except (
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:  # the warning where warnings are errors
         raise DataError(f"{name}: {' '.join(str(error).split())}; {_REMEDY}") from None
     except Image.UnidentifiedImageError:
         raise BadImage(f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file") from None

@@ -46,7 +46,10 @@ class Part(NamedTuple):
 
 def inspect(dataset: Dataset) -> dict:
     """Everything there is to say, in JSON types."""
-    parts = {name: _scanned(source, dataset.levels, f"inspect {name}") for name, source in (("train", dataset.train), ("test", dataset.test))}
+    parts = {
+        name: _scanned(source, dataset.levels, f"inspect {name}")
+        for name, source in (("train", dataset.train), ("test", dataset.test))
+    }
     train = parts["train"]
     sampled, distance = largest_distance(dataset)
     # x = slope v + ..., so that deviations scale by the slope; 1 for continuous data.
@@ -150,7 +153,12 @@ def _files(found) -> dict:
     return {
         "summary": survey.summary(),
         "kinds": survey.kinds,
-        "sizes": dict(zip(("least_width", "greatest_width", "least_height", "greatest_height", "median_shorter_side"), survey.sizes)),
+        "sizes": dict(
+            zip(
+                ("least_width", "greatest_width", "least_height", "greatest_height", "median_shorter_side"),
+                survey.sizes,
+            )
+        ),
         "resized": survey.unlike,
         "enlarged": survey.enlarged,
         "bad": [list(pair) for pair in survey.bad],
@@ -166,19 +174,38 @@ def _files(found) -> dict:
 
 def text(report: dict, lines: list[str]) -> str:
     """The report for reading, with the lines of configuration to copy."""
+
     def row(name: str, *values: str) -> list[str]:
         return [f"{name if k == 0 else '':<12}{value}" for k, value in enumerate(values)]
 
     files, shape = report.get("files"), report["shape"]
-    out = [report["source"], *row("records", f"{report['train']} for training, {report['test']} for testing" + (f" ({files['parts']})" if files else ""))]
+    out = [
+        report["source"],
+        *row(
+            "records",
+            f"{report['train']} for training, {report['test']} for testing" + (f" ({files['parts']})" if files else ""),
+        ),
+    ]
     if files:
-        out += row("files", files["summary"], *([f"{files['left_out']} left out: in neither part"] if files["left_out"] else []))
+        out += row(
+            "files",
+            files["summary"],
+            *([f"{files['left_out']} left out: in neither part"] if files["left_out"] else []),
+        )
         out += row("not read", listed(files["not_read"]) if files["not_read"] else "none: all files are images")
         out += row("damaged", *([f"{name}: {reason}" for name, reason in files["bad"]] or ["none"]))
-    levels = f"{report['levels']} grey levels, {report['levels_used']} of them used" if report["levels"] else "continuous"
-    out += row("shape", f"{' x '.join(map(str, shape))}, {levels}, from {report['range'][0]:.6g} to {report['range'][1]:.6g}")
+    levels = (
+        f"{report['levels']} grey levels, {report['levels_used']} of them used" if report["levels"] else "continuous"
+    )
+    out += row(
+        "shape", f"{' x '.join(map(str, shape))}, {levels}, from {report['range'][0]:.6g} to {report['range'][1]:.6g}"
+    )
     per_channel = [f"{mean:.6g} +- {std:.6g}" for mean, std in zip(report["mean"], report["std"])]
-    out += row("channels", *[f"{k}: {value}" for k, value in enumerate(per_channel[:8])], *(["..."] if len(per_channel) > 8 else []))
+    out += row(
+        "channels",
+        *[f"{k}: {value}" for k, value in enumerate(per_channel[:8])],
+        *(["..."] if len(per_channel) > 8 else []),
+    )
     names = report["label_names"]
     called = [k if name == k else f"{k} is {name}" for k, name in zip(map(str, range(len(names))), names)]
     counts = [f"{called[int(k)]}: {n}" for k, n in report["labels"]["train"].items()]
@@ -191,10 +218,15 @@ def text(report: dict, lines: list[str]) -> str:
     out += row("notes", *files["notes"]) if files else []
     same = report["duplicates"]
     pairs = [f"{a} = {b}" for a, b in same["first"]]
-    out += row("duplicates", f"{same['train']} in train, {same['test']} in test, {same['between']} of test in train", *pairs)
+    out += row(
+        "duplicates", f"{same['train']} in train, {same['test']} in test, {same['between']} of test in train", *pairs
+    )
     if not report["sigma_data"] or same["train"] == report["train"] - 1 > 0:
         equal = "records" if report["sigma_data"] else "values"
         out += row("constant", f"all training {equal} are the same: there is nothing to learn")
     out += row("sigma_data", f"{report['sigma_data']:.4g}, in model coordinates")
-    out += row("sigma_max", f"{report['sigma_max']:.4g} or a little more, the largest distance among {report['sampled']} training records (ve, karras)")
+    out += row(
+        "sigma_max",
+        f"{report['sigma_max']:.4g} or a little more, the largest distance among {report['sampled']} training records (ve, karras)",
+    )
     return "\n".join([*out, "", "in a configuration:", *lines])

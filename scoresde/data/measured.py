@@ -64,7 +64,9 @@ def coarsened(values: np.ndarray, what: str, grid: tuple[int, ...]) -> np.ndarra
     """
     stored = values.shape[1:-1]
     if any(have % want for have, want in zip(stored, grid, strict=True)):
-        fitting = " or ".join(str(tuple(n // f for n in stored)) for f in range(1, 9) if all(n % f == 0 for n in stored))
+        fitting = " or ".join(
+            str(tuple(n // f for n in stored)) for f in range(1, 9) if all(n % f == 0 for n in stored)
+        )
         raise DataError(
             f"{what}: declared grid {grid}, but the data have {stored} points, which is no multiple of it; declare {fitting}"
         )

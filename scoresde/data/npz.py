@@ -152,7 +152,9 @@ def opened(file: Path) -> Npz:
     except MissingError:
         raise DataError(f"{file}: expected an NPZ file, found nothing there; check the path") from None
     except UnreadableError as error:
-        raise DataError(f"{file} cannot be read as an NPZ file: {error}; check the path, or write it with numpy.savez") from error
+        raise DataError(
+            f"{file} cannot be read as an NPZ file: {error}; check the path, or write it with numpy.savez"
+        ) from error
 
 
 def member(archive: Npz, name: str, file: Path, remedy: str = "") -> np.ndarray:
@@ -166,13 +168,20 @@ def member(archive: Npz, name: str, file: Path, remedy: str = "") -> np.ndarray:
 
 def mapped(archive: Npz, name: str, file: Path, remedy: str = "") -> np.ndarray:
     """As `member`, but as a map of the file where the array is stored uncompressed: 50,000 large images need no memory."""
-    return _of_member(archive, name, file, remedy, lambda name: found if (found := archive.mapped(name)) is not None else archive.array(name))
+    return _of_member(
+        archive,
+        name,
+        file,
+        remedy,
+        lambda name: found if (found := archive.mapped(name)) is not None else archive.array(name),
+    )
 
 
 def _of_member(archive: Npz, name: str, file: Path, remedy: str, read: Callable[[str], np.ndarray]) -> np.ndarray:
     if name not in archive:
         raise DataError(
-            f"{file}: expected an array '{name}', the file has {', '.join(sorted(archive)) or 'none'}" + (remedy and f"; {remedy}")
+            f"{file}: expected an array '{name}', the file has {', '.join(sorted(archive)) or 'none'}"
+            + (remedy and f"; {remedy}")
         )
     try:
         return read(name)

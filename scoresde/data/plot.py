@@ -49,7 +49,13 @@ def paths(x, columns: int | None = None) -> Image.Image:
     reach = max(np.ptp(_range(finite[..., axis])) for axis in (0, 1)) / 2 * 1.08
     places = ((x - middle) / reach * np.array([1, -1]) + 1) / 2 * _CELL
     for k, line in enumerate(places):
-        cell = _drawn(line[None] if np.isfinite(line).all() else line[None, :0], (_CELL, _CELL), _COLOURS[0], alpha=255, start=True)
+        cell = _drawn(
+            line[None] if np.isfinite(line).all() else line[None, :0],
+            (_CELL, _CELL),
+            _COLOURS[0],
+            alpha=255,
+            start=True,
+        )
         sheet.paste(cell, (_GAP + k % columns * step, _GAP + k // columns * step))
     return sheet
 
@@ -65,7 +71,9 @@ def _range(values: np.ndarray) -> tuple[float, float]:
     return (low, high) if high > low else (low - 1, high + 1)
 
 
-def _drawn(lines: np.ndarray, size: tuple[int, int], colour: str, alpha: int = _ALPHA, start: bool = False) -> Image.Image:
+def _drawn(
+    lines: np.ndarray, size: tuple[int, int], colour: str, alpha: int = _ALPHA, start: bool = False
+) -> Image.Image:
     """Polylines [N, points, 2] in pixels of an image of this size, one over the other."""
     large = tuple(_FINE * n for n in size)
     image = Image.new("RGB", large, "white")

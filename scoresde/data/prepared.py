@@ -69,7 +69,9 @@ class PreparedSource:
             return self._read(indices)
         with self._lock:
             if self._kept is None:
-                parts = [self._read(np.arange(len(self))[first : first + CHECKED]) for first in range(0, len(self), CHECKED)]
+                parts = [
+                    self._read(np.arange(len(self))[first : first + CHECKED]) for first in range(0, len(self), CHECKED)
+                ]
                 self._kept = tuple(np.concatenate(column) for column in zip(*parts, strict=True))
         values, labels = self._kept
         return values[indices], labels[indices]
@@ -202,11 +204,19 @@ def _order(builder, split: str) -> np.ndarray:
         return np.arange(count)
     try:
         records_of = _undecoded(builder, split)
-        ids = [record["id"] for first in range(0, count, CHECKED) for record in records_of.__getitems__(list(range(first, min(first + CHECKED, count))))]
+        ids = [
+            record["id"]
+            for first in range(0, count, CHECKED)
+            for record in records_of.__getitems__(list(range(first, min(first + CHECKED, count))))
+        ]
     except Exception as error:  # of a damaged file, in many classes
-        raise DataError(f"tfds:{builder.info.full_name}, {split}: cannot be read ({_first_line(error)}); prepare the set again") from error
+        raise DataError(
+            f"tfds:{builder.info.full_name}, {split}: cannot be read ({_first_line(error)}); prepare the set again"
+        ) from error
     if None in ids:
-        raise DataError(f"tfds:{builder.info.full_name}, {split}: records are missing from its files; prepare the set again")
+        raise DataError(
+            f"tfds:{builder.info.full_name}, {split}: records are missing from its files; prepare the set again"
+        )
     return np.argsort(np.array(ids), kind="stable")
 
 

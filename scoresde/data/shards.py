@@ -43,7 +43,9 @@ class Shards:
         paths = [root] if root.is_file() else sorted(root.glob(f"*{ENDING}*"))
         if not paths:
             kind = "no such file in the folder" if root.is_dir() else "nothing"
-            raise DataError(f"{self.what}: expected a file NAME{ENDING}, or a folder of such, found {kind}; check the path")
+            raise DataError(
+                f"{self.what}: expected a file NAME{ENDING}, or a folder of such, found {kind}; check the path"
+            )
         self._folder = root if root.is_dir() else root.parent
         self._readers, self._places, self.names = [], [], []
         for name, shards in groupby(paths, key=_name):
@@ -88,4 +90,6 @@ def _opened(path: Path):
         return ArrayRecordDataSource([str(path)])
     except (UnreadableError, RuntimeError, ValueError, OSError) as error:
         reason = (str(error).splitlines() or ["damaged"])[0]
-        raise DataError(f"{path}: no array_record file, or a damaged one ({reason}); copy it again, or write it anew") from error
+        raise DataError(
+            f"{path}: no array_record file, or a damaged one ({reason}); copy it again, or write it anew"
+        ) from error

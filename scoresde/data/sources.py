@@ -172,7 +172,9 @@ def _collection(opened: Callable[[str], Files], request: Request) -> Content:
 
 def _toy(draw: Callable, _: Request) -> Content:
     # Keyed by name: with a key of its seed alone the first epoch of a run of that seed would come in the order of the draws.
-    random = np.random.Generator(np.random.Philox(key=np.array([toys.SEED, zlib.crc32(draw.__name__.encode())], np.uint64)))
+    random = np.random.Generator(
+        np.random.Philox(key=np.array([toys.SEED, zlib.crc32(draw.__name__.encode())], np.uint64))
+    )
     train, test = toys.split(*draw(random, toys.TRAIN + toys.TEST))
     # By name, not by bytes: the last bits of sin and cos may differ between machines, the distribution does not.
     return Content(train, test, 0, f"{draw.__name__}:{len(train)}+{len(test)}:seed{toys.SEED}")
@@ -206,4 +208,12 @@ SOURCES: dict[str, Callable[[Request], Content]] = {
     **{name: functools.partial(_generated, name) for name in functions.FAMILIES},
     ABSENT: _absent,
 }
-TAKES_ARGUMENT = {"folder": "PATH", "zip": "PATH", "array_record": "PATH", "hf": "NAME", "npz": "PATH", "tfds": "NAME", "functions": "PATH"}
+TAKES_ARGUMENT = {
+    "folder": "PATH",
+    "zip": "PATH",
+    "array_record": "PATH",
+    "hf": "NAME",
+    "npz": "PATH",
+    "tfds": "NAME",
+    "functions": "PATH",
+}

@@ -63,7 +63,6 @@ class Survey:
         resized = f"; {self.unlike} are resized, {self.enlarged} of them enlarged" if self.unlike else ""
         return f"{self.count - len(self.bad)} of {self.count} images, {size} pixels ({kinds}){resized}"
 
-
     def lost_levels(self, rule: Rule) -> str:
         """What becomes of the grey levels of 16-bit images, and what keeps them; "" if all are kept."""
         if not self.brightest or rule.levels != LEVELS:
@@ -193,7 +192,13 @@ def _kept(key: str) -> Survey | None:
     try:
         fields = read_object(_place(key))
         return Survey(**fields | {"bad": [(name, reason) for name, reason in fields["bad"]]})
-    except (UnreadableError, ValueError, TypeError, KeyError, RuntimeError):  # none, damaged, or no home: it is taken again
+    except (
+        UnreadableError,
+        ValueError,
+        TypeError,
+        KeyError,
+        RuntimeError,
+    ):  # none, damaged, or no home: it is taken again
         return None
 
 

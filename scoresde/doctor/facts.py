@@ -17,7 +17,16 @@ PACKAGES = (
     "grain", "tensorflow-datasets", "numpy", "pillow", "jinja2", "safetensors", "tensorboardX", "tqdm",
 )  # fmt: skip
 # extra of pyproject.toml: the module it brings
-EXTRAS = {"tfds": "tensorflow", "pde": "exponax", "torch": "torch", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio", "test": "pytest", "docs": "matplotlib"}
+EXTRAS = {
+    "tfds": "tensorflow",
+    "pde": "exponax",
+    "torch": "torch",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
+    "trackio": "trackio",
+    "test": "pytest",
+    "docs": "matplotlib",
+}
 # Those that change results, speed or where things are; values of keys are never shown.
 VARIABLES = (
     "XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_COMPILATION_CACHE_DIR", "JAX_DEBUG_NANS",
@@ -53,7 +62,9 @@ def commit() -> str:
     folder = pathlib.Path(scoresde.__file__).parents[1]
     if not (folder / ".git").exists():
         return "no checkout"
-    ask = lambda *words: subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10).stdout.strip()  # noqa: E731
+    ask = lambda *words: subprocess.run(
+        ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10
+    ).stdout.strip()  # noqa: E731
     try:
         return ask("rev-parse", "--short=12", "HEAD") + (" with changes" if ask("status", "--porcelain") else "")
     except (OSError, subprocess.SubprocessError):
@@ -79,7 +90,11 @@ def _devices() -> dict[str, str]:
     found = {"backend": jax.default_backend()}
     for device in jax.devices():
         stats = device.memory_stats() or {} if device.platform != "cpu" else {}
-        memory = f", {stats['bytes_limit'] / _GIB:.1f} GiB, {stats.get('bytes_in_use', 0) / _GIB:.1f} in use" if "bytes_limit" in stats else ""
+        memory = (
+            f", {stats['bytes_limit'] / _GIB:.1f} GiB, {stats.get('bytes_in_use', 0) / _GIB:.1f} in use"
+            if "bytes_limit" in stats
+            else ""
+        )
         found[str(device)] = f"{device.device_kind}{memory}"
     return found
 

@@ -69,7 +69,9 @@ def sampler() -> tuple[bool, str]:
     off_mean = np.abs(x.mean(axis=0) - mean) / (std / math.sqrt(_DRAWS))
     off_std = np.abs(x.std(axis=0) / std - 1) * math.sqrt(2 * _DRAWS)
     worst = max(off_mean.max(), off_std.max())
-    return bool(worst < _ERRORS), f"mean and deviation of {_DRAWS} draws are off by {worst:.2f} standard errors at most (below {_ERRORS})"
+    return bool(
+        worst < _ERRORS
+    ), f"mean and deviation of {_DRAWS} draws are off by {worst:.2f} standard errors at most (below {_ERRORS})"
 
 
 def likelihood() -> tuple[bool, str]:
@@ -94,12 +96,16 @@ def _log_density(sde, mean, variance, x, t):
 def training() -> tuple[bool, str]:
     sde, variance = VP(), 0.09
     values = np.random.default_rng(0).normal(size=(1024, 2), scale=math.sqrt(variance)).astype(np.float32)
-    data = Dataset("gaussian", ArraySource(values), ArraySource(values), levels=0, centered=True, fingerprint="self-test")
+    data = Dataset(
+        "gaussian", ArraySource(values), ArraySource(values), levels=0, centered=True, fingerprint="self-test"
+    )
     network = Network.init(lambda rngs: MLP((2,), width=32, depth=1, rngs=rngs), key=root_key(0))
     # A preconditioning for data of deviation 1: the network has to learn that it is 0.3.
     score, objective = NetworkScore(sde, network, EDMPreconditioning(1.0)), Objective(EDMWeighting(DataSpectrum(1.0)))
     batch = -(-256 // jax.device_count()) * jax.device_count()
-    state = fit(score, data, steps=_TRAINED, batch_size=batch, objective=objective, optimizer=optax.adam(1e-2), ema=(0.9,))
+    state = fit(
+        score, data, steps=_TRAINED, batch_size=batch, objective=objective, optimizer=optax.adam(1e-2), ema=(0.9,)
+    )
     times, keys = jnp.linspace(0.02, 1.0, len(values)), jax.random.split(root_key(1), len(values))
 
     def loss(model):
@@ -110,7 +116,9 @@ def training() -> tuple[bool, str]:
     least = float(np.mean((alpha2 + sigma2) / sigma2 * variance * sigma2 / (alpha2 * variance + sigma2)))
     before, after = loss(score), loss(averaged_score(score, state))
     closed = (before - after) / (before - least)
-    return abs(closed - 1) < 0.25, f"loss from {before:.4f} to {after:.4f} in {_TRAINED} steps, the least being {least:.4f}"
+    return abs(
+        closed - 1
+    ) < 0.25, f"loss from {before:.4f} to {after:.4f} in {_TRAINED} steps, the least being {least:.4f}"
 
 
 CHECKS: dict[str, Callable[[], tuple[bool, str]]] = {

@@ -59,7 +59,9 @@ def build_dataset(config: ConfigDict) -> data.Dataset:
 
 def build_preconditioning(config: ConfigDict) -> score.AbstractPreconditioning:
     preconditionings = {
-        "edm": lambda: score.EDMPreconditioning(config.model.sigma_data, data_covariance(config, image_shape(config)[:-1])),
+        "edm": lambda: score.EDMPreconditioning(
+            config.model.sigma_data, data_covariance(config, image_shape(config)[:-1])
+        ),
         "eps": score.EpsPreconditioning,
         "score": score.ScorePreconditioning,
         "v": score.VPreconditioning,
@@ -98,9 +100,18 @@ def build_network(config: ConfigDict) -> nets.Network:
             dtype=common["dtype"],
         ),
         "dit": functools.partial(
-            nets.DiT, shape, patch=c.patch, width=c.width, depth=c.depth, head_channels=c.head_channels, positions=c.positions, **common
+            nets.DiT,
+            shape,
+            patch=c.patch,
+            width=c.width,
+            depth=c.depth,
+            head_channels=c.head_channels,
+            positions=c.positions,
+            **common,
         ),
-        "fno": functools.partial(nets.FNO, shape, width=c.width, depth=c.depth, modes=c.modes, boundary=c.boundary, **common),
+        "fno": functools.partial(
+            nets.FNO, shape, width=c.width, depth=c.depth, modes=c.modes, boundary=c.boundary, **common
+        ),
         "ufno": functools.partial(
             nets.UFNO,
             shape,
@@ -127,7 +138,9 @@ def build_score(config: ConfigDict, network: nets.Network | None = None) -> scor
     network = build_network(config) if network is None else network
     # -1 is the null class; training puts each example's label in its place.
     label = jnp.asarray(-1) if config.model.num_classes else None
-    return score.NetworkScore(build_sde(config, image_shape(config)[:-1]), network, build_preconditioning(config), label)
+    return score.NetworkScore(
+        build_sde(config, image_shape(config)[:-1]), network, build_preconditioning(config), label
+    )
 
 
 def with_starts(model: score.NetworkScore, config: ConfigDict, dataset: data.Dataset) -> score.NetworkScore:
@@ -145,7 +158,9 @@ def build_objective(config: ConfigDict) -> train.Objective:
     weightings = {
         "sigma2": train.SigmaSquared,
         "likelihood": train.Likelihood,
-        "edm": lambda: train.EDMWeighting(score.DataSpectrum(config.model.sigma_data, data_covariance(config, image_shape(config)[:-1]))),
+        "edm": lambda: train.EDMWeighting(
+            score.DataSpectrum(config.model.sigma_data, data_covariance(config, image_shape(config)[:-1]))
+        ),
         "noise_field": train.NoiseField,
     }
     laws = {

@@ -132,7 +132,9 @@ def _from_file(path: pathlib.Path) -> ConfigDict:
     except (KeyboardInterrupt, Interrupted):
         raise
     except SystemExit as error:
-        raise ConfigError(f"{path}: it leaves with sys.exit({error.code!r}); expected get_config() to return a configuration") from error
+        raise ConfigError(
+            f"{path}: it leaves with sys.exit({error.code!r}); expected get_config() to return a configuration"
+        ) from error
     except BaseException as error:  # whatever the user's file raises is a problem of the file
         raise ConfigError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not isinstance(config, ConfigDict) or set(default().keys()) - set(config.keys()):

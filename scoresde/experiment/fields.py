@@ -60,7 +60,9 @@ def _data() -> ConfigDict:
     c.arrays = ()  # npz: names of the arrays (train, labels, test, labels), () takes x_train, y_train, x_test, y_test; functions: name of one
     c.data_dir = ""  # tfds: where the prepared sets are; "" takes TFDS_DATA_DIR
     c.labels = ""  # folder, zip, array_record, hf: file of labels; "" takes what is there, "none" no labels
-    c.max_bad = -1  # folder, zip, array_record, hf: damaged images left out before it is an error; -1: a thousandth, but 10 to 100
+    c.max_bad = (
+        -1
+    )  # folder, zip, array_record, hf: damaged images left out before it is an error; -1: a thousandth, but 10 to 100
     c.max_pixels = 80_000_000  # the same: an image with more is refused
     c.memory = 2.0  # the same and tfds: GiB of decoded images kept in memory; a larger set is decoded as it is read
     return c
@@ -83,7 +85,9 @@ def _model() -> ConfigDict:
     c.blocks = 4  # unet, edm2, ufno: blocks a level
     c.attention = (16,)  # heights at which there is attention
     c.skip_rescale = True  # unet: sums of skip path and block over sqrt(2)
-    c.decoder_attention = "level"  # unet: attention in the decoder, once a level (DDPM++) or after each block: level, block
+    c.decoder_attention = (
+        "level"  # unet: attention in the decoder, once a level (DDPM++) or after each block: level, block
+    )
     c.modulation = "shift"  # unet: shift, scale_shift (adaptive group normalization, ADM)
     c.resampling = "block"  # unet, what halves and doubles: block, conv (DDPM)
     c.resample_filter = "box"  # unet: box, box_padded (diffusers' strided convolutions), fir ([1, 3, 3, 1], NCSN++)
@@ -92,7 +96,10 @@ def _model() -> ConfigDict:
     c.progressive = "none"  # unet, pyramid of the decoder: none, output_skip, residual
     c.combine = "sum"  # unet, how an input_skip joins: sum, cat
     c.center_input = False  # unet: the network sees 2 x - 1, for data.centered = False
-    c.input_fourier = (0, 0)  # unet: it also sees sin and cos of 2 pi 2^n x, n from the first to below the second; (6, 8): VDM
+    c.input_fourier = (
+        0,
+        0,
+    )  # unet: it also sees sin and cos of 2 pi 2^n x, n from the first to below the second; (6, 8): VDM
     c.norm_epsilon = 1e-6  # unet: of the group normalization
     c.head_channels = 0  # unet, edm2, dit: channels of an attention head; 0: one head
     c.patch = 2  # dit: side of a patch in pixels
@@ -117,15 +124,24 @@ def _training() -> ConfigDict:
     c.log_normal_mean = -1.2  # log_normal
     c.log_normal_std = 1.2
     c.reduce_mean = True  # mean over dimensions; False: half the sum
-    c.ema = (0.9999,)  # averages, below 1 by decay a step, above by half-life in images; the first one is used for pictures and by the commands
+    c.ema = (
+        0.9999,
+    )  # averages, below 1 by decay a step, above by half-life in images; the first one is used for pictures and by the commands
     c.power_ema = ()  # relative widths, such as (0.05, 0.1): averages by power functions, from which python -m scoresde.average makes any other
     c.log_every = 50
     c.checkpoint_every = 10_000
     c.snapshot_every = 50_000  # of the averages of power_ema, all of them kept
     c.sample_every = 50_000  # pictures, the figures of `watch`, and the report
-    c.watch = ("sliced_wasserstein", "moments", "nearest", "loss")  # figures of the pictured samples and of fixed records; () none
+    c.watch = (
+        "sliced_wasserstein",
+        "moments",
+        "nearest",
+        "loss",
+    )  # figures of the pictured samples and of fixed records; () none
     c.watch_sampler = ""  # of these samples, with its own steps and grid; "": as in sampling
-    c.keep_best = ""  # sliced_wasserstein, mean_error, deviation_error, test_loss: keep the checkpoint where it is lowest
+    c.keep_best = (
+        ""  # sliced_wasserstein, mean_error, deviation_error, test_loss: keep the checkpoint where it is lowest
+    )
     c.trackers = ()  # wandb, mlflow, trackio: send the figures there as well
     return c
 

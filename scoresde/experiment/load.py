@@ -40,11 +40,26 @@ from scoresde.types import root_key
 LATEST = "latest"
 _PACKAGES = ("scoresde", "jax", "jaxlib", "flax", "optax", "diffrax", "orbax-checkpoint")
 # Settings of JAX, from its environment variables, that change what is computed.
-_JAX_SETTINGS = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_default_matmul_precision")
+_JAX_SETTINGS = (
+    "jax_enable_x64",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+    "jax_default_matmul_precision",
+)
 # Networks that are the same function on every grid.
 RESOLUTION_FREE = ("fno", "ufno")
 # What may be overridden: the rest belongs to what was trained.
-_OPEN = ("sampling.", "likelihood.", "evaluate.", "data.source", "data.data_dir", "data.labels", "data.max_bad", "data.max_pixels", "data.memory")
+_OPEN = (
+    "sampling.",
+    "likelihood.",
+    "evaluate.",
+    "data.source",
+    "data.data_dir",
+    "data.labels",
+    "data.max_bad",
+    "data.max_pixels",
+    "data.memory",
+)
 
 
 class Trained(NamedTuple):
@@ -67,9 +82,16 @@ class Trained(NamedTuple):
                 f"--grid: model.name = '{self.config.model.name}' has the grid it was trained on; only {' and '.join(RESOLUTION_FREE)} take another"
             )
         if len(grid) != len(self.shape) - 1 or min(grid) < 1:
-            raise ConfigError(f"--grid: expected {len(self.shape) - 1} sizes above 0, such as {self.shape[:-1]}, got {grid}")
+            raise ConfigError(
+                f"--grid: expected {len(self.shape) - 1} sizes above 0, such as {self.shape[:-1]}, got {grid}"
+            )
         model, process = self.config.model, PROCESSES[self.config.sde.name]
-        if process.spectral and model.preconditioning == "edm" and not model.data_index and self.config.sde.basis != "kernel":
+        if (
+            process.spectral
+            and model.preconditioning == "edm"
+            and not model.data_index
+            and self.config.sde.basis != "kernel"
+        ):
             raise ConfigError(
                 "--grid: model.data_index = 0 shares the variance of data among the points of the grid of training, and means another law on "
                 "another grid; train with model.data_index above half the dimensions"
@@ -103,7 +125,13 @@ def load_trained(
     if fixed := [text for text in overrides if not text.startswith(_OPEN)]:
         raise ConfigError(*(f"--config.{text}: a trained run keeps this as it was trained" for text in fixed))
     if sampler not in (None, config.sampling.sampler):
-        overrides = [f"sampling.sampler={sampler}", "sampling.steps=0", "sampling.grid=", "sampling.order=0", *overrides]
+        overrides = [
+            f"sampling.sampler={sampler}",
+            "sampling.steps=0",
+            "sampling.grid=",
+            "sampling.order=0",
+            *overrides,
+        ]
     override(config, list(overrides))
 
     dataset, score = build_dataset(config), build_score(config, undrawn_network(config))
@@ -112,12 +140,17 @@ def load_trained(
     target = jax.eval_shape(lambda p: init_state(p, optimizer, averages, root_key(0)), score.network.params)
     target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here()), target)
     checkpoints, step = _checkpoint(folder, checkpoint)
-    restored = checkpoints.restore(target, accept=lambda meta: check_experiment(meta, written, folder / "config.json"), set_aside=False, step=step)
+    restored = checkpoints.restore(
+        target, accept=lambda meta: check_experiment(meta, written, folder / "config.json"), set_aside=False, step=step
+    )
     if restored is None:
         raise CheckpointError(f"no checkpoint in {checkpoints.folder}; train first")
     state, meta = restored
     if meta["data"]["fingerprint"] not in (dataset.fingerprint, ABSENT):
-        print(f"note: data are {dataset.fingerprint}, the run was trained on {meta['data']['fingerprint']}", file=sys.stderr)
+        print(
+            f"note: data are {dataset.fingerprint}, the run was trained on {meta['data']['fingerprint']}",
+            file=sys.stderr,
+        )
     averaged = with_starts(averaged_score(score, state, chosen), config, dataset)
     classes = _classes(config.model.num_classes, dataset, tuple(meta["data"].get("classes", ())))
     dataset = with_classes(dataset, classes) if classes else dataset
@@ -140,7 +173,9 @@ def stored_config(folder: pathlib.Path) -> tuple[ConfigDict, dict]:
     try:
         stored = read_object(path)
     except MissingError:
-        raise ConfigError(f"--workdir: expected a run folder with config.json, got {folder}; train into it first") from None
+        raise ConfigError(
+            f"--workdir: expected a run folder with config.json, got {folder}; train into it first"
+        ) from None
     except UnreadableError as error:
         raise ConfigError(f"{path} is damaged ({error}); restore it, or run the training command again") from None
     config = from_json(stored, where=str(path))
@@ -154,7 +189,9 @@ def description(config: ConfigDict, fingerprint: str, classes: tuple[str, ...] =
         "versions": _versions(),
         # The stream is a pure function of (seed, step): with the step, this is the whole position in the data.
         "data": {
-            "fingerprint": fingerprint, "seed": config.seed, "batch_size": config.training.batch_size,
+            "fingerprint": fingerprint,
+            "seed": config.seed,
+            "batch_size": config.training.batch_size,
             "classes": list(classes),  # the labels, in the order of the network's classes
         },  # fmt: skip
         "devices": f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}",
@@ -165,7 +202,12 @@ def settings(config: ConfigDict) -> dict[str, str]:
     """By name: all that decides what a process of a run does, but for its data."""
     fields = {name: repr(value) for name, value in flatten(to_json(config)).items()}
     versions = {f"version of {name}": version for name, version in _versions().items()}
-    return fields | versions | {name: str(getattr(jax.config, name)) for name in _JAX_SETTINGS} | {"code of scoresde": _code()}
+    return (
+        fields
+        | versions
+        | {name: str(getattr(jax.config, name)) for name in _JAX_SETTINGS}
+        | {"code of scoresde": _code()}
+    )
 
 
 def _versions() -> dict[str, str]:
@@ -191,14 +233,18 @@ def _checkpoint(folder: pathlib.Path, name: str) -> tuple[Checkpoints, int | Non
         return newest, None
     if name == "best":
         if not best.steps():
-            raise CheckpointError(f"no best checkpoint in {best.folder}; train with training.keep_best, or take --checkpoint {LATEST}")
+            raise CheckpointError(
+                f"no best checkpoint in {best.folder}; train with training.keep_best, or take --checkpoint {LATEST}"
+            )
         return best, lowest(best)
     if not is_whole_number(name):
         raise ConfigError(f"--checkpoint: expected {LATEST}, best or a step, got {name!r}")
     for checkpoints in (newest, best):
         if int(name) in checkpoints.steps():
             return checkpoints, int(name)
-    raise CheckpointError(f"no checkpoint of step {name} in {folder}; there are {sorted({*newest.steps(), *best.steps()})}")
+    raise CheckpointError(
+        f"no checkpoint of step {name} in {folder}; there are {sorted({*newest.steps(), *best.steps()})}"
+    )
 
 
 def check_description(meta: dict) -> None:

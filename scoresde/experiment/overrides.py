@@ -29,7 +29,14 @@ def apply(config: ConfigDict, path: str, text: str) -> str | None:
         return f"--config.{path}: this is a section; set one of its fields: {', '.join(node.keys())}"
     try:
         value = _parse(text, node, path)
-    except (ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError):  # int(inf) overflows; brackets without end
+    except (
+        ValueError,
+        SyntaxError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+        MemoryError,
+    ):  # int(inf) overflows; brackets without end
         return f"--config.{path}: expected {_kind(node)} such as {node!r}, got {text!r}"
     with parent.ignore_type():
         parent[fields[-1]] = value
@@ -41,13 +48,21 @@ def _parse(text: str, old, path: str):
         return text
     if isinstance(old, tuple):
         old = old or (_ELEMENTS.get(path, ""),)
-    if isinstance(old, tuple) and all(isinstance(element, str) for element in old) and re.fullmatch(r"[\w.-]+(,[\w.-]+)*,?", text):
+    if (
+        isinstance(old, tuple)
+        and all(isinstance(element, str) for element in old)
+        and re.fullmatch(r"[\w.-]+(,[\w.-]+)*,?", text)
+    ):
         return tuple(filter(None, text.split(",")))  # names without quotes
     value = {"true": True, "false": False}.get(text.lower())
     if value is None:
         value = float(text) if text.strip("+-").lower() in ("nan", "inf") else ast.literal_eval(text)
     if path == "data.image_size":
-        return tuple(_cast(element, 0) for element in value) if isinstance(value, tuple) and len(value) in (1, 2, 3) else _cast(value, 0)
+        return (
+            tuple(_cast(element, 0) for element in value)
+            if isinstance(value, tuple) and len(value) in (1, 2, 3)
+            else _cast(value, 0)
+        )
     if isinstance(old, tuple):
         elements = value if isinstance(value, (tuple, list)) else (value,)
         return tuple(_cast(element, old[0]) for element in elements)

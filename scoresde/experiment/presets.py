@@ -1,7 +1,7 @@
 """What the configurations of one paper share, so that a file in `configs/` says what it has of its own.
 
-    score_sde  Song et al. 2021, appendix H and their configurations: CIFAR-10 and CelebA 64 x 64
-    edm        Karras et al. 2022, table 1, appendix F and the table of options in their README
+score_sde  Song et al. 2021, appendix H and their configurations: CIFAR-10 and CelebA 64 x 64
+edm        Karras et al. 2022, table 1, appendix F and the table of options in their README
 """
 
 from ml_collections import ConfigDict

@@ -84,9 +84,16 @@ PROCESSES = {
     "coloured_ve": Entry(_coloured(_ve), spectral=True),
     "coloured_cosine": Entry(_coloured(_cosine), spectral=True),
     "heat": Entry(_heat, spectral=True, modal_alpha=True),
-    "blur": Entry(lambda c, grid: sde.Blur(build_basis(c, grid), _cosine(c), c.blur_max, c.min_scale), spectral=True, modal_alpha=True),
+    "blur": Entry(
+        lambda c, grid: sde.Blur(build_basis(c, grid), _cosine(c), c.blur_max, c.min_scale),
+        spectral=True,
+        modal_alpha=True,
+    ),
     "inverse_heat": Entry(
-        lambda c, grid: sde.Cold(build_basis(c, grid), None, c.noise, c.blur_min, c.blur_max), spectral=True, modal_alpha=True, starts=True
+        lambda c, grid: sde.Cold(build_basis(c, grid), None, c.noise, c.blur_min, c.blur_max),
+        spectral=True,
+        modal_alpha=True,
+        starts=True,
     ),
     "pixelate": Entry(_pixelate, spectral=True, modal_alpha=True, starts=True),
     "fade": Entry(lambda c, grid: sde.Fade(grid, sigma=c.noise), spectral=True, modal_alpha=True, starts=True),
@@ -134,7 +141,9 @@ def data_covariance(config: ConfigDict, grid: tuple[int, ...]) -> sde.AbstractCo
     c, spectral = config.model, PROCESSES[config.sde.name].spectral
     if spectral and config.sde.basis == "kernel":
         return sde.Gram()
-    return sde.PowerLaw.normalised(build_sde(config, grid).basis, c.data_index, c.data_screening) if c.data_index else None
+    return (
+        sde.PowerLaw.normalised(build_sde(config, grid).basis, c.data_index, c.data_screening) if c.data_index else None
+    )
 
 
 def out_of_range(process: sde.AbstractSDE) -> str | None:
@@ -146,8 +155,14 @@ def out_of_range(process: sde.AbstractSDE) -> str | None:
     (tiny, largest), drop = (float(limit) for limit in (np.finfo(np.float32).tiny, np.finfo(np.float32).max)), []
     for name, time in (("t_min", process.t_min), ("t_max", process.t_max)):
         t = jnp.float32(time)
-        alpha, sigma, log_snr = (np.float64(np.asarray(of(t), np.float32)) for of in (process.alpha, process.sigma, process.log_snr))
-        for what, values in (("alpha^2", np.max(alpha**2)), ("sigma^2", np.min(sigma**2)), ("sigma^2", np.max(sigma**2))):
+        alpha, sigma, log_snr = (
+            np.float64(np.asarray(of(t), np.float32)) for of in (process.alpha, process.sigma, process.log_snr)
+        )
+        for what, values in (
+            ("alpha^2", np.max(alpha**2)),
+            ("sigma^2", np.min(sigma**2)),
+            ("sigma^2", np.max(sigma**2)),
+        ):
             if not tiny <= values <= largest:
                 return f"{what} = {values:.3g} at {name} = {time:g}"
         if not np.isfinite(log_snr).all():
@@ -161,4 +176,3 @@ def out_of_range(process: sde.AbstractSDE) -> str | None:
 def started(process: sde.AbstractSDE, config: ConfigDict, fields: Callable[[], np.ndarray]) -> sde.AbstractSDE:
     """The process with the data that its prior starts from, where it needs them; `fields()` reads them."""
     return process.started_from(jnp.asarray(fields())) if PROCESSES[config.sde.name].starts else process
-

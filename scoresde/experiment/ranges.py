@@ -10,7 +10,11 @@ from scoresde.runs.trackers import TRACKERS
 
 # What `scoresde.workflows.monitor` can look at, and its figures that may choose a checkpoint: lower must be better.
 WATCHES = ("sliced_wasserstein", "moments", "nearest", "loss")
-BEST = {"sliced_wasserstein": ("sliced_wasserstein",), "moments": ("mean_error", "deviation_error"), "loss": ("test_loss",)}
+BEST = {
+    "sliced_wasserstein": ("sliced_wasserstein",),
+    "moments": ("mean_error", "deviation_error"),
+    "loss": ("test_loss",),
+}
 
 CHOICES = {
     "sde.name": tuple(PROCESSES),

@@ -20,7 +20,14 @@ GRIDS = {
 OPTIMISED = "optimised"
 _OPTIMISED_ROOT = 2  # of its key
 
-SDE_SOLVERS = {"euler": dfx.Euler, "heun": dfx.Heun, "sea": dfx.SEA, "shark": dfx.ShARK, "sra1": dfx.SRA1, "slowrk": dfx.SlowRK}
+SDE_SOLVERS = {
+    "euler": dfx.Euler,
+    "heun": dfx.Heun,
+    "sea": dfx.SEA,
+    "shark": dfx.ShARK,
+    "sra1": dfx.SRA1,
+    "slowrk": dfx.SlowRK,
+}
 ODE_SOLVERS = {
     "euler": dfx.Euler, "heun": dfx.Heun, "bosh3": dfx.Bosh3, "tsit5": dfx.Tsit5, "dopri5": dfx.Dopri5, "dopri8": dfx.Dopri8,
     "kvaerno3": dfx.Kvaerno3, "kvaerno5": dfx.Kvaerno5,
@@ -78,7 +85,9 @@ SAMPLERS = {
     "gotta_go_fast": Entry(lambda c, n, grid: sample.GottaGoFast(c.sde_tolerance, c.absolute_tolerance), 0),
     "probability_flow": Entry(_flow, 0),
     "predictor_corrector": Entry(_predictor_corrector, 1000),
-    "langevin_dynamics": Entry(lambda c, n, grid: sample.LangevinDynamics(n, grid, c.corrections, c.step_size), 1000, one_alpha=True),
+    "langevin_dynamics": Entry(
+        lambda c, n, grid: sample.LangevinDynamics(n, grid, c.corrections, c.step_size), 1000, one_alpha=True
+    ),
     "euler_edm": Entry(lambda c, n, grid: sample.EulerEDM(n, grid, **_churn(c)), 50, "karras", one_alpha=True),
     "heun_edm": Entry(lambda c, n, grid: sample.HeunEDM(n, grid, **_churn(c)), 17, "karras", one_alpha=True),
     "ddim": Entry(lambda c, n, grid: sample.DDIM(n, grid, c.eta), 50),

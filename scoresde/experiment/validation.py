@@ -25,7 +25,18 @@ from scoresde.train.average import check_averages
 _CADENCES = ("log_every", "checkpoint_every", "sample_every", "snapshot_every")
 
 # What decides whether a network of images fits them.
-_SHAPE_FIELDS = ("name", "multipliers", "channels", "attention", "head_channels", "progressive", "progressive_input", "patch", "width", "positions")
+_SHAPE_FIELDS = (
+    "name",
+    "multipliers",
+    "channels",
+    "attention",
+    "head_channels",
+    "progressive",
+    "progressive_input",
+    "patch",
+    "width",
+    "positions",
+)
 
 
 def validate(config: ConfigDict) -> list[str]:
@@ -45,14 +56,21 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
     size, c = "data.image_size", config
     if sound(size, *(f"model.{name}" for name in _SHAPE_FIELDS)):
         problems += _validate_network(config, shape)
-    if sound(size, *(f"model.{name}" for name in ("name", "modes", "boundary", "multipliers"))) and c.model.name in ("fno", "ufno"):
+    if sound(size, *(f"model.{name}" for name in ("name", "modes", "boundary", "multipliers"))) and c.model.name in (
+        "fno",
+        "ufno",
+    ):
         problems += _validate_operator(config, shape[:-1])
     if c.data.random_flip and len(shape) != 3:
         problems.append(f"data.random_flip = True: expected images, but {size} = {c.data.image_size}")
     if c.data.augment and (c.model.name != "unet" or len(shape) != 3):
-        problems.append(f"data.augment = {c.data.augment}: expected images and model.name = 'unet', which is told of it, got '{c.model.name}'")
+        problems.append(
+            f"data.augment = {c.data.augment}: expected images and model.name = 'unet', which is told of it, got '{c.model.name}'"
+        )
     if c.data.augment and c.data.random_flip:
-        problems.append(f"data.random_flip = True: expected False with data.augment = {c.data.augment}, which flips and says so to the network")
+        problems.append(
+            f"data.random_flip = True: expected False with data.augment = {c.data.augment}, which flips and says so to the network"
+        )
     if c.seed >= 2**32:
         problems.append(f"seed = {c.seed}: expected less than 2^32")
     if isinstance(c.data.image_size, tuple) and 0 in c.data.image_size:
@@ -78,13 +96,17 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
     if sound("training.watch", "training.keep_best") and (best := c.training.keep_best):
         needed = next(name for name, figures in BEST.items() if best in figures)
         if needed not in c.training.watch:
-            problems.append(f"training.keep_best = '{best}': expected '{needed}' in training.watch, got {c.training.watch}")
+            problems.append(
+                f"training.keep_best = '{best}': expected '{needed}' in training.watch, got {c.training.watch}"
+            )
     if c.optim.optimizer == "adam" and c.optim.weight_decay:
         problems.append("optim.weight_decay: adam has none; use optim.optimizer = 'adamw'")
     if not any(name.startswith("sampling.") for name in broken):
         problems += _validate_sampling(config)
         if sound("training.watch_sampler") and (name := c.training.watch_sampler):
-            problems += [f"training.watch_sampler = '{name}': {text}" for text in _validate_sampling(with_sampler(config, name))]
+            problems += [
+                f"training.watch_sampler = '{name}': {text}" for text in _validate_sampling(with_sampler(config, name))
+            ]
     if not any(name.startswith("likelihood.") for name in broken):
         problems += _validate_likelihood(config)
     return problems
@@ -104,17 +126,23 @@ def _validate_network(config: ConfigDict, shape: tuple[int, ...]) -> list[str]:
         return []
     if len(shape) != 3:
         kind, other = {1: ("vectors", "mlp"), 2: ("curves", "fno"), 4: ("volumes", "mlp")}[len(shape)]
-        return [f"model.name = '{c.name}': expected images, but {size} = {config.data.image_size} says {kind}; use model.name = '{other}'"]
+        return [
+            f"model.name = '{c.name}': expected images, but {size} = {config.data.image_size} says {kind}; use model.name = '{other}'"
+        ]
     if c.name == "dit":
         problems = [f"model.{text}" for text in check_transformer(c.width, c.head_channels, c.positions)]
         return problems + [f"{size}: {text}" for text in check_patches(shape[:2], c.patch)]
     problems = [f"{size}: {text}" for text in check_image_size(shape[:2], len(c.multipliers))]
     if not problems:
-        problems += [f"model.{text}" for text in check_heads(shape[0], c.channels, c.multipliers, c.attention, c.head_channels)]
+        problems += [
+            f"model.{text}" for text in check_heads(shape[0], c.channels, c.multipliers, c.attention, c.head_channels)
+        ]
     if c.name == "unet":
         problems += [f"model.{text}" for text in check_fourier(c.input_fourier)]
     if c.name == "unet" and len(c.multipliers) == 1 and (c.progressive, c.progressive_input) != ("none", "none"):
-        problems.append("model.progressive, model.progressive_input: they join levels, and model.multipliers has one; expected 'none'")
+        problems.append(
+            "model.progressive, model.progressive_input: they join levels, and model.multipliers has one; expected 'none'"
+        )
     return problems
 
 
@@ -153,7 +181,9 @@ def _wrong_for_modes(config: ConfigDict) -> str:
     entry = PROCESSES[name]
     if entry.modal_alpha and samplers.SAMPLERS[c.sampler].one_alpha:
         return f"sampling.sampler = '{c.sampler}': expected a process with one alpha, and that of {name} differs by mode; use ddim, dpmpp or unipc"
-    if entry.spectral and (c.sampler in ("euler_edm", "heun_edm") and c.churn or c.sampler == "deis" and c.variable == "t"):
+    if entry.spectral and (
+        c.sampler in ("euler_edm", "heun_edm") and c.churn or c.sampler == "deis" and c.variable == "t"
+    ):
         return f"sampling.sampler = '{c.sampler}': churn and variable t need one log-SNR, and {name} has one per mode; use churn = 0 and log_rho"
     if entry.spectral and c.grid in ("geometric", samplers.OPTIMISED):
         return f"sampling.grid = '{c.grid}': expected a process with one log-SNR, got {name}; use log_snr or uniform"
@@ -171,11 +201,17 @@ def _validate_likelihood(config: ConfigDict) -> list[str]:
     if spectral and PROCESSES[config.sde.name].starts and method == "flow" and config.evaluate.num:
         return [f"likelihood.method = 'flow': {DEGRADED.format(config.sde.name)}; use elbo, or evaluate.num = 0"]
     if dequantization == "none" and method == "flow":
-        return ["likelihood.dequantization = 'none': flow has no decoder of integers; use uniform, or method elbo or vlb"]
+        return [
+            "likelihood.dequantization = 'none': flow has no decoder of integers; use uniform, or method elbo or vlb"
+        ]
     if dequantization == "none" and config.likelihood.dequantizations > 1:
-        return [f"likelihood.dequantizations = {config.likelihood.dequantizations}: nothing to draw if dequantization is none"]
+        return [
+            f"likelihood.dequantizations = {config.likelihood.dequantizations}: nothing to draw if dequantization is none"
+        ]
     if dequantization == "truncated_normal" and method != "flow":
-        return [f"likelihood.dequantization = 'truncated_normal': its x is at t_min, and {method} bounds p at 0; use uniform"]
+        return [
+            f"likelihood.dequantization = 'truncated_normal': its x is at t_min, and {method} bounds p at 0; use uniform"
+        ]
     try:  # the estimator itself knows how many probes it takes
         build_trace(config)
     except ConfigError as error:
@@ -202,12 +238,21 @@ def _validate_sde(config: ConfigDict, broken: set[str]) -> list[str]:
     if (problem := out_of_range(process)) is not None:
         return [f"sde: expected coefficients within float32 at both ends, got {problem}"]
     if config.model.data_index and not PROCESSES[config.sde.name].spectral:
-        return [f"model.data_index = {config.model.data_index}: expected 0 for sde.name = '{config.sde.name}', which has no modes"]
+        return [
+            f"model.data_index = {config.model.data_index}: expected 0 for sde.name = '{config.sde.name}', which has no modes"
+        ]
     if config.model.data_index and config.sde.basis == "kernel":
-        return [f"model.data_index = {config.model.data_index}: expected 0 for sde.basis = 'kernel', where data are taken to vary as the noise"]
-    square, tiny, largest = config.model.sigma_data**2, *map(float, (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
+        return [
+            f"model.data_index = {config.model.data_index}: expected 0 for sde.basis = 'kernel', where data are taken to vary as the noise"
+        ]
+    square, tiny, largest = (
+        config.model.sigma_data**2,
+        *map(float, (np.finfo(np.float32).tiny, np.finfo(np.float32).max)),
+    )
     if config.model.preconditioning == "edm" and not tiny <= square <= largest:
-        return [f"model.sigma_data = {config.model.sigma_data:g}: expected a square within float32, got sigma_data^2 = {square:.3g}"]
+        return [
+            f"model.sigma_data = {config.model.sigma_data:g}: expected a square within float32, got sigma_data^2 = {square:.3g}"
+        ]
     try:
         build_preconditioning(config).check(process)
     except ConfigError as error:

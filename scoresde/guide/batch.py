@@ -77,9 +77,7 @@ def replace(
 
 
 @eqx.filter_jit
-def continued(
-    sampler: AbstractSampler, score: AbstractScore, x_T: Float[Array, "N *x"], *, keys: Keys
-) -> Draw:
+def continued(sampler: AbstractSampler, score: AbstractScore, x_T: Float[Array, "N *x"], *, keys: Keys) -> Draw:
     """From given states at t_max, denoised at t_min: for processes that start from degraded data, this is restoration.
     The final denoising leaves little spread below sigma(t_min) / alpha."""
     sde = score.sde

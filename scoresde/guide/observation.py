@@ -79,9 +79,13 @@ class Observation(eqx.Module):
         check_parameters("Observation", sigma_y=(self.sigma_y, self.sigma_y >= 0, "a deviation, at least 0"))
         grid = self.basis.shape
         if not grid:
-            raise ConfigError("Observation: expected a basis with a grid, such as DCT((32, 32)) or Pixel((32, 32)), got no grid")
+            raise ConfigError(
+                "Observation: expected a basis with a grid, such as DCT((32, 32)) or Pixel((32, 32)), got no grid"
+            )
         if jnp.ndim(self.h) != len(grid) + 1 or any(a not in (1, b) for a, b in zip(jnp.shape(self.h), (*grid, 1))):
-            raise ConfigError(f"Observation: expected h of shape {(*grid, 1)}, one factor per mode, got {jnp.shape(self.h)}")
+            raise ConfigError(
+                f"Observation: expected h of shape {(*grid, 1)}, one factor per mode, got {jnp.shape(self.h)}"
+            )
         if not isinstance(self.h, jax.core.Tracer) and not bool(jnp.all((self.h >= 0) & jnp.isfinite(self.h))):
             raise ConfigError(
                 "Observation: expected finite factors h of at least 0, got some that are not; give a sign to y instead"
@@ -145,16 +149,22 @@ def inpaint(mask, *, sigma_y: float = 0.0) -> Observation:
     mask = np.asarray(mask)
     if mask.ndim < 1 or not np.isin(mask, (0, 1)).all():
         other = [] if mask.ndim < 1 else mask[~np.isin(mask, (0, 1))][:3].tolist()
-        raise ConfigError(f"inpaint: expected a mask [*grid] of 0 (hidden) and 1 (seen), got shape {mask.shape} with {other}; threshold it")
+        raise ConfigError(
+            f"inpaint: expected a mask [*grid] of 0 (hidden) and 1 (seen), got shape {mask.shape} with {other}; threshold it"
+        )
     if not mask.any():
-        raise ConfigError("inpaint: expected at least one point that is seen (mask = 1), got none; draw samples instead")
+        raise ConfigError(
+            "inpaint: expected at least one point that is seen (mask = 1), got none; draw samples instead"
+        )
     return Observation(Pixel(mask.shape), jnp.asarray(mask[..., None], float), sigma_y)
 
 
 def _coarse(name: str, shape: tuple[int, ...], factor: int | float) -> Float[Array, "*modes"]:
     whole = isinstance(factor, (int, np.integer)) and not isinstance(factor, bool) and factor >= 1
     if not whole or any(n % factor for n in shape):
-        raise ConfigError(f"{name}: expected a whole factor that divides every size of the grid {shape}, got {factor!r}")
+        raise ConfigError(
+            f"{name}: expected a whole factor that divides every size of the grid {shape}, got {factor!r}"
+        )
     h = np.zeros((*shape, 1))
     h[tuple(slice(n // factor) for n in shape)] = 1
     return jnp.asarray(h, float)

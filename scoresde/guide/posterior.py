@@ -165,7 +165,9 @@ class Replacement(AbstractGuided):
 
     def __check_init__(self):
         if jnp.shape(self.z) != jnp.shape(self.observation.y):
-            raise ConfigError(f"Replacement: expected z of the shape of y, {jnp.shape(self.observation.y)}, got {jnp.shape(self.z)}")
+            raise ConfigError(
+                f"Replacement: expected z of the shape of y, {jnp.shape(self.observation.y)}, got {jnp.shape(self.z)}"
+            )
 
 
 def mode_variances(basis: AbstractBasis, x: Float[Array, "N *x"]) -> Float[Array, "*x"]:
@@ -210,7 +212,9 @@ def check_coordinates(name: str, sde: AbstractSDE, basis: AbstractBasis) -> None
 
 def isotropic(sde: AbstractSDE) -> bool:
     """Whether one alpha and one sigma hold for all points, and so for the modes of every orthonormal basis."""
-    return isinstance(sde.basis, Pixel) and not jnp.ndim(sde.log_alpha(sde.t_max)) and not jnp.ndim(sde.sigma(sde.t_max))
+    return (
+        isinstance(sde.basis, Pixel) and not jnp.ndim(sde.log_alpha(sde.t_max)) and not jnp.ndim(sde.sigma(sde.t_max))
+    )
 
 
 def checked_variances(variances) -> Coef:
@@ -221,7 +225,9 @@ def checked_variances(variances) -> Coef:
     """
     variances = jnp.asarray(variances, float)
     if not _traced(variances) and not bool(jnp.all((variances >= 0) & jnp.isfinite(variances))):
-        raise ConfigError("variances: expected finite numbers of at least 0, one per mode or one for all, got some that are not")
+        raise ConfigError(
+            "variances: expected finite numbers of at least 0, one per mode or one for all, got some that are not"
+        )
     return variances
 
 

@@ -1,6 +1,6 @@
 """From densities of real vectors to bits/dim of integers.
 
-    log P(v) >= E_q[log p(x) - log q(x | v)],   bits/dim = -log P(v) / (D log 2)             (see `dequantize`)
+log P(v) >= E_q[log p(x) - log q(x | v)],   bits/dim = -log P(v) / (D log 2)             (see `dequantize`)
 """
 
 import math

@@ -85,6 +85,7 @@ def elbo_of_keys(score, x0, *, keys: Keys, samples: int, decoder: AbstractDecode
     """As `elbo`, with one key per example."""
 
     sde = score.sde
+
     def one(x0, key):
         def diffusion(u, key):
             return _diffusion(score, x0, u, key)
@@ -187,6 +188,7 @@ def elbo_per_mode(
     """
 
     sde = score.sde
+
     def one(x0, key):
         place_key, noise_key, decoder_key = jax.random.split(key, 3)
         u = ((jnp.arange(samples) + jax.random.uniform(place_key, (samples,))) / samples).astype(x0.dtype)

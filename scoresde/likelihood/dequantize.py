@@ -98,7 +98,9 @@ class TruncatedNormalDequantization(AbstractDequantization):
         size_key, sign_key = jax.random.split(key)
         # By sign and size: a uniform number that is 1 would be an infinite z, and [0, 1) has none, where [-1, 1) has.
         share = jax.random.uniform(size_key, v.shape) * jax.scipy.special.erf(tau / math.sqrt(2))
-        z = jnp.minimum(math.sqrt(2) * jax.scipy.special.erfinv(share), tau) * jax.random.rademacher(sign_key, v.shape, share.dtype)
+        z = jnp.minimum(math.sqrt(2) * jax.scipy.special.erfinv(share), tau) * jax.random.rademacher(
+            sign_key, v.shape, share.dtype
+        )
         log_mass = jnp.log(jax.scipy.special.erf(tau / math.sqrt(2)))
         log_q = -jnp.sum(0.5 * z**2 + jnp.log(sigma) + 0.5 * math.log(2 * math.pi) + log_mass)
         return sde.alpha(t) * bins.encode(v) + sigma * z, log_q

@@ -68,7 +68,9 @@ class DataLikelihood:
         lines.append(f"{r['nats']:.4f} +- {_error(r['nats_error'])} nats per example, {r['quantity']}")
         if "nats_relative_to_prior" in r:
             relative = f"{r['nats_relative_to_prior']:.4f} +- {_error(r['nats_relative_to_prior_error'])}"
-            lines.append(f"{relative} nats relative to the prior, a Gaussian measure: this one has a meaning for functions")
+            lines.append(
+                f"{relative} nats relative to the prior, a Gaussian measure: this one has a meaning for functions"
+            )
         if r["method"] == "flow":
             how = f"tolerance {r['tolerance']:g}, probes {r['probes'] or 'none (exact trace)'}, estimator {r['estimator']}"
         else:

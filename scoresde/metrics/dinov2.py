@@ -72,7 +72,9 @@ def weights(arrays: Mapping[str, np.ndarray], what: str) -> tuple[int, int, dict
     for name, kind, shape in named:
         array = _as(kind, np.asarray(arrays[name]))
         if array.shape != shape or not np.isfinite(array).all():
-            raise DataError(f"{what}: {name}: does not fit a width of {width}, or is not finite: shape {np.shape(arrays[name])}; copy the file again")
+            raise DataError(
+                f"{what}: {name}: does not fit a width of {width}, or is not finite: shape {np.shape(arrays[name])}; copy the file again"
+            )
         found.append(array)
     return width, depth, jax.tree.unflatten(structure, found)
 
@@ -94,9 +96,13 @@ def _renamed(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _size(arrays: Mapping[str, np.ndarray], what: str) -> tuple[int, int]:
     """Width and depth of a network that is read here."""
     if any(".mlp.w" in name for name in arrays):  # weights_in, or w12
-        raise DataError(f"{what}: the giant DINOv2, which has SwiGLU layers, is not read here; give ViT-L/14, on which FD-DINOv2 is defined")
+        raise DataError(
+            f"{what}: the giant DINOv2, which has SwiGLU layers, is not read here; give ViT-L/14, on which FD-DINOv2 is defined"
+        )
     if "embeddings.register_tokens" in arrays:
-        raise DataError(f"{what}: a DINOv2 with registers, whose features are others; give the one without, on which FD-DINOv2 is defined")
+        raise DataError(
+            f"{what}: a DINOv2 with registers, whose features are others; give the one without, on which FD-DINOv2 is defined"
+        )
     token = arrays.get("embeddings.cls_token")
     blocks = {match[1] for name in arrays if (match := re.match(r"encoder\.layer\.(\d+)\.", name))}
     if token is None or not blocks:
@@ -106,7 +112,9 @@ def _size(arrays: Mapping[str, np.ndarray], what: str) -> tuple[int, int]:
         )
     size = (np.shape(token)[-1] if np.ndim(token) else 0, len(blocks))
     if size not in SPACES:
-        raise DataError(f"{what}: expected DINOv2 of width and depth {', '.join(f'{w} and {d}' for w, d in SPACES)}, got {size[0]} and {size[1]}; give ViT-L/14")
+        raise DataError(
+            f"{what}: expected DINOv2 of width and depth {', '.join(f'{w} and {d}' for w, d in SPACES)}, got {size[0]} and {size[1]}; give ViT-L/14"
+        )
     return size
 
 
@@ -151,15 +159,21 @@ class DINOv2:
 
     def __init__(self, arrays: Mapping[str, np.ndarray], file: str, *, sha256: str, shape: tuple[int, ...]):
         if len(shape) != 3 or shape[-1] not in (1, 3):
-            raise DataError(f"DINOv2 features: expected images [H, W, 1 or 3], got records of shape {shape}; use --network pixels with fd")
+            raise DataError(
+                f"DINOv2 features: expected images [H, W, 1 or 3], got records of shape {shape}; use --network pixels with fd"
+            )
         self.sha256, self.channels = sha256, "one, three times" if shape[-1] == 1 else "three"
         self.dimensions, self._depth, params = weights(arrays, file)
         self.name, self._params = SPACES[self.dimensions, self._depth], local_copy(params)
 
     def __call__(self, images: Num[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n width"]:
         if images.dtype != np.uint8:
-            raise DataError(f"DINOv2 features: expected images of integers 0..255, got {images.dtype}; use --network pixels with fd")
-        return in_batches(images, lambda part: resized(inception.to_rgb(part)), lambda part: self._rows(self._params, part))
+            raise DataError(
+                f"DINOv2 features: expected images of integers 0..255, got {images.dtype}; use --network pixels with fd"
+            )
+        return in_batches(
+            images, lambda part: resized(inception.to_rgb(part)), lambda part: self._rows(self._params, part)
+        )
 
     @functools.cached_property
     def _rows(self) -> Any:

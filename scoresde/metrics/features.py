@@ -103,7 +103,9 @@ class Inception:
 
     def __init__(self, convolutions: list, readout: np.ndarray | None, *, sha256: str, shape: tuple[int, ...]):
         if len(shape) != 3 or shape[-1] not in (1, 3):
-            raise DataError(f"Inception features: expected images [H, W, 1 or 3], got records of shape {shape}; use --network pixels with fd")
+            raise DataError(
+                f"Inception features: expected images [H, W, 1 or 3], got records of shape {shape}; use --network pixels with fd"
+            )
         self.sha256, self.channels = sha256, "one, three times" if shape[-1] == 1 else "three"
         self.classes = 0 if readout is None else readout.shape[1]
         self._network, params = inception.from_convolutions(convolutions, readout)
@@ -123,7 +125,9 @@ class Inception:
         return jax.jit(rows)
 
 
-def in_batches(images: np.ndarray, prepared: Callable[[np.ndarray], np.ndarray], rows: Callable[[Any], Any]) -> Float[np.ndarray, "n width"]:
+def in_batches(
+    images: np.ndarray, prepared: Callable[[np.ndarray], np.ndarray], rows: Callable[[Any], Any]
+) -> Float[np.ndarray, "n width"]:
     """rows(prepared(images)) in batches of one size, spread over the devices of the process.
 
     Args:

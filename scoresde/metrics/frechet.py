@@ -102,4 +102,6 @@ def _combined(fake: Moments, real: Moments, overlap: float) -> float:
 
 def _same_dimensions(fake: Moments, real: Moments) -> None:
     if len(fake.mean) != len(real.mean):
-        raise DataError(f"expected features of one kind, got {len(fake.mean)} and {len(real.mean)} dimensions; use one network for both")
+        raise DataError(
+            f"expected features of one kind, got {len(fake.mean)} and {len(real.mean)} dimensions; use one network for both"
+        )

@@ -35,7 +35,9 @@ class KID(NamedTuple):
     size: int
 
 
-def kid(fake: Float[np.ndarray, "N D"], real: Float[np.ndarray, "M D"], *, size: int | None = None, seed: int = 0) -> KID:
+def kid(
+    fake: Float[np.ndarray, "N D"], real: Float[np.ndarray, "M D"], *, size: int | None = None, seed: int = 0
+) -> KID:
     """The kernel inception distance of two sets of features.
 
     Args:
@@ -48,7 +50,9 @@ def kid(fake: Float[np.ndarray, "N D"], real: Float[np.ndarray, "M D"], *, size:
     least = min(len(fake), len(real))
     size = max(2, min(SIZE, least // _LEAST)) if size is None else size
     if not 2 <= size <= least or fake.shape[1] != real.shape[1]:
-        raise DataError(f"kid: expected at least {max(size, 2)} features of one kind, got {list(fake.shape)} and {list(real.shape)}")
+        raise DataError(
+            f"kid: expected at least {max(size, 2)} features of one kind, got {list(fake.shape)} and {list(real.shape)}"
+        )
     check_finite("kid", fake, real)
     random = np.random.Generator(np.random.Philox(key=seed))
     orders, subsets = [random.permutation(len(x)) for x in (fake, real)], least // size

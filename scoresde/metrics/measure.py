@@ -48,14 +48,18 @@ def check(wanted: tuple[str, ...], space: Features, *, features_known: bool = Tr
         ConfigError: they do not.
     """
     if "fid" in wanted and space.name != Inception.name:
-        raise ConfigError(f"fid: is defined on the features of the 2015 Inception, got those of {space.name}; ask for fd, or give its file to --network")
+        raise ConfigError(
+            f"fid: is defined on the features of the 2015 Inception, got those of {space.name}; ask for fd, or give its file to --network"
+        )
     if "is" in wanted and not space.classes:
         raise ConfigError(
             "is: the Inception Score needs logits, which these features have not; give the PyTorch port to --network, which has "
             "a last layer, or features with an array fake_logits"
         )
     if not features_known and (needy := needs_features(wanted)):
-        raise ConfigError(f"{needy[0]}: needs the features of the reference, and mu and sigma are all that is there; give images to --reference")
+        raise ConfigError(
+            f"{needy[0]}: needs the features of the reference, and mu and sigma are all that is there; give images to --reference"
+        )
 
 
 def needs_features(wanted: tuple[str, ...]) -> list[str]:
@@ -83,7 +87,15 @@ def measure(wanted: tuple[str, ...], fake: np.ndarray, real: Reals | None, space
         found.append(Measured(name, value, error, "fid" if "fid" in wanted else "fd", {}))
     if "kid" in wanted:
         result = kid(features, _needed(real))
-        found.append(Measured(f"kid{suffix}", result.value, result.standard_error, "kid", {"subsets": result.subsets, "subset_size": result.size}))
+        found.append(
+            Measured(
+                f"kid{suffix}",
+                result.value,
+                result.standard_error,
+                "kid",
+                {"subsets": result.subsets, "subset_size": result.size},
+            )
+        )
     if "prdc" in wanted:
         numbers = prdc(features, _needed(real))
         for name, error in numbers.errors.items():

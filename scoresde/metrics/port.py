@@ -26,7 +26,9 @@ def _graph_names() -> list[str]:
     names += _within("mixed_8", [*several("tower.conv", 2), *several("tower_1.conv", 4)])
     for block in ("mixed_9", "mixed_10"):
         first = ["conv", "tower_conv", *several("tower_mixed_conv", 2)]
-        names += _within(block, [*first, *several("tower_1_conv", 2), *several("tower_1_mixed_conv", 2), "tower_2_conv"])
+        names += _within(
+            block, [*first, *several("tower_1_conv", 2), *several("tower_1_mixed_conv", 2), "tower_2_conv"]
+        )
     return _within("net.layers", names)
 
 
@@ -36,10 +38,14 @@ def _port_names() -> list[str]:
 
     names = [f"Conv2d_{k}" for k in ("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3")]
     for block in "bcd":
-        names += _within(f"Mixed_5{block}", ["branch1x1", *several("branch5x5", 2), *several("branch3x3dbl", 3), "branch_pool"])
+        names += _within(
+            f"Mixed_5{block}", ["branch1x1", *several("branch5x5", 2), *several("branch3x3dbl", 3), "branch_pool"]
+        )
     names += _within("Mixed_6a", ["branch3x3", *several("branch3x3dbl", 3)])
     for block in "bcde":
-        names += _within(f"Mixed_6{block}", ["branch1x1", *several("branch7x7", 3), *several("branch7x7dbl", 5), "branch_pool"])
+        names += _within(
+            f"Mixed_6{block}", ["branch1x1", *several("branch7x7", 3), *several("branch7x7dbl", 5), "branch_pool"]
+        )
     names += _within("Mixed_7a", [*several("branch3x3", 2), *several("branch7x7x3", 4)])
     for block in "bc":
         fork = [f"branch3x3_{k}" for k in ("1", "2a", "2b")] + [f"branch3x3dbl_{k}" for k in ("1", "2", "3a", "3b")]
@@ -52,10 +58,18 @@ def _within(block: str, names: list[str]) -> list[str]:
 
 
 _GRAPH = {"kernel": "weight", "beta": "beta", "mean": "mean", "var": "var"}
-_PORT = {"kernel": "conv.weight", "scale": "bn.weight", "beta": "bn.bias", "mean": "bn.running_mean", "var": "bn.running_var"}
+_PORT = {
+    "kernel": "conv.weight",
+    "scale": "bn.weight",
+    "beta": "bn.bias",
+    "mean": "bn.running_mean",
+    "var": "bn.running_var",
+}
 
 
-def weights(arrays: Mapping[str, np.ndarray], what: str) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray | None]:
+def weights(
+    arrays: Mapping[str, np.ndarray], what: str
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray | None]:
     """Kernels and biases, batch normalisation folded in, and the readout [2048, classes] if there is one.
 
     Args:
@@ -79,7 +93,9 @@ def weights(arrays: Mapping[str, np.ndarray], what: str) -> tuple[list[tuple[np.
         expected = {"kernel": (outputs, inputs, height, width)}
         for part, array in of.items():
             if array.shape != expected.get(part, (outputs,)) or not np.isfinite(array).all():
-                raise DataError(f"{what}: {name}: expected finite {part} of shape {expected.get(part, (outputs,))}, got {array.shape}; copy the file again")
+                raise DataError(
+                    f"{what}: {name}: expected finite {part} of shape {expected.get(part, (outputs,))}, got {array.shape}; copy the file again"
+                )
         found.append(inception.folded(of["kernel"], scale, of["beta"], of["mean"], of["var"]))
     readout = np.ascontiguousarray(np.asarray(arrays["fc.weight"]).T) if "fc.weight" in arrays else None
     return found, readout

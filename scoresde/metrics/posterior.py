@@ -32,7 +32,9 @@ def gaussian_posterior(mean, covariance, index, values, noise: float = 0.0) -> t
     mean, covariance = _law(mean, covariance)
     index, values = np.asarray(index), np.asarray(values, np.float64)
     if index.ndim != 1 or index.dtype.kind not in "iu" or index.size == 0 or len(np.unique(index)) != len(index):
-        raise DataError(f"index: expected different integers [M], got {index.dtype} {list(index.shape)}; name each point once")
+        raise DataError(
+            f"index: expected different integers [M], got {index.dtype} {list(index.shape)}; name each point once"
+        )
     if index.min() < 0 or index.max() >= len(mean) or values.ndim not in (1, 2) or values.shape[-1] != len(index):
         raise DataError(
             f"expected index from 0 to {len(mean) - 1} and values [{len(index)}] or [B, {len(index)}], got index from "
@@ -70,7 +72,7 @@ def gaussian_nll(values, mean, covariance) -> np.ndarray:
 def crps_gaussian(values, mean, std) -> np.ndarray:
     """Continuous ranked probability score of N(mean, std^2), elementwise, in units of the values; less is better:
 
-        std (z (2 Phi(z) - 1) + 2 phi(z) - 1/sqrt(pi)),   z = (values - mean)/std      (Gneiting and Raftery 2007, section 4.2)
+    std (z (2 Phi(z) - 1) + 2 phi(z) - 1/sqrt(pi)),   z = (values - mean)/std      (Gneiting and Raftery 2007, section 4.2)
     """
     values, mean, std = np.broadcast_arrays(*(np.asarray(a, np.float64) for a in (values, mean, std)))
     if not (std > 0).all():
@@ -90,7 +92,9 @@ def crps_samples(values, samples) -> np.ndarray:
         wanted = ", ".join(("N", *map(str, values.shape)))
         raise DataError(f"samples: expected [{wanted}], got {list(samples.shape)}; give N samples for each value")
     ordered, n = np.sort(samples, axis=0), len(samples)
-    weight = (2 * np.arange(1, n + 1) - n - 1) / (n * (n - 1))  # sum_ij |x_i - x_j| from the order, halved over n (n - 1)
+    weight = (2 * np.arange(1, n + 1) - n - 1) / (
+        n * (n - 1)
+    )  # sum_ij |x_i - x_j| from the order, halved over n (n - 1)
     return np.asarray(np.mean(np.abs(samples - values), axis=0) - np.tensordot(weight, ordered, 1))
 
 
@@ -130,7 +134,9 @@ def _law(mean: Any, covariance: Any) -> tuple[np.ndarray, np.ndarray]:
             f"expected mean [D] and covariance [D, D], got {list(mean.shape)} and {list(covariance.shape)}; ravel them"
         )
     if not np.allclose(covariance, covariance.T, atol=1e-10 * np.abs(covariance).max(initial=0)):
-        raise DataError("covariance: expected a symmetric one, got another; average it with its transpose if that is rounding")
+        raise DataError(
+            "covariance: expected a symmetric one, got another; average it with its transpose if that is rounding"
+        )
     return mean, covariance
 
 
@@ -150,5 +156,7 @@ def _solve(factor: np.ndarray, right: np.ndarray) -> np.ndarray:
 def _samples(samples: Any) -> np.ndarray:
     samples = np.asarray(samples, np.float64)
     if samples.ndim < 1 or len(samples) < 2 or not np.isfinite(samples).all():
-        raise DataError(f"samples: expected at least 2 finite ones [N, ...], got {list(samples.shape)}; leave bad ones out")
+        raise DataError(
+            f"samples: expected at least 2 finite ones [N, ...], got {list(samples.shape)}; leave bad ones out"
+        )
     return samples

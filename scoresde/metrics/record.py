@@ -56,7 +56,11 @@ def _is_record(found: dict) -> bool:
     if not all(isinstance(found.get(name), str) for name in ("metric", "asked")):
         return False
     number, arguments = found.get("value"), found.get("arguments")
-    return isinstance(number, (int, float)) and isinstance(arguments, list) and all(isinstance(text, str) for text in arguments)
+    return (
+        isinstance(number, (int, float))
+        and isinstance(arguments, list)
+        and all(isinstance(text, str) for text in arguments)
+    )
 
 
 def agrees(old: float, new: float) -> bool:
@@ -71,7 +75,9 @@ def commit() -> str | None:
         return None
     try:
         answers = [
-            subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+            subprocess.run(
+                ["git", "-C", str(root), *command], capture_output=True, text=True, timeout=20, check=True
+            ).stdout.strip()
             for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         ]
     except (OSError, subprocess.SubprocessError):

@@ -98,7 +98,9 @@ def spectrum_error(x, y, nyquist: int | None = None, floor: float = FLOOR) -> Sp
     for z in (x, y):
         energy = energy_spectrum(z)
         if not energy.sum() > 0:
-            raise DataError("spectrum_error: expected functions that are not 0 everywhere, got such; look at the samples")
+            raise DataError(
+                "spectrum_error: expected functions that are not 0 everywhere, got such; look at the samples"
+            )
         decades.append(np.log10(np.maximum(energy, floor * energy.sum())))
     square, cut = (decades[0] - decades[1]) ** 2, len(decades[0]) if nyquist is None else nyquist
     if cut < 1:

@@ -48,7 +48,9 @@ def transfer_curve(
     training, rows = tuple(training), []
     for points, drawn in samples.items():
         if points not in truth:
-            raise DataError(f"truth: expected draws on {points} points as well, got {', '.join(map(str, truth))}; draw them")
+            raise DataError(
+                f"truth: expected draws on {points} points as well, got {', '.join(map(str, truth))}; draw them"
+            )
         x, y = pair(drawn, truth[points], (f"samples[{points}]", f"truth[{points}]"))
         for at, grid in (("training", training), ("native", x.shape[1:-1])):
             a, b = (x, y) if grid == x.shape[1:-1] else (project(x, grid), project(y, grid))

@@ -123,7 +123,9 @@ def power(x, y, size: int, *, repeats: int = 30, permutations: int = 1000, seed:
     return Power(rate, float(np.sqrt(rate * (1 - rate) / repeats)), repeats, apart)
 
 
-def calibration(truth, cases: dict, sizes=(10, 100), *, repeats: int = 30, permutations: int = 1000, seed: int = 0) -> dict:
+def calibration(
+    truth, cases: dict, sizes=(10, 100), *, repeats: int = 30, permutations: int = 1000, seed: int = 0
+) -> dict:
     """{case: {size: Power}}: the test of `truth` against laws whose distance is known, beside which a model's row is read.
 
     `scoresde.data.functions.calibration` draws such cases for the `quadratic` curves.
@@ -165,7 +167,9 @@ def _test(both: np.ndarray, first: int, permutations: int, random: np.random.Gen
     np.fill_diagonal(kernel, 0)
     n, m = first, len(both) - first
     label = np.arange(len(both)) < n
-    labels = np.concatenate([label[None], random.permuted(np.tile(label, (permutations, 1)), axis=1)]).astype(np.float64)
+    labels = np.concatenate([label[None], random.permuted(np.tile(label, (permutations, 1)), axis=1)]).astype(
+        np.float64
+    )
     rows = labels @ kernel
     xx, x_all = np.sum(rows * labels, axis=1), rows.sum(axis=1)
     xy, total = x_all - xx, kernel.sum()
@@ -201,5 +205,7 @@ def _at_least(name: str, value: int, least: int) -> None:
 
 def _positive(bandwidth: float) -> float:
     if not 0 < bandwidth < np.inf:
-        raise ConfigError(f"bandwidth: expected a finite number above 0, got {bandwidth}; None takes the median distance")
+        raise ConfigError(
+            f"bandwidth: expected a finite number above 0, got {bandwidth}; None takes the median distance"
+        )
     return bandwidth

@@ -72,15 +72,15 @@ class GroupNorm(nnx.GroupNorm):
         size = height * width * channels // self.num_groups
         mean, square = jnp.sum(moments.reshape(2, b, self.num_groups, -1), axis=-1) / size
         variance = jnp.maximum(square - mean**2, 0)
-        mean, inverse = (jnp.repeat(v, channels // self.num_groups, axis=1) for v in (mean, jax.lax.rsqrt(variance + self.epsilon)))
+        mean, inverse = (
+            jnp.repeat(v, channels // self.num_groups, axis=1) for v in (mean, jax.lax.rsqrt(variance + self.epsilon))
+        )
         a = inverse * self.scale[...]
         shift = self.bias[...] - mean * a
         return (fine * a[:, None, None] + shift[:, None, None]).astype(self.dtype)
 
 
-def group_norm(
-    channels: int, *, epsilon: float = GROUP_NORM_EPSILON, dtype, param_dtype, rngs: nnx.Rngs
-) -> GroupNorm:
+def group_norm(channels: int, *, epsilon: float = GROUP_NORM_EPSILON, dtype, param_dtype, rngs: nnx.Rngs) -> GroupNorm:
     """GroupNorm with float32 statistics and its result in `dtype`."""
     return GroupNorm(
         channels,

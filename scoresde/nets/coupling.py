@@ -46,7 +46,9 @@ class CouplingFlow(nnx.Module):
         self.second = nnx.List([layer(width, width, **options) for _ in range(depth)])
         self.last = nnx.List([layer(width, 2 * size, scale=0.0, **options) for _ in range(depth)])
 
-    def __call__(self, z: Float[Array, "b *x"], context: Float[Array, "b *x"]) -> tuple[Float[Array, "b *x"], Float[Array, "b"]]:
+    def __call__(
+        self, z: Float[Array, "b *x"], context: Float[Array, "b *x"]
+    ) -> tuple[Float[Array, "b *x"], Float[Array, "b"]]:
         """(z', log |det dz'/dz|)."""
         colour = np.indices(self.shape).sum(axis=0) % 2
         log_det = jnp.zeros(len(z))
@@ -61,7 +63,9 @@ class CouplingFlow(nnx.Module):
         return z, log_det
 
 
-def push(network: Network, z: Float[Array, "*x"], context: Float[Array, "*x"]) -> tuple[Float[Array, "*x"], Float[Array, ""]]:
+def push(
+    network: Network, z: Float[Array, "*x"], context: Float[Array, "*x"]
+) -> tuple[Float[Array, "*x"], Float[Array, ""]]:
     """One example through the `CouplingFlow` of a `Network`."""
     moved, log_det = nnx.merge(network.graphdef, network.params)(z[None], context[None])
     return moved[0], log_det[0]

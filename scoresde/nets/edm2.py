@@ -173,7 +173,9 @@ class MPBlock(nnx.Module):
         self.attention = MPAttention(out_features, head_channels=head_channels, **options) if attend else None
 
     @rematerialised
-    def __call__(self, x: FeatureMap, temb: Float[Array, "b features"], *, key: PRNGKeyArray | None = None) -> FeatureMap:
+    def __call__(
+        self, x: FeatureMap, temb: Float[Array, "b features"], *, key: PRNGKeyArray | None = None
+    ) -> FeatureMap:
         x = x if self.resample is None else self.resample(x)
         h, x = self.start(x, self.skip)
         scale = 1 + self.gain[...].astype(x.dtype) * self.dense(temb)[:, None, None]
@@ -234,7 +236,9 @@ class EDM2UNet(nnx.Module):
         block = dict(temb_features=max(widths), head_channels=head_channels, dropout=dropout, **options)
         enter, leave = dict(start=encoder_start, **block), dict(start=decoder_start, **block)
         self.shape, self.dtype = tuple(shape), dtype
-        self.conditioning = MPConditioning(channels, max(widths), num_classes=num_classes, param_dtype=param_dtype, rngs=rngs)
+        self.conditioning = MPConditioning(
+            channels, max(widths), num_classes=num_classes, param_dtype=param_dtype, rngs=rngs
+        )
         self.conv_in = MPConv(shape[2] + 1, channels, 3, **options)
         self.encoder, self.decoder, self.taken = nnx.List([]), nnx.List([]), []
         n, skips = channels, [channels]

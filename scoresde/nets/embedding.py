@@ -76,7 +76,9 @@ class SinusoidalEmbedding(nnx.Module):
 
     def __init__(self, features: int, *, max_period: float = 1e4):
         if features < 2 or features % 2:
-            raise ConfigError(f"sinusoidal embedding: expected an even number of features (channels, width), got {features}")
+            raise ConfigError(
+                f"sinusoidal embedding: expected an even number of features (channels, width), got {features}"
+            )
         self.features = features
         self.max_period = max_period
 
@@ -161,8 +163,16 @@ class Conditioning(nnx.Module):
     """
 
     def __init__(
-        self, length: int, features: int, *, embedding: str, fourier_scale: float, num_classes: int, augmentation: int = 0,
-        param_dtype, rngs
+        self,
+        length: int,
+        features: int,
+        *,
+        embedding: str,
+        fourier_scale: float,
+        num_classes: int,
+        augmentation: int = 0,
+        param_dtype,
+        rngs,
     ):
         if embedding not in EMBEDDINGS:
             raise ConfigError(f"embedding: expected one of {', '.join(EMBEDDINGS)}, got {embedding!r}")
@@ -173,18 +183,25 @@ class Conditioning(nnx.Module):
         self.embedding = EMBEDDINGS[embedding](length, fourier_scale, rngs)
         self.dense_1 = nnx.Linear(self.embedding.features, features, **options)
         self.dense_2 = nnx.Linear(features, features, **options)
-        self.augmentation = nnx.Linear(augmentation, self.embedding.features, use_bias=False, **options) if augmentation else None
+        self.augmentation = (
+            nnx.Linear(augmentation, self.embedding.features, use_bias=False, **options) if augmentation else None
+        )
         table = dict(dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
         self.classes = nnx.Embed(num_classes + 1, features, **table) if num_classes else None
 
     def __call__(
-        self, c_noise: Float[Array, "b"], label: Int[Array, "b"] | None, augmentation: Float[Array, "b entries"] | None = None
+        self,
+        c_noise: Float[Array, "b"],
+        label: Int[Array, "b"] | None,
+        augmentation: Float[Array, "b entries"] | None = None,
     ) -> Float[Array, "b features"]:
         """A label of num_classes or more gives NaN: inside a compiled function nothing else can be said of it."""
         emb = self.embedding(c_noise)
         if augmentation is not None:
             if self.augmentation is None:
-                raise ConfigError("augmentation: this network was built without labels of augmentations; build it with them, or call it without")
+                raise ConfigError(
+                    "augmentation: this network was built without labels of augmentations; build it with them, or call it without"
+                )
             emb = emb + self.augmentation(augmentation)
         temb = self.dense_2(nnx.swish(self.dense_1(emb)))
         if self.classes is None:

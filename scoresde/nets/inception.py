@@ -39,7 +39,9 @@ class Convolution(nnx.Module):
 
     def __call__(self, x):
         strides, form = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
-        y = jax.lax.conv_general_dilated(x, self.kernel[...], strides, self.padding, dimension_numbers=form, precision=_HIGHEST)
+        y = jax.lax.conv_general_dilated(
+            x, self.kernel[...], strides, self.padding, dimension_numbers=form, precision=_HIGHEST
+        )
         return nnx.relu(y + self.bias[...])
 
 
@@ -175,7 +177,9 @@ def resized(images: Float[Array, "b h w c"]) -> Float[Array, "b 299 299 c"]:
     return jnp.einsum("ih,bhwc,jw->bijc", rows, images.astype(jnp.float32), columns, precision=_HIGHEST, optimize=True)
 
 
-def folded(kernel: np.ndarray, scale: np.ndarray, beta: np.ndarray, mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def folded(
+    kernel: np.ndarray, scale: np.ndarray, beta: np.ndarray, mean: np.ndarray, var: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Kernel [H, W, I, O] and bias [O] of batch normalisation after a convolution with kernel [O, I, H, W]."""
     factor = scale.astype(np.float64) / np.sqrt(var.astype(np.float64) + BATCH_NORM_EPSILON)
     bias = beta - mean * factor

@@ -64,7 +64,9 @@ class Style:
         }
         return build[kind](pyramid_features, features, filter=self.resample_filter, **self.options)
 
-    def join_output(self, features: int, *, progressive: str, below: int | None, image_features: int) -> nnx.Module | None:
+    def join_output(
+        self, features: int, *, progressive: str, below: int | None, image_features: int
+    ) -> nnx.Module | None:
         """What a level does with the output pyramid: `progressive` is "none", "output_skip" or "residual"; `below`: the
         channels of the level below, None at the lowest."""
         if progressive == "none":
@@ -74,7 +76,9 @@ class Style:
             return OutputSkip(features, image_features, filter=self.resample_filter, epsilon=epsilon, **self.options)
         if below is None:
             return OutputStart(features, epsilon=epsilon, **self.options)
-        return OutputResidual(below, features, filter=self.resample_filter, rescale=self.residual["rescale"], **self.options)
+        return OutputResidual(
+            below, features, filter=self.resample_filter, rescale=self.residual["rescale"], **self.options
+        )
 
 
 class EncoderLevel(nnx.Module):

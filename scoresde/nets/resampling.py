@@ -47,7 +47,12 @@ def fir_downsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
     """[1, 3, 3, 1]/8 along each axis, then every second pixel."""
     for axis in (1, 2):
         p = _padded(x, axis, 1, 1)
-        x = (_part(p, axis, 0, -3, 2) + 3 * _part(p, axis, 1, -2, 2) + 3 * _part(p, axis, 2, -1, 2) + _part(p, axis, 3, None, 2)) / 8
+        x = (
+            _part(p, axis, 0, -3, 2)
+            + 3 * _part(p, axis, 1, -2, 2)
+            + 3 * _part(p, axis, 2, -1, 2)
+            + _part(p, axis, 3, None, 2)
+        ) / 8
     return x
 
 
@@ -75,7 +80,9 @@ def _blur(x: FeatureMap, pad: int) -> FeatureMap:
     """k along both axes after padding: 2 pad - 3 pixels more than before."""
     for axis in (1, 2):
         p = _padded(x, axis, pad, pad)
-        x = (_part(p, axis, 0, -3) + 3 * _part(p, axis, 1, -2) + 3 * _part(p, axis, 2, -1) + _part(p, axis, 3, None)) / 8
+        x = (
+            _part(p, axis, 0, -3) + 3 * _part(p, axis, 1, -2) + 3 * _part(p, axis, 2, -1) + _part(p, axis, 3, None)
+        ) / 8
     return x
 
 

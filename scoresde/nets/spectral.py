@@ -66,7 +66,9 @@ def basis(boundary: str, n: int, modes: int, signed: bool = False) -> np.ndarray
     i, k = np.arange(n), np.arange(modes)
     norm = np.where(k > 0, math.sqrt(2), 1.0)
     if boundary == "even":
-        return (norm * np.cos(np.pi * (np.outer(2 * i + 1, k) % (4 * n)) / (2 * n))).astype(np.float32)[None, :, :, None]
+        return (norm * np.cos(np.pi * (np.outer(2 * i + 1, k) % (4 * n)) / (2 * n))).astype(np.float32)[
+            None, :, :, None
+        ]
     if signed:
         k = np.array([0, *(s * j for j in range(1, modes) for s in (1, -1))])
     angle = 2 * np.pi * (np.outer(i, k) % n) / n  # the remainder keeps the angle exact
@@ -84,7 +86,9 @@ def first_modes(boundary: str, space: tuple[int, ...]) -> np.ndarray:
     columns = []
     for axis, n in enumerate(space):
         first = basis(boundary, n, 2)[0, :, 1, :]
-        columns += [np.broadcast_to(c.reshape([-1 if a == axis else 1 for a in range(len(space))]), space) for c in first.T]
+        columns += [
+            np.broadcast_to(c.reshape([-1 if a == axis else 1 for a in range(len(space))]), space) for c in first.T
+        ]
     return np.stack(columns, -1)
 
 

@@ -25,7 +25,9 @@ def check_levels(name: str, space: tuple[int, ...], levels: int) -> list[str]:
     """What is wrong with so many levels for functions on the grid `space`: one line, none if valid. `name` begins it."""
     if not space or min(space) >= 2**levels:
         return []
-    return [f"{name}: expected at least {2**levels} points per axis for {levels} levels, got {space}; use fewer levels or a finer grid"]
+    return [
+        f"{name}: expected at least {2**levels} points per axis for {levels} levels, got {space}; use fewer levels or a finer grid"
+    ]
 
 
 class UFNO(nnx.Module):

@@ -67,7 +67,9 @@ def check_image_size(size: tuple[int, int], levels: int) -> list[str]:
     return problems
 
 
-def check_heads(height: int, channels: int, multipliers: tuple[int, ...], attention: tuple[int, ...], head_channels: int) -> list[str]:
+def check_heads(
+    height: int, channels: int, multipliers: tuple[int, ...], attention: tuple[int, ...], head_channels: int
+) -> list[str]:
     """What is wrong with `head_channels` for the levels of a U-Net that have attention: one line each, none if valid."""
     last = len(multipliers) - 1
     widths = [channels * m for i, m in enumerate(multipliers) if i == last or height // 2**i in attention]
@@ -170,7 +172,9 @@ class UNet(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        shared = dict(resampling=resampling, resample_filter=resample_filter, resample_skip=resample_skip, combine=combine)
+        shared = dict(
+            resampling=resampling, resample_filter=resample_filter, resample_skip=resample_skip, combine=combine
+        )
         shared |= dict(decoder_attention=decoder_attention)
         kinds = dict(modulation=modulation, progressive_input=progressive_input, progressive=progressive)
         problems = check_levels("unet", shape, channels, multipliers, blocks, attention, head_channels, dropout)
@@ -179,12 +183,21 @@ class UNet(nnx.Module):
         options = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         common = dict(rescale=1 / math.sqrt(2) if skip_rescale else 1.0, epsilon=norm_epsilon)
         residual = dict(temb_features=TEMB_RATIO * channels, dropout=dropout, modulation=modulation, **common)
-        style = Style(residual=residual, attention=dict(head_channels=head_channels, **common), options=options, **shared)
-        noise = dict(embedding=embedding, fourier_scale=fourier_scale, num_classes=num_classes, augmentation=augmentation)
+        style = Style(
+            residual=residual, attention=dict(head_channels=head_channels, **common), options=options, **shared
+        )
+        noise = dict(
+            embedding=embedding, fourier_scale=fourier_scale, num_classes=num_classes, augmentation=augmentation
+        )
         widths = [channels * m for m in multipliers]
         attend = [shape[0] // 2**i in attention for i in range(len(widths))]
 
-        self.shape, self.dtype, self.center_input, self.input_fourier = tuple(shape), dtype, center_input, tuple(input_fourier)
+        self.shape, self.dtype, self.center_input, self.input_fourier = (
+            tuple(shape),
+            dtype,
+            center_input,
+            tuple(input_fourier),
+        )
         self.conditioning = Conditioning(channels, TEMB_RATIO * channels, **noise, param_dtype=param_dtype, rngs=rngs)
         self.conv_in = conv(shape[2] * (1 + 2 * len(range(*input_fourier))), channels, 3, **options)
         self.encoder, skips = _encoder(shape[2], channels, widths, attend, blocks, progressive_input, style)
@@ -231,7 +244,9 @@ def _encoder(image_features, channels, widths, attend, blocks, progressive_input
     levels, n, skips, pyramid = nnx.List([]), channels, [channels], image_features
     for i, width in enumerate(widths):
         last = i == len(widths) - 1
-        options = dict(blocks=blocks, attend=attend[i], last=last, progressive=progressive_input, pyramid_features=pyramid)
+        options = dict(
+            blocks=blocks, attend=attend[i], last=last, progressive=progressive_input, pyramid_features=pyramid
+        )
         level = EncoderLevel(n, width, **options, style=style)
         levels.append(level)
         skips += [width] * blocks + ([] if last else [level.features])

@@ -82,7 +82,10 @@ def _curves(chart: Chart) -> dict | None:
     for line, colour, x, y in lines:
         few_x, mean, low, high = _averaged(x, y)
         places = list(zip(x_axis.place(few_x), y_axis.place(mean)))
-        band = [*zip(x_axis.place(few_x), y_axis.place(high)), *reversed(list(zip(x_axis.place(few_x), y_axis.place(low))))]
+        band = [
+            *zip(x_axis.place(few_x), y_axis.place(high)),
+            *reversed(list(zip(x_axis.place(few_x), y_axis.place(low)))),
+        ]
         drawn.append({
             "name": line.name, "colour": colour, "path": _path(places), "dashed": line.dashed,
             "band": _path(band) if len(x) > len(few_x) else "", "marks": places if line.marks or len(x) == 1 else [],
@@ -107,7 +110,15 @@ def _histogram(chart: Chart) -> dict | None:
         names.append({"name": bars.name, "colour": colour, "path": "", "dashed": False, "band": "", "marks": []})
         for left, right, top in zip(x, x[1:], y_axis.place(share)):
             if top < ground:
-                rects.append({"x": left + 0.5, "y": top, "width": max(right - left - 1, 0.5), "height": ground - top, "colour": colour})
+                rects.append(
+                    {
+                        "x": left + 0.5,
+                        "y": top,
+                        "width": max(right - left - 1, 0.5),
+                        "height": ground - top,
+                        "colour": colour,
+                    }
+                )
     return _frame(chart, x_axis, y_axis, names) | {"rects": rects}
 
 
@@ -116,7 +127,10 @@ def _frame(chart: Chart, x_axis: "Axis", y_axis: "Axis", lines: list[dict]) -> d
     (width, height), named = chart.size, [line for line in lines if line["name"]]
     in_a_row = min(max(len(named), 1), _IN_A_ROW if width == LARGE[0] else _IN_A_ROW - 1)
     for k, line in enumerate(named):
-        line["key"] = (round(_LEFT + k % in_a_row * (width - _LEFT - _RIGHT) / in_a_row, 1), height + 8 + k // in_a_row * _ROW)
+        line["key"] = (
+            round(_LEFT + k % in_a_row * (width - _LEFT - _RIGHT) / in_a_row, 1),
+            height + 8 + k // in_a_row * _ROW,
+        )
         line["short"] = line["name"] if len(line["name"]) <= _LONGEST else line["name"][: _LONGEST - 1] + "\u2026"
     rows = -(-len(named) // in_a_row) if len(chart.lines) + len(chart.bars) > 1 else 0
     return {
@@ -190,7 +204,9 @@ def _finite(line: Line) -> tuple[np.ndarray, np.ndarray]:
 def _averaged(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
     """x and y as means over at most 400 groups of neighbours, and the least and greatest y of each."""
     groups = np.array_split(np.arange(len(x)), min(len(x), _POINTS))
-    return tuple(np.array([f(values[g]) for g in groups]) for f, values in ((np.mean, x), (np.mean, y), (np.min, y), (np.max, y)))
+    return tuple(
+        np.array([f(values[g]) for g in groups]) for f, values in ((np.mean, x), (np.mean, y), (np.min, y), (np.max, y))
+    )
 
 
 def _path(places: list[tuple[float, float]]) -> str:

@@ -66,13 +66,18 @@ def read_facts(folder: pathlib.Path) -> Facts:
         raise ConfigError(f"{folder}: expected a run folder with a readable config.json; train into it first")
     for name, kind in (("data.source", str), ("training.steps", int), ("training.batch_size", int)):
         if not isinstance(flatten(config).get(name), kind):
-            raise ConfigError(f"{folder / 'config.json'}: expected {name} in it, {'a text' if kind is str else 'a whole number'}; restore the file")
+            raise ConfigError(
+                f"{folder / 'config.json'}: expected {name} in it, {'a text' if kind is str else 'a whole number'}; restore the file"
+            )
     lines = [line for line in map(_numbers, _json_lines(folder / "metrics.jsonl")) if _is_step(line.get("step"))]
     watched = [
-        {"step": line["step"]} | {key.removeprefix("watch/"): value for key, value in line.items() if key.startswith("watch/")}
+        {"step": line["step"]}
+        | {key.removeprefix("watch/"): value for key, value in line.items() if key.startswith("watch/")}
         for line in lines
     ]
-    pictures = [path for path in (folder / "samples").glob("*.png") if is_whole_number(path.stem) and _is_step(int(path.stem))]
+    pictures = [
+        path for path in (folder / "samples").glob("*.png") if is_whole_number(path.stem) and _is_step(int(path.stem))
+    ]
     return Facts(
         folder=folder,
         name=folder.resolve().name,
@@ -91,7 +96,11 @@ def read_facts(folder: pathlib.Path) -> Facts:
 def changed_fields(config: dict) -> list[tuple[str, object, object]]:
     """(field, default, value) where a run differs from the default; a field of another version has no default."""
     usual = flatten(to_json(default()))
-    return [(name, usual.get(name, "absent"), value) for name, value in sorted(config.items()) if value != usual.get(name, "absent")]
+    return [
+        (name, usual.get(name, "absent"), value)
+        for name, value in sorted(config.items())
+        if value != usual.get(name, "absent")
+    ]
 
 
 def differing_fields(configs: list[dict]) -> list[tuple[str, list]]:
@@ -125,7 +134,11 @@ def _row(row: dict) -> dict:
     """With a text or a number in every column, or None."""
     kept = {name: value for name, value in row.items() if isinstance(value, str) or _is_number(value)}
     error = kept.get("standard_error")
-    return dict.fromkeys(COLUMNS) | kept | {"metric": str(row["metric"]), "standard_error": error if _is_finite(error) else None}
+    return (
+        dict.fromkeys(COLUMNS)
+        | kept
+        | {"metric": str(row["metric"]), "standard_error": error if _is_finite(error) else None}
+    )
 
 
 # A file may be damaged, or edited, and still be JSON: what is not of the kind it should be is left out like what is missing.
@@ -144,7 +157,11 @@ def _is_step(value) -> bool:
 
 
 def _numbers(line: dict) -> dict:
-    return {name: value for name, value in line.items() if value is None or _is_number(value) and abs(value) < _MOST or value != value}
+    return {
+        name: value
+        for name, value in line.items()
+        if value is None or _is_number(value) and abs(value) < _MOST or value != value
+    }
 
 
 def _ledger(found: dict) -> dict:
@@ -153,7 +170,9 @@ def _ledger(found: dict) -> dict:
     if isinstance(seconds, dict):
         kept["seconds"] = {name: value for name, value in seconds.items() if _is_finite(value)}
     if isinstance(sessions, list):
-        kept["sessions"] = [{name: str(value) for name, value in each.items()} for each in sessions if isinstance(each, dict)]
+        kept["sessions"] = [
+            {name: str(value) for name, value in each.items()} for each in sessions if isinstance(each, dict)
+        ]
     return kept
 
 
@@ -167,7 +186,11 @@ def _likelihoods(folder: pathlib.Path) -> list[tuple[str, str, np.ndarray]]:
     for path in [*sorted(folder.glob("likelihood_*.npz")), folder / "evaluation" / "evaluation.npz"]:
         arrays = _arrays(path)
         split = path.stem.removeprefix("likelihood_") if path.stem != "evaluation" else "test"
-        if any(array.dtype.kind != "f" or not array.ndim for name, array in arrays.items() if name in ("bits_per_dim", "log_prob")):
+        if any(
+            array.dtype.kind != "f" or not array.ndim
+            for name, array in arrays.items()
+            if name in ("bits_per_dim", "log_prob")
+        ):
             continue
         if "bits_per_dim" in arrays:
             found.append((split, "bits/dim", arrays["bits_per_dim"]))

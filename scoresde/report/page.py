@@ -64,7 +64,14 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
     runs = [read_facts(folder) for folder in folders]
     names = [run.name for run in runs]
     runs = [run if names.count(run.name) == 1 else _renamed(run) for run in runs]
-    figures = sorted({name for run in runs for name in (run.watched[-1] if run.watched else {}) if "@" not in name and name != "step"})
+    figures = sorted(
+        {
+            name
+            for run in runs
+            for name in (run.watched[-1] if run.watched else {})
+            if "@" not in name and name != "step"
+        }
+    )
     metrics = sorted({_metric(row) for run in runs for row in run.metrics})
     content = {
         "title": "Comparison of " + ", ".join(run.name for run in runs),
@@ -204,10 +211,16 @@ def _inline(path: pathlib.Path) -> str | None:
 @functools.cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("scoresde.report"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("scoresde.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["measured"] = _value
-    environment.filters["entry"] = lambda value: "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    environment.filters["entry"] = lambda value: (
+        "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    )
     environment.filters["cell"] = _as_markdown
     # In a block of code Markdown means nothing, and quotes stay as they are, to be copied. Whoever shows the file as HTML still sees no tag.
     environment.filters["code"] = lambda text: markupsafe.Markup(html.escape(_on_one_line(text), quote=False))

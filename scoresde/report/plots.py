@@ -57,9 +57,14 @@ def distance_chart(facts: Facts) -> Chart:
 
 def likelihood_charts(facts: Facts) -> dict[str, Chart]:
     """A histogram per unit, the splits laid over each other."""
-    units = {unit: [(split, values) for split, other, values in facts.likelihoods if other == unit] for _, unit, _ in facts.likelihoods}
+    units = {
+        unit: [(split, values) for split, other, values in facts.likelihoods if other == unit]
+        for _, unit, _ in facts.likelihoods
+    }
     return {
-        f"likelihood_{k}": Chart("Likelihood of records", unit, "share", bars=tuple(Bars(split, values) for split, values in sets))
+        f"likelihood_{k}": Chart(
+            "Likelihood of records", unit, "share", bars=tuple(Bars(split, values) for split, values in sets)
+        )
         for k, (unit, sets) in enumerate(units.items())
     }
 
@@ -95,7 +100,11 @@ def trajectory_charts(facts: Facts) -> list[Chart]:
 
 def comparing_charts(runs: list[Facts]) -> dict[str, Chart]:
     """One figure of all runs in each."""
-    charts = {"loss": Chart("Loss", "step", "loss of batches", tuple(Line(run.name, *run.series("loss")) for run in runs), start=0)}
+    charts = {
+        "loss": Chart(
+            "Loss", "step", "loss of batches", tuple(Line(run.name, *run.series("loss")) for run in runs), start=0
+        )
+    }
     charts["test_loss"] = Chart("Loss on fixed test records", "step", "loss", tuple(
         Line(run.name, *run.series("test_loss", run.watched), marks=True) for run in runs
     ), start=0)  # fmt: skip

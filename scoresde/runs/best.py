@@ -70,13 +70,21 @@ def lowest(checkpoints: Checkpoints) -> int | None:
 def _check(meta: dict) -> None:
     """Raises a ValueError for a meta without the record of a best checkpoint."""
     best = meta.get("best")
-    if not isinstance(best, dict) or not isinstance(best.get("metric"), str) or not isinstance(best.get("value"), int | float):
+    if (
+        not isinstance(best, dict)
+        or not isinstance(best.get("metric"), str)
+        or not isinstance(best.get("value"), int | float)
+    ):
         raise ValueError("its meta has no metric and value")
 
 
 def _lowest(checkpoints: Checkpoints, metric: str) -> tuple[float, int] | None:
     """(value, step) of the best one by a metric; one of another metric, or damaged, counts for none."""
-    records = [(meta["best"]["value"], step) for step, meta in checkpoints.metas(_check).items() if meta["best"]["metric"] == metric]
+    records = [
+        (meta["best"]["value"], step)
+        for step, meta in checkpoints.metas(_check).items()
+        if meta["best"]["metric"] == metric
+    ]
     return min(records, default=None)
 
 

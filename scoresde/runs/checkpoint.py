@@ -222,7 +222,9 @@ def manifest(state: PyTree) -> dict[str, dict]:
 
 def _check_finite(path: str, array: np.ndarray) -> None:
     if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
-        raise NumericError(f"values that are not finite at {path}: expected finite ones; nothing that follows from them is worth keeping")
+        raise NumericError(
+            f"values that are not finite at {path}: expected finite ones; nothing that follows from them is worth keeping"
+        )
 
 
 def _crc_of_json(meta: dict) -> int:

@@ -40,7 +40,9 @@ class Ledger:
       session: facts of this session, kept in the JSON: the command, devices, versions.
     """
 
-    def __init__(self, path: pathlib.Path | None, session: dict | None = None, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, path: pathlib.Path | None, session: dict | None = None, clock: Callable[[], float] = time.monotonic
+    ):
         self._path, self._clock = path, clock
         self.seconds, self.sessions, saved = _read(path)
         # A session that was killed had done steps which this one repeats.
@@ -48,7 +50,9 @@ class Ledger:
         self.seconds["step"] -= lost
         self.seconds["lost"] += lost
         self._at_save = self.seconds["step"]
-        self.sessions.append({"started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), **(session or {})})
+        self.sessions.append(
+            {"started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), **(session or {})}
+        )
         self._part, self._since, self._written = "init", clock(), -float("inf")
 
     @contextlib.contextmanager
@@ -108,7 +112,12 @@ class Ledger:
         self._written = self._clock()
         if self._path is None:
             return
-        content = {"goodput": self.goodput(), "seconds": self.seconds, "step_at_checkpoint": self._at_save, "sessions": self.sessions}
+        content = {
+            "goodput": self.goodput(),
+            "seconds": self.seconds,
+            "step_at_checkpoint": self._at_save,
+            "sessions": self.sessions,
+        }
         with contextlib.suppress(OSError):  # of a full disk the metrics and checkpoints tell; these are only times
             write_text(self._path, json.dumps(content, indent=1) + "\n")
 

@@ -38,7 +38,9 @@ class MetricsLog:
             self._file.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
             self._file.flush()
             for name, value in values.items():
-                if math.isfinite(value):  # tensorboardX warns of each that is not; its charts have a gap there either way
+                if math.isfinite(
+                    value
+                ):  # tensorboardX warns of each that is not; its charts have a gap there either way
                     self._events.add_scalar(name, value, step)
         except OSError as error:
             raise ResourceError(f"cannot write metrics: {error.strerror}; free disk space, then resume") from error
@@ -58,7 +60,11 @@ def _truncate(path: pathlib.Path, step: int) -> None:
         raise ResourceError(f"cannot continue {path}: {error}; move it away, and the log begins anew") from None
     last = max([line.number for line in lines] + damaged, default=0)
     if inside := [number for number in damaged if number < last]:
-        print(f"note: {path}: left out line {inside[0]}, which is damaged" + (f", and {len(inside) - 1} more" if inside[1:] else ""), file=sys.stderr)
+        print(
+            f"note: {path}: left out line {inside[0]}, which is damaged"
+            + (f", and {len(inside) - 1} more" if inside[1:] else ""),
+            file=sys.stderr,
+        )
     write_text(path, "".join(line.text + "\n" for line in lines if _step(line.value) <= step))
 
 

@@ -246,7 +246,9 @@ class Run:
         try:
             self._report()
         except Exception as error:  # a page is not worth a run
-            self._say(f"warning: the report was not written ({type(error).__name__}: {' '.join(str(error).split())[:160]})")
+            self._say(
+                f"warning: the report was not written ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
+            )
 
     def _give_up(self, step: int) -> None:
         self.checkpoints.wait()

@@ -1,8 +1,8 @@
 """Many samples, one per seed, in bounded memory: drawn in batches, written as they come, continued where they stopped.
 
-    OUT/samples.npz     samples [N, *shape], seeds [N], ok [N], nfe [N] (calls of the score; -1: unknown);
-                        with classes, labels [N], the class of each, and label_names, what the data call the classes
-    OUT/.partial/       samples.npy, ok.npy, nfe.npy and progress.json of a run that has not finished
+OUT/samples.npz     samples [N, *shape], seeds [N], ok [N], nfe [N] (calls of the score; -1: unknown);
+                    with classes, labels [N], the class of each, and label_names, what the data call the classes
+OUT/.partial/       samples.npy, ok.npy, nfe.npy and progress.json of a run that has not finished
 """
 
 import contextlib
@@ -92,7 +92,9 @@ class SampleStore:
             lock.close()
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
-            raise ConfigError(f"another process is drawing into {self.folder}; wait for it, or choose another --out") from None
+            raise ConfigError(
+                f"another process is drawing into {self.folder}; wait for it, or choose another --out"
+            ) from None
         return lock
 
     def _found(self, num: int) -> int:

@@ -40,7 +40,12 @@ class WandB(AbstractTracker):
     def __init__(self, module, name: str, run_id: str, config: dict, folder: pathlib.Path):
         self._wandb = module
         self._run = module.init(
-            project=os.environ.get("WANDB_PROJECT", PROJECT), name=name, id=run_id, config=config, dir=str(folder), resume="allow"
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=name,
+            id=run_id,
+            config=config,
+            dir=str(folder),
+            resume="allow",
         )
 
     def write(self, step, values):
@@ -120,7 +125,9 @@ class Trackers:
         self._each(lambda tracker: tracker.close())
 
     def _start(self, name: str, folder: pathlib.Path, config: dict) -> None:
-        self._open[name] = TRACKERS[name](importlib.import_module(name), folder.resolve().name, _id(folder, name), config, folder)
+        self._open[name] = TRACKERS[name](
+            importlib.import_module(name), folder.resolve().name, _id(folder, name), config, folder
+        )
 
     def _each(self, action: Callable[[AbstractTracker], None]) -> None:
         for name, tracker in list(self._open.items()):
@@ -132,7 +139,9 @@ class Trackers:
         except Exception as error:  # whatever a tracker raises, training goes on
             self._open.pop(name, None)
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            self._say(f"warning: tracker {name} failed ({first[:160]}) and is left out from here on; metrics.jsonl has all figures")
+            self._say(
+                f"warning: tracker {name} failed ({first[:160]}) and is left out from here on; metrics.jsonl has all figures"
+            )
 
 
 def require(names: tuple[str, ...]) -> None:

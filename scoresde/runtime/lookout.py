@@ -42,7 +42,15 @@ class Lookout:
       silence, beat: seconds, see above.
     """
 
-    def __init__(self, table, rank: int, count: int, leave: Callable[[int], None] = os._exit, silence: float = SILENCE, beat: float = _BEAT):
+    def __init__(
+        self,
+        table,
+        rank: int,
+        count: int,
+        leave: Callable[[int], None] = os._exit,
+        silence: float = SILENCE,
+        beat: float = _BEAT,
+    ):
         self._table, self._rank, self._count, self._leave = table, rank, count, leave
         self._silence, self._beat = silence, beat
         # The last counter of each process, and since when.
@@ -162,5 +170,8 @@ class Lookout:
 
 def _differences(zero: dict[str, str], other: dict[str, str], rank: int) -> list[str]:
     names = [name for name in sorted(zero.keys() | other.keys()) if zero.get(name) != other.get(name)]
-    lines = [f"{name} is {zero.get(name, 'absent')} on process 0, {other.get(name, 'absent')} on process {rank}" for name in names[:_SHOWN]]
+    lines = [
+        f"{name} is {zero.get(name, 'absent')} on process 0, {other.get(name, 'absent')} on process {rank}"
+        for name in names[:_SHOWN]
+    ]
     return [*lines, f"{len(names) - _SHOWN} more"] if names[_SHOWN:] else lines

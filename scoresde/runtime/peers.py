@@ -124,7 +124,9 @@ def _parse(text: str) -> dict:
         if not host or not 0 < int(port) < 2**16 or not 0 <= int(rank) < int(count):
             raise ValueError
     except ValueError:
-        raise ConfigError(f"--distributed: expected auto or HOST:PORT,PROCESSES,RANK with RANK below PROCESSES, got {text!r}") from None
+        raise ConfigError(
+            f"--distributed: expected auto or HOST:PORT,PROCESSES,RANK with RANK below PROCESSES, got {text!r}"
+        ) from None
     if where["process_id"] == 0:
         _check_port(text, int(port))
     print(f"process {rank} waits for {count} processes at {address}", file=sys.stderr, flush=True)

@@ -93,7 +93,9 @@ class Progress:
         speed = f"{rate:.3g} {self._unit}s/s"
         if self._items > 1:
             speed += f"  {rate * self._items:.4g} images/s"
-        print(f"{self._unit} {step}/{self._total}  {text}  {speed}  ETA {_clock((self._total - step) / rate)}", flush=True)
+        print(
+            f"{self._unit} {step}/{self._total}  {text}  {speed}  ETA {_clock((self._total - step) / rate)}", flush=True
+        )
 
     def say(self, text: str) -> None:
         """A line of its own."""

@@ -47,7 +47,11 @@ def draw(sampler: AbstractSampler, score: AbstractScore, shape: tuple[int, ...],
 
 @eqx.filter_jit
 def denoised_draw(
-    sampler: AbstractSampler, score: AbstractScore, shape: tuple[int, ...], *, keys: Keys,
+    sampler: AbstractSampler,
+    score: AbstractScore,
+    shape: tuple[int, ...],
+    *,
+    keys: Keys,
     labels: Int[Array, "num"] | None = None,
 ) -> Draw:
     """As `draw`, with x replaced by E[x_0 | x] at t_min: one more call of the score.
@@ -56,6 +60,7 @@ def denoised_draw(
     """
 
     sde = score.sde
+
     def one(key: Key, label: Int[Array, ""] | None) -> Draw:
         own = score if label is None else dataclasses.replace(score, label=label)
         drawn = _draw_one(sampler, own, shape, key)

@@ -54,7 +54,11 @@ class AbstractEDM(AbstractSampler):
 
     def __call__(self, score, x_T, *, key):
         sde = score.sde
-        one_alpha(sde, type(self).__name__, "in y = x / alpha its steps are unstable where alpha differs by mode; use DDIM or DPMSolverPP")
+        one_alpha(
+            sde,
+            type(self).__name__,
+            "in y = x / alpha its steps are unstable where alpha differs by mode; use DDIM or DPMSolverPP",
+        )
         levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
         start, added = self._churned(sde, levels)
         rho = jnp.exp(-levels.half_log_snr[1:])

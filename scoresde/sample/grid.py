@@ -50,7 +50,9 @@ def geometric(sde: AbstractSDE, steps: int) -> Grid:
     """Equal ratios of sigma(t) (Song and Ermon 2019). Where sigma saturates, as for VP, the first steps are long in t."""
     first, last = _ends(sde, sde.log_sigma)
     if not isinstance(first, jax.core.Tracer) and not float(first) > float(last):
-        raise ConfigError(f"geometric: expected a sigma that grows, and that of {type(sde).__name__} stands still; take uniform or log_snr")
+        raise ConfigError(
+            f"geometric: expected a sigma that grows, and that of {type(sde).__name__} stands still; take uniform or log_snr"
+        )
     logs = jnp.linspace(first, last, steps + 1)
     return _with_ends(sde, jax.vmap(lambda log: time_where(sde, lambda t: sde.log_sigma(t) > log, logs.dtype))(logs))
 
@@ -82,7 +84,9 @@ class Times(eqx.Module):
             raise ConfigError(f"Times: expected steps = {len(t) - 1} for {len(t)} times, got steps = {steps}")
         ends = math.isclose(t[0], sde.t_max, rel_tol=1e-5) and math.isclose(t[-1], sde.t_min, rel_tol=1e-5)
         if not ends or not all(a > b for a, b in zip(t, t[1:])):
-            raise ConfigError(f"Times: expected times that fall from t_max = {sde.t_max} to t_min = {sde.t_min}, got {t}")
+            raise ConfigError(
+                f"Times: expected times that fall from t_max = {sde.t_max} to t_min = {sde.t_min}, got {t}"
+            )
         return _with_ends(sde, jnp.asarray(t))
 
 

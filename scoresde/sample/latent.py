@@ -16,17 +16,13 @@ _SMALL_ANGLE = 1e-3
 
 
 @eqx.filter_jit
-def encode(
-    score: AbstractScore, x0: Float[Array, "N *x"], *, sampler: ProbabilityFlow = ProbabilityFlow()
-) -> Draw:
+def encode(score: AbstractScore, x0: Float[Array, "N *x"], *, sampler: ProbabilityFlow = ProbabilityFlow()) -> Draw:
     """x_T [N, *x] of x at t_min under the probability flow; `decode` is its inverse up to the solver's tolerance."""
     return jax.vmap(lambda x: sampler.encode(score, x), axis_name=BATCH)(x0)
 
 
 @eqx.filter_jit
-def decode(
-    score: AbstractScore, x_T: Float[Array, "N *x"], *, sampler: ProbabilityFlow = ProbabilityFlow()
-) -> Draw:
+def decode(score: AbstractScore, x_T: Float[Array, "N *x"], *, sampler: ProbabilityFlow = ProbabilityFlow()) -> Draw:
     """x at t_min [N, *x] of x_T, with no denoising: what `encode` maps back."""
     key = root_key(0)  # the flow draws nothing
     return jax.vmap(lambda x: sampler(score, x, key=key), axis_name=BATCH)(x_T)

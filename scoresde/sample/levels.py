@@ -81,7 +81,9 @@ def one_alpha(sde: AbstractSDE, name: str, reason: str) -> None:
       ConfigError: alpha is not one number; `reason` says why the sampler needs that.
     """
     if shape := jnp.shape(sde.log_alpha(sde.t_max)):
-        raise ConfigError(f"{name}: expected a process with one alpha, got {type(sde).__name__} with shape {shape}; {reason}")
+        raise ConfigError(
+            f"{name}: expected a process with one alpha, got {type(sde).__name__} with shape {shape}; {reason}"
+        )
 
 
 def history_nodes(levels: Levels, rows: slice, points: int) -> list[Float[Array, "rows *coef"]]:
@@ -124,7 +126,9 @@ def exponential_weights(h, nodes: list[Float[Array, "..."]], rate=1.0) -> list[F
     """
     rate = jnp.broadcast_to(jnp.asarray(rate, h.dtype), h.shape)
     cuts = [jnp.zeros_like(h), *(jnp.minimum(h, panel / rate) for panel in _PANELS)]
-    points, weights = (jnp.concatenate(part, -1) for part in zip(*(quadrature(h - b, h - a) for a, b in zip(cuts, cuts[1:]))))
+    points, weights = (
+        jnp.concatenate(part, -1) for part in zip(*(quadrature(h - b, h - a) for a, b in zip(cuts, cuts[1:])))
+    )
     kernel = weights * rate[..., None] * jnp.exp(-rate[..., None] * (h[..., None] - points))
     later = [jnp.sum(kernel * part, axis=-1) for part in lagrange(nodes, points)[1:]]
     return [-jnp.expm1(-rate * h) - sum(later), *later]

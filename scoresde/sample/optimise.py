@@ -35,9 +35,7 @@ def optimised_times(
       ConfigError: steps < 1 or steps > candidates; a process with one coefficient per mode.
     """
     sde = score.sde
-    check_parameters(
-        "optimised_times", steps=(steps, 1 <= steps <= candidates, f"from 1 to candidates = {candidates}")
-    )
+    check_parameters("optimised_times", steps=(steps, 1 <= steps <= candidates, f"from 1 to candidates = {candidates}"))
     one_log_snr(sde, "optimised_times", "one grid is fitted to all coordinates; use uniform_log_snr")
     cost = _costs(score, shape, jax.random.split(key, examples), candidates)
     chosen = _shortest_path(np.asarray(cost, np.float64), steps)

@@ -79,7 +79,9 @@ class Ancestral(AbstractPredictor):
     def __call__(self, score, transition, x, z):
         omega2, here, there = transition.omega2, transition.here, transition.there
         shrink = there.sigma / here.sigma if self.variance == "posterior" else 1.0
-        mean = transition.r * (there.sigma / here.sigma) ** 2 * x + there.alpha * (omega2 / here.sigma**2) * score.denoise(x, here.t)
+        mean = transition.r * (there.sigma / here.sigma) ** 2 * x + there.alpha * (
+            omega2 / here.sigma**2
+        ) * score.denoise(x, here.t)
         return mean + shrink * jnp.sqrt(omega2) * z
 
 
@@ -126,14 +128,16 @@ class Langevin(AbstractCorrector):
             raise ConfigError(f"Langevin: norm = {self.norm!r}, expected image or batch")
 
     def step_size(self, transition, score, z):
-        variance = transition.here.sigma ** 2
+        variance = transition.here.sigma**2
         covariance = variance / jnp.mean(variance)
         sizes = [jnp.sqrt(jnp.sum(part)) for part in (z**2, covariance * score**2)]
         if self.norm == "batch":
             try:
                 sizes = [jax.lax.pmean(size, BATCH) for size in sizes]
             except NameError:
-                raise ConfigError("Langevin: norm = 'batch' needs a batch; call draw or sample, or use norm = 'image'") from None
+                raise ConfigError(
+                    "Langevin: norm = 'batch' needs a batch; call draw or sample, or use norm = 'image'"
+                ) from None
         return 2 * transition.r**2 * (self.snr * sizes[0] / sizes[1]) ** 2 * covariance
 
 
@@ -221,7 +225,11 @@ class LangevinDynamics(AbstractSampler):
 
     def __call__(self, score, x_T, *, key):
         sde = score.sde
-        one_alpha(sde, "LangevinDynamics", "the factor alpha'/alpha would blow up noise in modes that have no signal yet; use DDIM")
+        one_alpha(
+            sde,
+            "LangevinDynamics",
+            "the factor alpha'/alpha would blow up noise in modes that have no signal yet; use DDIM",
+        )
         levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
 
         def level(x, row):

@@ -69,5 +69,7 @@ class UniPC(AbstractMultistep):
     def _halved(self, h, node) -> tuple:
         """Weights of D_i and of the prediction at `node`, with the paper's 1/2."""
         total = -jnp.expm1(-h)
-        slope = (h if self.variant == "bh1" else total) * h / (2 * jnp.where(node == 0, 1, node))  # 0 where l stands still
+        slope = (
+            (h if self.variant == "bh1" else total) * h / (2 * jnp.where(node == 0, 1, node))
+        )  # 0 where l stands still
         return total - slope, slope

@@ -21,7 +21,20 @@ from scoresde.score.network import (
 )
 
 __all__ = [
-    "AbstractScore", "GaussianScore", "MixtureScore", "NetworkScore",
-    "AbstractPreconditioning", "DataSpectrum", "EDMPreconditioning", "EpsPreconditioning", "ScorePreconditioning", "VPreconditioning",
-    "x0_from_score", "score_from_x0", "eps_from_score", "score_from_eps", "v_from_score", "score_from_v",
+    "AbstractScore",
+    "GaussianScore",
+    "MixtureScore",
+    "NetworkScore",
+    "AbstractPreconditioning",
+    "DataSpectrum",
+    "EDMPreconditioning",
+    "EpsPreconditioning",
+    "ScorePreconditioning",
+    "VPreconditioning",
+    "x0_from_score",
+    "score_from_x0",
+    "eps_from_score",
+    "score_from_eps",
+    "v_from_score",
+    "score_from_v",
 ]

@@ -157,7 +157,9 @@ class ScorePreconditioning(AbstractNoisePreconditioning):
     def check(self, sde: AbstractSDE) -> None:
         super().check(sde)
         if not float(_rms(sde, sde.t_max)) > float(_rms(sde, sde.t_min)):
-            raise ConfigError(f"ScorePreconditioning: sigma of {type(sde).__name__} stands still and cannot tell t; take EDMPreconditioning")
+            raise ConfigError(
+                f"ScorePreconditioning: sigma of {type(sde).__name__} stands still and cannot tell t; take EDMPreconditioning"
+            )
 
     def noise(self, network, sde, x, t):
         rms = _rms(sde, t)

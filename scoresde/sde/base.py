@@ -151,7 +151,11 @@ def check_parameters(name: str, **rules: tuple[object, bool, str]) -> None:
 
 def at_least(value, least: int) -> tuple:
     """The rule of `check_parameters` for a whole number."""
-    return value, isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least, f"a whole number, at least {least}"
+    return (
+        value,
+        isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least,
+        f"a whole number, at least {least}",
+    )
 
 
 def _is_number(value) -> bool:

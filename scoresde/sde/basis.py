@@ -219,7 +219,9 @@ class Haar(AbstractSeparable):
     def __init__(self, shape, lengths=None):
         self.shape, self.lengths = _domain("Haar", shape, lengths)
         if any(n & (n - 1) for n in self.shape):
-            raise ConfigError(f"Haar: expected powers of 2, got a grid {self.shape}; crop or resample the data, or take DCT")
+            raise ConfigError(
+                f"Haar: expected powers of 2, got a grid {self.shape}; crop or resample the data, or take DCT"
+            )
 
     def axis_eigenvalues(self, n, length):
         level = np.ceil(np.log2(np.arange(n) + 1))  # 0 the mean, 1 one wave, 2 two of them, 3 four, ...

@@ -104,7 +104,9 @@ class Cold(AbstractSpectral):
 
     def _starts(self):
         if self.starts is None:
-            raise ConfigError("Cold: its prior is degraded data; give them by process.started_from(x0), x0 [N, *grid, channels]")
+            raise ConfigError(
+                "Cold: its prior is degraded data; give them by process.started_from(x0), x0 [N, *grid, channels]"
+            )
         return self.starts
 
     def __check_init__(self):
@@ -114,8 +116,16 @@ class Cold(AbstractSpectral):
                 raise ConfigError(f"Cold: expected finite rates of at least 0 and shape {(*self.basis.shape, 1)}")
         check_parameters(
             "Cold",
-            sigma_noise=(self.sigma_noise, self.sigma_noise > 0, "sigma_noise > 0, such as 0.01: without noise there is no score"),
-            scale_min=(self.scale_min, 0 < self.scale_min < self.scale_max, f"0 < scale_min < scale_max = {self.scale_max}"),
+            sigma_noise=(
+                self.sigma_noise,
+                self.sigma_noise > 0,
+                "sigma_noise > 0, such as 0.01: without noise there is no score",
+            ),
+            scale_min=(
+                self.scale_min,
+                0 < self.scale_min < self.scale_max,
+                f"0 < scale_min < scale_max = {self.scale_max}",
+            ),
             scale_max=(self.scale_max, self.scale_max > 0, "scale_max > 0"),
             t_min=(self.t_min, 0 <= self.t_min < self.t_max, f"0 <= t_min < t_max = {self.t_max}"),
         )

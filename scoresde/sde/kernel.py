@@ -89,7 +89,11 @@ def matern(smoothness: float, length_scale: float, variance: float = 1.0) -> Cal
     Raises:
       ConfigError: another smoothness.
     """
-    forms = {0.5: lambda r: np.exp(-r), 1.5: lambda r: (1 + r) * np.exp(-r), 2.5: lambda r: (1 + r + r**2 / 3) * np.exp(-r)}
+    forms = {
+        0.5: lambda r: np.exp(-r),
+        1.5: lambda r: (1 + r) * np.exp(-r),
+        2.5: lambda r: (1 + r + r**2 / 3) * np.exp(-r),
+    }
     if smoothness not in forms:
         raise ConfigError(f"matern: smoothness = {smoothness}, expected 0.5, 1.5 or 2.5; above, take rbf")
     form = forms[smoothness]

@@ -137,7 +137,11 @@ class Heat(AbstractSpectral):
             index=(self.index, True, "a finite number"),
             screening=(self.screening, self.screening > 0, "screening > 0"),
             gain=(self.gain, self.gain > 0, "gain > 0"),
-            t_min=(self.t_min, 0 < self.t_min < self.t_max, f"0 < t_min (sigma(0) is 0) and t_min < t_max = {self.t_max}"),
+            t_min=(
+                self.t_min,
+                0 < self.t_min < self.t_max,
+                f"0 < t_min (sigma(0) is 0) and t_min < t_max = {self.t_max}",
+            ),
             t_max=(self.t_max, self.t_max < 1, "t_max < 1, where the integral of beta is infinite"),
         )
         _check_trace_class("Heat", self.stationary, self.basis, "raise index, or")
@@ -190,7 +194,11 @@ class Blur(AbstractSpectral):
         self.basis.eigenvalues  # raises where there are none
         check_parameters(
             "Blur",
-            process=(self.process.t_max, self.process.t_max <= 1, "a process with t_max <= 1, where the blur is largest"),
+            process=(
+                self.process.t_max,
+                self.process.t_max <= 1,
+                "a process with t_max <= 1, where the blur is largest",
+            ),
             blur_max=(self.blur_max, self.blur_max >= 0, "blur_max >= 0"),
             min_scale=(self.min_scale, 0 < self.min_scale < 1, "a number between 0 and 1, such as 0.001"),
         )

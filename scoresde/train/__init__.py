@@ -17,8 +17,24 @@ from scoresde.train.loss import (
 from scoresde.train.step import TrainState
 
 __all__ = [
-    "fit", "Layout", "averaged_score", "augment", "LABELS", "TrainState", "average_name", "power_name",
-    "Objective", "denoising_score_matching", "half_sum",
-    "SigmaSquared", "NoiseField", "Likelihood", "EDMWeighting",
-    "Uniform", "LowDiscrepancy", "UniformLogSNR", "UniformLogSigma", "LogNormalSigma",
+    "fit",
+    "Layout",
+    "averaged_score",
+    "augment",
+    "LABELS",
+    "TrainState",
+    "average_name",
+    "power_name",
+    "Objective",
+    "denoising_score_matching",
+    "half_sum",
+    "SigmaSquared",
+    "NoiseField",
+    "Likelihood",
+    "EDMWeighting",
+    "Uniform",
+    "LowDiscrepancy",
+    "UniformLogSNR",
+    "UniformLogSigma",
+    "LogNormalSigma",
 ]

@@ -32,7 +32,9 @@ LABELS = 9  # entries of the label
 _OCTAVES, _SHIFT = 0.2, 1 / 8  # deviations of the scalings, in powers of 2, and of the translation, in sizes
 
 
-def augment(x: Float[Array, "h w c"], probability: float, *, key: Key) -> tuple[Float[Array, "h w c"], Float[Array, "9"]]:
+def augment(
+    x: Float[Array, "h w c"], probability: float, *, key: Key
+) -> tuple[Float[Array, "h w c"], Float[Array, "9"]]:
     """An image, augmented, and its label."""
     chance_key, flip_key, normal_key, angle_key = jax.random.split(key, 4)
     on = jax.random.bernoulli(chance_key, probability, (5,))

@@ -49,7 +49,9 @@ def average_name(memory: float | str) -> str:
     try:
         return prefix + str(float(number))
     except ValueError:
-        raise ConfigError(f"ema: expected a decay such as 0.999, a half-life in images such as 500000, or {POWER}0.05, got {memory!r}") from None
+        raise ConfigError(
+            f"ema: expected a decay such as 0.999, a half-life in images such as 500000, or {POWER}0.05, got {memory!r}"
+        ) from None
 
 
 def power_name(width: float) -> str:
@@ -64,7 +66,9 @@ def is_power(name: str) -> bool:
 def check_width(width: float) -> None:
     """Raises a ConfigError for a relative width that no power function with gamma > 0 has."""
     if not 0 < width < WIDEST:
-        raise ConfigError(f"expected a relative width above 0 and below {WIDEST:.4f} (the mean of all steps), got {width:g}")
+        raise ConfigError(
+            f"expected a relative width above 0 and below {WIDEST:.4f} (the mean of all steps), got {width:g}"
+        )
 
 
 def check_averages(ema: tuple[float, ...], power_ema: tuple[float, ...], batch_size: int) -> list[str]:
@@ -103,7 +107,9 @@ def relative_width(gamma: float) -> float:
     return math.sqrt((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3)))
 
 
-def update(averages: dict[str, PyTree[Array]], params: PyTree[Array], step: Int[Array, ""], batch_size: int) -> dict[str, PyTree[Array]]:
+def update(
+    averages: dict[str, PyTree[Array]], params: PyTree[Array], step: Int[Array, ""], batch_size: int
+) -> dict[str, PyTree[Array]]:
     """The averages by name after a step to `params`. `step` counts the steps before it."""
     return {name: _moved(average, params, rate(name, step, batch_size)) for name, average in averages.items()}
 

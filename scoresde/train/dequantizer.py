@@ -94,7 +94,9 @@ def fit_dequantizer(
         params, state, value = step(params, state, arrays, batch, i)
         if i % 50 == 49 or i == steps - 1:
             if not (np.isfinite(value) and finite((params, state))):
-                raise NumericError(f"the dequantization flow diverged at step {i + 1}; lower likelihood.variational_rate")
+                raise NumericError(
+                    f"the dequantization flow diverged at step {i + 1}; lower likelihood.variational_rate"
+                )
             progress.show(i + 1, f"-log P <= {float(value):.5g} nats")
     progress.close()
     return dataclasses.replace(network, params=params)

@@ -48,7 +48,9 @@ class Layout:
         count, unit = jax.device_count(), jax.device_count() * self.accumulation
         if self.fsdp and count % self.fsdp:
             fitting = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
-            raise ConfigError(f"training.fsdp = {self.fsdp}: expected a divisor of the {count} devices, one of {fitting}, or 0 for all of them")
+            raise ConfigError(
+                f"training.fsdp = {self.fsdp}: expected a divisor of the {count} devices, one of {fitting}, or 0 for all of them"
+            )
         if batch_size < 1 or batch_size % unit:
             below, above = batch_size // unit * unit, (batch_size // unit + 1) * unit
             nearest = f"{below} or {above}" if below > 0 else f"{above}"

@@ -1,6 +1,6 @@
 """`fit`: the loop, in one straight line.
 
-    state = begin;  for each dispatch of n steps: batches(seed, step) -> devices -> steps -> after_step;  end
+state = begin;  for each dispatch of n steps: batches(seed, step) -> devices -> steps -> after_step;  end
 """
 
 import functools
@@ -67,7 +67,10 @@ def fit(
     init = functools.partial(init_state, optimizer=optimizer, ema=ema, key=root_key(seed))
     like = _placed(jax.eval_shape(init, score.network.params), mesh)
     options = dict(prepare=prepare, augment=augment, accumulation=layout.accumulation, remat=layout.remat)
-    step, feed = make_step(score, objective, optimizer, state=like, mesh=mesh, **options), Feed(dataset, seed, batch_size, mesh)
+    step, feed = (
+        make_step(score, objective, optimizer, state=like, mesh=mesh, **options),
+        Feed(dataset, seed, batch_size, mesh),
+    )
     compiled = functools.cache(lambda n: compile_step(step, like, feed.shapes(n), layout))
 
     def start() -> TrainState:  # compiled before anything is allocated: that tells what does not fit
@@ -86,7 +89,9 @@ def fit(
     return state
 
 
-def _first_state(init: Callable, given: PyTree, params: Callable[[], PyTree] | None, like: TrainState, mesh: Mesh) -> TrainState:
+def _first_state(
+    init: Callable, given: PyTree, params: Callable[[], PyTree] | None, like: TrainState, mesh: Mesh
+) -> TrainState:
     """The state at step 0 from the parameters `given`, or from those that `params` draws where they are kept."""
     make, arguments = (init, (given,)) if params is None else (lambda: init(params()), ())
     options = CPU_INIT_OPTIONS if mesh.devices.flat[0].platform == "cpu" else None
@@ -103,7 +108,9 @@ def _step(compiled: Callable, state: TrainState, batch: dict, layout: Layout, ba
 
 
 def _placed(like: PyTree, mesh: Mesh) -> PyTree:
-    return jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), like, stored(mesh, like))
+    return jax.tree.map(
+        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), like, stored(mesh, like)
+    )
 
 
 def averaged_score(score: NetworkScore, state: TrainState, decay: float | str | None = None) -> NetworkScore:

@@ -134,9 +134,7 @@ class Objective(eqx.Module):
         """Raises a ConfigError where the weighting, under this law and process, does not have the mean that it says."""
         self.weighting.check(sde, self.time_law)
 
-    def __call__(
-        self, score: AbstractScore, x0: State, *, batch_key: Key, key: Key, rank: Scalar
-    ) -> Scalar:
+    def __call__(self, score: AbstractScore, x0: State, *, batch_key: Key, key: Key, rank: Scalar) -> Scalar:
         """The loss of one example. `batch_key` is shared by the batch, `key` its own, `rank` its place i / B."""
         time_key, noise_key = jax.random.split(key)
         t = self.time_law.quantile(score.sde, self.time_law.uniform(batch_key=batch_key, key=time_key, rank=rank))

@@ -56,7 +56,9 @@ def memory_advice(batch_size: int, layout: Layout) -> Iterator[None]:
             raise
         said = " ".join(lines[0].split())[:200]
         ways = _ways(2 * layout.accumulation, max(batch_size // 2, 1), layout)
-        raise ResourceError(f"a training step of {batch_size} examples does not fit in memory ({said}); {ways}") from error
+        raise ResourceError(
+            f"a training step of {batch_size} examples does not fit in memory ({said}); {ways}"
+        ) from error
 
 
 def memory(program: jax.stages.Compiled) -> tuple[int, int] | None:

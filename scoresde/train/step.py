@@ -46,7 +46,9 @@ class TrainState(eqx.Module):
     skipped_in_a_row: Int[Array, ""]
 
 
-def init_state(params: PyTree, optimizer: optax.GradientTransformation, ema: tuple[float | str, ...], key: Key) -> TrainState:
+def init_state(
+    params: PyTree, optimizer: optax.GradientTransformation, ema: tuple[float | str, ...], key: Key
+) -> TrainState:
     """The state at step 0. Every leaf is a buffer of its own: donated buffers may not be shared.
 
     Parameters, averages and the moments of the optimizer are float32 or wider whatever the dtype of `params`: an average
@@ -203,7 +205,12 @@ def _update(optimizer, state: TrainState, loss, grads, batch_size: int) -> tuple
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = update(state.ema, params, state.step, batch_size)
-    good = jnp.isfinite(loss) & jnp.isfinite(norm) & finite((params, opt_state, ema)) & (state.skipped_in_a_row < MAX_SKIPPED)
+    good = (
+        jnp.isfinite(loss)
+        & jnp.isfinite(norm)
+        & finite((params, opt_state, ema))
+        & (state.skipped_in_a_row < MAX_SKIPPED)
+    )
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)  # noqa: E731
     in_a_row = jnp.where(good, 0, state.skipped_in_a_row + 1)
     new = TrainState(

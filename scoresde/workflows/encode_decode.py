@@ -40,18 +40,25 @@ def encode_to(trained: Trained, *, source: str | None, split: str, num: int, out
 def decode_to(trained: Trained, *, source: str | None, out: pathlib.Path) -> np.ndarray:
     """Decode the latents of an NPZ file into OUT/samples.npz and OUT/grid.png. Rows that were not encoded stay failed."""
     if source is None:
-        raise ConfigError("--task decode: expected --input FILE.npz with an array `latents`, as --task encode writes it")
+        raise ConfigError(
+            "--task decode: expected --input FILE.npz with an array `latents`, as --task encode writes it"
+        )
     latents, shape = read_array(source, "latents"), trained.dataset.shape
     if latents.shape[1:] != shape or latents.dtype.kind != "f" or not np.isfinite(latents).any():
         expected = f"finite floating-point latents [N, {', '.join(map(str, shape))}]"
         raise DataError(f"{source}: expected {expected}, got {latents.dtype} {list(latents.shape)}; encode again")
     out.mkdir(parents=True, exist_ok=True)
     score, sampler = local_copy(trained.score), sampler_of(trained)
-    drawn = in_batches(trained, lambda x: fields(score.sde, decode(score, x, sampler=sampler)), latents.astype(np.float32))
+    drawn = in_batches(
+        trained, lambda x: fields(score.sde, decode(score, x, sampler=sampler)), latents.astype(np.float32)
+    )
     samples = data_values(trained, drawn)
     path = write(out / "samples.npz", samples=samples, ok=drawn.ok, **label_arrays(trained, len(samples)))
     pictured = save_picture(trained.dataset, drawn.x[:PICTURE], out / "grid.png")
-    print(f"{len(latents)} latents decoded: {told(drawn)}\nwrote {path}" + (f" and {out / 'grid.png'}" if pictured else ""))
+    print(
+        f"{len(latents)} latents decoded: {told(drawn)}\nwrote {path}"
+        + (f" and {out / 'grid.png'}" if pictured else "")
+    )
     return drawn.ok
 
 
@@ -61,7 +68,9 @@ def interpolate_to(
     """Between records 0 and 1, 2 and 3, and so on: `points` images each, ends included, a row of OUT/grid.png a pair."""
     records, _ = records_of(trained, source, split, num)
     if len(records) < 2 or len(records) % 2:
-        raise ConfigError(f"--task interpolate: expected an even number of records from 2, got {len(records)}; change --num")
+        raise ConfigError(
+            f"--task interpolate: expected an even number of records from 2, got {len(records)}; change --num"
+        )
     if points < 2:
         raise ConfigError(f"--points: expected at least 2, got {points}")
     out.mkdir(parents=True, exist_ok=True)
@@ -78,7 +87,10 @@ def interpolate_to(
     path = write(out / "samples.npz", samples=data_values(trained, drawn), **about)
     shown = drawn.x[: max(1, PICTURE // points)].reshape(-1, *trained.dataset.shape)
     pictured = save_picture(trained.dataset, shown, out / "grid.png", columns=points)
-    print(f"{len(pairs)} pairs, {points} points each: {told(drawn)}\nwrote {path}" + (f" and {out / 'grid.png'}" if pictured else ""))
+    print(
+        f"{len(pairs)} pairs, {points} points each: {told(drawn)}\nwrote {path}"
+        + (f" and {out / 'grid.png'}" if pictured else "")
+    )
     return drawn.ok
 
 

@@ -39,7 +39,18 @@ from scoresde.workflows.request import Request, validate
 
 FILE = "records.jsonl"
 # What must be equal for a number to be a repetition of another.
-_SAME = ("step", "ema", "parameters_crc32", "data", "config_hash", "samples", "reference", "network", "network_sha256", "seeds")
+_SAME = (
+    "step",
+    "ema",
+    "parameters_crc32",
+    "data",
+    "config_hash",
+    "samples",
+    "reference",
+    "network",
+    "network_sha256",
+    "seeds",
+)
 _EMPTY = dict.fromkeys((
     "num_fake", "num_real", "split", "step", "ema", "data", "config_hash", "parameters_crc32", "sampler", "sampling", "nfe", "seeds",
     "failed", "samples", "reference", "network", "network_sha256", "resize", "channels",
@@ -90,8 +101,12 @@ def evaluate(request: Request, trained: Trained | None, expected: dict | None = 
     }  # fmt: skip
     if trained:
         config = to_json(trained.config)
-        config["data"] = {k: v for k, v in config["data"].items() if k not in ("source", "data_dir")}  # where it lies; see "data"
-        config = {k: v for k, v in config.items() if k not in ("training", "optim")}  # a run that went on; see "parameters_crc32"
+        config["data"] = {
+            k: v for k, v in config["data"].items() if k not in ("source", "data_dir")
+        }  # where it lies; see "data"
+        config = {
+            k: v for k, v in config.items() if k not in ("training", "optim")
+        }  # a run that went on; see "parameters_crc32"
         digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
         about |= {"step": trained.step, "ema": trained.ema, "data": trained.dataset.fingerprint, "config_hash": digest}
         about |= {"parameters_crc32": parameters_crc32(trained)}
@@ -113,7 +128,9 @@ def _compared(request: Request, trained: Trained | None, about: dict, expected: 
         fakes, reals = _fakes(request, trained), _reals(request, trained)
         space = feature_network(request.network, fakes.shape)
         if reals.shape not in (None, fakes.shape):
-            raise DataError(f"expected fakes and reals of one shape, got {fakes.shape} and {reals.shape}; give images of one size")
+            raise DataError(
+                f"expected fakes and reals of one shape, got {fakes.shape} and {reals.shape}; give images of one size"
+            )
         if reals.shape is not None:
             check_scales(fakes.span, reals.span, fakes.shape)
     check(wanted, space, features_known=bool(request.features) or reals.shape is not None)
@@ -143,7 +160,9 @@ def _fakes(request: Request, trained: Trained | None) -> _Side:
     repeats, text = request.repeats or 1, request.seeds or f"0-{(request.num or FID_NUM) * (request.repeats or 1) - 1}"
     seeds = parse_seeds(text)
     if len(seeds) % repeats:
-        raise ConfigError(f"--repeats {repeats}: expected a number of seeds that it divides, got {len(seeds)}; give more")
+        raise ConfigError(
+            f"--repeats {repeats}: expected a number of seeds that it divides, got {len(seeds)}; give more"
+        )
     config = trained.config
 
     def several(space: Features) -> Iterator:
@@ -154,7 +173,10 @@ def _fakes(request: Request, trained: Trained | None) -> _Side:
                     f"the solver failed for {drawn.failed} of {len(own)} samples; raise --steps, loosen sampling.tolerance, or "
                     "pass --keep-going to leave them out, which the record then says"
                 )
-            yield extract(space, drawn.images, folder), {"num_fake": drawn.images.num, "nfe": drawn.nfe, "failed": drawn.failed}
+            yield (
+                extract(space, drawn.images, folder),
+                {"num_fake": drawn.images.num, "nfe": drawn.nfe, "failed": drawn.failed},
+            )
 
     about = {"seeds": text, "sampler": config.sampling.sampler, "sampling": config.sampling.to_dict()}
     # Samples are in the unit of the data, however far from them they may lie.
@@ -187,30 +209,52 @@ def _given(request: Request) -> tuple[Features, _Side, _Side]:
     """Features that were computed elsewhere: arrays `fake` and `real` [N, D], perhaps `fake_logits` [N, classes]."""
     file = pathlib.Path(request.features).expanduser()
     with npz.opened(file) as archive:
-        arrays = {name: npz.member(archive, name, file) for name in ("fake", "real", "fake_logits") if name != "fake_logits" or name in archive}
+        arrays = {
+            name: npz.member(archive, name, file)
+            for name in ("fake", "real", "fake_logits")
+            if name != "fake_logits" or name in archive
+        }
     for name, array in arrays.items():
         if array.ndim != 2 or array.dtype.kind != "f" or not np.isfinite(array).all():
-            raise DataError(f"{file}: {name}: expected finite floats [N, D], got {array.dtype} {list(array.shape)}; save features as float32")
-    fake, real, logits = arrays["fake"], arrays["real"], arrays.get("fake_logits", np.zeros((len(arrays["fake"]), 0), np.float32))
+            raise DataError(
+                f"{file}: {name}: expected finite floats [N, D], got {array.dtype} {list(array.shape)}; save features as float32"
+            )
+    fake, real, logits = (
+        arrays["fake"],
+        arrays["real"],
+        arrays.get("fake_logits", np.zeros((len(arrays["fake"]), 0), np.float32)),
+    )
     if fake.shape[1] != real.shape[1] or len(logits) != len(fake):
-        raise DataError(f"{file}: expected fake and real of one width, logits for each fake, got {[list(a.shape) for a in arrays.values()]}")
+        raise DataError(
+            f"{file}: expected fake and real of one width, logits for each fake, got {[list(a.shape) for a in arrays.values()]}"
+        )
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays.values())).hexdigest()
     space = Given(file.stem, fake.shape[1], logits.shape[1])
     rows = np.concatenate([fake, logits], axis=1)
-    fakes = _Side({"samples": f"sha256 {digest}"}, None, lambda _: iter([(rows, {"num_fake": len(fake), "nfe": None, "failed": 0})]))
+    fakes = _Side(
+        {"samples": f"sha256 {digest}"},
+        None,
+        lambda _: iter([(rows, {"num_fake": len(fake), "nfe": None, "failed": 0})]),
+    )
     reals = _Side({"reference": f"sha256 {digest}", "num_real": len(real)}, None, lambda _: Reals(moments(real), real))
     return space, fakes, reals
 
 
 def _likelihood(request: Request, trained: Trained, name: str) -> list[dict]:
     if name == "bpd" and not trained.dataset.levels:
-        raise DataError(f"bpd: bits/dim needs integer data, and {trained.dataset.name} is continuous (data.levels = 0); ask for nats")
-    found = evaluated(trained, num=-1 if request.num is None else request.num, out=request.out, folder=pathlib.Path(request.workdir))
+        raise DataError(
+            f"bpd: bits/dim needs integer data, and {trained.dataset.name} is continuous (data.levels = 0); ask for nats"
+        )
+    found = evaluated(
+        trained, num=-1 if request.num is None else request.num, out=request.out, folder=pathlib.Path(request.workdir)
+    )
     if _main():
         print(found.text())
     key = {"bpd": "bits_per_dim", "nats": "nats"}[name]
     about = {"split": "test", "num_real": found.report["num"], "nfe": found.report["nfe"]}
-    details = {k: v for k, v in found.report.items() if k not in ("config", "versions", "command", "devices", "signs", *about)}
+    details = {
+        k: v for k, v in found.report.items() if k not in ("config", "versions", "command", "devices", "signs", *about)
+    }
     measured = Measured(name, found.report[key], found.report[f"{key}_error"], name, details)
     return [about | _together([measured])]
 
@@ -228,20 +272,36 @@ def _together(parts: list[Measured]) -> dict:
     values, first = [part.value for part in parts], parts[0]
     error = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else first.standard_error
     spread = "over repeats" if len(values) > 1 else None if error is None else "within the one set of fakes"
-    found = {"metric": first.metric, "value": float(np.mean(values)), "standard_error": error, "error_is": spread, "values": values}
+    found = {
+        "metric": first.metric,
+        "value": float(np.mean(values)),
+        "standard_error": error,
+        "error_is": spread,
+        "values": values,
+    }
     return found | {"asked": first.asked, "details": first.details}
 
 
 def _written(request: Request, found: dict) -> dict:
-    found = {name: found[name] for name in ("metric", "value", "standard_error")} | found | {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    found = (
+        {name: found[name] for name in ("metric", "value", "standard_error")}
+        | found
+        | {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    )
     if not _main():
         return found
     record.append(request.out / FILE, found)
     error = "" if found["standard_error"] is None else f" +- {found['standard_error']:.2g}"
-    sides = ", ".join(f"{found[name]} {word}" for name, word in (("num_fake", "fakes"), ("num_real", "reals")) if found[name])
-    print(f"{found['metric']} {found['value']:.6g}{error}  ({sides}{', ' + found['network'] if found['network'] else ''})")
+    sides = ", ".join(
+        f"{found[name]} {word}" for name, word in (("num_fake", "fakes"), ("num_real", "reals")) if found[name]
+    )
+    print(
+        f"{found['metric']} {found['value']:.6g}{error}  ({sides}{', ' + found['network'] if found['network'] else ''})"
+    )
     if found["metric"].startswith("fid@"):
-        print(f"note: {found['metric']} is biased upwards and is not FID, which takes {FID_NUM} fakes; compare it at this number alone")
+        print(
+            f"note: {found['metric']} is biased upwards and is not FID, which takes {FID_NUM} fakes; compare it at this number alone"
+        )
     return found
 
 
@@ -257,6 +317,14 @@ def _same(about: dict, expected: dict | None, *, of_features: bool = True) -> No
         ConfigError: it is not.
     """
     names = _SAME if of_features else _SAME[:5]
-    if expected and (different := [f"{name} was {expected.get(name)!r}, is {about[name]!r}" for name in names if expected.get(name) != about[name]]):
+    if expected and (
+        different := [
+            f"{name} was {expected.get(name)!r}, is {about[name]!r}"
+            for name in names
+            if expected.get(name) != about[name]
+        ]
+    ):
         earlier = f", or add --checkpoint {expected['step']}" if expected.get("step") != about["step"] else ""
-        raise ConfigError(f"--repeat: this is no repetition: {'; '.join(different)}; put back what was evaluated{earlier}")
+        raise ConfigError(
+            f"--repeat: this is no repetition: {'; '.join(different)}; put back what was evaluated{earlier}"
+        )

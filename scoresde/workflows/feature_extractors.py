@@ -48,16 +48,27 @@ def _state_dict(file: pathlib.Path) -> dict[str, np.ndarray]:
         state = read_torch(file)
         return {name: tensor.numpy() for name, tensor in state.items() if hasattr(tensor, "numpy")}
     except ImportError:
-        raise ConfigError(f"--network {file}: a PyTorch file needs torch, which is not installed; install torch, or give an NPZ file") from None
-    except (UnreadableError, RuntimeError, TypeError, AttributeError) as error:  # tensors of a kind that NumPy has not; no dict
-        raise DataError(f"{file}: expected a state dict of tensors: {one_line(error)}; check the path, or copy it again") from None
+        raise ConfigError(
+            f"--network {file}: a PyTorch file needs torch, which is not installed; install torch, or give an NPZ file"
+        ) from None
+    except (
+        UnreadableError,
+        RuntimeError,
+        TypeError,
+        AttributeError,
+    ) as error:  # tensors of a kind that NumPy has not; no dict
+        raise DataError(
+            f"{file}: expected a state dict of tensors: {one_line(error)}; check the path, or copy it again"
+        ) from None
 
 
 def _safetensors(file: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         return read_safetensors(file)[0]
     except UnreadableError as error:
-        raise DataError(f"{file}: expected a safetensors file of float32: {error}; check the path, or copy it again") from None
+        raise DataError(
+            f"{file}: expected a safetensors file of float32: {error}; check the path, or copy it again"
+        ) from None
 
 
 _READERS = {".safetensors": _safetensors, ".pt": _state_dict, ".pth": _state_dict}

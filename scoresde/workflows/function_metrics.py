@@ -22,7 +22,9 @@ TRUTH = 1  # seed of the truth
 _SIZES = (10, 100)  # functions in a test
 
 
-def function_metrics(trained: Trained, num: int | None, seeds: str | None, out: pathlib.Path) -> tuple[dict, list[Measured]]:
+def function_metrics(
+    trained: Trained, num: int | None, seeds: str | None, out: pathlib.Path
+) -> tuple[dict, list[Measured]]:
     """(what records say of it, the numbers).
 
     Raises:
@@ -30,16 +32,26 @@ def function_metrics(trained: Trained, num: int | None, seeds: str | None, out: 
     """
     dataset = trained.dataset
     if dataset.levels or len(dataset.shape) < 2 or PROCESSES[trained.config.sde.name].starts:
-        raise DataError(f"functions: {dataset.name} holds no functions on a grid that a run draws from noise; ask for fd with --network pixels")
+        raise DataError(
+            f"functions: {dataset.name} holds no functions on a grid that a run draws from noise; ask for fd with --network pixels"
+        )
     text = seeds or f"0-{(num or NUM) - 1}"
     if len(parse_seeds(text)) > _MOST:
-        raise ConfigError(f"functions: takes at most {_MOST} samples, got {len(parse_seeds(text))}; give a smaller --num")
+        raise ConfigError(
+            f"functions: takes at most {_MOST} samples, got {len(parse_seeds(text))}; give a smaller --num"
+        )
     drawn = images.drawn(trained, parse_seeds(text), out / "samples")
     if drawn.failed:
-        raise NumericError(f"functions: the solver failed for {drawn.failed} samples; raise --steps, or loosen sampling.tolerance")
+        raise NumericError(
+            f"functions: the solver failed for {drawn.failed} samples; raise --steps, or loosen sampling.tolerance"
+        )
     x = drawn.images.read(0, drawn.images.num)
     fresh = trained.config.data.source in functions.FAMILIES
-    y = functions.draw(trained.config.data.source, len(x), dataset.shape, TRUTH) if fresh else dataset.test.rows(np.arange(len(dataset.test)))[0]
+    y = (
+        functions.draw(trained.config.data.source, len(x), dataset.shape, TRUTH)
+        if fresh
+        else dataset.test.rows(np.arange(len(dataset.test)))[0]
+    )
     config = trained.config
     about = {
         "seeds": text, "num_fake": len(x), "num_real": len(y), "split": None if fresh else "test", "nfe": drawn.nfe, "failed": 0,
@@ -55,5 +67,13 @@ def function_metrics(trained: Trained, num: int | None, seeds: str | None, out: 
     ]
     for size in (size for size in _SIZES if size <= min(len(x), len(y))):
         p = power(y, x, size)
-        found.append(Measured(f"test_power_{size}", p.rate, p.standard_error, "functions", {"tests": p.tests, "independent": p.independent, "level": 0.05}))
+        found.append(
+            Measured(
+                f"test_power_{size}",
+                p.rate,
+                p.standard_error,
+                "functions",
+                {"tests": p.tests, "independent": p.independent, "level": 0.05},
+            )
+        )
     return about, found

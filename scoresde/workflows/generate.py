@@ -133,7 +133,9 @@ def identity(trained: Trained, seeds: np.ndarray) -> dict:
     config = trained.config
     return {
         "seeds": f"{len(seeds)} with CRC-32 {zlib.crc32(seeds.tobytes())}",
-        "sampling": {k: v for k, v in config.sampling.items() if k not in _MATTER_NOT or _coupled(config) and k == "batch_size"},
+        "sampling": {
+            k: v for k, v in config.sampling.items() if k not in _MATTER_NOT or _coupled(config) and k == "batch_size"
+        },
         "step": trained.step,
         "ema": trained.ema,
         "parameters": functools.reduce(lambda crc, a: zlib.crc32(a.tobytes(), crc), _leaves(trained.score), 0),
@@ -161,7 +163,11 @@ def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]
         first = store.done
         while store.done < len(seeds):
             drawn = draw(trained, sampler, seeds[store.done : store.done + size], size)
-            store.append(np.asarray(dataset.decode(np.where(drawn.ok.reshape(-1, *[1] * (drawn.x.ndim - 1)), drawn.x, 0))), drawn.ok, drawn.nfe)
+            store.append(
+                np.asarray(dataset.decode(np.where(drawn.ok.reshape(-1, *[1] * (drawn.x.ndim - 1)), drawn.x, 0))),
+                drawn.ok,
+                drawn.nfe,
+            )
             calls, most = calls + int(drawn.nfe.sum()), max(most, int(drawn.nfe.max()))
             progress.show(store.done, f"NFE {drawn.nfe.mean():.1f}" if drawn.nfe.min() >= 0 else "")
         speed = progress.rate(len(seeds))

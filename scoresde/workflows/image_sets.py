@@ -183,10 +183,19 @@ def statistics(text: str) -> Published | None:
         mu, sigma = (npz.member(archive, name, file).astype(np.float64) for name in ("mu", "sigma"))
         images = any(name in archive for name in _ARRAYS)
     finite = np.isfinite(mu).all() and np.isfinite(sigma).all()
-    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)) or not finite or np.abs(sigma - sigma.T).max() > 1e-6 * np.abs(sigma).max():
-        raise DataError(f"{file}: expected finite mu [D] and a symmetric sigma [D, D], got {mu.shape} and {sigma.shape}; copy the file again")
+    if (
+        mu.ndim != 1
+        or sigma.shape != (len(mu), len(mu))
+        or not finite
+        or np.abs(sigma - sigma.T).max() > 1e-6 * np.abs(sigma).max()
+    ):
+        raise DataError(
+            f"{file}: expected finite mu [D] and a symmetric sigma [D, D], got {mu.shape} and {sigma.shape}; copy the file again"
+        )
     spectrum = np.linalg.eigvalsh(sigma)
     least, most = spectrum[0], spectrum[-1]
     if least < -1e-3 * abs(most):  # rounding gives small ones below zero
-        raise DataError(f"{file}: sigma has the eigenvalue {least:.3g} (largest {most:.3g}), so that it is no covariance; copy the file again")
+        raise DataError(
+            f"{file}: sigma has the eigenvalue {least:.3g} (largest {most:.3g}), so that it is no covariance; copy the file again"
+        )
     return Published(mu, sigma, hashlib.sha256(read_bytes(file)).hexdigest(), images)

@@ -259,7 +259,9 @@ def _summary(trained: Trained, split: str, rows: dict, crc: str) -> DataLikeliho
     }  # fmt: skip
     if not integers and isinstance(trained.score.sde, Coloured | Heat):  # the prior is a Gaussian measure on functions
         relative = (rows["log_prob"] - rows["log_reference"]).mean(axis=1, where=rows["ok"])
-        report["nats_relative_to_prior"], report["nats_relative_to_prior_error"] = likelihood.mean_and_error(relative[good])
+        report["nats_relative_to_prior"], report["nats_relative_to_prior_error"] = likelihood.mean_and_error(
+            relative[good]
+        )
     bits = None
     if integers:
         bound = (rows["log_prob"] - rows["log_q"]).mean(axis=1, where=rows["ok"])

@@ -95,9 +95,16 @@ class Watch:
         if "moments" in self.names:
             figures |= _moment_errors(good, self._test)
         if "nearest" in self.names:
-            found, unit = nearest(drawn.x, self._searched), float(np.median(self._test_apart)) or 1.0  # 0: all are among those
+            found, unit = (
+                nearest(drawn.x, self._searched),
+                float(np.median(self._test_apart)) or 1.0,
+            )  # 0: all are among those
             figures["nearest"] = float(np.median(found.distance[drawn.ok]) / unit) if drawn.ok.any() else math.nan
-            arrays |= {"nearest_index": found.index, "nearest": found.distance / unit, "nearest_of_test": self._test_apart / unit}
+            arrays |= {
+                "nearest_index": found.index,
+                "nearest": found.distance / unit,
+                "nearest_of_test": self._test_apart / unit,
+            }
             arrays |= self._save_pairs(drawn, found)
         if "loss" in self.names:
             levels, losses = self._losses(trained)
@@ -185,7 +192,9 @@ class Watch:
         pairs = np.stack([drawn.x[order], self._searched[found.index[order]]])  # [2, pairs, ...]
         if len(order) and len(self.dataset.shape) == 3:
             width = self.dataset.shape[-1] if self.dataset.shape[-1] not in (1, 3) else 1
-            picture(self.dataset, pairs.reshape(-1, *pairs.shape[2:]), len(order) * width).save(self.folder / "watch" / "pairs.png")
+            picture(self.dataset, pairs.reshape(-1, *pairs.shape[2:]), len(order) * width).save(
+                self.folder / "watch" / "pairs.png"
+            )
         return {"pairs": np.asarray(self.dataset.decode(pairs)), "pairs_order": order}
 
 

@@ -51,7 +51,14 @@ class Request:
 
     def arguments(self) -> list[str]:
         """Flags that ask for the same from any folder."""
-        flags = ["--metrics", ",".join(self.metrics), "--out", _absolute(str(self.out)), "--stats", _absolute(str(self.stats))]
+        flags = [
+            "--metrics",
+            ",".join(self.metrics),
+            "--out",
+            _absolute(str(self.out)),
+            "--stats",
+            _absolute(str(self.stats)),
+        ]
         for name in (*_PATHS, "split", "num", "seeds", "repeats", "ema", "checkpoint", "sampler", "steps"):
             if (value := getattr(self, name)) is not None:
                 flags += [f"--{name}", _absolute(value) if name in _PATHS and value != "pixels" else str(value)]
@@ -82,7 +89,11 @@ def validate(request: Request) -> None:
     Raises:
         ConfigError: every problem there is, one line each.
     """
-    problems = [f"--metrics: no metric '{name}'; there are: {', '.join(METRICS)}" for name in request.metrics if name not in METRICS]
+    problems = [
+        f"--metrics: no metric '{name}'; there are: {', '.join(METRICS)}"
+        for name in request.metrics
+        if name not in METRICS
+    ]
     if len(set(request.metrics)) < len(request.metrics):
         problems.append(f"--metrics: expected each once, got {','.join(request.metrics)}")
     if request.of_features and not (request.network or request.features):
@@ -96,10 +107,20 @@ def validate(request: Request) -> None:
         problems.append("expected --workdir DIR, or --samples PATH and --reference PATH, or --features FILE")
     for name, others in _IDLE.items():
         if getattr(request, name) is not None:
-            problems += [f"--{name}: does nothing beside --{other}; leave one out" for other in others if getattr(request, other) is not None]
+            problems += [
+                f"--{name}: does nothing beside --{other}; leave one out"
+                for other in others
+                if getattr(request, other) is not None
+            ]
     if not request.of_features:
-        named = [name for name in ("network", "samples", "reference", "features", "split", "repeats") if getattr(request, name) is not None]
-        problems += [f"--{name}: no metric that takes it is asked for; add --metrics fid, or leave it out" for name in named]
+        named = [
+            name
+            for name in ("network", "samples", "reference", "features", "split", "repeats")
+            if getattr(request, name) is not None
+        ]
+        problems += [
+            f"--{name}: no metric that takes it is asked for; add --metrics fid, or leave it out" for name in named
+        ]
     if not request.workdir and (request.ema is not None or request.checkpoint is not None or request.overrides):
         problems.append("--ema, --checkpoint, --config: belong to a run; give --workdir DIR, or leave them out")
     for name in ("num", "repeats", "steps"):

@@ -74,13 +74,17 @@ def restore_to(
     if operator == START:
         name, degraded, found = _from_start(trained, x0)
     else:
-        observation = observation_of(trained.score.sde, x0.shape[1:-1], operator, strength, NOISE if noise is None else noise)
+        observation = observation_of(
+            trained.score.sde, x0.shape[1:-1], operator, strength, NOISE if noise is None else noise
+        )
         name, degraded, found = _from_observation(trained, observation, x0, baseline, joint)
         name = f"{operator} with noise {observation.sigma_y:g} {name}"
     return _report(trained, name, originals, x0, degraded, found, out)
 
 
-def observation_of(sde: AbstractSDE, grid: tuple[int, ...], operator: str, strength: float | None, noise: float) -> Observation:
+def observation_of(
+    sde: AbstractSDE, grid: tuple[int, ...], operator: str, strength: float | None, noise: float
+) -> Observation:
     """The operator of a name on a grid, in a basis that the process takes.
 
     Raises:
@@ -120,8 +124,15 @@ def _check(trained: Trained, operator: str, strength, noise, baseline: bool, joi
         problems = [] if starts else [
             f"--operator: sde.name = '{process}' starts from noise, and would restore nothing; expected blur, downsample or inpaint"
         ]  # fmt: skip
-        given = {"--strength": strength is not None, "--observation-noise": noise is not None, "--baseline": baseline, "--joint": joint}
-        problems += [f"{flag}: --operator start has no such thing; leave it out" for flag, there in given.items() if there]
+        given = {
+            "--strength": strength is not None,
+            "--observation-noise": noise is not None,
+            "--baseline": baseline,
+            "--joint": joint,
+        }
+        problems += [
+            f"{flag}: --operator start has no such thing; leave it out" for flag, there in given.items() if there
+        ]
         if problems:
             raise ConfigError(*problems)
 
@@ -163,7 +174,9 @@ def _from_start(trained: Trained, x0: np.ndarray) -> tuple[str, np.ndarray, dict
     score, sampler = trained.score, sampler_of(trained)
     index = np.arange(len(x0), dtype=np.uint32)
     sde = score.sde
-    x_T = jax.jit(jax.vmap(lambda x, key: sde.perturb(sde.basis.to_modes(x), jnp.float32(sde.t_max), key=key)[0]))(x0, _keys(0, index))
+    x_T = jax.jit(jax.vmap(lambda x, key: sde.perturb(sde.basis.to_modes(x), jnp.float32(sde.t_max), key=key)[0]))(
+        x0, _keys(0, index)
+    )
     found = _drawn(trained, lambda x, keys: continued(sampler, score, x, keys=keys), np.asarray(x_T), index)
     name = f"the process itself, {trained.config.sde.name} to t = {sde.t_max:g}"
     return name, np.asarray(jax.jit(jax.vmap(sde.basis.from_modes))(x_T)), {"restored": found}
@@ -180,7 +193,9 @@ def _keys(purpose: int, index):
     return jax.vmap(lambda k: jax.random.fold_in(root, k))(jnp.asarray(index))
 
 
-def _report(trained: Trained, name: str, originals, x0, degraded, found: dict[str, Draw], out: pathlib.Path) -> np.ndarray:
+def _report(
+    trained: Trained, name: str, originals, x0, degraded, found: dict[str, Draw], out: pathlib.Path
+) -> np.ndarray:
     dataset = trained.dataset
     ok = np.all([drawn.ok for drawn in found.values()], axis=0)
     values = lambda x: np.asarray(dataset.decode(np.nan_to_num(x)))
@@ -189,8 +204,13 @@ def _report(trained: Trained, name: str, originals, x0, degraded, found: dict[st
     path = write(out / "samples.npz", **arrays)
     shown = [x0, degraded, *(drawn.x for drawn in found.values())]
     columns = min(len(x0), _SHOWN)
-    pictured = save_picture(dataset, np.concatenate([part[:columns] for part in shown]), out / "grid.png", columns=columns)
-    psnr = {part: _psnr(dataset, x[ok], x0[ok]) for part, x in [("degraded", degraded), *((p, d.x) for p, d in found.items())]}
+    pictured = save_picture(
+        dataset, np.concatenate([part[:columns] for part in shown]), out / "grid.png", columns=columns
+    )
+    psnr = {
+        part: _psnr(dataset, x[ok], x0[ok])
+        for part, x in [("degraded", degraded), *((p, d.x) for p, d in found.items())]
+    }
     print(
         f"{len(x0)} records restored from {name} by {trained.config.sampling.sampler} at step {trained.step}: {told(found['restored'])}\n"
         f"PSNR in dB, 10 log10(range^2 / mean squared error): {', '.join(f'{part} {value:.2f}' for part, value in psnr.items())}\n"

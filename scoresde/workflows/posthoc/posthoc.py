@@ -46,7 +46,11 @@ class PostHoc(NamedTuple):
 
     def text(self) -> str:
         steps = sorted(self.used)
-        shown = ", ".join(map(str, steps)) if len(steps) <= 8 else f"{', '.join(map(str, steps[:4]))}, ..., {', '.join(map(str, steps[-3:]))}"
+        shown = (
+            ", ".join(map(str, steps))
+            if len(steps) <= 8
+            else f"{', '.join(map(str, steps[:4]))}, ..., {', '.join(map(str, steps[-3:]))}"
+        )
         widths = ", ".join(f"{width:g}" for width in sorted({width for at in self.used.values() for width in at}))
         return (
             f"relative width {self.width:g} (gamma {exponent(self.width):.4g}) at step {self.step}: residual {self.residual:.2g}, "
@@ -54,7 +58,9 @@ class PostHoc(NamedTuple):
         )
 
 
-def reconstruct(workdir: str | pathlib.Path, width: float, step: int | None = None, report: Callable[[str], None] = print) -> PostHoc:
+def reconstruct(
+    workdir: str | pathlib.Path, width: float, step: int | None = None, report: Callable[[str], None] = print
+) -> PostHoc:
     """The average of relative width `width` at `step`, by default the last snapshot.
 
     Args:
@@ -72,7 +78,9 @@ def reconstruct(workdir: str | pathlib.Path, width: float, step: int | None = No
         raise ConfigError(f"--sigma-rel: {error}") from None
     widths = np.array(config.training.power_ema, float)
     if not widths.size:
-        raise ConfigError(f"--workdir: {folder} has no averages by power functions; train with --config.training.power_ema=0.05,0.1")
+        raise ConfigError(
+            f"--workdir: {folder} has no averages by power functions; train with --config.training.power_ema=0.05,0.1"
+        )
     stored = snapshots(folder, report)
     metas, gamma = stored.metas(check_description), np.array([exponent(width) for width in widths])
     if not metas:
@@ -85,11 +93,15 @@ def reconstruct(workdir: str | pathlib.Path, width: float, step: int | None = No
         found = fit(t, np.tile(gamma, len(there)), float(wanted), exponent(width))
         used = _used(there, config.training.power_ema, found.coefficients)
         try:
-            params = _combined(stored, config, used, lambda meta: check_experiment(meta, written, folder / "config.json"))
+            params = _combined(
+                stored, config, used, lambda meta: check_experiment(meta, written, folder / "config.json")
+            )
         except AllDamagedError as error:
             there = [step for step in there if step not in error.steps]
             continue
-        return PostHoc(config, metas[there[-1]]["data"]["fingerprint"], params, float(width), wanted, found.residual, used)
+        return PostHoc(
+            config, metas[there[-1]]["data"]["fingerprint"], params, float(width), wanted, found.residual, used
+        )
     raise CheckpointError(f"all snapshots in {stored.folder} are damaged; restore the folder from a copy")
 
 
@@ -132,9 +144,13 @@ def _used(steps: list[int], widths: tuple[float, ...], coefficients: np.ndarray)
     return used
 
 
-def _combined(stored: Checkpoints, config: ConfigDict, used: dict[int, dict[float, float]], accept: Callable[[dict], None]) -> PyTree[np.ndarray]:
+def _combined(
+    stored: Checkpoints, config: ConfigDict, used: dict[int, dict[float, float]], accept: Callable[[dict], None]
+) -> PyTree[np.ndarray]:
     """sum_i x_i snapshot_i in float64, a snapshot at a time."""
-    like = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.promote_types(p.dtype, jnp.float32), sharding=here()), _like(config))
+    like = jax.tree.map(
+        lambda p: jax.ShapeDtypeStruct(p.shape, jnp.promote_types(p.dtype, jnp.float32), sharding=here()), _like(config)
+    )
     target = {power_name(width): like for width in config.training.power_ema}
     total = jax.tree.map(lambda p: np.zeros(p.shape), like)
     for step, at in used.items():
