@@ -1,10 +1,12 @@
 """Averages made after a run against the same ones tracked on the way.
 
-python -m scoresde.train --config configs/mixture_2d.py --workdir runs/widths --config.training.power_ema=0.05,0.075,0.1,0.15 \\
+python -m scoresde.train --config configs/mixture_2d.py --workdir runs/widths
+    --config.training.power_ema=0.05,0.075,0.1,0.15 \\
     --config.training.snapshot_every=125 && python benchmarks/averages.py --workdir runs/widths
 
-Snapshots of widths 0.05 and 0.1 make those of 0.075 and 0.15 at the last step: the norm of the difference over that of the average, by
-coefficients of sum 1, and by free least squares as published. `nearest` is the difference of the nearest width tracked.
+Snapshots of widths 0.05 and 0.1 make those of 0.075 and 0.15 at the last step: the norm of the difference over that of
+the average, by coefficients of sum 1, and by free least squares as published. `nearest` is the difference of the
+nearest width tracked.
 """
 
 import argparse

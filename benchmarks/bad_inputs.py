@@ -1,4 +1,5 @@
-"""Files and values that somebody else may have written, given to the commands in this process, and how each was answered; for faults.py."""
+"""Files and values that somebody else may have written, given to the commands in this process, and how each was
+answered; for faults.py."""
 
 import contextlib
 import gc

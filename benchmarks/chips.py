@@ -1,16 +1,17 @@
-"""Published rates of accelerators, and the time that a compiled step cannot go below on them (roofline, Williams et al. 2009).
+"""Published rates of accelerators, and the time that a compiled step cannot go below on them (roofline, Williams et al.
+2009).
 
     t_compute = FLOPs / peak,    t_memory = bytes to and from memory / bandwidth,    t_network = sum of bytes sent / rate of the links
 
-all of one chip. A step whose parts all run at once takes the largest of the three, one whose parts all wait for each other
-their sum. FLOPs and bytes sent are what must be done; bytes to and from memory are the compiler's count for each kernel, of which caches
-and on-chip memory spare some. Rates are published peaks: kernels reach less. So these are estimates to compare layouts and batches
-by, the compute and network times alone are bounds.
+all of one chip. A step whose parts all run at once takes the largest of the three, one whose parts all wait for each
+other their sum. FLOPs and bytes sent are what must be done; bytes to and from memory are the compiler's count for each
+kernel, of which caches and on-chip memory spare some. Rates are published peaks: kernels reach less. So these are
+estimates to compare layouts and batches by, the compute and network times alone are bounds.
 
-Links. A collective over g chips of a TPU slice runs over as many axes of the torus as g covers, counted from the last, each with
-two links; a slice wraps around, so rings close. GPUs of one node reach each other through switches at the full rate of a GPU.
-Across nodes the rings leave through the network cards, one for each GPU; a group of as many GPUs as there are nodes has one of each. Latency is left out: a few microseconds a
-collective.
+Links. A collective over g chips of a TPU slice runs over as many axes of the torus as g covers, counted from the last,
+each with two links; a slice wraps around, so rings close. GPUs of one node reach each other through switches at the
+full rate of a GPU. Across nodes the rings leave through the network cards, one for each GPU; a group of as many GPUs as
+there are nodes has one of each. Latency is left out: a few microseconds a collective.
 """
 
 import dataclasses
@@ -39,7 +40,8 @@ class Chip:
 
 
 CHIPS = {
-    # 16 GB, of which the compiler gives programs 15.75 GiB; 400 and 1200 GB/s are published for both directions together.
+    # 16 GB, of which the compiler gives programs 15.75 GiB; 400 and 1200 GB/s are published for both directions
+    # together.
     "v5e": Chip(197e12, 15.75 * 2**30, 819e9, 200e9, 0.0, "cloud.google.com/tpu/docs/v5e"),
     "v5p": Chip(459e12, 95 * 2**30, 2765e9, 600e9, 0.0, "cloud.google.com/tpu/docs/v5p"),
     "H200": Chip(

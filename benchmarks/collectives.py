@@ -10,12 +10,13 @@
 | all-to-all         | the array of one device              | N (n - 1) / n                                     |
 | collective-permute | the array of one device              | N                                                 |
 
-Thakur, Rabenseifner and Gropp 2005, section 4, for the rings; they are what a bandwidth-bound collective cannot do without.
+Thakur, Rabenseifner and Gropp 2005, section 4, for the rings; they are what a bandwidth-bound collective cannot do
+without.
 
-Followed from the entry: loops with their trip counts, calls, branches and fusions. Asynchronous forms count once, at their
-start. TPU programs have a reduce-scatter as a fusion called "all-reduce-scatter" of an all-reduce and a slice: it is counted
-as a reduce-scatter. They run a collective in steps beside other work, each step a fusion that has it again, on one channel: it
-counts once.
+Followed from the entry: loops with their trip counts, calls, branches and fusions. Asynchronous forms count once, at
+their start. TPU programs have a reduce-scatter as a fusion called "all-reduce-scatter" of an all-reduce and a slice: it
+is counted as a reduce-scatter. They run a collective in steps beside other work, each step a fusion that has it again,
+on one channel: it counts once.
 """
 
 import dataclasses
@@ -147,7 +148,8 @@ def operation(line: str) -> tuple[str, str, str]:
 
 
 def followed(kind: str, rest: str, times: int) -> list[tuple[str, int, bool]]:
-    """(computation, times, whether that is known) of all that an instruction runs. A reduction's holds no collective."""
+    """(computation, times, whether that is known) of all that an instruction runs. A reduction's holds no
+    collective."""
     if kind in ("reduce", "reduce-window", "scatter", "sort"):
         return []
     branches = _BRANCHES.search(rest)
@@ -186,7 +188,8 @@ def _parts(text: str) -> list[str]:
 
 
 def _results(base: str, kind: str, result: str, rest: str) -> tuple:
-    """The arrays that come out. A start has (operands, results, flags...), but that of an all-reduce may have the results alone."""
+    """The arrays that come out. A start has (operands, results, flags...), but that of an all-reduce may have the
+    results alone."""
     if kind.endswith("-start") and base != "all-reduce" and result.startswith("("):
         return arrays_of(_parts(result)[1])
     arrays = arrays_of(result)

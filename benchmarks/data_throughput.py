@@ -1,9 +1,9 @@
 """Images/s of the data pipeline, over what the training steps of the digits and of CIFAR-10 take on the same machine.
 
 python benchmarks/data_throughput.py --npz cifar10.npz
-About fifteen minutes on two cores, most of it compilation of the CIFAR-10 network. Folders of 32 x 32 PNG and of 256 x 256 JPEG are
-written from CIFAR-10 into a temporary folder. Rates are the best of several repeats, since the machine may be shared; processor time
-per image, of all threads together, hardly depends on who shares it.
+About fifteen minutes on two cores, most of it compilation of the CIFAR-10 network. Folders of 32 x 32 PNG and of 256 x
+256 JPEG are written from CIFAR-10 into a temporary folder. Rates are the best of several repeats, since the machine may
+be shared; processor time per image, of all threads together, hardly depends on who shares it.
 """
 
 import argparse
@@ -142,7 +142,8 @@ def main() -> None:
     cpu_ratios = {name: of[name].cpu_ms / rate.cpu_ms for name, rate in rates.items()}
     for name, rate in rates.items():
         print(
-            f"{name:36} {rate.images_per_second:12,.0f} images/s {rate.cpu_ms:9.3f} ms {ratios[name]:10,.1f} x {cpu_ratios[name]:10,.1f} x"
+            f"{name:36} {rate.images_per_second:12,.0f} images/s {rate.cpu_ms:9.3f} ms {ratios[name]:10,.1f} x "
+            f"{cpu_ratios[name]:10,.1f} x"
         )
     print("consumed:", consumed)
     record(
@@ -153,7 +154,8 @@ def main() -> None:
             "cpu_ms_per_image": {name: round(rate.cpu_ms, 4) for name, rate in rates.items()},
             "consumed_images_per_second": {name: round(rate.images_per_second, 2) for name, rate in consumed.items()},
             "consumed_cpu_ms_per_image": {name: round(rate.cpu_ms, 2) for name, rate in consumed.items()},
-            "consumed_by": "training steps of configs/digits_vp.py (batch 64) and configs/cifar10_ddpmpp_vp.py (batch 8)",
+            "consumed_by": "training steps of configs/digits_vp.py (batch 64) and configs/cifar10_ddpmpp_vp.py (batch "
+            "8)",
             "ratios": {name: round(ratio, 1) for name, ratio in ratios.items()},
             "ratios_of_cpu_time": {name: round(ratio, 1) for name, ratio in cpu_ratios.items()},
             "least_ratio": round(min(ratios.values()), 1),

@@ -62,8 +62,10 @@ def main():
     seconds(a), seconds(b)
     pairs = np.array([(seconds(a), seconds(b)) for _ in range(PAIRS)])
     ratios = pairs[:, 0] / pairs[:, 1]
-    figures = {"ratio_median": round(float(np.median(ratios)), 3), "ratio_quartiles": np.quantile(ratios, [0.25, 0.75]).round(3).tolist(),
-               "diffrax_ms": round(1e3 * float(np.median(pairs[:, 0])), 1), "scan_ms": round(1e3 * float(np.median(pairs[:, 1])), 1),
+    figures = {"ratio_median": round(float(np.median(ratios)), 3), "ratio_quartiles": np.quantile(ratios, [0.25,
+    0.75]).round(3).tolist(),
+               "diffrax_ms": round(1e3 * float(np.median(pairs[:, 0])), 1),
+               "scan_ms": round(1e3 * float(np.median(pairs[:, 1])), 1),
                "images": IMAGES, "steps": STEPS, "pairs": PAIRS}  # fmt: skip
     print(figures)
     record("diffrax_overhead", figures)

@@ -1,10 +1,12 @@
-"""DINOv2 features against transformers: python benchmarks/dinov2_parity.py --python PATH [--space dinov2_vits14] [--num 8]
+"""DINOv2 features against transformers: python benchmarks/dinov2_parity.py --python PATH [--space dinov2_vits14] [--num
+8]
 
-PATH is a Python that has torch, transformers and pillow (not needed for anything else here); dinov2_reference.py runs under it and writes
-a file of random weights of the size of --space, which is read here as a user's file is. Images are random, 32 x 32, uint8, some darker than others; each
-side resizes and normalizes them itself. Compared are features with positions as the authors' code samples them (what the package
-computes), and as transformers does; and how far these two, and the images, are apart: largest difference over the largest feature.
-Fails (exit 1) beyond BOUND. Writes results/dinov2_parity.json.
+PATH is a Python that has torch, transformers and pillow (not needed for anything else here); dinov2_reference.py runs
+under it and writes a file of random weights of the size of --space, which is read here as a user's file is. Images are
+random, 32 x 32, uint8, some darker than others; each side resizes and normalizes them itself. Compared are features
+with positions as the authors' code samples them (what the package computes), and as transformers does; and how far
+these two, and the images, are apart: largest difference over the largest feature. Fails (exit 1) beyond BOUND. Writes
+results/dinov2_parity.json.
 """
 
 import argparse
@@ -62,8 +64,10 @@ def main(arguments: list[str]) -> None:
     network._params = network._params | {"positions": jax.numpy.asarray(dinov2.positions(table, offset=0))}
     largest = np.abs(published).max()
     differences = {
-        "published positions": np.abs(ours - published).max() / largest, "positions of transformers": np.abs(network(images) - plain).max() / largest,
-        "between the two": np.abs(plain - published).max() / largest, "between images": np.ptp(published, axis=0).max() / largest,
+        "published positions": np.abs(ours - published).max() / largest,
+        "positions of transformers": np.abs(network(images) - plain).max() / largest,
+        "between the two": np.abs(plain - published).max() / largest, "between images": np.ptp(published,
+        axis=0).max() / largest,
     }  # fmt: skip
     differences = {name: float(value) for name, value in differences.items()}
     print(found.space, {name: f"{value:.2g}" for name, value in differences.items()}, f"largest feature {largest:.3g}")

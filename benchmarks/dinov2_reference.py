@@ -2,9 +2,10 @@
 
 python benchmarks/dinov2_reference.py FOLDER WIDTH DEPTH
 
-FOLDER/images.npy holds uint8 [N, H, W, 3]. FOLDER/model.safetensors gets random weights, all of them far from their values at the start
-of training, so that each counts; FOLDER/features.npz the class tokens with positions as transformers samples them (`plain`) and as the
-authors' code does (`published`: torch's own bicubic interpolation with their scale factor). Nothing of scoresde is used here.
+FOLDER/images.npy holds uint8 [N, H, W, 3]. FOLDER/model.safetensors gets random weights, all of them far from their
+values at the start of training, so that each counts; FOLDER/features.npz the class tokens with positions as
+transformers samples them (`plain`) and as the authors' code does (`published`: torch's own bicubic interpolation with
+their scale factor). Nothing of scoresde is used here.
 """
 
 import importlib.metadata

@@ -1,15 +1,18 @@
 """Damaged checkpoints, kills and bad inputs by seed, and how each was answered: python benchmarks/faults.py
 
-- damaged: a run of 40 steps on a mixture, with one random fault in its folder: a flipped bit, zeros, a file cut short, deleted, emptied,
-  exchanged with that of another checkpoint, replaced by a FIFO, an empty newer checkpoint. The run is loaded, and its parameters are
-  compared with those that were saved. Then its report is written.
-- resumed: the same faults, and training goes on to step 50. Its parameters are compared with those of a run without a fault.
-- kills: a run of 200 steps, killed at random moments until it is done; losses and parameters are compared with those of a run without.
+- damaged: a run of 40 steps on a mixture, with one random fault in its folder: a flipped bit, zeros, a file cut short,
+  deleted, emptied, exchanged with that of another checkpoint, replaced by a FIFO, an empty newer checkpoint. The run is
+  loaded, and its parameters are compared with those that were saved. Then its report is written.
+- resumed: the same faults, and training goes on to step 50. Its parameters are compared with those of a run without a
+fault.
+- kills: a run of 200 steps, killed at random moments until it is done; losses and parameters are compared with those of
+a run without.
 - inputs: files and values that somebody else may have written, given to the commands.
 
-Every answer is one of: the same; an older checkpoint, with a line about the damaged one; refused, with one line and the exit code. What is not
-is SILENTLY WRONG, UNEXPECTED (exit code 1, or a traceback), NOISY (more lines than needed) or HUNG. It prints counts by answer, and
-exits with 1 if there is one of the first two or the last. Half an hour on two cores at the defaults.
+Every answer is one of: the same; an older checkpoint, with a line about the damaged one; refused, with one line and the
+exit code. What is not is SILENTLY WRONG, UNEXPECTED (exit code 1, or a traceback), NOISY (more lines than needed) or
+HUNG. It prints counts by answer, and exits with 1 if there is one of the first two or the last. Half an hour on two
+cores at the defaults.
 """
 
 import argparse
@@ -51,8 +54,10 @@ from scoresde.experiment.load import load_trained
 from scoresde.report import write_report
 
 FLAGS = [
-    CONFIG, "--config.model.width=128", "--config.model.depth=1", "--config.training.batch_size=64", "--config.training.log_every=1",
-    "--config.training.checkpoint_every=10", "--config.training.sample_every=100000", "--config.optim.warmup=5", "--config.sampling.num=8",
+    CONFIG, "--config.model.width=128", "--config.model.depth=1", "--config.training.batch_size=64",
+    "--config.training.log_every=1",
+    "--config.training.checkpoint_every=10", "--config.training.sample_every=100000", "--config.optim.warmup=5",
+    "--config.sampling.num=8",
     "--config.sampling.steps=8", "--config.evaluate.num=0", "--config.training.watch=()",
 ]  # fmt: skip
 

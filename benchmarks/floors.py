@@ -1,11 +1,12 @@
-"""What one image must cost at the least: operations and bytes of each network, forward and in a training step, by counting alone.
+"""What one image must cost at the least: operations and bytes of each network, forward and in a training step, by
+counting alone.
 
 python benchmarks/floors.py
 
-speed_count.py counts products and convolutions in the traced programs; nothing is allocated or compiled. Operations over the
-device's matrix rate and bytes over its memory bandwidth are two times that no version goes below by much. `optimizer` is the
-traffic of parameters, gradient, Adam's moments and the average once a step, whatever the batch: each read once, and all but the
-gradient written once, in float32.
+speed_count.py counts products and convolutions in the traced programs; nothing is allocated or compiled. Operations
+over the device's matrix rate and bytes over its memory bandwidth are two times that no version goes below by much.
+`optimizer` is the traffic of parameters, gradient, Adam's moments and the average once a step, whatever the batch: each
+read once, and all but the gradient written once, in float32.
 """
 
 import jax
@@ -45,14 +46,17 @@ def floors(told: dict, dtype: str) -> dict:
 def main():
     rows = {}
     print(
-        f"{'network':16} {'dtype':9} {'parameters':>12} {'forward':>15} {'':>10} {'train':>15} {'':>10} {'optimizer':>10}"
+        f"{'network':16} {'dtype':9} {'parameters':>12} {'forward':>15} {'':>10} {'train':>15} {'':>10} "
+        f"{'optimizer':>10}"
     )
     for name, twin in twins().items():
         for dtype in ("float32", "bfloat16"):
             rows[f"{name}, {dtype}"] = r = floors(twin.told, dtype)
             print(
-                f"{name:16} {dtype:9} {r['parameters']:12,} {r['forward_flops'] / 1e9:9.4g} GFLOP {r['forward_bytes'] / 1e6:7.4g} MB "
-                f"{r['train_flops'] / 1e9:9.4g} GFLOP {r['train_bytes'] / 1e6:7.4g} MB {r['optimizer_bytes'] / 1e6:7.4g} MB", flush=True,
+                f"{name:16} {dtype:9} {r['parameters']:12,} {r['forward_flops'] / 1e9:9.4g} GFLOP "
+                f"{r['forward_bytes'] / 1e6:7.4g} MB "
+                f"{r['train_flops'] / 1e9:9.4g} GFLOP {r['train_bytes'] / 1e6:7.4g} MB "
+                f"{r['optimizer_bytes'] / 1e6:7.4g} MB", flush=True,
             )  # fmt: skip
     record("floors", {"batch": BATCH, "networks": rows})
 

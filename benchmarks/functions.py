@@ -1,11 +1,12 @@
 """Trained models of functions against fresh draws of the truth: python benchmarks/functions.py NAME=WORKDIR ...
 
-For runs of `gp_mixture`, `quadratic` and `gaussian_process`, whose laws are known on every grid; of measured functions the test
-records are compared, beside the training records. Draws 1000 functions with the run's
+For runs of `gp_mixture`, `quadratic` and `gaussian_process`, whose laws are known on every grid; of measured functions
+the test records are compared, beside the training records. Draws 1000 functions with the run's
 own sampler on the grid of training and on two and four times as many points, and writes results/functions.json and
 docs/functions.png (one row a run, a column a grid; the truth on the left).
 
-- unbiased MMD^2 and power of the two-sample test for 10 and 100 functions (5 % is chance), beside the same of fresh truth;
+- unbiased MMD^2 and power of the two-sample test for 10 and 100 functions (5 % is chance), beside the same of fresh
+truth;
 - transfer: distances on the grid of training and on the finer one, see `scoresde.metrics.functions.transfer_curve`.
 """
 
@@ -53,7 +54,8 @@ def rows_of(samples: dict, truth: dict, points: int) -> list[dict]:
 
 
 def measured(trained) -> dict:
-    """MMD^2 to the test records, of samples and of the training records, and the p-values of as many of each against them."""
+    """MMD^2 to the test records, of samples and of the training records, and the p-values of as many of each against
+    them."""
     test, train = (part.values for part in (trained.dataset.test, trained.dataset.train))
     pools, found = {"model": drawn(trained), "training records": train}, {}
     for name, x in pools.items():
@@ -77,7 +79,8 @@ def main(arguments: list[str]) -> None:
         truth, again = ({n: functions.draw(source, NUM, (n, channels), seed) for n in grids} for seed in SEEDS)
         samples = {n: drawn(trained.at((n,))) for n in grids}
         table[name] = {
-            "source": source, "sde": trained.config.sde.name, "step": trained.step, "sampler": trained.config.sampling.sampler,
+            "source": source, "sde": trained.config.sde.name, "step": trained.step,
+            "sampler": trained.config.sampling.sampler,
             "model": compared(samples[points], truth[points]), "fresh truth": compared(again[points], truth[points]),
             "transfer": rows_of(samples, truth, points), "transfer of fresh truth": rows_of(again, truth, points),
         }  # fmt: skip

@@ -1,7 +1,9 @@
-"""What a posterior mode by mode misses where modes depend on each other: JAX_ENABLE_X64=1 python benchmarks/imputation.py
+"""What a posterior mode by mode misses where modes depend on each other: JAX_ENABLE_X64=1 python
+benchmarks/imputation.py
 
-A Gaussian process on 64 points, every second one hidden, with its exact score: root mean square of the error of the mean of
-1024 draws at the hidden points, and their deviation over that of the exact posterior, for samplers with and without corrections.
+A Gaussian process on 64 points, every second one hidden, with its exact score: root mean square of the error of the
+mean of 1024 draws at the hidden points, and their deviation over that of the exact posterior, for samplers with and
+without corrections.
 """
 
 import jax

@@ -3,10 +3,11 @@
 python -m scoresde.train --config configs/digits_vp.py && python benchmarks/likelihood_cost.py --workdir runs/digits_vp
 
 - call: FLOPs (by the compiler) and time of value and divergence, as ratios to one forward call of the same score, one
-  probe; forward mode (ours), reverse mode, and score_sde's way: the drift in one compiled function, the divergence with a
-  forward and a vjp of its own in another. The digits U-Net, and a small DDPM++-like U-Net for 32 x 32 x 3.
-- solve: the likelihood of 16 test digits, the run's score: ours against SciPy's RK45 driven from the host, in float64 with
-  one step size for the batch, around the same compiled function, as in score_sde. Tolerance 1e-5, one Rademacher probe.
+  probe; forward mode (ours), reverse mode, and score_sde's way: the drift in one compiled function, the divergence with
+  a forward and a vjp of its own in another. The digits U-Net, and a small DDPM++-like U-Net for 32 x 32 x 3.
+- solve: the likelihood of 16 test digits, the run's score: ours against SciPy's RK45 driven from the host, in float64
+  with one step size for the batch, around the same compiled function, as in score_sde. Tolerance 1e-5, one Rademacher
+  probe.
 - estimators: variance of the trace at equal numbers of directional derivatives, the run's score at noisy test digits.
 
 Times: the candidates run in turn, A B C A B C ...; the figure is the median of the ratios round by round.

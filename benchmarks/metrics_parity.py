@@ -1,15 +1,17 @@
-"""Metrics against torch-fidelity: python benchmarks/metrics_parity.py --python PATH --weights FILE.npz --images FILE.npz
+"""Metrics against torch-fidelity: python benchmarks/metrics_parity.py --python PATH --weights FILE.npz --images
+FILE.npz
 
-PATH is a Python that has torch and torch-fidelity (`pip install torch` and `pip install --no-deps torch-fidelity tqdm`; not needed for
-anything else here); metrics_reference.py runs under it. FILE.npz of images has x_train and x_test, uint8 [N, 32, 32, 3] (CIFAR-10).
+PATH is a Python that has torch and torch-fidelity (`pip install torch` and `pip install --no-deps torch-fidelity tqdm`;
+not needed for anything else here); metrics_reference.py runs under it. FILE.npz of images has x_train and x_test, uint8
+[N, 32, 32, 3] (CIFAR-10).
 
-1. Features of --num images of x_test by the Flax Inception and by torch-fidelity's, the same weights: largest difference.
-2. On these features, halves against each other; on Gaussian features with a shift; and on those of --features FILE.npz (arrays fake and
-   real, equally many) if it is given: FID, KID, precision and recall (k = 3),
+1. Features of --num images of x_test by the Flax Inception and by torch-fidelity's, the same weights: largest
+difference. 2. On these features, halves against each other; on Gaussian features with a shift; and on those of
+   --features FILE.npz (arrays fake and real, equally many) if it is given: FID, KID, precision and recall (k = 3),
    Inception Score of both packages: relative difference, or absolute where a number is near 0.
 
-KID is compared on whole sets, since the packages draw different subsets. Fails (exit 1) beyond the bounds stated in BOUNDS.
-Writes results/metrics_parity.json.
+KID is compared on whole sets, since the packages draw different subsets. Fails (exit 1) beyond the bounds stated in
+BOUNDS. Writes results/metrics_parity.json.
 """
 
 import argparse
@@ -31,7 +33,8 @@ from scoresde.workflows.feature_extractors import feature_network
 
 BOUNDS = {"features": 1e-3, "metrics": 1e-2}
 NAMES = {
-    "fid": "frechet_inception_distance", "kid": "kernel_inception_distance_mean", "precision": "precision", "recall": "recall",
+    "fid": "frechet_inception_distance", "kid": "kernel_inception_distance_mean", "precision": "precision",
+    "recall": "recall",
     "is": "inception_score_mean",
 }  # fmt: skip
 
@@ -99,11 +102,13 @@ def main(arguments: list[str]) -> None:
             largest = max(largest, difference)
             print(f"{name:20} {metric:9} {a:.8g} {b:.8g} {difference:.2g}")
     print(
-        f"features of {len(images)} images: largest difference {worst:.2g} (largest feature {theirs.max():.3g}); by the port's names {from_port:.2g}"
+        f"features of {len(images)} images: largest difference {worst:.2g} (largest feature {theirs.max():.3g}); by "
+        f"the port's names {from_port:.2g}"
     )
     record("metrics_parity", {
         "images": len(images), "weights_sha256": hashlib.sha256(pathlib.Path(found.weights).read_bytes()).hexdigest(),
-        "features": {"largest_difference": worst, "largest": float(theirs.max()), "port_file": float(from_port), "bound": BOUNDS["features"]},
+        "features": {"largest_difference": worst, "largest": float(theirs.max()), "port_file": float(from_port),
+        "bound": BOUNDS["features"]},
         "metrics": table, "bound": BOUNDS["metrics"], "reference": about["versions"],
     })  # fmt: skip
     if worst > BOUNDS["features"] or largest > BOUNDS["metrics"]:

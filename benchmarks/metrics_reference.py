@@ -1,11 +1,12 @@
-"""torch-fidelity for metrics_parity.py, run by it with a Python that has torch and torch-fidelity (torchvision is not needed).
+"""torch-fidelity for metrics_parity.py, run by it with a Python that has torch and torch-fidelity (torchvision is not
+needed).
 
 python benchmarks/metrics_reference.py FOLDER
 
 FOLDER/inputs.npz holds the path of the Inception weights (`weights`), `images` uint8 [N, H, W, 3], and `features` as
 {real,fake}_NAME of sets to compare; FOLDER/reference.npz gets torch-fidelity's features of the images,
-FOLDER/reference.json its FID, KID, precision and recall of each pair, and FOLDER/port.npz its state dict. Nothing of scoresde is used here: weights go into
-torch-fidelity's module in the order in which it declares its convolutions.
+FOLDER/reference.json its FID, KID, precision and recall of each pair, and FOLDER/port.npz its state dict. Nothing of
+scoresde is used here: weights go into torch-fidelity's module in the order in which it declares its convolutions.
 """
 
 import importlib.metadata

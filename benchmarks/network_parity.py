@@ -2,14 +2,15 @@
 
 python benchmarks/network_parity.py [--python PYTHON] [--env DIR] [--only NAME]
 
-PYTHON is that of an environment with torch, diffusers and score-models. Without it, DIR (default .network-parity-env) is made
-and filled with pip; to choose the build of torch, name it in a file and set PIP_CONSTRAINT to that file.
+PYTHON is that of an environment with torch, diffusers and score-models. Without it, DIR (default .network-parity-env)
+is made and filled with pip; to choose the build of torch, name it in a file and set PIP_CONSTRAINT to that file.
 
-- cases: published networks, with their own configuration where it fits a small machine (the 256 x 256 NCSN++ runs on images of
-  64 x 64, which its seven levels still divide), else fewer channels.
-- parameters: drawn anew by network_reference.py, biases and scales too, and renamed by scoresde.convert and network_weights.py.
-- difference: |ours - theirs| / |theirs|, Euclidean norms of each output, the larger of two examples; worst: the largest difference
-  of a component over the largest component. The limit is 1e-4 for the former.
+- cases: published networks, with their own configuration where it fits a small machine (the 256 x 256 NCSN++ runs on
+  images of 64 x 64, which its seven levels still divide), else fewer channels.
+- parameters: drawn anew by network_reference.py, biases and scales too, and renamed by scoresde.convert and
+network_weights.py.
+- difference: |ours - theirs| / |theirs|, Euclidean norms of each output, the larger of two examples; worst: the largest
+  difference of a component over the largest component. The limit is 1e-4 for the former.
 """
 
 import argparse
@@ -79,21 +80,26 @@ class Nothing(nnx.Module):
 def diffusers_cases() -> dict[str, Case]:
     name = "diffusers.UNet2DModel"
     ddpm = dict(
-        sample_size=32, block_out_channels=[128, 256, 256, 256], layers_per_block=2, downsample_padding=0, attention_head_dim=None,
+        sample_size=32, block_out_channels=[128, 256, 256, 256], layers_per_block=2, downsample_padding=0,
+        attention_head_dim=None,
         flip_sin_to_cos=False, freq_shift=1, norm_eps=1e-6,
         down_block_types=["DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
         up_block_types=["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
     )  # fmt: skip
     ncsnpp = dict(
-        sample_size=64, block_out_channels=[128, 128, 256, 256, 256, 256, 256], layers_per_block=2, time_embedding_type="fourier",
+        sample_size=64, block_out_channels=[128, 128, 256, 256, 256, 256, 256], layers_per_block=2,
+        time_embedding_type="fourier",
         attention_head_dim=None, norm_num_groups=None, norm_eps=1e-6, mid_block_scale_factor=2**0.5,
         down_block_types=["SkipDownBlock2D"] * 4 + ["AttnSkipDownBlock2D"] + ["SkipDownBlock2D"] * 2,
         up_block_types=["SkipUpBlock2D"] * 2 + ["AttnSkipUpBlock2D"] + ["SkipUpBlock2D"] * 4,
     )  # fmt: skip
     adm = dict(
-        sample_size=16, block_out_channels=[128, 256], layers_per_block=2, norm_eps=1e-5, attention_head_dim=64, num_class_embeds=10,
-        resnet_time_scale_shift="scale_shift", attn_norm_num_groups=32, downsample_type="resnet", upsample_type="resnet",
-        down_block_types=["ResnetDownsampleBlock2D", "AttnDownBlock2D"], up_block_types=["AttnUpBlock2D", "ResnetUpsampleBlock2D"],
+        sample_size=16, block_out_channels=[128, 256], layers_per_block=2, norm_eps=1e-5, attention_head_dim=64,
+        num_class_embeds=10,
+        resnet_time_scale_shift="scale_shift", attn_norm_num_groups=32, downsample_type="resnet",
+        upsample_type="resnet",
+        down_block_types=["ResnetDownsampleBlock2D", "AttnDownBlock2D"], up_block_types=["AttnUpBlock2D",
+        "ResnetUpsampleBlock2D"],
     )  # fmt: skip
     small = dict(
         center_input_sample=True, block_out_channels=[128, 128], down_block_types=["DownBlock2D", "AttnDownBlock2D"],
@@ -140,7 +146,8 @@ def score_models_cases() -> dict[str, Case]:
 
 def dit_cases() -> dict[str, Case]:
     theirs = dict(
-        num_attention_heads=6, attention_head_dim=64, num_layers=3, patch_size=2, sample_size=16, in_channels=4, out_channels=4,
+        num_attention_heads=6, attention_head_dim=64, num_layers=3, patch_size=2, sample_size=16, in_channels=4,
+        out_channels=4,
         num_embeds_ada_norm=10, norm_eps=1e-6,
     )  # fmt: skip
     ours = PUBLISHED["dit_s2"].fields | dict(depth=3, num_classes=10, embedding="positional")

@@ -1,12 +1,14 @@
-"""The public PyTorch networks for network_parity.py, run by it in an environment of their own: diffusers and score-models.
+"""The public PyTorch networks for network_parity.py, run by it in an environment of their own: diffusers and
+score-models.
 
 python benchmarks/network_reference.py FOLDER
 
-FOLDER/cases.json says which network is built with which options. Every parameter is drawn anew, so that no bias is zero and no
-scale is one. FOLDER/NAME.npz gets the parameters, the inputs and the output. Nothing of scoresde is used here.
+FOLDER/cases.json says which network is built with which options. Every parameter is drawn anew, so that no bias is zero
+and no scale is one. FOLDER/NAME.npz gets the parameters, the inputs and the output. Nothing of scoresde is used here.
 
 What is changed in score-models, so that it is the published network that is compared:
-- its DDPM has no nonlinearity between the two layers of the conditioning (Ho et al. 2020 and score_sde have one): it is put there;
+- its DDPM has no nonlinearity between the two layers of the conditioning (Ho et al. 2020 and score_sde have one): it is
+put there;
 - its attention has neither a normalization nor a rescaled sum: it is left out on both sides.
 """
 

@@ -1,4 +1,5 @@
-"""Parameters of score-models' networks and of diffusers' DiT under the names of scoresde/nets: {path: array}, for network_parity.py.
+"""Parameters of score-models' networks and of diffusers' DiT under the names of scoresde/nets: {path: array}, for
+network_parity.py.
 
 Those of diffusers.UNet2DModel are copied as `python -m scoresde.convert` does.
 """
@@ -51,14 +52,16 @@ def _as_in_score_sde(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
     if name.endswith("NIN_0.W"):
         return name, array.T
     if "Conv1d_0.weight" in name:
-        # score_sde reverses height and width of this kernel before a transposed convolution, which undoes it. score-models
+        # score_sde reverses height and width of this kernel before a transposed convolution, which undoes it.
+        # score-models
         # reverses the channels in their place.
         array = array[::-1, ::-1, ::-1, ::-1]
     return name.replace("Conv1d_0", "Conv2d_0").replace(".conv.", "."), array
 
 
 def from_dit(parameters: dict, options: dict) -> dict:
-    """DiTTransformer2DModel. Its noise embedding is [cos, sin] of the frequencies of our "positional", which is [sin, cos]."""
+    """DiTTransformer2DModel. Its noise embedding is [cos, sin] of the frequencies of our "positional", which is [sin,
+    cos]."""
     copy = Copy(parameters)
     embedding = "transformer_blocks.0.norm1.emb"
     copy.layer("conditioning/dense_1", f"{embedding}.timestep_embedder.linear_1")

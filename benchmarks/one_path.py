@@ -1,11 +1,12 @@
 """One code path for all processes: one loss, one sampler, one likelihood, one bound: python benchmarks/one_path.py
 
-Gaussian data of 64 modes with variances 1/(1 + 40 lambda_k), lambda_k = (pi k/64)^2, and their exact score, in float64. Nothing is
-sampled but the loss.
+Gaussian data of 64 modes with variances 1/(1 + 40 lambda_k), lambda_k = (pi k/64)^2, and their exact score, in float64.
+Nothing is sampled but the loss.
 
-- loss: denoising score matching over its minimum sum_k alpha^2 v/(alpha^2 v + sigma^2), at a random t of the law, less 1, with its error.
-- W2: relative Wasserstein distance of DDIM with 200 steps, and of ancestral sampling with 1000, equal steps in the reference
-  log-SNR, from the exact law at t_max, to that at t_min.
+- loss: denoising score matching over its minimum sum_k alpha^2 v/(alpha^2 v + sigma^2), at a random t of the law, less
+1, with its error.
+- W2: relative Wasserstein distance of DDIM with 200 steps, and of ancestral sampling with 1000, equal steps in the
+  reference log-SNR, from the exact law at t_max, to that at t_min.
 - log-determinant: largest error of log p by the probability flow at tolerance 1e-8, the exact p_T for prior, in nats.
 - bound: -ELBO less its exact mean, in nats.
 """
@@ -25,7 +26,7 @@ from scoresde import VE, VP, Cosine, Karras, SubVP
 from scoresde.likelihood import elbo_per_mode, log_likelihood
 from scoresde.sample import DDIM, uniform_log_snr
 from scoresde.sde import DCT, Blur, ColouredVP, Heat, InverseHeat, PowerLaw
-from scoresde.train import LowDiscrepancy, denoising_score_matching
+from scoresde.train import LowDiscrepancy, Objective, SigmaSquared
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests"))
 from spectral_oracles import ancestral, gaussian, linear_end, noisy_end, variance_at  # noqa: E402
@@ -39,7 +40,8 @@ def processes() -> dict:
     return {
         "VP": VP(), "sub-VP": SubVP(), "VE": VE(), "Karras": Karras(), "Cosine": Cosine(-10.0, 10.0),
         "ColouredVP": ColouredVP(curve, PowerLaw.normalised(curve, 1.5, 9.0, 1.0)),
-        "Blur": Blur(PIXELS), "Heat": Heat(PIXELS, index=0.5), "InverseHeat": InverseHeat(N, blur_min=0.05, blur_max=32.0),
+        "Blur": Blur(PIXELS), "Heat": Heat(PIXELS, index=0.5), "InverseHeat": InverseHeat(N, blur_min=0.05,
+        blur_max=32.0),
     }  # fmt: skip
 
 
@@ -51,7 +53,7 @@ def loss_over_minimum(score, v) -> list[float]:
         time_key, data_key, noise_key = jax.random.split(key, 3)
         t = LowDiscrepancy().quantile(sde, jax.random.uniform(time_key))
         x0 = jnp.sqrt(v) * jax.random.normal(data_key, v.shape)
-        loss = denoising_score_matching(score, x0, key=noise_key, weight=jnp.ones(()), time=t, reduce=jnp.sum)
+        loss = Objective(SigmaSquared(), reduce=jnp.sum).at(score, x0, t, key=noise_key)
         return loss, jnp.sum(sde.alpha(t) ** 2 * v / variance_at(sde, v, t))
 
     loss, least = jax.vmap(one)(jax.random.split(jax.random.key(0), DRAWS))
@@ -100,7 +102,8 @@ def main() -> None:
         noisy = noisy_end(ancestral(1000, uniform_log_snr), sde, v, start, 1000, _Patch)
         table[name] = {
             "loss": loss_over_minimum(score, v), "w2_ddim_200": distance(linear_end(DDIM(200), sde, v, start)),
-            "w2_ancestral_1000": distance(noisy), "log_determinant_nats": log_determinant(score), "bound_nats": bound(score, v),
+            "w2_ancestral_1000": distance(noisy), "log_determinant_nats": log_determinant(score),
+            "bound_nats": bound(score, v),
         }  # fmt: skip
         print(f"{name:12s}", table[name], flush=True)
     record("one_path", {"processes": table})

@@ -2,8 +2,9 @@
 
 JAX_ENABLE_X64=1 python benchmarks/oracles.py
 
-- mixture: 64 points of a 5-dimensional mixture with full covariances; exact trace, tolerance 1e-6, float64. The prior is
-  replaced by the exact terminal density at the latent; what that replaces is the prior mismatch, a column of its own.
+- mixture: 64 points of a 5-dimensional mixture with full covariances; exact trace, tolerance 1e-6, float64. The prior
+  is replaced by the exact terminal density at the latent; what that replaces is the prior mismatch, a column of its
+  own.
 - gaussian: 8 points of a 3072-dimensional Gaussian; exact trace, tolerance 1e-5, float32; bits/dim.
 - coverage: how often log p +- 1.96 standard errors (24 probes) covers the exact value, 200 repetitions.
 """

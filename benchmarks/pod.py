@@ -1,11 +1,13 @@
-"""The training step on pods that are not there: compiled ahead of time for TPU slices and H200 nodes, and what follows from it.
+"""The training step on pods that are not there: compiled ahead of time for TPU slices and H200 nodes, and what follows
+from it.
 
     python benchmarks/pod.py [--only TEXT] [--again] [--table] [--tpu-python PATH] [--cuda-python PATH]
 
-Needs no accelerator: the compilers for TPU and GPU run on a CPU (`benchmarks/pod_step.py`), in environments that this makes unless a
-Python with `jax[tpu]` or `jax[cuda13]` is given. What is measured is what the compilers say: memory, FLOPs, every collective with its
-bytes. Times are rooflines (`benchmarks/chips.py`) from published rates; nothing ran. Each case is written as
-it is done, and a case that is there is skipped unless --again; --only takes those whose name has TEXT.
+Needs no accelerator: the compilers for TPU and GPU run on a CPU (`benchmarks/pod_step.py`), in environments that this
+makes unless a Python with `jax[tpu]` or `jax[cuda13]` is given. What is measured is what the compilers say: memory,
+FLOPs, every collective with its bytes. Times are rooflines (`benchmarks/chips.py`) from published rates; nothing ran.
+Each case is written as it is done, and a case that is there is skipped unless --again; --only takes those whose name
+has TEXT.
 """
 
 import argparse
@@ -61,7 +63,8 @@ PER_CHIP = {
     "ADM": {V5E: 16, V5P: 64, NODE: 128, NODES: 128},  # 4096 in all is published
     "DiT-XL/2": {V5E: 16, V5P: 64, V5P_256: 64, NODE: 128, NODES: 128},
 }
-# Chips that hold one copy of the state: 1 is data parallelism, 0 all chips, and between them an axis of a TPU slice or a node.
+# Chips that hold one copy of the state: 1 is data parallelism, 0 all chips, and between them an axis of a TPU slice or
+# a node.
 GROUPS = {
     "DDPM++": {V5E: (1,), V5P: (1,), NODE: (1, 0), NODES: (1, 8)},  # on a TPU, 0.9 GiB of state is not worth splitting
     "ADM": {V5E: (16,), V5P: (16,), NODE: (1, 0), NODES: (1, 8)},
@@ -132,7 +135,8 @@ def _compile(case: Case, python: pathlib.Path, kind: str) -> dict:
 
 
 def bounds(one: dict) -> dict[str, float]:
-    """The roofline of a stored case. Its FLOPs are those of the products; its bytes XLA's count, or ours by the same convention."""
+    """The roofline of a stored case. Its FLOPs are those of the products; its bytes XLA's count, or ours by the same
+    convention."""
     sent = {int(size): sum(kind["wire_bytes"] for kind in kinds.values()) for size, kinds in one["collectives"].items()}
     moved = one["bytes_accessed"] or one["bytes_of_text"]
     return roofline(Slice(one["chip"], tuple(one["axes"])), one["flops_of_products"], moved, sent)
@@ -141,7 +145,8 @@ def bounds(one: dict) -> dict[str, float]:
 def table(cases: dict) -> list[str]:
     lines = [
         "| case | arguments + temporaries = peak, GiB a chip | of | TFLOP a chip | sent, GB a chip | "
-        "compute / memory / network, ms | step, ms: overlapped to one after another | share of peak | examples/s, all chips |",
+        "compute / memory / network, ms | step, ms: overlapped to one after another | share of peak | examples/s, all "
+        "chips |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     order = [case.name for case in CASES if case.name in cases]
@@ -173,9 +178,12 @@ def _row(name: str, one: dict) -> str:
     fast, slow = time["overlapped"], time["one_after_another"]
     rows = one["per_chip"] * Slice(one["chip"], tuple(one["axes"])).devices
     return (
-        f"| {name} | {stays:.2f} + {temporaries:.2f} = {stays + temporaries:.2f}{verdict} | {limit:.1f} | {one['flops_of_products'] / 1e12:.2f} | "
-        f"{sent:.2f} | {1e3 * time['compute']:.0f} / {1e3 * time['memory']:.0f} / {1e3 * time['network']:.1f} | {1e3 * fast:.0f} to {1e3 * slow:.0f} | "
-        f"{time['of_peak_overlapped']:.0%} to {time['of_peak_one_after_another']:.0%} | {rows / slow:,.0f} to {rows / fast:,.0f} |"
+        f"| {name} | {stays:.2f} + {temporaries:.2f} = {stays + temporaries:.2f}{verdict} | {limit:.1f} | "
+        f"{one['flops_of_products'] / 1e12:.2f} | "
+        f"{sent:.2f} | {1e3 * time['compute']:.0f} / {1e3 * time['memory']:.0f} / {1e3 * time['network']:.1f} | "
+        f"{1e3 * fast:.0f} to {1e3 * slow:.0f} | "
+        f"{time['of_peak_overlapped']:.0%} to {time['of_peak_one_after_another']:.0%} | {rows / slow:,.0f} to "
+        f"{rows / fast:,.0f} |"
     )
 
 

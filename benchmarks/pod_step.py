@@ -2,8 +2,8 @@
 
     python benchmarks/pod_step.py CASE.json OUT.json        benchmarks/pod.py starts it, in an environment with the compiler
 
-JAX's compilers for TPU and GPU want a description of the machine, not the machine (`jax.experimental.topologies`). That of an H200
-is `h200.txtpb`, after openxla/xla's.
+JAX's compilers for TPU and GPU want a description of the machine, not the machine (`jax.experimental.topologies`). That
+of an H200 is `h200.txtpb`, after openxla/xla's.
 """
 
 import importlib.metadata
@@ -95,7 +95,8 @@ def network_config(name: str) -> ConfigDict:
 
 
 def _dit() -> ConfigDict:
-    """DiT-XL/2 on latents of 256 x 256 images (Peebles and Xie 2023), with the objective of this package's VP default."""
+    """DiT-XL/2 on latents of 256 x 256 images (Peebles and Xie 2023), with the objective of this package's VP
+    default."""
     published, config = PUBLISHED["dit_xl2"], default()
     config.model.update(published.fields)
     config.data.image_size, config.data.channels, config.data.levels = published.shape[0], published.shape[2], 0

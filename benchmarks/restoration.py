@@ -1,10 +1,11 @@
 """Restoration by a trained score against a baseline and linear methods: python benchmarks/restoration.py --workdir RUN
 
-PSNR = 10 log10(range^2 / mean squared error), over all pixels of the first test records, in model coordinates. A draw of
-x_0 given y has twice the squared error of the posterior mean, 3 dB less, if the law is right: so the mean of several draws
-is looked at as well. The linear methods are posterior means of Gaussians fitted to the training records: with one variance
-per mode, all that `Posterior` knows besides its score; and with the full covariance, the best that a linear method can do, which
-`JointPosterior` knows as well.
+PSNR = 10 log10(range^2 / mean squared error), over all pixels of the first test records, in model coordinates. A draw
+of
+x_0 given y has twice the squared error of the posterior mean, 3 dB less, if the law is right: so the mean of several
+draws is looked at as well. The linear methods are posterior means of Gaussians fitted to the training records: with one
+variance per mode, all that `Posterior` knows besides its score; and with the full covariance, the best that a linear
+method can do, which `JointPosterior` knows as well.
 """
 
 import argparse

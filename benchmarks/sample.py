@@ -1,15 +1,17 @@
-"""Sampling at a fixed number of calls against the same update in PyTorch, and the adaptive probability flow against score_sde's way.
+"""Sampling at a fixed number of calls against the same update in PyTorch, and the adaptive probability flow against
+score_sde's way.
 
 python benchmarks/sample.py [--workdir runs/digits_vp] [--networks A,B] [--batches 4] [--python PYTHON] [--minutes 9]
 
 The flags are those of train_step.py, and so are the sides, their turns and their parameters.
 
-- fixed: DDIM with 20 calls, DPM-Solver++ 2M with 20, Euler on the probability flow with 50. Ours is the sampler of scoresde, one
-  compiled program; theirs a plain loop over the network of diffusers, whose coefficients are ready before it starts. Both start
-  from the same x_T on the same times, and first draw the same samples in full float32.
-- adaptive: 16 samples of a trained run (digits) by the probability flow at tolerance 1e-5: ours, diffrax with steps of its own for
-  each image, against SciPy's RK45 driven from the host, in float64 with one step size for the batch, around the same compiled
-  drift, as in score_sde. `likelihood_cost.py` has the same of likelihoods. Without --workdir it is left out.
+- fixed: DDIM with 20 calls, DPM-Solver++ 2M with 20, Euler on the probability flow with 50. Ours is the sampler of
+  scoresde, one compiled program; theirs a plain loop over the network of diffusers, whose coefficients are ready before
+  it starts. Both start from the same x_T on the same times, and first draw the same samples in full float32.
+- adaptive: 16 samples of a trained run (digits) by the probability flow at tolerance 1e-5: ours, diffrax with steps of
+  its own for each image, against SciPy's RK45 driven from the host, in float64 with one step size for the batch, around
+  the same compiled drift, as in score_sde. `likelihood_cost.py` has the same of likelihoods. Without --workdir it is
+  left out.
 
 Cases that results/sample.json has are left out, unless --again.
 """
@@ -127,7 +129,8 @@ def show(name: str, row: dict) -> None:
                 ratio = f"ours x {f['ours_over_theirs']['median']:.3g}" if "ours_over_theirs" in f else ""
                 cpu = f", by CPU time {f['ours_over_theirs_by_cpu_time']['median']:.3g}" if ratio else ""
                 print(
-                    f"  {side:9} {f['images_per_s']:9.4g} images/s {f['ms']['median']:9.4g} ms {f['ms']['quartiles']} {ratio}{cpu}",
+                    f"  {side:9} {f['images_per_s']:9.4g} images/s {f['ms']['median']:9.4g} ms {f['ms']['quartiles']} "
+                    f"{ratio}{cpu}",
                     flush=True,
                 )
 

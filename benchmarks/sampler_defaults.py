@@ -1,4 +1,5 @@
-"""Every sampler with its default options and grid on every process, in 6 dimensions: results/sampler_defaults.json and a table.
+"""Every sampler with its default options and grid on every process, in 6 dimensions: results/sampler_defaults.json and
+a table.
 
 python benchmarks/sampler_defaults.py [--samples 2048]
 
@@ -28,7 +29,8 @@ CALLS_A_STEP = {"heun_edm": 2, "dpmpp_2s": 2, "seeds": 2, "predictor_corrector":
 OLD = {
     "reverse_sde, uniform": ["sampling.sampler=reverse_sde", "sampling.grid=uniform"],
     "predictor_corrector, as published": [
-        "sampling.sampler=predictor_corrector", "sampling.predictor=reverse_diffusion", "sampling.corrector=langevin", "sampling.grid=uniform",
+        "sampling.sampler=predictor_corrector", "sampling.predictor=reverse_diffusion", "sampling.corrector=langevin",
+        "sampling.grid=uniform",
     ],
 }  # fmt: skip
 NEW = {name: [f"sampling.sampler={name}"] for name, entry in samplers.SAMPLERS.items() if entry.steps}

@@ -2,8 +2,8 @@
 
 python benchmarks/sampler_speed.py
 
-The network is that of configs/digits_vp.py, the batch 64 images, 24 calls. Sampler and loop run in turn, A B A B ...; the
-figure is the median of the ratios pair by pair.
+The network is that of configs/digits_vp.py, the batch 64 images, 24 calls. Sampler and loop run in turn, A B A B ...;
+the figure is the median of the ratios pair by pair.
 """
 
 import time

@@ -2,11 +2,13 @@
 
 python benchmarks/samplers.py            (about an hour on two cores; needs matplotlib, in the extra `docs`)
 python benchmarks/samplers.py --pages    (the page anew from results/samplers.json)
-python benchmarks/samplers.py --target "Gaussian in 6 dimensions" --nfes 15 20 35 50    (one target beside the published figures)
+python benchmarks/samplers.py --target "Gaussian in 6 dimensions" --nfes 15 20 35 50    (one target beside the published
+figures)
 
-- error: sliced Wasserstein-2 distance between the denoised samples and the data, over 64 fixed directions, against the exact
-  quantiles of each projection. Three targets: a ring of 8 Gaussians in the plane, a mixture of 10 in 64 dimensions, and a
-  Gaussian in 6 dimensions, in units of the deviation of each axis, so that the narrow ones count as much as the wide.
+- error: sliced Wasserstein-2 distance between the denoised samples and the data, over 64 fixed directions, against the
+  exact quantiles of each projection. Three targets: a ring of 8 Gaussians in the plane, a mixture of 10 in 64
+  dimensions, and a Gaussian in 6 dimensions, in units of the deviation of each axis, so that the narrow ones count as
+  much as the wide.
 - floor: the same for as many exact draws, mean over 8 sets.
 - order: float64; flows against a solve at tolerance 1e-13 from the same x_T, stochastic samplers
   by the variance on Gaussian data, which is computed without sampling (see `law_error`).
@@ -64,7 +66,8 @@ SAMPLERS = {
     "iPNDM-4": (per_step(1, s.IPNDM), KARRAS, True, 2),
     "Heun (diffrax)": (per_step(2, lambda n, g: s.ProbabilityFlow(dfx.Heun(), s.FixedGrid(n, g))), LOG_SNR, True, 2),
     "Tsit5 (diffrax)": (
-        lambda nfe, g: s.ProbabilityFlow(dfx.Tsit5(), s.FixedGrid((nfe - 2) // 6, g)) if nfe >= 8 else None, LOG_SNR, True, None,
+        lambda nfe, g: s.ProbabilityFlow(dfx.Tsit5(), s.FixedGrid((nfe - 2) // 6, g)) if nfe >= 8 else None, LOG_SNR,
+        True, None,
     ),
     "DDIM eta=1": (per_step(1, lambda n, g: s.DDIM(n, g, 1.0)), LOG_SNR, False, 1),
     "SDE-DPM-Solver++ 2M": (per_step(1, lambda n, g: s.SDEDPMSolverPP(n, g, 2)), LOG_SNR, False, 2),
@@ -74,10 +77,12 @@ SAMPLERS = {
     "Heun EDM, churn 3": (per_step(2, lambda n, g: s.HeunEDM(n, g, churn=3.0)), KARRAS, False, 2),
     "Euler-Maruyama": (per_step(1, lambda n, g: s.ReverseSDE(dfx.Euler(), s.FixedGrid(n, g))), LOG_SNR, False, 1),
     "ShARK": (per_step(2, lambda n, g: s.ReverseSDE(dfx.ShARK(), s.FixedGrid(n, g))), LOG_SNR, False, 2),
-    "reverse diffusion": (per_step(1, lambda n, g: s.PredictorCorrector(n, g, s.ReverseDiffusion())), LOG_SNR, False, 1),
+    "reverse diffusion": (per_step(1, lambda n, g: s.PredictorCorrector(n, g, s.ReverseDiffusion())), LOG_SNR, False,
+    1),
     "ancestral": (per_step(1, lambda n, g: s.PredictorCorrector(n, g, s.Ancestral())), LOG_SNR, False, 1),
     "PC, Langevin": (
-        per_step(2, lambda n, g: s.PredictorCorrector(n, g, s.ReverseDiffusion(), s.Langevin(0.16))), LOG_SNR, False, None,
+        per_step(2, lambda n, g: s.PredictorCorrector(n, g, s.ReverseDiffusion(), s.Langevin(0.16))), LOG_SNR, False,
+        None,
     ),
     "Langevin dynamics": (
         per_step(1, lambda n, g: s.LangevinDynamics(max(n // 5, 1), g, 5) if n >= 5 else None), LOG_SNR, False, None,
@@ -89,7 +94,8 @@ ADAPTIVE = {
     "adaptive ShARK": lambda tolerance: s.ReverseSDE(dfx.ShARK(), s.Adaptive(tolerance)),
 }
 TOLERANCES = {
-    "probability flow": (1e-1, 1e-2, 1e-3, 1e-5), "Gotta go fast": (0.1, 0.02, 0.005), "adaptive ShARK": (0.1, 0.02, 0.005),
+    "probability flow": (1e-1, 1e-2, 1e-3, 1e-5), "Gotta go fast": (0.1, 0.02, 0.005), "adaptive ShARK": (0.1, 0.02,
+    0.005),
 }  # fmt: skip
 GRID_SAMPLERS = ("DDIM", "DPM-Solver++ 2M", "UniPC-3", "iPNDM-4", "Heun EDM")
 GRIDS = {"uniform": UNIFORM, "quadratic": s.quadratic, "geometric": s.geometric, "log_snr": LOG_SNR, "karras": KARRAS}
@@ -97,7 +103,8 @@ GRID_NFES = (8, 12, 20)
 
 
 class Target:
-    """A mixture with diagonal covariances, and the quantiles of its projections in the given unit of each coordinate."""
+    """A mixture with diagonal covariances, and the quantiles of its projections in the given unit of each
+    coordinate."""
 
     def __init__(self, means, variances, weights, num: int, unit=1.0):
         self.parameters, self.num, self.dimension, self.unit = (means, variances, weights), num, means.shape[1], unit

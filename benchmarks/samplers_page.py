@@ -10,7 +10,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 PLOTTED = (
-    "DDIM", "Heun EDM", "DPM-Solver++ 2M", "UniPC-3", "iPNDM-4", "Euler-Maruyama", "SDE-DPM-Solver++ 2M", "SEEDS-2", "PC, Langevin",
+    "DDIM", "Heun EDM", "DPM-Solver++ 2M", "UniPC-3", "iPNDM-4", "Euler-Maruyama", "SDE-DPM-Solver++ 2M", "SEEDS-2",
+    "PC, Langevin",
 )  # fmt: skip
 TICKS = (5, 10, 20, 50, 100, 1000)
 # A budget's best are those whose errors are this close to the least.
@@ -25,8 +26,10 @@ def write_page(figures: dict) -> None:
         *recommendation(table),
         "![Error against calls of the score](samplers.png)",
         "",
-        "Distance against NFE, both on logarithmic axes; rows: the ring, 64 dimensions, the Gaussian; dashed: the floor.",
-        "At the longest runs the curves end at the higher floor of fewer samples. Langevin correctors with a fixed signal-to-noise ratio keep a",
+        "Distance against NFE, both on logarithmic axes; rows: the ring, 64 dimensions, the Gaussian; dashed: the "
+        "floor.",
+        "At the longest runs the curves end at the higher floor of fewer samples. Langevin correctors with a fixed "
+        "signal-to-noise ratio keep a",
         "bias, which is large in few dimensions.",
         "",
         *orders(figures),
@@ -39,7 +42,8 @@ def write_page(figures: dict) -> None:
 
 
 class Table:
-    """The errors by (target, sampler, process, NFE); infinity where a sampler failed, absent where it has no such NFE."""
+    """The errors by (target, sampler, process, NFE); infinity where a sampler failed, absent where it has no such
+    NFE."""
 
     def __init__(self, figures: dict):
         self.floors, self.deterministic = figures["floors"], figures["deterministic"]
@@ -59,8 +63,8 @@ class Table:
         return all((target, name, process, nfe) in self.cells for process in self.processes)
 
     def standing(self, names, nfe) -> dict[str, dict[str, float]]:
-        """{name: {target: geometric mean, over processes, of the error over the least of `names`}}, of the samplers measured on every
-        target that any of them was measured on."""
+        """{name: {target: geometric mean, over processes, of the error over the least of `names`}}, of the samplers
+        measured on every target that any of them was measured on."""
         targets = [t for t in self.targets if any(self.measured(t, name, nfe) for name in names)]
         names = [name for name in names if all(self.measured(t, name, nfe) for t in targets)]
         errors = {
@@ -81,12 +85,18 @@ def head(figures) -> list[str]:
         f"Written by `python benchmarks/samplers.py` ({figures['time']}, jax {figures['versions']['jax']}, "
         f"{figures['machine']}, commit {figures['commit']}). Do not edit.",
         "",
-        "Every sampler draws from known mixtures by their exact scores, on every process at its default parameters. The figure",
-        "is the sliced Wasserstein-2 distance from the data, after the denoising at t_min, over 64 fixed directions. NFE",
-        "counts every call of the score, the denoising included. Samplers with two calls a step use as many steps as fit. So what",
-        "stands here is discretization alone; a trained score adds its own error, which noise on the way forgets. The Gaussian has",
-        "eigenvalues from 1.5 to 0.01, and its distances are in units of the deviation of each axis: one of 0.1 is a variance that is off",
-        "by a fifth on every axis, which hardly counts in the other two targets where it concerns the narrow directions.",
+        "Every sampler draws from known mixtures by their exact scores, on every process at its default parameters. "
+        "The figure",
+        "is the sliced Wasserstein-2 distance from the data, after the denoising at t_min, over 64 fixed directions. "
+        "NFE",
+        "counts every call of the score, the denoising included. Samplers with two calls a step use as many steps as "
+        "fit. So what",
+        "stands here is discretization alone; a trained score adds its own error, which noise on the way forgets. The "
+        "Gaussian has",
+        "eigenvalues from 1.5 to 0.01, and its distances are in units of the deviation of each axis: one of 0.1 is a "
+        "variance that is off",
+        "by a fifth on every axis, which hardly counts in the other two targets where it concerns the narrow "
+        "directions.",
         "",
         *(
             f"The {name} was measured on {t['time']}, commit {t['commit']}."
@@ -94,7 +104,8 @@ def head(figures) -> list[str]:
             if (t["time"], t["commit"]) != (figures["time"], figures["commit"])
         ),
         "",
-        f"Samples: {counts}. Floor, the distance of as many exact draws: {floors}. Below twice the floor differences mean nothing.",
+        f"Samples: {counts}. Floor, the distance of as many exact draws: {floors}. Below twice the floor differences "
+        "mean nothing.",
         f"The column of {figures['long']['nfe']} calls has {figures['long']['samples']:,} samples, with floors "
         + " and ".join(f"{floor:.4f}" for floor in figures["long"]["floors"].values())
         + ".",
@@ -106,9 +117,12 @@ def recommendation(table: Table) -> list[str]:
     lines = [
         "## What to take",
         "",
-        "A sampler that is best on one kind of data may be poor on another, so the one with the least error on its worst target stands",
-        "here: the largest, over the targets, of the geometric mean over processes of its error over the least of its kind. In brackets",
-        "that figure for each target, in the order ring, 64 dimensions, Gaussian; others within a tenth of the largest. Where two",
+        "A sampler that is best on one kind of data may be poor on another, so the one with the least error on its "
+        "worst target stands",
+        "here: the largest, over the targets, of the geometric mean over processes of its error over the least of its "
+        "kind. In brackets",
+        "that figure for each target, in the order ring, 64 dimensions, Gaussian; others within a tenth of the "
+        "largest. Where two",
         "figures stand, the Gaussian was not measured.",
         "",
         *header("NFE", "without noise", "with noise"),
@@ -131,9 +145,12 @@ def orders(figures) -> list[str]:
     lines = [
         "## Orders of convergence",
         "",
-        "In float64. Flows: error at t_min from the same x_T on a smooth mixture, 320 against 640 calls, against a solve at tolerance",
-        "1e-13. With noise: error of the variance on Gaussian data, which is computed without sampling, 160 against 320 calls. The grid",
-        "has steps in log-SNR, equal for the latter; for the flows they grow from very short ones, so that the low order that a",
+        "In float64. Flows: error at t_min from the same x_T on a smooth mixture, 320 against 640 calls, against a "
+        "solve at tolerance",
+        "1e-13. With noise: error of the variance on Gaussian data, which is computed without sampling, 160 against "
+        "320 calls. The grid",
+        "has steps in log-SNR, equal for the latter; for the flows they grow from very short ones, so that the low "
+        "order that a",
         "multistep method starts with is not measured. The orders of diffrax's own solvers are measured in the tests.",
         "",
         *header("sampler", "theory", *processes),
@@ -149,7 +166,8 @@ def grids(figures) -> list[str]:
     lines = [
         "## Grids",
         "",
-        "The mixture in 64 dimensions. `optimised` is fitted to the score by 128 calls on 64 examples (GITS). Bold: the least.",
+        "The mixture in 64 dimensions. `optimised` is fitted to the score by 128 calls on 64 examples (GITS). Bold: "
+        "the least.",
         "",
         *header("process", "sampler", "NFE", *names),
     ]
@@ -162,8 +180,10 @@ def adaptive(figures) -> list[str]:
     lines = [
         "## Steps chosen per example",
         "",
-        "1,024 samples: NFE (mean over examples) and distance. In 64 dimensions the bias of Gotta go fast is below the floor; on",
-        "N(0, I/4) in 2 dimensions under VE its variance is 2.1, 2.5 and 2.9 times the true one at tolerances of 0.05, 0.02 and 0.005, where",
+        "1,024 samples: NFE (mean over examples) and distance. In 64 dimensions the bias of Gotta go fast is below the "
+        "floor; on",
+        "N(0, I/4) in 2 dimensions under VE its variance is 2.1, 2.5 and 2.9 times the true one at tolerances of 0.05, "
+        "0.02 and 0.005, where",
         "adaptive ShARK has 0.97 +- 0.03.",
         "",
     ]

@@ -1,11 +1,14 @@
-"""What a training step computes, keeps and sends as devices are added: from the compiled program, on simulated CPU devices.
+"""What a training step computes, keeps and sends as devices are added: from the compiled program, on simulated CPU
+devices.
 
     python benchmarks/scaling.py [--again] [--table]
 
-The step of `scoresde.train` is compiled for 1, 2, 4 and 8 simulated devices with a fixed share of the batch, as data parallelism and
-fully sharded, and for 8 devices in two processes that find each other over the loopback. For each: FLOPs and memory of a device,
-and every collective with its bytes (`benchmarks/collectives.py`). Twice the batch on 8 devices tells what of that belongs
-to examples: traffic of parameters does not grow, traffic of activations does. No time is taken: the devices are threads of one CPU.
+The step of `scoresde.train` is compiled for 1, 2, 4 and 8 simulated devices with a fixed share of the batch, as data
+parallelism and fully sharded, and for 8 devices in two processes that find each other over the loopback. For each:
+FLOPs and memory of a device, and every collective with its bytes (`benchmarks/collectives.py`). Twice the batch on 8
+devices tells what of that belongs
+to examples: traffic of parameters does not grow, traffic of activations does. No time is taken: the devices are threads
+of one CPU.
 """
 
 import argparse
@@ -134,7 +137,8 @@ def figures_of(case: Case) -> dict:
 
 
 def gathers(split: list[tuple[int, ...]], found: list) -> dict:
-    """What is gathered: parameters, by their shapes up to the order of axes and axes of length 1, how often at most, and all else."""
+    """What is gathered: parameters, by their shapes up to the order of axes and axes of length 1, how often at most,
+    and all else."""
     shape = lambda dims: tuple(sorted(n for n in dims if n != 1))  # noqa: E731
     wanted, got = Counter(map(shape, split)), Counter()
     for one in found:
@@ -154,7 +158,8 @@ def growth(one: dict, twice: dict) -> dict[str, float]:
 
 def table(cases: dict) -> list[str]:
     lines = [
-        "| case | MFLOP a device | arguments, temporaries, MB a device | collectives: number, MB | over the parameters' bytes | grows with the batch by |",
+        "| case | MFLOP a device | arguments, temporaries, MB a device | collectives: number, MB | over the "
+        "parameters' bytes | grows with the batch by |",
         "|---|---|---|---|---|---|",
     ]
     for case in CASES:
@@ -168,7 +173,8 @@ def table(cases: dict) -> list[str]:
         if twice:
             more = ", ".join(f"{kind} {n:.0f} bytes" for kind, n in growth(one, twice).items()) or "nothing"
         lines.append(
-            f"| {case.name} | {one['flops'] / 1e6:.0f} | {one['arguments'] / 1e6:.2f}, {one['temporaries'] / 1e6:.2f} | "
+            f"| {case.name} | {one['flops'] / 1e6:.0f} | {one['arguments'] / 1e6:.2f}, {one['temporaries'] / 1e6:.2f} "
+            "| "
             f"{', '.join(sums) or 'none'} | {', '.join(over)} | {more} |"
         )
     return lines

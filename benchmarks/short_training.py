@@ -1,11 +1,13 @@
-"""A short training with and without decay of the rate, and with averages of several lengths: what `configs/cifar10_fast.py` takes from it.
+"""A short training with and without decay of the rate, and with averages of several lengths: what
+`configs/cifar10_fast.py` takes from it.
 
     python benchmarks/short_training.py cifar10.npz --steps 1500 --runs 4e-3:0:0.99 4e-3:1.5:0.99 4e-3:1:0.99
 
-CIFAR-10 averaged to 8 x 8, ten classes, flips; a U-Net of 190,051 parameters under EDM's preconditioning, weighting and law; batches of 64.
-A run is RATE:DECAY:BETA2, where DECAY is the step at which the cosine reaches a hundredth, in units of the steps; 0: constant. Printed
-is the loss of 2048 test images under one and the same noise and quantiles of the law, of the last parameters and of averages with
-half-lives of 0.5, 1, 2 and 5 % of the images; then differences to the first run for the average of 2 %, with paired standard errors.
+CIFAR-10 averaged to 8 x 8, ten classes, flips; a U-Net of 190,051 parameters under EDM's preconditioning, weighting and
+law; batches of 64. A run is RATE:DECAY:BETA2, where DECAY is the step at which the cosine reaches a hundredth, in units
+of the steps; 0: constant. Printed is the loss of 2048 test images under one and the same noise and quantiles of the
+law, of the last parameters and of averages with half-lives of 0.5, 1, 2 and 5 % of the images; then differences to the
+first run for the average of 2 %, with paired standard errors.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Two libraries timed in one run: each in a process of its own, in turns, round after round.
 
-A side is a program that reads one JSON object a line, {"do": METHOD, ...arguments}, and answers with one, so that neither the
-memory nor the threads of one side are in the way of the other. Only the standard library is used here: the sides live in
-environments that have not the other's packages.
+A side is a program that reads one JSON object a line, {"do": METHOD, ...arguments}, and answers with one, so that
+neither the memory nor the threads of one side are in the way of the other. Only the standard library is used here: the
+sides live in environments that have not the other's packages.
 """
 
 import json
@@ -78,7 +78,8 @@ def timed(call, wait, repeats: int, inner: int) -> dict:
 
     Args:
       call, wait: one call, and what returns when all calls are done.
-      inner: 0: as many as fill MEASURE seconds, found with one call, which also warms up. The count of `peak_memory` starts after it.
+      inner: 0: as many as fill MEASURE seconds, found with one call, which also warms up. The count of `peak_memory`
+        starts after it.
     """
     if not inner:
         call(), wait()
@@ -142,8 +143,8 @@ def spread(values: list[float], digits: int = 4) -> dict:
 def figures(found: dict[str, list[dict]], images: int, first: str = "ours") -> dict:
     """By side: milliseconds, images/s, and for the others how many times as many images a second the first one makes.
 
-    A ratio is taken round by round between neighbours in time; its median is given, with the same of processor time, which
-    other programs on the machine disturb less.
+    A ratio is taken round by round between neighbours in time; its median is given, with the same of processor time,
+    which other programs on the machine disturb less.
     """
     table = {}
     for name, answers in found.items():

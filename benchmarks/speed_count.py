@@ -1,9 +1,10 @@
-"""What a program must do at the least, counted from its jaxpr: the operations and the bytes of its products and convolutions.
+"""What a program must do at the least, counted from its jaxpr: the operations and the bytes of its products and
+convolutions.
 
-A product [m, k] x [k, n] takes 2 m k n operations. A convolution takes 2 per element of the result and tap of the kernel, those on
-padding included, as papers count; of the input gradient of a strided convolution only the taps that are not zeros. Bytes: each
-operand read once and each result written once, everything else fused into them. Compilers count differently: XLA leaves out the
-padding and adds elementwise work, and a call to cuDNN counts for nothing there.
+A product [m, k] x [k, n] takes 2 m k n operations. A convolution takes 2 per element of the result and tap of the
+kernel, those on padding included, as papers count; of the input gradient of a strided convolution only the taps that
+are not zeros. Bytes: each operand read once and each result written once, everything else fused into them. Compilers
+count differently: XLA leaves out the padding and adds elementwise work, and a call to cuDNN counts for nothing there.
 """
 
 import math

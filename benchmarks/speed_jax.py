@@ -1,4 +1,5 @@
-"""Our side of train_step.py and sample.py, run by speed.py: the training step and the samplers as a configuration builds them."""
+"""Our side of train_step.py and sample.py, run by speed.py: the training step and the samplers as a configuration
+builds them."""
 
 import dataclasses
 
@@ -88,7 +89,8 @@ class Worker:
         return {"jax": jax.__version__} | device
 
     def check(self) -> dict:
-        """Largest relative differences of output, loss and norm of the gradient, both sides in full float32 and without dropout."""
+        """Largest relative differences of output, loss and norm of the gradient, both sides in full float32 and without
+        dropout."""
         fine = build_score(configuration(self.told, "float32"))
         x0, z, y = (jnp.asarray(self.saved[name].transpose(0, 2, 3, 1)) for name in ("x0", "z", "y"))
         t, label = jnp.asarray(self.saved["t"]), jnp.array([1, 4]) if self.classes else None

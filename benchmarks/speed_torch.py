@@ -1,9 +1,9 @@
 """The PyTorch side of train_step.py and sample.py: networks of diffusers, run by speed.py in an environment of its own.
 
-A training step does what ours does: x0 from bytes, t stratified over the batch, x_t = alpha x0 + sigma z, mean squared error of
-the noise, gradient, clipping by the global norm, Adam (fused), EMA (one foreach lerp). Images and kernels are channels last,
-float32 products on a GPU in TF32 as in JAX, bfloat16 by autocast, attention by scaled_dot_product_attention. `compiled`: the
-network goes through torch.compile. Nothing of scoresde is used here.
+A training step does what ours does: x0 from bytes, t stratified over the batch, x_t = alpha x0 + sigma z, mean squared
+error of the noise, gradient, clipping by the global norm, Adam (fused), EMA (one foreach lerp). Images and kernels are
+channels last, float32 products on a GPU in TF32 as in JAX, bfloat16 by autocast, attention by
+scaled_dot_product_attention. `compiled`: the network goes through torch.compile. Nothing of scoresde is used here.
 """
 
 import math
@@ -159,7 +159,8 @@ class Worker:
         return speed.timed(call, wait, repeats, inner)
 
     def draw(self, what: str, file: str, save: str, repeats: int, inner: int) -> dict:
-        """Samples from `file`'s x_T over its times, one plain loop: "ddim", "dpmpp_2m" or "euler". The result goes to `save`."""
+        """Samples from `file`'s x_T over its times, one plain loop: "ddim", "dpmpp_2m" or "euler". The result goes to
+        `save`."""
         self._precision(not save)  # a comparison is in full float32
         self.model.eval()
         with np.load(file) as given:

@@ -2,10 +2,11 @@
 
     sum over instructions of the entry and of loops, times their trips, of (bytes of the operands + bytes of the result)
 
-A fusion counts as one instruction: what is inside it stays on the chip. This is the convention of XLA's own "bytes accessed",
-which programs compiled for an absent GPU do not have. An operand that is already on the chip counts, and a whole
-array of which a fusion reads a part, where XLA counts the part: up to half more than XLA's on TPU programs, the same on small
-programs. Instructions that move nothing (tuples, views, parameters) do not count.
+A fusion counts as one instruction: what is inside it stays on the chip. This is the convention of XLA's own "bytes
+accessed", which programs compiled for an absent GPU do not have. An operand that is already on the chip counts, and a
+whole
+array of which a fusion reads a part, where XLA counts the part: up to half more than XLA's on TPU programs, the same on
+small programs. Instructions that move nothing (tuples, views, parameters) do not count.
 """
 
 import math

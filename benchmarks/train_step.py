@@ -1,21 +1,24 @@
-"""A training step of ours against the same one in PyTorch: images/s, memory, operations, share of the device's matrix peak.
+"""A training step of ours against the same one in PyTorch: images/s, memory, operations, share of the device's matrix
+peak.
 
-python benchmarks/train_step.py [--networks A,B] [--batches 8,32] [--dtype float32] [--python PYTHON] [--env DIR] [--minutes 9]
+python benchmarks/train_step.py [--networks A,B] [--batches 8,32] [--dtype float32] [--python PYTHON] [--env DIR]
+[--minutes 9]
 
-PYTHON is that of an environment with torch and diffusers; without it, DIR (default .network-parity-env) is made and filled with
-pip. Where one environment has all, name it, also that this program runs in.
+PYTHON is that of an environment with torch and diffusers; without it, DIR (default .network-parity-env) is made and
+filled with pip. Where one environment has all, name it, also that this program runs in.
 
-- step: ours is `scoresde.train.step.make_step` with the objective, Adam, clipping and EMA that a configuration builds; theirs does
-  the same work with a network of diffusers, eager and through torch.compile (speed_torch.py, speed_networks.py). Data are random
-  bytes that are on the device already. Compilation is not in the times.
-- check: both sides have the same parameters; output, loss and norm of the gradient of two examples agree to 1e-4 in full float32,
-  or nothing is timed.
-- times: three processes take turns, ours, eager, compiled, ours, ...; medians with quartiles, and the median of the ratios round
-  by round. Also of processor time on a CPU, which other programs disturb less.
-- operations: of products and convolutions, forward and backward (speed_count.py), beside the counts of XLA and of PyTorch. The
-  share is of the largest rate of a square matrix product, of either side, measured in the same run on random data; both by
-  processor time on a CPU.
-- memory: the largest number of bytes in training, of the device on accelerators, of the process after its first steps on a CPU.
+- step: ours is `scoresde.train.step.make_step` with the objective, Adam, clipping and EMA that a configuration builds;
+  theirs does the same work with a network of diffusers, eager and through torch.compile (speed_torch.py,
+  speed_networks.py). Data are random bytes that are on the device already. Compilation is not in the times.
+- check: both sides have the same parameters; output, loss and norm of the gradient of two examples agree to 1e-4 in
+  full float32, or nothing is timed.
+- times: three processes take turns, ours, eager, compiled, ours, ...; medians with quartiles, and the median of the
+  ratios round by round. Also of processor time on a CPU, which other programs disturb less.
+- operations: of products and convolutions, forward and backward (speed_count.py), beside the counts of XLA and of
+  PyTorch. The share is of the largest rate of a square matrix product, of either side, measured in the same run on
+  random data; both by processor time on a CPU.
+- memory: the largest number of bytes in training, of the device on accelerators, of the process after its first steps
+on a CPU.
 
 Cases that results/train_step.json has are left out, unless --again: call it again to go on.
 """
@@ -68,7 +71,8 @@ def their_python(flags) -> pathlib.Path:
 
 
 def start(twin: Twin, batch: int, dtype: str, flags, folder: str) -> tuple[dict[str, speed.Side], dict]:
-    """The sides, ours first, with the same parameters; and what they say of themselves. Ends the program if they differ."""
+    """The sides, ours first, with the same parameters; and what they say of themselves. Ends the program if they
+    differ."""
     file, given = f"{folder}/parameters.npz", dict(told=twin.told, batch=batch, dtype=dtype)
 
     def begin() -> tuple[speed.Side, dict]:

@@ -1,8 +1,9 @@
 """Blurring diffusion on CIFAR-10 (Hoogeboom and Salimans 2023), in DDPM++: 61,804,419 parameters.
 
 python -m scoresde.train --config configs/cifar10_blur.py --config.data.source=npz:cifar10.npz
-1.3 M steps of 128: 166 M images, meant for several accelerators. Their blur and noise: sigma_B,max = 20 pixels, d_min = 0.001, log-SNR from
-10 to -10, the noise predicted, 1000 ancestral steps. Network and optimizer are those of the other CIFAR-10 experiments, not the paper's.
+1.3 M steps of 128: 166 M images, meant for several accelerators. Their blur and noise: sigma_B,max = 20 pixels, d_min =
+0.001, log-SNR from 10 to -10, the noise predicted, 1000 ancestral steps. Network and optimizer are those of the other
+CIFAR-10 experiments, not the paper's.
 Published: FID 3.17 with a U-Net of their own (table 1, quoted from memory). Not trained here.
 """
 

@@ -1,4 +1,5 @@
-"""CIFAR-10, deep DDPM++ (8 blocks a level), VP, continuous training (Song et al. 2021, appendix H): 106,632,579 parameters.
+"""CIFAR-10, deep DDPM++ (8 blocks a level), VP, continuous training (Song et al. 2021, appendix H): 106,632,579
+parameters.
 
 python -m scoresde.train --config configs/cifar10_ddpmpp_deep_vp.py --config.data.source=npz:PATH/cifar10.npz
 0.95 M steps of 128: 122 M images, meant for several accelerators; no time is published.

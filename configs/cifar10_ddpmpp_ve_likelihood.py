@@ -1,4 +1,5 @@
-"""CIFAR-10, DDPM++, VE, trained for likelihood: weight g^2, importance sampling uniform in log-SNR, no flips: 61,870,083 parameters.
+"""CIFAR-10, DDPM++, VE, trained for likelihood: weight g^2, importance sampling uniform in log-SNR, no flips:
+61,870,083 parameters.
 
 python -m scoresde.train --config configs/cifar10_ddpmpp_ve_likelihood.py --config.data.source=npz:PATH/cifar10.npz
 python -m scoresde.likelihood --workdir runs/cifar10_ddpmpp_ve_likelihood --method elbo --dequantization none

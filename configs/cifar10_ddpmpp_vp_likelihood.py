@@ -1,4 +1,5 @@
-"""CIFAR-10, DDPM++, VP or sub-VP, trained for likelihood: weight g^2, importance sampling uniform in log-SNR, no flips: 61,804,419 parameters.
+"""CIFAR-10, DDPM++, VP or sub-VP, trained for likelihood: weight g^2, importance sampling uniform in log-SNR, no flips:
+61,804,419 parameters.
 
 python -m scoresde.train --config configs/cifar10_ddpmpp_vp_likelihood.py --config.data.source=npz:PATH/cifar10.npz
 python -m scoresde.likelihood --workdir runs/cifar10_ddpmpp_vp_likelihood --dequantization variational
@@ -7,7 +8,8 @@ After Song, Durkan, Murray and Ermon 2021 (ScoreFlow), with the network and opti
 1.3 M steps of 128: 166 M images, meant for several accelerators. Not trained here.
 Published: 2.83 bits/dim for the best of VP and sub-VP with the deep DDPM++ (twice the blocks), likelihood weighting,
 importance sampling, flow, variational dequantization (their abstract). This network without likelihood training: 3.16,
-sub-VP 3.02 (Song et al. 2021, table 2; flow, uniform dequantization). A number for this very setting: expected between the two.
+sub-VP 3.02 (Song et al. 2021, table 2; flow, uniform dequantization). A number for this very setting: expected between
+the two.
 """
 
 from scoresde.experiment.presets import score_sde

@@ -1,4 +1,5 @@
-"""CIFAR-10 with its ten classes, DDPM++ in EDM's training and preconditioning (Karras et al. 2022, config F of table 2): 55,739,523 parameters.
+"""CIFAR-10 with its ten classes, DDPM++ in EDM's training and preconditioning (Karras et al. 2022, config F of table
+2): 55,739,523 parameters.
 
 python -m scoresde.train --config configs/cifar10_edm_conditional.py --config.data.source=npz:PATH/cifar10.npz
 python -m scoresde.sample --workdir runs/cifar10_edm_conditional --label 3

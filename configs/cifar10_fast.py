@@ -1,16 +1,19 @@
-"""CIFAR-10 with its ten classes in 20 minutes on one H200: EDM's training (Karras et al. 2022), shortened. 39,395,971 parameters.
+"""CIFAR-10 with its ten classes in 20 minutes on one H200: EDM's training (Karras et al. 2022), shortened. 39,395,971
+parameters.
 
 python -m scoresde.train --config configs/cifar10_fast.py --config.data.source=npz:PATH/cifar10.npz
-33,000 steps of 256: 8.4 M images, 169 epochs. 39.3 GFLOP an image forward and backward, so 3.3e17 in all: 18 minutes at 39 % of 790 TFLOP/s
-in bfloat16, and two to compile, look and save. For another device measure first:
-python -m scoresde.train --config configs/cifar10_fast.py --config.data.source=npz:PATH/cifar10.npz --config.training.steps=2000 --workdir runs/try
-and give the first line --config.training.steps=N, N = 1080 x the last steps_per_second of runs/try/metrics.jsonl. The decay follows.
+33,000 steps of 256: 8.4 M images, 169 epochs. 39.3 GFLOP an image forward and backward, so 3.3e17 in all: 18 minutes at
+39 % of 790 TFLOP/s in bfloat16, and two to compile, look and save. For another device measure first:
+python -m scoresde.train --config configs/cifar10_fast.py --config.data.source=npz:PATH/cifar10.npz
+--config.training.steps=2000 --workdir runs/try and give the first line --config.training.steps=N, N = 1080 x the last
+steps_per_second of runs/try/metrics.jsonl. The decay follows.
 
 python -m scoresde.sample --workdir runs/cifar10_fast
 python -m scoresde.evaluate --workdir runs/cifar10_fast --metrics fid,kid,prdc,bpd --network fid_inception_2015.npz
 The second draws 50,000 images of classes drawn at random and takes a bound on the bits/dim of all 10,000 test images.
-No number is published for so few images, and it is not trained here. Nearest: a conditional EDM of 50 M images, FID 5.76 (Wu et al. 2023,
-FDM, their baseline); a user's EDM2 of 50 M, about 2.4; the full recipe of 200 M, 1.79 (`cifar10_edm_conditional.py`).
+No number is published for so few images, and it is not trained here. Nearest: a conditional EDM of 50 M images, FID
+5.76 (Wu et al. 2023, FDM, their baseline); a user's EDM2 of 50 M, about 2.4; the full recipe of 200 M, 1.79
+(`cifar10_edm_conditional.py`).
 
 Why so is in docs/choosing.md, "Twenty minutes".
 """

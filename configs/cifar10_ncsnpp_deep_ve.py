@@ -1,4 +1,5 @@
-"""CIFAR-10, deep NCSN++ (8 blocks a level), VE, continuous training (Song et al. 2021, appendix H): 107,587,075 parameters.
+"""CIFAR-10, deep NCSN++ (8 blocks a level), VE, continuous training (Song et al. 2021, appendix H): 107,587,075
+parameters.
 
 python -m scoresde.train --config configs/cifar10_ncsnpp_deep_ve.py --config.data.source=npz:PATH/cifar10.npz
 0.95 M steps of 128: 122 M images, meant for several accelerators; no time is published.

@@ -1,10 +1,13 @@
-"""Curves of a day, such as half-hourly electricity demand, under coloured noise (Lim et al. 2023, "DDO"; Kerrigan et al. 2023).
+"""Curves of a day, such as half-hourly electricity demand, under coloured noise (Lim et al. 2023, "DDO"; Kerrigan et
+al. 2023).
 
-python -m scoresde.train --config configs/curves_coloured.py --config.data.source=functions:FILE.npz --config.data.arrays=NAME
-FILE holds an array NAME [N, 48]. A mixture of two Gaussian processes needs no file:
-python -m scoresde.train --config configs/curves_coloured.py --config.data.source=gp_mixture --config.data.arrays=() --config.data.image_size=64, \
+python -m scoresde.train --config configs/curves_coloured.py --config.data.source=functions:FILE.npz
+--config.data.arrays=NAME FILE holds an array NAME [N, 48]. A mixture of two Gaussian processes needs no file:
+python -m scoresde.train --config configs/curves_coloured.py --config.data.source=gp_mixture --config.data.arrays=()
+    --config.data.image_size=64, \
     --config.model.data_index=3 --config.model.data_screening=100
-2 CPU cores, about five minutes; a two-sample test with 100 curves tells 4 +- 2 % of the samples from the truth (chance: 5 %).
+2 CPU cores, about five minutes; a two-sample test with 100 curves tells 4 +- 2 % of the samples from the truth (chance:
+5 %).
 """
 
 from scoresde.config import default

@@ -2,8 +2,8 @@
 
 python -m scoresde.train --config configs/folder.py --config.data.source=folder:DIR
 python -m scoresde.data inspect folder:DIR     says what is in it, and sigma_data and sizes to put here
-About half a second of processor time a step, so 10 to 20 minutes on 2 CPU cores. On a GPU raise model.channels, training.batch_size and
-training.steps. Some thousand images give new ones; a few dozen are learned by heart.
+About half a second of processor time a step, so 10 to 20 minutes on 2 CPU cores. On a GPU raise model.channels,
+training.batch_size and training.steps. Some thousand images give new ones; a few dozen are learned by heart.
 """
 
 from scoresde.config import default

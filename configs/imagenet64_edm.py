@@ -1,10 +1,13 @@
-"""ImageNet at 64 x 64 with classes, ADM's network in EDM's training and preconditioning (Karras et al. 2022): 295,900,035 parameters.
+"""ImageNet at 64 x 64 with classes, ADM's network in EDM's training and preconditioning (Karras et al. 2022):
+295,900,035 parameters.
 
 python -m scoresde.train --config configs/imagenet64_edm.py --config.data.source=folder:DIR
-DIR holds `train` and `val` with a folder for each class, at any size: the largest centred square is scaled as in their README.
-610,351 steps of 4096: 2500 M images. Theirs takes 13 days on 32 A100 in float16 (their README); raise training.accumulation where a
-batch does not fit. Here activations are bfloat16.
-Published: FID 1.36 at 511 calls with noise (table 5: churn 40 between sigma 0.05 and 50, noise 1.003). Not trained here.
+DIR holds `train` and `val` with a folder for each class, at any size: the largest centred square is scaled as in their
+README.
+610,351 steps of 4096: 2500 M images. Theirs takes 13 days on 32 A100 in float16 (their README); raise
+training.accumulation where a batch does not fit. Here activations are bfloat16.
+Published: FID 1.36 at 511 calls with noise (table 5: churn 40 between sigma 0.05 and 50, noise 1.003). Not trained
+here.
 """
 
 from scoresde.experiment.presets import edm

@@ -1,8 +1,9 @@
 """MNIST, 28 x 28, from an NPZ with x_train, x_test (uint8 [N, 28, 28, 1]).
 
 python -m scoresde.train --config configs/mnist_vp.py --config.data.source=npz:PATH/mnist.npz
-20,000 steps of 64: 1.28 M images, 21 epochs; minutes on an accelerator, a day on 2 CPU cores. It has not been trained to its end here: after
-half an epoch half of the samples are digits, 1.73 +- 0.06 bits/dim on 24 test images (docs/results.md). 1,259,393 parameters.
+20,000 steps of 64: 1.28 M images, 21 epochs; minutes on an accelerator, a day on 2 CPU cores. It has not been trained
+to its end here: after half an epoch half of the samples are digits, 1.73 +- 0.06 bits/dim on 24 test images
+(docs/results.md). 1,259,393 parameters.
 """
 
 from scoresde.config import default

@@ -1,7 +1,8 @@
 """Quadratic curves under a stochastic heat equation (Lim et al. 2023, "HDM"), with a Fourier neural operator.
 
 python -m scoresde.train --config configs/quadratic_heat.py
-2 CPU cores, about six minutes; a two-sample test with 100 curves tells 3 +- 2 % of the samples from the truth (chance: 5 %).
+2 CPU cores, about six minutes; a two-sample test with 100 curves tells 3 +- 2 % of the samples from the truth (chance:
+5 %).
 """
 
 from scoresde.config import default

@@ -17,7 +17,8 @@ A command prints the message as one line and exits with the code. The library ra
 
 import signal
 
-# What is answered by `Interrupted`: a scheduler or `kill`; Ctrl-C; a terminal that was closed; what SLURM can be told to send.
+# What is answered by `Interrupted`: a scheduler or `kill`; Ctrl-C; a terminal that was closed; what SLURM can be told
+# to send.
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 

@@ -12,7 +12,8 @@ Coef = Float[Array, "*#x"]  # broadcasts against a State: one number, or one num
 Key = PRNGKeyArray
 Keys = TypedKey[Array, " N"] | UInt32[Array, "N k"]  # one key per example
 
-# Of every key that scoresde makes. JAX_DEFAULT_PRNG_IMPL must not change it: a stored root key is read again on another machine,
+# Of every key that scoresde makes. JAX_DEFAULT_PRNG_IMPL must not change it: a stored root key is read again on another
+# machine,
 # and under `vmap` the draws of "rbg" depend on the batch.
 _IMPLEMENTATION = "threefry2x32"
 

@@ -1,4 +1,5 @@
-"""The commands as a user runs them, in this process (`call`) or in one of their own (`start`, `finish`), and tiny runs."""
+"""The commands as a user runs them, in this process (`call`) or in one of their own (`start`, `finish`), and tiny
+runs."""
 
 import contextlib
 import importlib
@@ -35,7 +36,8 @@ MIXTURE = [
 ]  # fmt: skip
 DIGITS = [
     f"--config={ROOT / 'configs' / 'digits_vp.py'}",
-    "--config.model.name=mlp", "--config.model.width=32", "--config.model.depth=1",  # a U-Net takes ten seconds more to compile
+    # a U-Net takes ten seconds more to compile
+    "--config.model.name=mlp", "--config.model.width=32", "--config.model.depth=1",
     "--config.training.batch_size=16", "--config.training.checkpoint_every=2", "--config.training.log_every=1",
     "--config.optim.decay_steps=0", "--config.optim.warmup=0", "--config.sampling.num=4", "--config.sampling.steps=8",
     "--config.likelihood.tolerance=1e-3", "--config.evaluate.num=0", "--config.training.watch=()",

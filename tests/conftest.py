@@ -2,7 +2,8 @@
 
 - XLA does not optimise and compiled programs are kept on disk: the tests spend their time compiling.
 - Garbage is collected seldom: tracing makes many objects, and few of them die in cycles.
-- jaxtyping and beartype check the annotations of the package on every call, with int allowed where float is asked (PEP 484).
+- jaxtyping and beartype check the annotations of the package on every call, with int allowed where float is asked (PEP
+484).
 """
 
 import gc

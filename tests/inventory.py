@@ -1,6 +1,7 @@
 """What the package offers, listed once. Whatever joins a list here gets the whole common suite.
 
-An entry carries the fact that the suite needs and that the object cannot tell itself: the order of a solver from its paper.
+An entry carries the fact that the suite needs and that the object cannot tell itself: the order of a solver from its
+paper.
 """
 
 import diffrax as dfx
@@ -50,7 +51,8 @@ ALL_SDES = SDES | {
 }
 
 GRIDS = {
-    "uniform": uniform, "quadratic": quadratic, "geometric": geometric, "uniform_log_snr": uniform_log_snr, "karras": karras,
+    "uniform": uniform, "quadratic": quadratic, "geometric": geometric, "uniform_log_snr": uniform_log_snr,
+    "karras": karras,
 }  # fmt: skip
 
 # Order of convergence at a fixed time, for a smooth right-hand side.
@@ -78,7 +80,8 @@ SAMPLERS = {
 
 # A sampler of the tables below that differs from another one in a number alone; left to `pytest -m slow`.
 TWINS = (
-    "UniPC-1", "UniPC-2 bh1", "DEIS-2 log rho", "DEIS-4 log rho", "DDIM, eta 0.5", "SDE-DPM++ 1", "SDE-DPM++ 3M", "SA-Solver-1",
+    "UniPC-1", "UniPC-2 bh1", "DEIS-2 log rho", "DEIS-4 log rho", "DDIM, eta 0.5", "SDE-DPM++ 1", "SDE-DPM++ 3M",
+    "SA-Solver-1",
     "Euler EDM, churn", "ancestral, transition",
 )  # fmt: skip
 

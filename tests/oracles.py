@@ -39,7 +39,8 @@ def mixture_log_prob(means, covariances, weights, alpha, sigma, x) -> float:
 
 
 def closed_forms(sde, t):
-    """(f, g^2) as printed: Song et al. 2021, eqs. 30, 32 and 33; Karras et al. 2022; the Cosine by hand from its angle."""
+    """(f, g^2) as printed: Song et al. 2021, eqs. 30, 32 and 33; Karras et al. 2022; the Cosine by hand from its
+    angle."""
     t = np.asarray(t, np.float64)
     match type(sde).__name__:
         case "VP" | "SubVP" as name:

@@ -17,7 +17,8 @@ from scoresde.score import GaussianScore, MixtureScore
 
 
 def graded(sde, steps: int):
-    """Steps in lambda that grow from the square of a step: the low orders that a multistep method starts with cost nothing."""
+    """Steps in lambda that grow from the square of a step: the low orders that a multistep method starts with cost
+    nothing."""
     first, last = sde.log_snr(sde.t_max), sde.log_snr(sde.t_min)
     t = jax.vmap(sde.time_of_log_snr)(first + (last - first) * jnp.linspace(0.0, 1.0, steps + 1) ** 2)
     return t.at[0].set(sde.t_max).at[-1].set(sde.t_min)

@@ -1,4 +1,5 @@
-"""benchmarks/accelerator.sh against a stand-in for Python: what it runs, what it runs again, and that its flags are right."""
+"""benchmarks/accelerator.sh against a stand-in for Python: what it runs, what it runs again, and that its flags are
+right."""
 
 import json
 import os

@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[1] / "scoresde"
 FILES = sorted(ROOT.rglob("*.py"))
 
-# From the ground up. A room imports from its own folder and from lower rungs; the folders of a rung do not import each other.
+# From the ground up. A room imports from its own folder and from lower rungs; the folders of a rung do not import each
+# other.
 LADDER = [
     {"types", "errors"},
     {"runtime"},
@@ -117,7 +118,8 @@ def test_third_parties_stay_in_their_rooms(path):
         assert party not in THIRD_PARTIES or homes & THIRD_PARTIES[party], f"{place} imports {party}"
 
 
-# What reads a file, and where it may stand: each format has one reader, which looks at regular files only and bounds what it reads.
+# What reads a file, and where it may stand: each format has one reader, which looks at regular files only and bounds
+# what it reads.
 READERS = {
     ".read_text": set(),
     ".read_bytes": set(),
@@ -162,6 +164,14 @@ def test_files_and_functions_are_short(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = node.end_lineno - node.lineno + 1
             assert length <= 60, f"{node.name} has {length} lines"
+
+
+@each_file
+def test_lines_are_short(path):
+    """The formatter breaks code; this is for texts. Rows of tables in docstrings may be wider."""
+    wide = [n for n, line in enumerate(path.read_text().splitlines(), 1) if len(line) > 120]
+    lines = path.read_text().splitlines()
+    assert not [n for n in wide if not lines[n - 1].lstrip().startswith("|")], "over 120 columns"
 
 
 @each_file

@@ -1,4 +1,5 @@
-"""Attention by the device that a program is compiled for: the same numbers, the choice, and derivatives in both modes."""
+"""Attention by the device that a program is compiled for: the same numbers, the choice, and derivatives in both
+modes."""
 
 import functools
 
@@ -38,7 +39,8 @@ def test_both_modes_of_derivatives_under_vmap():
 
 @pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
 def test_a_program_has_the_attention_of_its_platform(platform):
-    """Lowered here for devices that are not here: products over [b heads, n, d] on CPUs alone, and no branch left in what runs."""
+    """Lowered here for devices that are not here: products over [b heads, n, d] on CPUs alone, and no branch left in
+    what runs."""
     q = heads(0, 2, 5, 3, 4)
     traced = jax.jit(jax.grad(lambda q: attend(q, q, q).sum())).trace(q)
     text = traced.lower(lowering_platforms=(platform,)).as_text()
@@ -49,7 +51,8 @@ def test_a_program_has_the_attention_of_its_platform(platform):
 
 
 def test_fused_attention_is_for_training_on_gpus_with_cudnn(monkeypatch):
-    """With a kernel in the place of cuDNN's that can be told by its result and, like it, has no derivative in forward mode."""
+    """With a kernel in the place of cuDNN's that can be told by its result and, like it, has no derivative in forward
+    mode."""
 
     @jax.custom_vjp
     def kernel(q, k, v):

@@ -54,7 +54,8 @@ def drawn(probability: float, number: int = 200):
 
 
 def test_the_label_tells_what_was_done():
-    """Each image is the picture at the places that its label, inverted here, leads back to, where they are within it."""
+    """Each image is the picture at the places that its label, inverted here, leads back to, where they are within
+    it."""
     _, images, labels = drawn(0.5)
     seen = 0
     for image, label in zip(images, labels, strict=True):

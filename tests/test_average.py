@@ -1,4 +1,5 @@
-"""Averages: the three laws against their formulas; averages of other widths from snapshots against those computed on the way."""
+"""Averages: the three laws against their formulas; averages of other widths from snapshots against those computed on
+the way."""
 
 import json
 import shutil
@@ -160,7 +161,8 @@ def test_snapshots_that_are_nearly_alike_or_many_keep_the_coefficients_small():
     [(0.06, 1024, 0.03), (0.075, 1024, 0.03), (0.15, 1024, 0.03), (0.09, 704, 0.03), (0.09, 700, 0.2)],
 )
 def test_snapshots_of_a_trajectory_give_the_average_computed_on_the_way(width, t, share):
-    """Of a random walk around 1, averaged in float32. The error is at most |p - sum x p_i| |theta - 1|, by Cauchy and Schwarz.
+    """Of a random walk around 1, averaged in float32. The error is at most |p - sum x p_i| |theta - 1|, by Cauchy and
+    Schwarz.
 
     The last one ends between two snapshots, where no profile ends.
     """
@@ -348,7 +350,8 @@ def test_snapshots_of_another_experiment_are_refused(workdir):
 
 @pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_the_same_snapshots(tmp_path):
-    """SIGKILL twice, with a snapshot at every step, then the rest; against a run in one go. In processes of their own."""
+    """SIGKILL twice, with a snapshot at every step, then the rest; against a run in one go. In processes of their
+    own."""
     command = ["train", *RUN, "--config.training.snapshot_every=1"]
     assert run(*command, "--workdir", tmp_path / "straight").code == 0
     workdir, killed = tmp_path / "killed", 0

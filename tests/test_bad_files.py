@@ -278,7 +278,8 @@ runpy.run_module("scoresde.train", run_name="__main__")
 
 
 def test_a_full_disk_under_training_is_one_line(workdir, tmp_path):
-    """The same command continues once there is space. Compiled programs are not kept: the limit would cut them short."""
+    """The same command continues once there is space. Compiled programs are not kept: the limit would cut them
+    short."""
     shutil.copytree(workdir, tmp_path / "run")
     command = [*MIXTURE, "--workdir", str(tmp_path / "run"), "--config.training.steps=45"]
     environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
@@ -305,7 +306,8 @@ time.sleep(0.2)
 
 
 def test_damage_prints_no_traceback(workdir, tmp_path):
-    """Zeros in the manifest that all arrays are found by: each of them fails by itself, most after Orbax has closed its event loop."""
+    """Zeros in the manifest that all arrays are found by: each of them fails by itself, most after Orbax has closed its
+    event loop."""
     shutil.copytree(workdir, tmp_path / "run")
     path = tmp_path / "run" / "checkpoints" / "40" / "state" / "manifest.ocdbt"
     path.write_bytes(bytes(path.stat().st_size))

@@ -108,8 +108,8 @@ def test_the_table_of_ddpm_is_a_process():
 def test_the_bound_is_tight_where_the_score_is_exact(sde):
     """Reverse paths then have the law of forward paths given x_0: only prior and decoder are not exact.
 
-    The prior costs 1e-2 nats (see test_likelihood); the decoder's variance is ratio^2 for ratio^2 v / (v + ratio^2) with
-    ratio = sigma / alpha at t_min, 4e-4 of v at most, which costs its square.
+    The prior costs 1e-2 nats (see test_likelihood); the decoder's variance is ratio^2 for ratio^2 v / (v + ratio^2)
+    with ratio = sigma / alpha at t_min, 4e-4 of v at most, which costs its square.
     """
     score = mixture(sde)
     x0 = jax.vmap(lambda key: score.sample(sde.t_min, key=key))(jax.random.split(jax.random.key(0), 200))
@@ -124,7 +124,8 @@ def test_the_bound_is_tight_where_the_score_is_exact(sde):
 
 
 def test_a_wrong_score_lowers_the_bound():
-    """By the Fisher divergence of the two: below the exact density, and below that of its own probability flow's data."""
+    """By the Fisher divergence of the two: below the exact density, and below that of its own probability flow's
+    data."""
     sde = VP()
     right, wrong = (GaussianScore(sde, np.zeros(4), np.full(4, v)) for v in (0.25, 1.0))
     x0 = 0.5 * jax.random.normal(jax.random.key(0), (400, 4))
@@ -213,7 +214,8 @@ def test_order_and_size_of_the_batch_change_nothing(x64):
         (lambda: Discretization(VP(), jnp.array([0.5])), "increasing times"),
         (lambda: Discretization(VP(), jnp.array([0.5, 0.4])), "increasing times"),
         (lambda: elbo(mixture(VP()), jnp.zeros((1, 5)), key=jax.random.key(0), samples=0), "samples = 0"),
-        (lambda: vlb(Discretization(VP(), jnp.array([0.4, 1.0])), mixture(VP()), jnp.zeros((1, 5)), key=jax.random.key(0), samples=0), "samples = 0"),
+        (lambda: vlb(Discretization(VP(), jnp.array([0.4, 1.0])), mixture(VP()), jnp.zeros((1, 5)),
+        key=jax.random.key(0), samples=0), "samples = 0"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_refused(make, words):

@@ -1,4 +1,5 @@
-"""Every name that a configuration may hold, with every kind of record: it builds, or the configuration refuses it in one line."""
+"""Every name that a configuration may hold, with every kind of record: it builds, or the configuration refuses it in
+one line."""
 
 import dataclasses
 
@@ -82,7 +83,8 @@ def configured(record: str, field: str, choice: str):
 
 
 def build_training(config) -> None:
-    """The loss traced, with its gradient where that differs, the optimizer's state, and the averages. Nothing is computed."""
+    """The loss traced, with its gradient where that differs, the optimizer's state, and the averages. Nothing is
+    computed."""
     model, shape = build.build_score(config, build.undrawn_network(config)), build.image_shape(config)
     network = dataclasses.replace(model.network, remat=config.training.remat)
     process = model.sde.started_from(jnp.zeros((1, *shape))) if PROCESSES[config.sde.name].starts else model.sde
@@ -121,10 +123,12 @@ def build_likelihood(config) -> None:
 BUILD = {"sampling": build_drawing, "likelihood": build_likelihood}
 # These are looked at when the configuration is read, and their objects need a run.
 READ_ALONE = ("training.watch", "training.watch_sampler", "training.keep_best", "training.trackers")
-# A process and a network know the shape of a record, the others hardly do: one kind of record for those in the fast suite.
+# A process and a network know the shape of a record, the others hardly do: one kind of record for those in the fast
+# suite.
 KNOW_SHAPES = ("sde", "model")
 CASES = [
-    pytest.param(field, choice, record, marks=[] if record == "vectors" or field.split(".")[0] in KNOW_SHAPES else pytest.mark.slow)
+    pytest.param(field, choice, record,
+    marks=[] if record == "vectors" or field.split(".")[0] in KNOW_SHAPES else pytest.mark.slow)
     for field, choices in CHOICES.items() for choice in choices for record in RECORDS
 ]  # fmt: skip
 

@@ -213,7 +213,8 @@ def test_labels_of_another_number_name_the_file(tmp_path):
 
 
 TINY = [
-    f"--config={ROOT / 'configs' / 'mixture_2d.py'}", "--config.model.width=8", "--config.model.depth=1", "--config.training.batch_size=4", "--config.training.steps=2",
+    f"--config={ROOT / 'configs' / 'mixture_2d.py'}", "--config.model.width=8", "--config.model.depth=1",
+    "--config.training.batch_size=4", "--config.training.steps=2",
     "--config.sampling.sampler=ddim", "--config.sampling.steps=2", "--config.evaluate.num=0",
 ]  # fmt: skip
 
@@ -243,8 +244,8 @@ def test_volumes_need_another_network():
 
 
 def test_a_folder_with_broken_files_trains_and_resumes_in_another_mode(tmp_path):
-    """JPEGs of many sizes and three broken files: one command. Stopped after two steps, the run goes on from the disk instead of
-    memory, and ends with the same bits."""
+    """JPEGs of many sizes and three broken files: one command. Stopped after two steps, the run goes on from the disk
+    instead of memory, and ends with the same bits."""
     random = np.random.default_rng(0)
     (tmp_path / "in").mkdir()
     for k in range(40):

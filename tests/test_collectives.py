@@ -203,7 +203,8 @@ def test_memory_traffic_is_that_of_xla():
 
 
 def test_rates_of_rings_and_the_bounds_of_a_step():
-    """16 of 256 chips are one axis of a v5e slice, half of the links; across nodes a GPU has an eighth of the cards' total."""
+    """16 of 256 chips are one axis of a v5e slice, half of the links; across nodes a GPU has an eighth of the cards'
+    total."""
     v5e, node, nodes = chips.Slice("v5e", (16, 16)), chips.Slice("H200", (1, 8)), chips.Slice("H200", (2, 8))
     assert (v5e.rate(256), v5e.rate(16), chips.Slice("v5p", (4, 4, 4)).rate(16)) == (200e9, 100e9, 400e9)
     assert (node.rate(8), node.rate(2)) == (450e9, 450e9)

@@ -159,7 +159,8 @@ def test_a_missing_file_names_the_nearest():
         ("def get_config():\n    return 1 / 0", "ZeroDivisionError"),
         ("def get_config():\n    return {}", "default()"),
         (
-            "from scoresde.experiment.config import default\ndef get_config():\n    c = default()\n    c.training.stpes = 1\n    return c",
+            "from scoresde.experiment.config import default\ndef get_config():\n    c = default()\n    "
+            "c.training.stpes = 1\n    return c",
             "stpes",
         ),
     ],

@@ -24,13 +24,17 @@ from scoresde.experiment.load import load_trained
 from scoresde.nets.resampling import DownConv
 
 DDPM = {
-    "_class_name": "UNet2DModel", "sample_size": 8, "in_channels": 3, "out_channels": 3, "block_out_channels": [128, 128],
-    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"], "up_block_types": ["AttnUpBlock2D", "UpBlock2D"], "layers_per_block": 1,
+    "_class_name": "UNet2DModel", "sample_size": 8, "in_channels": 3, "out_channels": 3, "block_out_channels": [128,
+    128],
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"], "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+    "layers_per_block": 1,
     "downsample_padding": 0, "attention_head_dim": None, "flip_sin_to_cos": False, "freq_shift": 1, "norm_eps": 1e-6,
 }  # fmt: skip
 NCSNPP = {
-    "_class_name": "UNet2DModel", "sample_size": 8, "in_channels": 3, "out_channels": 3, "block_out_channels": [32, 128],
-    "down_block_types": ["SkipDownBlock2D", "AttnSkipDownBlock2D"], "up_block_types": ["AttnSkipUpBlock2D", "SkipUpBlock2D"],
+    "_class_name": "UNet2DModel", "sample_size": 8, "in_channels": 3, "out_channels": 3, "block_out_channels": [32,
+    128],
+    "down_block_types": ["SkipDownBlock2D", "AttnSkipDownBlock2D"], "up_block_types": ["AttnSkipUpBlock2D",
+    "SkipUpBlock2D"],
     "layers_per_block": 1, "attention_head_dim": None, "norm_num_groups": None, "norm_eps": 1e-6,
     "mid_block_scale_factor": 2**0.5, "time_embedding_type": "fourier",
 }  # fmt: skip
@@ -193,7 +197,8 @@ def test_the_training_example_of_diffusers(tmp_path):
 
 
 def test_a_strided_convolution_padded_on_both_sides():
-    """Output (i, j) is the sum over input (2 i + a - 1, 2 j + b - 1), a and b from 0 to 2: torch's conv2d with stride 2 and padding 1."""
+    """Output (i, j) is the sum over input (2 i + a - 1, 2 j + b - 1), a and b from 0 to 2: torch's conv2d with stride 2
+    and padding 1."""
     layer = DownConv(2, 3, "box_padded", dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
     x = np.random.default_rng(0).standard_normal((6, 8, 2)).astype(np.float32)
     kernel, padded = np.asarray(layer.conv.kernel[...]), np.pad(x, ((1, 1), (1, 1), (0, 0)))
@@ -279,7 +284,8 @@ SMALL = ("model.channels=8", "model.multipliers=(1,2)", "model.blocks=1", "model
 
 
 def score_sde_modules() -> list[tuple[str, dict]]:
-    """NCSN++ for CIFAR-10 at `SMALL`: the class of each module in the order of the calls, and its arrays as in PyTorch."""
+    """NCSN++ for CIFAR-10 at `SMALL`: the class of each module in the order of the calls, and its arrays as in
+    PyTorch."""
     a, b, modules = 8, 16, []
 
     def add(kind, draw):
@@ -340,7 +346,8 @@ def as_torch() -> dict:
 
 
 def as_flax(early: bool) -> dict:
-    """A tree of their names; early versions count all modules of the network together, and have [1, 1, 1, C] for a norm."""
+    """A tree of their names; early versions count all modules of the network together, and have [1, 1, 1, C] for a
+    norm."""
     tree, seen = {}, Counter()
     for i, (kind, arrays) in enumerate(score_sde_modules()):
         module = tree.setdefault(f"{kind}_{i if early else seen[kind]}", {})
@@ -365,7 +372,8 @@ def named(params) -> dict:
 
 
 def test_score_sde_of_flax_and_of_torch_are_the_same_network(tmp_path):
-    """The average is taken, not the parameters; the two layouts give the same arrays, and what is exported comes back."""
+    """The average is taken, not the parameters; the two layouts give the same arrays, and what is exported comes
+    back."""
     file, run = tmp_path / "checkpoint_26", tmp_path / "run"
     early = as_flax(early=True)
     zeros = jax.tree.map(np.zeros_like, early)
@@ -478,8 +486,10 @@ def test_adm():
     w.draw("label_emb.weight", 5, t)
     w.conv("input_blocks.0.0", 3, a)
     for name, n, m in (
-        ("input_blocks.1.0", a, a), ("input_blocks.2.0", a, a), ("input_blocks.3.0", a, b), ("middle_block.0", b, b), ("middle_block.2", b, b),
-        ("output_blocks.0.0", b + b, b), ("output_blocks.1.0", b + a, b), ("output_blocks.1.2", b, b), ("output_blocks.2.0", b + a, a),
+        ("input_blocks.1.0", a, a), ("input_blocks.2.0", a, a), ("input_blocks.3.0", a, b), ("middle_block.0", b, b),
+        ("middle_block.2", b, b),
+        ("output_blocks.0.0", b + b, b), ("output_blocks.1.0", b + a, b), ("output_blocks.1.2", b, b),
+        ("output_blocks.2.0", b + a, a),
         ("output_blocks.3.0", a + a, a),
     ):  # fmt: skip
         block(name, n, m)

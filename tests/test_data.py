@@ -419,7 +419,8 @@ TFDS_IMAGES = np.random.default_rng(0).integers(0, 256, (26, 4, 4, 3), dtype=np.
 
 @pytest.fixture(scope="module")
 def tfds_folder(tmp_path_factory):
-    """A set prepared in array_record without TensorFlow: 20 + 6 images, label = 7 n mod 3. Another has names besides."""
+    """A set prepared in array_record without TensorFlow: 20 + 6 images, label = 7 n mod 3. Another has names
+    besides."""
     import tensorflow_datasets as tfds
 
     class ToyImages(tfds.core.GeneratorBasedBuilder):
@@ -548,7 +549,8 @@ def test_every_source_is_covered_here():
 
 
 def test_the_order_of_records_is_independent_of_their_draw():
-    """Toys and orders both come from Philox: with one key for both, the first epoch of seed 0 came sorted by component."""
+    """Toys and orders both come from Philox: with one key for both, the first epoch of seed 0 came sorted by
+    component."""
     data = load("gaussian_mixture", shape=(2,), levels=0, centered=True)
     first = data.train.rows(permutation(0, 0, len(data.train)))[1]
     assert 0.5 < np.mean(first[1:] != first[:-1])

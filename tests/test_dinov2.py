@@ -1,4 +1,5 @@
-"""DINOv2 from a file to features, against the network written out in NumPy; parity with transformers is in benchmarks/dinov2_parity.py."""
+"""DINOv2 from a file to features, against the network written out in NumPy; parity with transformers is in
+benchmarks/dinov2_parity.py."""
 
 import math
 
@@ -125,7 +126,8 @@ def written_out(arrays: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray
 
 
 def bicubic_row(place: float, size: int) -> list[float]:
-    """The cubic through f(-1)..f(2) with slopes -a (f(1) - f(-1)) at 0 and likewise at 1, a = -3/4, in Hermite's form."""
+    """The cubic through f(-1)..f(2) with slopes -a (f(1) - f(-1)) at 0 and likewise at 1, a = -3/4, in Hermite's
+    form."""
     low, row = math.floor(place), [0.0] * size
     t = place - low
     value_0, value_1 = 2 * t**3 - 3 * t**2 + 1, -2 * t**3 + 3 * t**2
@@ -154,7 +156,8 @@ def test_features_of_a_file_are_those_of_the_network_written_out(tmp_path):
 
 
 def test_positions_are_sampled_as_published():
-    """Half way between points with a = -3/4 the weights are -3/32, 19/32, 19/32, -3/32; at points the points; 16 x 16 stay."""
+    """Half way between points with a = -3/4 the weights are -3/32, 19/32, 19/32, -3/32; at points the points; 16 x 16
+    stay."""
     np.testing.assert_allclose(dinov2.position_matrix(8, 4, offset=0)[1, 1:5], np.array([-3, 19, 19, -3]) / 32)
     np.testing.assert_allclose(dinov2.position_matrix(5, 5, offset=0), np.eye(5), atol=1e-15)
     np.testing.assert_allclose(
@@ -177,10 +180,13 @@ def _with(name, array):
     [
         (lambda arrays: {"unet.weight": np.ones(3, np.float32)}, "expected the weights of DINOv2.*found unet.weight"),
         (_without("encoder.layer.1.mlp.fc2.bias"), "1 of 42 are missing, the first 'encoder.layer.1.mlp.fc2.bias'"),
-        (_with("encoder.layer.1.mlp.fc2.bias", np.ones(7, np.float32)), r"encoder.layer.1.mlp.fc2.bias: does not fit a width of 128.*\(7,\)"),
+        (_with("encoder.layer.1.mlp.fc2.bias", np.ones(7, np.float32)), r"encoder.layer.1.mlp.fc2.bias: does not fit a "
+                                                                        r"width of 128.*\(7,\)"),
         (_with("layernorm.bias", np.full(WIDTH, np.nan, np.float32)), "layernorm.bias: .*not finite"),
-        (_with("embeddings.position_embeddings", np.ones((1, 300, WIDTH), np.float32)), r"position_embeddings: .*\(1, 300, 128\)"),
-        (_with("encoder.layer.2.norm1.weight", np.ones(WIDTH, np.float32)), "expected DINOv2 of width and depth 1024 and 24, .*got 128 and 3"),
+        (_with("embeddings.position_embeddings", np.ones((1, 300, WIDTH), np.float32)), r"position_embeddings: .*\(1, "
+                                                                                        r"300, 128\)"),
+        (_with("encoder.layer.2.norm1.weight", np.ones(WIDTH, np.float32)), "expected DINOv2 of width and depth 1024 "
+                                                                            "and 24, .*got 128 and 3"),
         (_with("encoder.layer.0.mlp.weights_in.weight", np.ones((8, 8), np.float32)), "the giant"),
         (_with("embeddings.register_tokens", np.ones((1, 4, WIDTH), np.float32)), "registers"),
     ],

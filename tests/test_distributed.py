@@ -79,7 +79,8 @@ def test_a_run_of_eight_devices_goes_on_with_two(eight_devices, tmp_path, tmp_pa
 
 
 def test_two_processes_give_the_losses_of_one_and_end(one_device, tmp_path):
-    """Fully sharded, with pictures while training and an evaluation at the end, which share the work or wait for nobody."""
+    """Fully sharded, with pictures while training and an evaluation at the end, which share the work or wait for
+    nobody."""
     end = [
         "--config.training.fsdp=0",
         "--config.training.steps=20",

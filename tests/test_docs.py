@@ -33,14 +33,18 @@ def test_the_python_of_a_document_runs(name):
 
 def test_the_table_of_fields_is_the_default_configuration():
     """docs/commands.md has one row per field of config.py, with its default and comment as they stand there."""
-    rows, section = [], ""
-    for line in (ROOT / "scoresde" / "fields.py").read_text().splitlines():
+    rows, section, above = [], "", []
+    for line in (ROOT / "scoresde" / "experiment" / "fields.py").read_text().splitlines():
         if found := re.match(r"def (\w+)\(", line):
             section = "" if found[1] == "default" else found[1].removeprefix("_") + "."
+        if found := re.fullmatch(r"    # (.*)", line):
+            above.append(found[1])
+            continue
         found = re.fullmatch(r"    c\.(\w+) = (.*?)(?:  # (.*))?", line)
         if found and found[2] != f"_{found[1]}()" and not found[2].startswith("ConfigDict("):
-            name, value, meaning = f"{section}{found[1]}", found[2], found[3]
+            name, value, meaning = f"{section}{found[1]}", found[2], found[3] or " ".join(above)
             rows.append(f"| `{name}` | `{value}` | {meaning} |" if meaning else f"| `{name}` | `{value}` | |")
+        above = []
     fields = set(flatten(default()))
     assert len(rows) == len(fields) and all(row.split("`")[1] in fields for row in rows), "this test misreads fields.py"
     written = re.findall(r"^\| `\w+(?:\.\w+)?` \| `.*$", COMMANDS, re.MULTILINE)

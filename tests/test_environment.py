@@ -20,8 +20,8 @@ def _samples(folder):
 
 
 def test_samples_do_not_depend_on_the_default_implementation_of_keys(mixture, tmp_path):
-    """A run of threefry keys is read under rbg, and draws the same samples, in batches of any size: to the bit, as the program is
-    the same, or to rounding, as the batch is another."""
+    """A run of threefry keys is read under rbg, and draws the same samples, in batches of any size: to the bit, as the
+    program is the same, or to rounding, as the batch is another."""
     assert call("sample", "--workdir", mixture, "--num", 8, "--out", tmp_path / "threefry").code == 0
     with jax.default_prng_impl("rbg"):
         drawn = call("sample", "--workdir", mixture, "--num", 8, "--out", tmp_path / "rbg")
@@ -59,9 +59,11 @@ def test_a_cosine_may_be_prolonged(tmp_path):
 
 PATH_FLAGS = [
     ("train", ["--config"], "--config"), ("train", ["--config", "x.py", "--workdir"], "--workdir"),
-    ("sample", ["--workdir"], "--workdir"), ("sample", ["--workdir", "x", "--out"], "--out"), ("sample", ["--workdir", "x", "--input"], "--input"),
+    ("sample", ["--workdir"], "--workdir"), ("sample", ["--workdir", "x", "--out"], "--out"), ("sample", ["--workdir",
+    "x", "--input"], "--input"),
     ("likelihood", ["--workdir"], "--workdir"), ("likelihood", ["--workdir", "x", "--out"], "--out"),
-    *(("evaluate", [flag], flag) for flag in ("--workdir", "--out", "--stats", "--samples", "--reference", "--features", "--network", "--repeat")),
+    *(("evaluate", [flag], flag) for flag in ("--workdir", "--out", "--stats", "--samples", "--reference", "--features",
+    "--network", "--repeat")),
     ("average", ["--workdir"], "--workdir"), ("average", ["--workdir", "x", "--out"], "--out"),
     ("convert", [], "SOURCE"), ("convert", ["x", "--out"], "--out"), ("convert", ["x", "--export"], "--export"),
     ("report", [], "DIR"), ("report", ["x", "--out"], "--out"),

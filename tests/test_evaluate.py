@@ -111,7 +111,8 @@ parser.run(command.main, sys.argv[2:])
 
 
 def test_a_killed_evaluation_continues_and_gives_the_same_number(evaluated, digits, tmp_path):
-    """SIGKILL while samples are drawn, again while features are computed; then the number of the run that was left alone."""
+    """SIGKILL while samples are drawn, again while features are computed; then the number of the run that was left
+    alone."""
     command = [
         "--workdir",
         digits,
@@ -421,7 +422,8 @@ def test_a_line_cut_short_costs_no_other(tmp_path):
 
 
 def graph_arrays() -> dict[str, np.ndarray]:
-    """Weights by the names of the graph: kernel k is k + 1 everywhere, mean 0, var 1 - eps, so that folding keeps it."""
+    """Weights by the names of the graph: kernel k is k + 1 everywhere, mean 0, var 1 - eps, so that folding keeps
+    it."""
     arrays = {}
     for k, (name, (height, width, inputs, outputs)) in enumerate(
         zip(port._graph_names(), inception.shapes(), strict=True)

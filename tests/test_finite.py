@@ -11,7 +11,6 @@ import pytest
 from commands import MIXTURE, call, metrics, stored
 from test_train import Points, _equal, _fit, _score
 
-from scoresde.cli.train import check_scale
 from scoresde.errors import CheckpointError, ConfigError, NumericError
 from scoresde.experiment.build import image_shape
 from scoresde.experiment.config import load_config, override
@@ -21,6 +20,7 @@ from scoresde.runs import checkpoint as checkpoint_module
 from scoresde.runs.checkpoint import Checkpoints
 from scoresde.train import fit
 from scoresde.train.step import MAX_SKIPPED, _update, finite
+from scoresde.workflows.train_run import check_scale
 
 # A step
 

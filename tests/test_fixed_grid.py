@@ -85,7 +85,8 @@ def test_order_of_the_variance(name, x64):
 
 @pytest.mark.parametrize("step", [0.05, 0.2])
 def test_langevin_dynamics_has_the_known_bias(step, x64):
-    """Unadjusted Langevin on N(0, v): the stationary variance is v / (1 - gamma / (2 v)) for x + gamma s + sqrt(2 gamma) z."""
+    """Unadjusted Langevin on N(0, v): the stationary variance is v / (1 - gamma / (2 v)) for x + gamma s + sqrt(2
+    gamma) z."""
     sde = VE(sigma_min=1.0, sigma_max=1.001)  # one noise level
     excess = law_error(LangevinDynamics(1, repeats=300, step_size=step), sde, 300)
     gamma, variance = step / 2 * 1.0, 1.3
@@ -137,8 +138,8 @@ def exact_draws(score, t, keys):
 
 
 def test_the_adaptive_sde_solver_follows_the_density():
-    """A step that is rejected goes on along its Brownian path. Other batches round otherwise and may accept other steps, so
-    that an image is the same to the tolerance only."""
+    """A step that is rejected goes on along its Brownian path. Other batches round otherwise and may accept other
+    steps, so that an image is the same to the tolerance only."""
     sampler, keys = ReverseSDE(dfx.ShARK(), Adaptive(1e-2)), jax.random.split(jax.random.key(0), (2, 500))
     sde = VP()
     score = mixture(sde)

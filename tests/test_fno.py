@@ -164,7 +164,8 @@ def errors(net, boundary, grids, dims: int = 1, scale: float = 1.0) -> list[floa
 @nets
 @both
 def test_output_does_not_depend_on_the_grid(name, boundary):
-    """Up to aliasing of the activations, which falls faster than any power of n. Input of four modes, three units large."""
+    """Up to aliasing of the activations, which falls faster than any power of n. Input of four modes, three units
+    large."""
     net = network(name, (16, 1), boundary=boundary)
     error = errors(net, boundary, (8, 16, 32, 64))
     assert error[1] < 3e-2 and error[2] < 3e-3
@@ -192,7 +193,8 @@ def test_a_convolution_on_pixels_depends_on_the_grid():
 @nets
 @both
 def test_on_coarser_grids_than_the_modes_constants_stay_what_they_are(name, boundary):
-    """Without coordinates a constant goes to a constant, which is the same on a grid that holds all modes and on a single point."""
+    """Without coordinates a constant goes to a constant, which is the same on a grid that holds all modes and on a
+    single point."""
     net = network(name, (16, 1), boundary=boundary, coordinates=False)
     whole = np.asarray(apply(net, jnp.full((2, 16, 1), 0.7), noise()))
     assert np.ptp(whole, axis=1).max() < 1e-5 < np.abs(whole).min()

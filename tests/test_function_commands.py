@@ -1,4 +1,5 @@
-"""The commands on functions: train on curves, draw at another resolution, take likelihoods, start from degraded data."""
+"""The commands on functions: train on curves, draw at another resolution, take likelihoods, start from degraded
+data."""
 
 import json
 
@@ -15,8 +16,10 @@ from scoresde.metrics.functions import mmd2, permutation_test
 from scoresde.sde import DCT, PowerLaw
 
 TINY = (
-    "--config.training.steps=6", "--config.training.batch_size=16", "--config.training.log_every=2", "--config.training.checkpoint_every=6",
-    "--config.training.sample_every=6", "--config.optim.decay_steps=0", "--config.sampling.steps=6", "--config.sampling.num=4",
+    "--config.training.steps=6", "--config.training.batch_size=16", "--config.training.log_every=2",
+    "--config.training.checkpoint_every=6",
+    "--config.training.sample_every=6", "--config.optim.decay_steps=0", "--config.sampling.steps=6",
+    "--config.sampling.num=4",
     "--config.evaluate.num=0",
 )  # fmt: skip
 

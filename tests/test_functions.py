@@ -36,7 +36,8 @@ def test_family_has_the_law_it_states(name):
     mean, covariance = families.moments(name, shape)
     std = np.sqrt(np.diag(covariance))
     assert np.abs((x.mean(axis=0) - mean) / std).max() < 5 / math.sqrt(num)
-    # 6 standard errors of a covariance, at most (1 + kurtosis/2)^(1/2) sd sd' / sqrt(n): many entries, far from independent.
+    # 6 standard errors of a covariance, at most (1 + kurtosis/2)^(1/2) sd sd' / sqrt(n): many entries, far from
+    # independent.
     assert np.abs((np.cov(x.T) - covariance) / np.outer(std, std)).max() < 6 * math.sqrt(2 / num)
     means, _, weights = families.law(name, shape)
     assert weights.sum() == 1 and means.shape == (len(weights), shape[0])
@@ -92,7 +93,8 @@ def test_fields_have_their_law():
     _, covariance = families.moments("gaussian_process", (6, 4, 2))
     std = np.sqrt(np.diag(covariance))
     assert np.abs((np.cov(x.T) - covariance) / np.outer(std, std)).max() < 5.5 * math.sqrt(2 / 300)
-    # In chunks as at once: the draws do not depend on how many are made together, but for the order of the sums of a matrix product.
+    # In chunks as at once: the draws do not depend on how many are made together, but for the order of the sums of a
+    # matrix product.
     np.testing.assert_allclose(
         families.draw("gaussian_process", 260, (6, 4, 2), 0).reshape(260, -1), x[:260], atol=1e-13
     )

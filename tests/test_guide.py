@@ -180,7 +180,8 @@ def test_modes_that_are_seen_exactly_come_back(observation, x64):
 
 
 def test_the_baseline_is_worse(x64):
-    """Replacement takes a noisy observation at its word: the modes it sees have no variance left, and y's noise for an error."""
+    """Replacement takes a noisy observation at its word: the modes it sees have no variance left, and y's noise for an
+    error."""
     case = Case("VP", low_pass((N,), 2, sigma_y=1.0))
     num = 1024
     y, keys = jnp.broadcast_to(case.y, (num, N, 1)), jax.random.split(jax.random.key(1), num)
@@ -205,8 +206,8 @@ def curve(noise: float = 0.1):
 
 
 def test_points_that_depend_on_each_other_are_not_exact(x64):
-    """One variance per point does not know of the neighbours. The hidden points follow through the score all the same: more than
-    half of what can be known about them, not all."""
+    """One variance per point does not know of the neighbours. The hidden points follow through the score all the same:
+    more than half of what can be known about them, not all."""
     score, _, observation, y, (exact, _), hidden = curve()
     num = 1024
     keys = jax.random.split(jax.random.key(1), num)

@@ -37,8 +37,8 @@ def test_an_image_of_the_target_size_passes_unchanged(format, options):
 
 
 def test_the_centre_is_cropped_to_the_aspect_ratio():
-    """Stripes of 8 pixels: of the wide image the outer ones go, of the tall image too. Constant stripes of whole blocks stay
-    what they are at half a stripe from the edges, whatever the filter."""
+    """Stripes of 8 pixels: of the wide image the outer ones go, of the tall image too. Constant stripes of whole blocks
+    stay what they are at half a stripe from the edges, whatever the filter."""
     wide = np.repeat(np.array([10, 60, 110, 160, 210, 250], np.uint8), 8)[None, :, None].repeat(32, 0).repeat(3, 2)
     np.testing.assert_array_equal(values(encoded(wide), 32, 32, 3), wide[:, 8:40])
     np.testing.assert_array_equal(values(encoded(wide.swapaxes(0, 1)), 32, 32, 3), wide[:, 8:40].swapaxes(0, 1))
@@ -187,8 +187,10 @@ def test_sixteen_bits_of_colour_are_seen():
 def damaged():
     png, jpeg, webp, tiff, bmp = (encoded(noise(40, 40, 3), kind) for kind in ("PNG", "JPEG", "WEBP", "TIFF", "BMP"))
     return {
-        "empty": b"", "text": b"GIF of words", "html": b"<html>404</html>", "cut png": png[: len(png) // 2], "cut jpeg": jpeg[: len(jpeg) // 2],
-        "cut webp": webp[: len(webp) // 2], "head alone": png[:8], "zeros": bytes(5000), "flipped": png[:60] + bytes(200) + png[260:],
+        "empty": b"", "text": b"GIF of words", "html": b"<html>404</html>", "cut png": png[: len(png) // 2],
+        "cut jpeg": jpeg[: len(jpeg) // 2],
+        "cut webp": webp[: len(webp) // 2], "head alone": png[:8], "zeros": bytes(5000),
+        "flipped": png[:60] + bytes(200) + png[260:],
         "another format": encoded(noise(16, 16, 3), "ICO"), "cut tiff": tiff[: len(tiff) // 2],
         "cut bmp": bmp[: len(bmp) // 2], "floats": encoded(np.ones((4, 4), np.float32), "TIFF"),
         "32 bits": encoded(np.full((4, 4), 70_000, np.int32), "TIFF"),

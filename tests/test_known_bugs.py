@@ -1,6 +1,7 @@
 """Bugs found in the code of earlier systems, each as a test that this package passes.
 
-Left out are those that other tests hold (Inception networks that differ, several steps per dispatch) and those without a
+Left out are those that other tests hold (Inception networks that differ, several steps per dispatch) and those without
+a
 counterpart here: trainers that import deleted modules, and the best of three seeds.
 """
 
@@ -91,7 +92,8 @@ def test_a_sample_of_the_corrector_does_not_see_its_batch():
 
 
 def test_decoding_does_not_darken():
-    """clip(255 x).astype(uint8) truncates and darkens by half a level. Here a level is a bin, with its centre in the middle."""
+    """clip(255 x).astype(uint8) truncates and darkens by half a level. Here a level is a bin, with its centre in the
+    middle."""
     dataset = load("digits", shape=(8, 8, 1), levels=17, centered=True)
     x = np.linspace(-1, 1, 170_001, dtype=np.float32)[:-1]
     levels = np.asarray(dataset.decode(x), float)
@@ -112,8 +114,8 @@ def test_resuming_neither_repeats_nor_skips_data():
 
 
 def test_the_number_of_sampling_steps_changes_no_noise_level():
-    """In discrete models it silently changes the noise that the score is asked about. On N(0, 0.25 I) the state at time t has the variance
-    alpha^2 / 4 + sigma^2, in whatever number of steps it came there."""
+    """In discrete models it silently changes the noise that the score is asked about. On N(0, 0.25 I) the state at time
+    t has the variance alpha^2 / 4 + sigma^2, in whatever number of steps it came there."""
     sde, asked = VP(), []
     score = Recorded(
         GaussianScore(sde, np.zeros(4000), np.full(4000, 0.25)), lambda t, v: asked.append((float(t), float(v)))
@@ -134,7 +136,8 @@ def test_the_number_of_sampling_steps_changes_no_noise_level():
 
 
 def test_the_langevin_step_belongs_to_the_grid_at_hand(x64):
-    """score_sde reads 1 - beta_i among the 1000 levels of training also when it samples with another number of steps."""
+    """score_sde reads 1 - beta_i among the 1000 levels of training also when it samples with another number of
+    steps."""
     sde, one = VP(), jnp.ones(4)
     for n in (50, 1000):
         levels = grid_levels(sde, uniform, n, jnp.float64)
@@ -159,7 +162,8 @@ def test_the_prior_of_ve_has_its_spread_once():
 
 
 def test_the_probe_stays_along_a_trajectory():
-    """A fresh probe at each evaluation makes the right-hand side jump, and an adaptive solver stop short or run out of steps.
+    """A fresh probe at each evaluation makes the right-hand side jump, and an adaptive solver stop short or run out of
+    steps.
 
     For a Gaussian with covariance S the estimate of a fixed probe e is known: log p + (e^T M e - tr M) / 2 with
     M = log(S_T / S_min), S_t the covariance at t.

@@ -221,7 +221,8 @@ def test_inspect_counts_the_labels_that_are_there(tmp_path):
 
 @pytest.mark.slow
 def test_the_distance_to_data_of_unequal_shares(tmp_path):
-    """Shares of 80, 15 and 5 %: samples of a network that learned its classes are as near as the shares of 4000 seeds allow.
+    """Shares of 80, 15 and 5 %: samples of a network that learned its classes are as near as the shares of 4000 seeds
+    allow.
 
     These deviate by less than .01, which moves the mean by .03 and a variance by .04: a squared distance of about .001.
     With uniform classes the means alone are 1.6 apart.

@@ -29,7 +29,8 @@ def plane(tmp_path_factory):
 
 
 def test_decoding_undoes_encoding():
-    """Within a thousandth of the range of the data (about 4) at the default tolerance, in float32, for every process."""
+    """Within a thousandth of the range of the data (about 4) at the default tolerance, in float32, for every
+    process."""
     for sde in each_process(SDES).values():
         score = mixture(sde)
         x = jax.vmap(lambda key: score.sample(jnp.float32(sde.t_min), key=key))(jax.random.split(jax.random.key(0), 32))
@@ -42,7 +43,8 @@ def test_decoding_undoes_encoding():
 
 
 def test_the_same_noise_is_the_same_image_in_sigma_space(x64):
-    """VP and the process y = x / alpha, rho = sigma / alpha have one flow: x_T / alpha_T under Karras gives the image of x_T."""
+    """VP and the process y = x / alpha, rho = sigma / alpha have one flow: x_T / alpha_T under Karras gives the image
+    of x_T."""
     vp = VP(t_min=1e-4)
     rho = [float(jnp.exp(-vp.log_snr(t) / 2)) for t in (vp.t_min, vp.t_max)]
     karras = Karras(*rho)
@@ -111,7 +113,8 @@ def test_encode_then_decode_returns_the_records(digits, tmp_path):
     latents = np.load(tmp_path / "e" / "latents.npz")
     assert latents["latents"].shape == (3, 8, 8, 1) and latents["ok"].all()
     decoded = call(
-        "sample", "--workdir", digits, "--task", "decode", "--input", tmp_path / "e" / "latents.npz", "--out", tmp_path / "d",
+        "sample", "--workdir", digits, "--task", "decode", "--input", tmp_path / "e" / "latents.npz", "--out",
+        tmp_path / "d",
         "--config.sampling.tolerance=1e-4",
     )  # fmt: skip
     assert decoded.code == 0

@@ -43,7 +43,8 @@ def draws(score, t, count, seed=0):
 # Exact densities
 
 
-# Mean of log prior - log p_T in nats, 5-D mixture: how far the prior is from p_T (VP: alpha(1) = 0.0066). An upper bound each.
+# Mean of log prior - log p_T in nats, 5-D mixture: how far the prior is from p_T (VP: alpha(1) = 0.0066). An upper
+# bound each.
 MISMATCH = {"VP": 1e-2, "SubVP": 1e-2, "VE": 1e-1, "Cosine": 1e-2, "Karras": 1e-1}
 
 
@@ -78,7 +79,8 @@ def test_log_likelihood_in_3072_dimensions(sde):
         exact = wide_gaussian(sde).log_prob(jnp.asarray(np.asarray(x[0], np.float64)), float(t_min))
     error = abs(float(log_prob[0]) - float(exact)) / (3072 * np.log(2))
     print(type(sde).__name__, dict(bits_per_dim=error, mismatch=float(mismatch[0]), nfe=int(result.nfe[0])))
-    # In float64 the solver's own error is 0.3e-5 (Cosine) to 1.4e-5 (Karras); rounding of sums of 3072 terms adds 0.5e-5.
+    # In float64 the solver's own error is 0.3e-5 (Cosine) to 1.4e-5 (Karras); rounding of sums of 3072 terms adds
+    # 0.5e-5.
     assert error < 2e-5
 
 
@@ -180,7 +182,8 @@ def test_float32_data_under_a_float64_score(x64, probes):
     x = jnp.ones((2, 3), jnp.float32)
     result = log_likelihood(score, x, key=jax.random.key(0), probes=probes)
     assert result.ok.all() and result.log_prob.dtype == jnp.float32
-    # Diagonal Jacobian: every probe is exact. VE's prior leaves the data out: 1 / (2 x 2500) a coordinate, and rounding.
+    # Diagonal Jacobian: every probe is exact. VE's prior leaves the data out: 1 / (2 x 2500) a coordinate, and
+    # rounding.
     np.testing.assert_allclose(result.log_prob, score.log_prob(x[0], sde.t_min), atol=2e-3)
 
 
@@ -199,7 +202,8 @@ def test_a_probe_is_exact_where_the_jacobian_is_diagonal():
 
 
 def test_value_and_divergence_cost_little_more_than_two_calls():
-    """By the compiler's count of FLOPs, for a U-Net with attention; score_sde's two calls come to 3 forward calls and more."""
+    """By the compiler's count of FLOPs, for a U-Net with attention; score_sde's two calls come to 3 forward calls and
+    more."""
     build = lambda rngs: UNet((8, 8, 1), channels=16, multipliers=(1, 2), blocks=1, attention=(4,), rngs=rngs)  # noqa: E731
     score = NetworkScore(VP(), Network.init(build, key=jax.random.key(0)))
     x, t = jnp.zeros((2, 4, 8, 8, 1)), jnp.float32(0.3)

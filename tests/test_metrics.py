@@ -37,7 +37,8 @@ def test_frechet_distance_of_commuting_gaussians(zeros):
 
 
 def test_frechet_distance_of_gaussians_that_do_not_commute():
-    """In two dimensions tr (C1 C2)^(1/2) = sqrt(tr C1 C2 + 2 sqrt(det C1 C2)), by Cayley-Hamilton; also in 50 copies."""
+    """In two dimensions tr (C1 C2)^(1/2) = sqrt(tr C1 C2 + 2 sqrt(det C1 C2)), by Cayley-Hamilton; also in 50
+    copies."""
     for _ in range(5):
         a, b = RANDOM.standard_normal((2, 2, 2))
         a, b = a @ a.T, b @ b.T
@@ -99,8 +100,8 @@ def test_the_standard_error_is_that_of_the_influence_of_each_fake():
 
 
 def test_the_standard_error_is_the_spread_over_draws():
-    """300 draws of 2000 fakes: the mean of the stated errors is the standard deviation of the values, which 300 draws know
-    to 1/sqrt(600) = 4 %; the values are asserted against 3.5 times that."""
+    """300 draws of 2000 fakes: the mean of the stated errors is the standard deviation of the values, which 300 draws
+    know to 1/sqrt(600) = 4 %; the values are asserted against 3.5 times that."""
     root, d = RANDOM.standard_normal((4, 4)), 4
     real = gaussian(np.zeros(d), np.diag([1.0, 2.0, 0.5, 3.0]))
     draws = [RANDOM.standard_normal((2000, d)) @ root.T + 0.3 for _ in range(300)]
@@ -169,8 +170,9 @@ def test_kid_of_few_features_takes_smaller_subsets():
 
 
 def test_prdc_on_a_line():
-    """k = 1. Reals 0, 1, 3, 10 have radii 1, 1, 2, 7; fakes 1.5, 4, 20 have radii 2.5, 2.5, 16. Fake 1.5 is in B(1), B(3); 4 in
-    B(3), B(10); 20 in none. Real 0 is in B(1.5); 1 in it; 3 in B(1.5), B(4); 10 in B(20). B(0) = [-1, 1] holds no fake."""
+    """k = 1. Reals 0, 1, 3, 10 have radii 1, 1, 2, 7; fakes 1.5, 4, 20 have radii 2.5, 2.5, 16. Fake 1.5 is in B(1),
+    B(3); 4 in B(3), B(10); 20 in none. Real 0 is in B(1.5); 1 in it; 3 in B(1.5), B(4); 10 in B(20). B(0) = [-1, 1]
+    holds no fake."""
     real, fake = (np.array(points, np.float32)[:, None] for points in ([0, 1, 3, 10], [1.5, 4, 20]))
     found = prdc(fake, real, neighbours=1)
     assert found.precision == pytest.approx(2 / 3)

@@ -42,7 +42,8 @@ SMALL = dict(channels=8, multipliers=(1, 2), blocks=1, attention=(4,))
 OPTIONS = dict(num_classes=3, dropout=0.5)
 # All that DDPM++ has not.
 OTHER = dict(
-    head_channels=4, decoder_attention="block", modulation="scale_shift", resample_filter="fir", resample_skip="identity",
+    head_channels=4, decoder_attention="block", modulation="scale_shift", resample_filter="fir",
+    resample_skip="identity",
     progressive_input="input_skip", progressive="residual", combine="cat", center_input=True,
 )  # fmt: skip
 BUILD = {

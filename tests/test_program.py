@@ -1,4 +1,5 @@
-"""The step as a program: its memory and what is said when there is too little, several steps a dispatch, what is computed again."""
+"""The step as a program: its memory and what is said when there is too little, several steps a dispatch, what is
+computed again."""
 
 import ctypes
 import dataclasses
@@ -185,7 +186,8 @@ def test_gradients_do_not_depend_on_what_is_computed_again(kind):
 
 @pytest.mark.parametrize(
     "platform, copies, remat, off",
-    [("gpu", 8, "block", True), ("gpu", 2, "products", True), ("gpu", 8, "none", False), ("gpu", 1, "block", False), ("tpu", 8, "block", False), ("cpu", 8, "block", False)],
+    [("gpu", 8, "block", True), ("gpu", 2, "products", True), ("gpu", 8, "none", False), ("gpu", 1, "block", False),
+    ("tpu", 8, "block", False), ("cpu", 8, "block", False)],
 )  # fmt: skip
 def test_gpus_that_sum_gradients_do_not_put_them_off(platform, copies, remat, off):
     options = _compiler_options(platform, copies, remat) or {}
@@ -244,7 +246,8 @@ def test_no_gradient_is_taken_in_a_loop_on_a_cpu(steps, accumulation):
 
 
 def test_what_is_sent_is_in_the_dtype_of_the_computation():
-    """Parameters before they are gathered, gradients before they are summed: half the bytes. The state stays float32."""
+    """Parameters before they are gathered, gradients before they are summed: half the bytes. The state stays
+    float32."""
     traced, state = _traced(MLP, dtype=jnp.bfloat16)
     sent = re.findall(r"(bf16|f32)\[[\d,]*\] = sharding_constraint", str(traced))
     arrays = len(jax.tree.leaves(state.params))

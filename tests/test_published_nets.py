@@ -1,4 +1,5 @@
-"""The parts of which published networks differ, each against its formula written out in NumPy, and their numbers of parameters."""
+"""The parts of which published networks differ, each against its formula written out in NumPy, and their numbers of
+parameters."""
 
 import math
 import re
@@ -164,7 +165,8 @@ def test_pyramids_go_beside_the_network(inputs, outputs):
 
 
 def test_the_first_convolution_sees_fourier_features():
-    """[x, sin 2 pi 2^n x, cos 2 pi 2^n x], n = 1 and 2, written out, into a U-Net of so many channels; center_input comes first."""
+    """[x, sin 2 pi 2^n x, cos 2 pi 2^n x], n = 1 and 2, written out, into a U-Net of so many channels; center_input
+    comes first."""
     options = dict(channels=8, multipliers=(1,), blocks=1, attention=())
     ours = fill(UNet((4, 4, 2), **options, input_fourier=(1, 3), center_input=True, rngs=nnx.Rngs(0)))
     plain = UNet((4, 4, 10), **options, rngs=nnx.Rngs(0))
@@ -181,7 +183,8 @@ def test_the_first_convolution_sees_fourier_features():
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_the_finest_features_of_grey_levels_are_exact(dtype):
-    """At n = 7 all centres of 256 levels have the same phase, at n = 6 neighbours opposite ones; bfloat16 alone could not tell them."""
+    """At n = 7 all centres of 256 levels have the same phase, at n = 6 neighbours opposite ones; bfloat16 alone could
+    not tell them."""
     levels = jnp.asarray((2 * (np.arange(256) + 0.5) / 256 - 1).reshape(1, 16, 16, 1), jnp.float32)
     features = np.asarray(fourier_features(levels, (6, 8)).astype(dtype), np.float64).reshape(256, 5)
     np.testing.assert_allclose(features[:, 1], np.where(np.arange(256) % 2, -1, 1), atol=1e-5)  # sin, n = 6
@@ -346,7 +349,8 @@ def test_parameters_are_those_of_the_paper(name):
     if published.endswith(" M"):
         digits = published.removesuffix(" M")
         decimals = len(digits.partition(".")[2])
-        # Some papers cut off where others round, and our table of classes has one row more than ADM's: half a unit for that.
+        # Some papers cut off where others round, and our table of classes has one row more than ADM's: half a unit for
+        # that.
         assert abs(counted / 1e6 - float(digits)) < 10**-decimals
     elif published:
         assert f"{counted:,}" == published

@@ -1,4 +1,5 @@
-"""What the headers of the recipes for accelerators say: parameters, images seen. And the two that follow no single paper, made small."""
+"""What the headers of the recipes for accelerators say: parameters, images seen. And the two that follow no single
+paper, made small."""
 
 import ast
 import functools
@@ -78,8 +79,10 @@ def test_the_decay_of_the_fast_recipe_follows_its_steps():
 
 
 SMALL = (
-    "data.image_size=8", "model.channels=8", "model.blocks=1", "training.steps=2", "training.batch_size=4", "training.log_every=1",
-    "training.watch=()", "optim.warmup=1", "sampling.num=2", "sampling.steps=3", "likelihood.tolerance=1e-2", "likelihood.samples=2",
+    "data.image_size=8", "model.channels=8", "model.blocks=1", "training.steps=2", "training.batch_size=4",
+    "training.log_every=1",
+    "training.watch=()", "optim.warmup=1", "sampling.num=2", "sampling.steps=3", "likelihood.tolerance=1e-2",
+    "likelihood.samples=2",
     "likelihood.dequantizations=1",
 )  # fmt: skip
 
@@ -94,7 +97,8 @@ SMALL = (
     ],
 )
 def test_two_steps_of_a_small_copy(name, fields, tmp_path):
-    """Train, draw and take the likelihood by the recipe's own sampler and method, on eight images of noise in two classes."""
+    """Train, draw and take the likelihood by the recipe's own sampler and method, on eight images of noise in two
+    classes."""
     values, labels = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8), np.arange(8) % 2
     np.savez(tmp_path / "noise.npz", x_train=values, y_train=labels, x_test=values[:2], y_test=labels[:2])
     flags = [f"--config.{text}" for text in (*SMALL, *fields, f"data.source=npz:{tmp_path / 'noise.npz'}")]

@@ -54,7 +54,8 @@ def curves(tmp_path_factory):
     """A few steps on curves."""
     folder = tmp_path_factory.mktemp("reports") / "curves"
     flags = [
-        "--config=configs/curves_coloured.py", "--config.data.source=gp_mixture", "--config.data.arrays=()", "--config.data.image_size=16,",
+        "--config=configs/curves_coloured.py", "--config.data.source=gp_mixture", "--config.data.arrays=()",
+        "--config.data.image_size=16,",
         "--config.model.width=8", "--config.model.depth=1", "--config.model.modes=4", "--config.training.batch_size=16",
         "--config.training.steps=2", "--config.sampling.num=8", "--config.sampling.steps=4", "--config.evaluate.num=0",
     ]  # fmt: skip
@@ -222,15 +223,21 @@ def test_damaged_files_are_left_out(digits, tmp_path):
 
 DAMAGED = {
     "metrics.jsonl": [
-        '{"step": 1, "loss": "x"}', '{"step": 1, "loss": [1]}\n{"step": 2, "loss": 0.5}', '{"step": 1, "watch/sliced_wasserstein": "x"}',
-        '{"step": 1, "loss": 1, "steps_per_second": "x", "learning_rate": {}}', '{"step": -1, "loss": 1e308}\n{"step": 1e30, "loss": -1e308}',
+        '{"step": 1, "loss": "x"}', '{"step": 1, "loss": [1]}\n{"step": 2, "loss": 0.5}',
+        '{"step": 1, "watch/sliced_wasserstein": "x"}',
+        '{"step": 1, "loss": 1, "steps_per_second": "x", "learning_rate": {}}', '{"step": -1, "loss": 1e308}\n{"step": '
+                                                                                '1e30, "loss": -1e308}',
     ],
     "ledger.json": [
-        '{"seconds": 3}', '{"seconds": {"step": "x"}}', '{"seconds": {"step": null}}', '{"goodput": "x"}', '{"goodput": null}',
+        '{"seconds": 3}', '{"seconds": {"step": "x"}}', '{"seconds": {"step": null}}', '{"goodput": "x"}',
+        '{"goodput": null}',
         '{"sessions": 3}', '{"sessions": [3]}', '{"sessions": [{"command": 5}]}',
     ],
-    "best.json": ['{"metric": "a"}', '{"metric": "a", "value": null, "step": 1}', '{"metric": "a", "value": 1, "step": "x"}'],
-    "evaluation/records.jsonl": ['{"metric": "a", "value": 1, "standard_error": Infinity}', '{"metric": {}, "value": [1], "nfe": [1], "split": ["x"]}'],
+    "best.json": ['{"metric": "a"}', '{"metric": "a", "value": null, "step": 1}', '{"metric": "a", "value": 1, "step": '
+                                                                                  '"x"}'],
+    "evaluation/records.jsonl": ['{"metric": "a", "value": 1, "standard_error": Infinity}', '{"metric": {}, "value": '
+                                                                                            '[1], "nfe": [1], "split": '
+                                                                                            '["x"]}'],
 }  # fmt: skip
 
 
@@ -253,7 +260,7 @@ def test_a_report_that_fails_does_not_stop_a_run(tmp_path, monkeypatch):
     def broken(folder):
         raise ValueError("no page")
 
-    monkeypatch.setattr("scoresde.cli.train.write_report", broken)
+    monkeypatch.setattr("scoresde.workflows.train_run.write_report", broken)
     result = call("train", *MIXTURE, "--workdir", tmp_path, "--config.training.steps=2")
     assert result.code == 0 and result.out.count("warning: the report was not written (ValueError: no page)") == 3
     assert "Traceback" not in result.err + result.out

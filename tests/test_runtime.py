@@ -1,5 +1,5 @@
-"""Files that somebody else may have written: every reader refuses in one line what it cannot read, and asks for no memory that the file
-does not hold."""
+"""Files that somebody else may have written: every reader refuses in one line what it cannot read, and asks for no
+memory that the file does not hold."""
 
 import io
 import json
@@ -205,8 +205,10 @@ def test_a_zip_that_promises_more_than_it_holds(tmp_path):
 
 def test_arrays_of_every_kind_come_back(tmp_path):
     arrays = {
-        "c": np.arange(24.0).reshape(2, 3, 4), "fortran": np.asfortranarray(np.arange(6).reshape(2, 3)), "none": np.zeros((0, 5)),
-        "number": np.float32(2.5), "text": np.array(["a", "bc"]), "bits": np.array([True, False]), "wide": np.ones(10**5, np.uint16),
+        "c": np.arange(24.0).reshape(2, 3, 4), "fortran": np.asfortranarray(np.arange(6).reshape(2, 3)),
+        "none": np.zeros((0, 5)),
+        "number": np.float32(2.5), "text": np.array(["a", "bc"]), "bits": np.array([True, False]),
+        "wide": np.ones(10**5, np.uint16),
     }  # fmt: skip
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "a.npz", **arrays)

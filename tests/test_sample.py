@@ -78,7 +78,8 @@ def test_the_two_sample_test_has_power():
 
 
 def flow_map(sde, score: GaussianScore, x_T):
-    """Where the probability flow of a Gaussian with a diagonal covariance takes x_T: each coordinate keeps its quantile."""
+    """Where the probability flow of a Gaussian with a diagonal covariance takes x_T: each coordinate keeps its
+    quantile."""
     ends = [(sde.alpha(t), sde.sigma(t)) for t in (jnp.asarray(sde.t_max), jnp.asarray(sde.t_min))]
     (alpha_T, std_T), (alpha_0, std_0) = [(a, jnp.sqrt(a**2 * score.variances + s**2)) for a, s in ends]
     return alpha_0 * score.mean + std_0 / std_T * (x_T - alpha_T * score.mean)
@@ -151,12 +152,14 @@ def test_sde_weak_order_of_the_mean(name, x64):
     assert orders([error(steps) for steps in (256, 512)])[-1] == pytest.approx(order, abs=0.4)
 
 
-# One solver of each order. SlowRK could not be told: its error is below the noise on every grid fine enough for an order.
+# One solver of each order. SlowRK could not be told: its error is below the noise on every grid fine enough for an
+# order.
 @pytest.mark.parametrize("name", ["Euler", "ShARK"])
 def test_sde_weak_order_of_the_variance(name):
     """The variance at t_min of one Gaussian coordinate, over 200 000 independent ones that share a solve."""
     solver, order, _ = SDE_SOLVERS[name]
-    # A range of t over which the coefficients vary by 10, so that few steps resolve it: errors stay far above the noise.
+    # A range of t over which the coefficients vary by 10, so that few steps resolve it: errors stay far above the
+    # noise.
     sde, count = VP(t_min=0.1, t_max=0.6), 200_000
     score = GaussianScore(sde, np.zeros(count), np.full(count, 0.25))
     x_T = score.sample(jnp.float32(sde.t_max), key=jax.random.key(5))
@@ -180,7 +183,8 @@ def test_the_spread_after_64_steps(name):
     x_T = sde.sample_prior((20_000,), key=jax.random.key(5))
     drawn = ReverseSDE(solver, FixedGrid(64, uniform_log_snr))(score, x_T, key=jax.random.key(6))
     exact = float(jnp.sqrt(sde.alpha(sde.t_min) ** 2 * 0.25 + sde.sigma(sde.t_min) ** 2))
-    # Four standard errors of a spread, 4 / sqrt(40 000) = 2 %, and the error of steps h = 0.4 wide in lambda: h / 2 at first
+    # Four standard errors of a spread, 4 / sqrt(40 000) = 2 %, and the error of steps h = 0.4 wide in lambda: h / 2 at
+    # first
     # order, h^2 / 12 at second.
     assert float(jnp.std(drawn.x)) / exact == pytest.approx(1, abs=0.02 + (0.2 if order == 1 else 0.013))
 
@@ -351,7 +355,8 @@ def test_a_thousand_steps_in_float32(name):
         score, keys = GaussianScore(sde, np.zeros(200), np.ones(200)), jax.random.split(jax.random.key(14), 4)
         drawn = draw(ReverseSDE(dfx.Euler(), FixedGrid(1000, GRIDS[name])), score, (200,), keys=keys)
         assert drawn.ok.all() and np.all(drawn.nfe == 1000)
-        # Unit data. On a uniform grid Euler's last steps are too long where sigma is small, on a geometric one its first
+        # Unit data. On a uniform grid Euler's last steps are too long where sigma is small, on a geometric one its
+        # first
         # where sigma saturates; x stays of the size of the data.
         assert 0.5 < jnp.std(drawn.x) < (40 if name in ("uniform", "geometric") else 1.15)
 

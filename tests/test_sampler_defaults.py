@@ -46,8 +46,9 @@ def test_a_default_grid_passes_the_same_noise_levels_whatever_t_measures(grid, x
 
 @pytest.mark.parametrize("name", ON_A_GRID)
 def test_defaults_fit_every_process(name):
-    """Variances on a Gaussian of 6 dimensions with 200 steps at most: 1024 samples have them to 4.4 %, so the worst of 30 to 15 %,
-    and Euler-Maruyama and ancestral sampling have an error of the first order, up to 22 %. Langevin dynamics has 1000 levels."""
+    """Variances on a Gaussian of 6 dimensions with 200 steps at most: 1024 samples have them to 4.4 %, so the worst of
+    30 to 15 %, and Euler-Maruyama and ancestral sampling have an error of the first order, up to 22 %. Langevin
+    dynamics has 1000 levels."""
     sampler = own(name, 1000 if name == "langevin_dynamics" else 100 if name == "predictor_corrector" else 200)
     keys = jax.random.split(jax.random.key(3), 1024)
     for process, sde in each_process(SDES).items():
@@ -56,8 +57,9 @@ def test_defaults_fit_every_process(name):
 
 
 def test_predictor_corrector_keeps_the_weights_of_a_mixture():
-    """At 1000 calls. Of 2048 samples the weights have standard errors of up to 0.010, the variance of the first component, over its
-    1400 samples and 6 axes, of 1.5 %. Langevin steps by norms have 0.091 for 0.05, and 1.85 times the variance."""
+    """At 1000 calls. Of 2048 samples the weights have standard errors of up to 0.010, the variance of the first
+    component, over its 1400 samples and 6 axes, of 1.5 %. Langevin steps by norms have 0.091 for 0.05, and 1.85 times
+    the variance."""
     sde, weights = VE(), np.array([0.7, 0.25, 0.05])
     means = np.random.default_rng(0).normal(size=(3, 6))  # 2.5 to 3.9 apart, with a deviation of 0.2
     score = MixtureScore(sde, means, np.full((3, 6), 0.04), weights)
@@ -69,8 +71,9 @@ def test_predictor_corrector_keeps_the_weights_of_a_mixture():
 
 
 def test_predictor_corrector_keeps_the_variance_of_modes_that_lose_their_signal():
-    """By the heat equation alpha of high modes is 0 over most of t, where reverse diffusion adds noise in each step: at 200 calls it
-    has 15 times the variance. 512 samples have it to 6 %, and 1000 steps of the first order to some per cent."""
+    """By the heat equation alpha of high modes is 0 over most of t, where reverse diffusion adds noise in each step: at
+    200 calls it has 15 times the variance. 512 samples have it to 6 %, and 1000 steps of the first order to some per
+    cent."""
     basis = DCT((6,))
     sde = Heat(basis, 0.0, 9.0, PowerLaw.normalised(basis, 1.0, 9.0).gain)
     score, keys = GaussianScore(sde, np.zeros((6, 1)), EIGENVALUES), jax.random.split(jax.random.key(0), 512)

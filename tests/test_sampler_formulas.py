@@ -201,7 +201,8 @@ def test_unipc_variants_are_the_two_functions_b(x64):
 
 
 def test_deis_variables_are_those_of_its_polynomials(x64):
-    """The weight of the older call is alpha' int (v - v_i) / (v_{i-1} - v_i) drho, in closed form for v = rho and log rho."""
+    """The weight of the older call is alpha' int (v - v_i) / (v_{i-1} - v_i) drho, in closed form for v = rho and log
+    rho."""
     sde = Karras()  # t is rho
     levels = grid_levels(sde, karras, 3, jnp.float64)
     before, here, there = levels.t[:-2], levels.t[1:-1], levels.t[2:]
@@ -213,7 +214,8 @@ def test_deis_variables_are_those_of_its_polynomials(x64):
 
 
 def test_churn_is_algorithm_2(x64):
-    """gamma = min(churn / N, sqrt 2 - 1) where s_min <= sigma <= s_max, N counting the step to 0; s_noise scales the noise."""
+    """gamma = min(churn / N, sqrt 2 - 1) where s_min <= sigma <= s_max, N counting the step to 0; s_noise scales the
+    noise."""
     sde = Karras()
     levels = grid_levels(sde, karras, 9, jnp.float64)
     rho = levels.t[:-1]

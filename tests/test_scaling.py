@@ -1,6 +1,7 @@
 """What the real training step sends on 8 devices: gradients once, parameters once, activations never.
 
-`benchmarks/scaling.py` measures it on larger networks. The programs are compiled in a process of its own, with 8 simulated devices.
+`benchmarks/scaling.py` measures it on larger networks. The programs are compiled in a process of its own, with 8
+simulated devices.
 """
 
 import json

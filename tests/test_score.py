@@ -234,7 +234,8 @@ def test_edm_is_table_1_of_karras(sigma, x64):
 
 @every_sde
 def test_edm_has_unit_variance_in_and_out(sde, x64):
-    """x_0 ~ N(0, sigma_data^2): the input and the target, (score of the kernel - offset) / slope, are linear in (x_0, z)."""
+    """x_0 ~ N(0, sigma_data^2): the input and the target, (score of the kernel - offset) / slope, are linear in (x_0,
+    z)."""
     d = 0.7
     for t in np.linspace(sde.t_min, sde.t_max, 5):
         t = jnp.asarray(t)

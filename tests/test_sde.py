@@ -85,7 +85,8 @@ def test_log_snr_falls_and_its_inverse_returns(sde):
     log_snr = jax.jit(jax.vmap(sde.log_snr))(t)
     assert np.all(np.diff(log_snr) <= 0) and log_snr[0] > log_snr[-1]
     back = np.asarray(jax.jit(jax.vmap(sde.time_of_log_snr))(log_snr), np.float64)
-    # rtol: the promise. Next to t = 0 no more can be had than lambda tells, which is rounded (twice, by half a unit each).
+    # rtol: the promise. Next to t = 0 no more can be had than lambda tells, which is rounded (twice, by half a unit
+    # each).
     lost = 2 * np.spacing(np.float32(abs(log_snr))) * reference(sde, t)[1] ** 2 / closed_forms(sde, t)[1]
     assert np.all(abs(back - t) <= 1e-5 * t + lost)
 
@@ -150,7 +151,8 @@ def test_mean_and_variance_obey_their_equations(sde, x64):
 
     start = jnp.array([sde.log_alpha(sde.t_min), sde.sigma(sde.t_min) ** 2])
     (log_mean, variance), _ = jax.lax.scan(step, start, s[:-1])
-    # Second order with h = 3e-3 and rates f t up to 20: (h f t)^2 = 4e-3 a step near the end, 1e-3 in total, less on average.
+    # Second order with h = 3e-3 and rates f t up to 20: (h f t)^2 = 4e-3 a step near the end, 1e-3 in total, less on
+    # average.
     np.testing.assert_allclose(log_mean, sde.log_alpha(end), rtol=1e-3)
     np.testing.assert_allclose(variance, sde.sigma(end) ** 2, rtol=1e-3)
 

@@ -1,4 +1,5 @@
-"""Processes with one coefficient per mode: bases, formulas, samplers and likelihoods against exact answers in float64."""
+"""Processes with one coefficient per mode: bases, formulas, samplers and likelihoods against exact answers in
+float64."""
 
 import math
 
@@ -172,7 +173,8 @@ def test_a_kernel_basis_diagonalises_its_gram_matrix(x64):
 
 @pytest.mark.parametrize("n", [32, 128])
 def test_coloured_noise_has_the_pointwise_variance_of_its_modes(n):
-    """On every grid, and for a kernel k(0) at each point: 1, not the 4.93 of draws through K without its square root."""
+    """On every grid, and for a kernel k(0) at each point: 1, not the 4.93 of draws through K without its square
+    root."""
     count = 20_000
     kernel = Kernel(np.linspace(0, 1, n), exponential(0.3))
     for sde, expected in ((ColouredVP(DCT(n), MATERN), None), (Coloured(kernel, Gram()), 1.0)):
@@ -195,7 +197,8 @@ def test_noise_on_two_grids_has_the_same_law():
 
 
 def test_noise_through_a_kernel_without_its_root_is_five_times_too_large():
-    """K z has the covariance K K: its variance is 4.93 on the 100 points of HDM's quadratic curves, in place of k(0) = 1."""
+    """K z has the covariance K K: its variance is 4.93 on the 100 points of HDM's quadratic curves, in place of k(0) =
+    1."""
     points = np.linspace(-10, 10, 100)
     gram = rbf(0.8 / math.sqrt(2))(abs(points[:, None] - points))  # exp(-d^2 / 0.8^2)
     assert np.mean(np.diag(gram @ gram)) == pytest.approx(4.93, rel=0.02)
@@ -207,7 +210,8 @@ def test_noise_through_a_kernel_without_its_root_is_five_times_too_large():
 
 
 def test_the_drift_of_blur_has_no_factor_of_the_blur_itself(x64):
-    """f = d log alpha/dt holds -lambda tau' d(exp)/exp, not -lambda tau' exp(-lambda tau): that one is off by up to 970."""
+    """f = d log alpha/dt holds -lambda tau' d(exp)/exp, not -lambda tau' exp(-lambda tau): that one is off by up to
+    970."""
     n, t = 32, 0.3
     sde = Blur(DCT(n, (float(n),)), blur_max=20.0, min_scale=1e-12)
     lam = np.asarray(sde.basis.eigenvalues)
@@ -340,8 +344,8 @@ def test_sampler_errors_do_not_depend_on_the_grid(x64):
 @pytest.mark.parametrize("steps", [20, 100])
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_heat_is_sampled_through_alphas_below_float32(steps, precision):
-    """DDIM in x_0 on the two-dimensional heat equation, whose alpha falls to e^-93, against the recursion of its variance in
-    NumPy; it falls short of the data by some 0.16 (20 steps) and 0.035 (100) in relative W2."""
+    """DDIM in x_0 on the two-dimensional heat equation, whose alpha falls to e^-93, against the recursion of its
+    variance in NumPy; it falls short of the data by some 0.16 (20 steps) and 0.035 (100) in relative W2."""
     n = 32
     with jax.enable_x64(precision == "float64"):
         sde = Heat(DCT((n, n), (n, n)), index=0.1)
@@ -370,13 +374,15 @@ def test_heat_is_sampled_through_alphas_below_float32(steps, precision):
 
 
 DETERMINISTIC = {
-    "DDIM": DDIM, "DPM++ 2S": DPMSolverPPSinglestep, "DPM++ 2M": DPMSolverPP, "DPM++ 3M": lambda n: DPMSolverPP(n, order=3), "UniPC": UniPC,
+    "DDIM": DDIM, "DPM++ 2S": DPMSolverPPSinglestep, "DPM++ 2M": DPMSolverPP, "DPM++ 3M": lambda n: DPMSolverPP(n,
+    order=3), "UniPC": UniPC,
     "UniPC-1": lambda n: UniPC(n, order=1), "SA-Solver, tau 0": lambda n: SASolver(n, tau=0.0),
     "Heun": lambda n: ProbabilityFlow(dfx.Heun(), FixedGrid(n, uniform)),
 }  # fmt: skip
 STOCHASTIC = {
     "DDIM, eta 1": (lambda n: DDIM(n, eta=1.0), 1), "SDE-DPM++ 2M": (SDEDPMSolverPP, 1), "SEEDS": (SEEDS, 2),
-    "ancestral": (lambda n: ancestral(n, uniform_log_snr), 1), "SA-Solver": (lambda n: SASolver(n, tau_low=0.0, tau_high=1e9), 1),
+    "ancestral": (lambda n: ancestral(n, uniform_log_snr), 1), "SA-Solver": (lambda n: SASolver(n, tau_low=0.0,
+    tau_high=1e9), 1),
 }  # fmt: skip
 
 
@@ -485,8 +491,8 @@ def test_denoiser_and_score_of_a_network_agree(preconditioning, x64):
 
 
 def test_a_network_denoises_a_function_alike_on_two_grids(x64):
-    """Trace-class noise and shares of the data that are fixed on one grid: the same denoiser on 64 and 256 points. Even shares, of all
-    modes that there are, change with the grid."""
+    """Trace-class noise and shares of the data that are fixed on one grid: the same denoiser on 64 and 256 points. Even
+    shares, of all modes that there are, change with the grid."""
     coarse = ColouredVP(DCT(64), MATERN)
     x = jnp.zeros((64, 1)).at[:12, 0].set(jax.random.normal(jax.random.key(0), (12,)) / (1 + jnp.arange(12)) ** 2)
     fixed, even = PowerLaw.normalised(coarse.basis, 2.0, 10.0), None
@@ -554,9 +560,10 @@ def test_likelihood_of_a_gaussian_process(x64):
 
 @pytest.mark.parametrize("name", slow_if(["ColouredVP", "ColouredVE", "Heat", "Blur"], "ColouredVP", "Blur"))
 def test_the_bound_is_exact_in_every_mode(name, x64, monkeypatch):
-    """E[-ELBO] = entropy of x_e / alpha_e + KL(p_T || prior), mode by mode, for the exact score (A6), less what denoising x_e
-    gains: 1/2 E[|x_0 - x_e/alpha_e|^2 - |x_0 - D|^2] alpha^2/sigma^2. The bound is quadratic in x_0 and z: +-1 deviations give
-    its mean."""
+    """E[-ELBO] = entropy of x_e / alpha_e + KL(p_T || prior), mode by mode, for the exact score (A6), less what
+    denoising x_e
+    gains: 1/2 E[|x_0 - x_e/alpha_e|^2 - |x_0 - D|^2] alpha^2/sigma^2. The bound is quadratic in x_0 and z: +-1
+    deviations give its mean."""
     sde = processes()[name]
     v = data_variances(sde) * 0.3
     monkeypatch.setattr(jax.random, "normal", lambda key, shape, dtype=float: jnp.ones(shape, dtype))
@@ -705,7 +712,8 @@ WRONG = [
     (lambda: resample(jnp.ones((4, 1)), DCT(4), Fourier(4)), "two grids of one basis"),
     (lambda: matern(2.0, 1.0), "0.5, 1.5 or 2.5"),
     (lambda: rbf(0.0), "length scale = 0.0"),
-    (lambda: gaussian(ColouredVP(DCT(4), MATERN)).__class__(ColouredVP(DCT(4), MATERN), np.zeros((4, 1)), np.eye(4)), "expected the diagonal"),
+    (lambda: gaussian(ColouredVP(DCT(4), MATERN)).__class__(ColouredVP(DCT(4), MATERN), np.zeros((4, 1)), np.eye(4)),
+    "expected the diagonal"),
 ]  # fmt: skip
 
 

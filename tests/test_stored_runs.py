@@ -1,8 +1,9 @@
 """A run folder written by an earlier version loads, and gives what that version gave.
 
-`fixtures/mixture_run` was trained for 40 steps at commit 1f13507 (jax 0.10.2, Python 3.11). `mixture_run_expected.npz` holds what that commit
-computed from it: samples of seeds 0 to 7 at step 40, log p of the first 8 test records in nats, and the same samples after the run was
-continued to step 60.
+`fixtures/mixture_run` was trained for 40 steps at commit 1f13507 (jax 0.10.2, Python 3.11). `mixture_run_expected.npz`
+holds what that commit
+computed from it: samples of seeds 0 to 7 at step 40, log p of the first 8 test records in nats, and the same samples
+after the run was continued to step 60.
 """
 
 import shutil

@@ -37,7 +37,6 @@ from scoresde.train import (
     UniformLogSigma,
     UniformLogSNR,
     averaged_score,
-    denoising_score_matching,
     fit,
     half_sum,
 )
@@ -197,9 +196,11 @@ def test_published_laws_go_with_the_likelihood_weighting(sde):
 
 
 def test_unit_data_under_edm_preconditioning_is_the_velocity_of_i_dode():
-    """sigma_data = 1, alpha^2 + sigma^2 = 1: F is minus v = alpha z - sigma x_0, and the law log-sigma makes its weight one number.
+    """sigma_data = 1, alpha^2 + sigma^2 = 1: F is minus v = alpha z - sigma x_0, and the law log-sigma makes its weight
+    one number.
 
-    Zheng et al. 2023 (i-DODE): loss = Z / 2 |v - v_hat|^2 with Z = log((1 + e^13.3) / (1 + e^-5)); Cosine has these log-SNRs.
+    Zheng et al. 2023 (i-DODE): loss = Z / 2 |v - v_hat|^2 with Z = log((1 + e^13.3) / (1 + e^-5)); Cosine has these
+    log-SNRs.
     """
     sde = Cosine(log_snr_min=-5.0, log_snr_max=13.3)
     raw = lambda x, c, label, key=None: 0.3 * x**2 + 0.1 * c[:, None]  # noqa: E731
@@ -237,7 +238,7 @@ def test_the_exact_score_has_the_least_loss():
     def losses(shift, time):
         def one(x0, key):
             score = Shifted(exact, sde, shift)
-            return denoising_score_matching(score, x0, key=key, weight=jnp.ones(()), time=time)
+            return Objective(SigmaSquared()).at(score, x0, time, key=key)
 
         return jax.vmap(one)(x0, jax.random.split(jax.random.key(1), len(x0)))
 
@@ -258,10 +259,8 @@ def test_edm_weighting_is_that_of_karras(x64):
         loss = jnp.sum(EDMWeighting(DataSpectrum(c)).error(score, x0, x_t, z, t, jnp.asarray(jnp.nan)))
         denoised, weight = score.denoise(x_t, t), (sigma**2 + c**2) / (sigma * c) ** 2
         np.testing.assert_allclose(loss, weight * jnp.sum((denoised - x0) ** 2), rtol=1e-8)
-        noise = denoising_score_matching(
-            score, x0, key=key, weight=jnp.asarray(weight * sigma**2), time=t, reduce=jnp.sum
-        )
-        np.testing.assert_allclose(loss, noise, rtol=1e-8)
+        noise = Objective(SigmaSquared(), reduce=jnp.sum).at(score, x0, t, key=key)
+        np.testing.assert_allclose(loss, weight * sigma**2 * noise, rtol=1e-8)
 
 
 # The step
@@ -461,8 +460,8 @@ def test_resuming_goes_on_with_the_noise_of_its_step(tmp_path):
 def test_a_network_learns_the_score_of_a_mixture():
     """A few seconds bring most of the gain there is: from the loss of the start towards that of the exact score.
 
-    Three neighbours of the ring of eight: the whole ring has no direction, so that a linear denoiser, the start, is a saddle
-    which some runs take a thousand steps to leave.
+    Three neighbours of the ring of eight: the whole ring has no direction, so that a linear denoiser, the start, is a
+    saddle which some runs take a thousand steps to leave.
     """
     sde, ring = VP(), load("gaussian_mixture", shape=(2,), levels=0, centered=True)
     train, test = (
@@ -504,7 +503,8 @@ def test_the_key_of_a_step_is_not_that_of_the_next():
 
 
 def test_moments_of_bfloat16_parameters_fall():
-    """Adam's second moment after one gradient of 1 and 300 of 0: (1 - b2) b2^300. In bfloat16, b2 v rounds to v and it stays."""
+    """Adam's second moment after one gradient of 1 and 300 of 0: (1 - b2) b2^300. In bfloat16, b2 v rounds to v and it
+    stays."""
     optimizer = optax.adam(1e-3)
     state = init_state({"w": jnp.ones(4, jnp.bfloat16)}, optimizer, (0.9,), jax.random.key(0))
     opt_state, params = state.opt_state, state.params

@@ -1,4 +1,5 @@
-"""What is looked at while a score trains: the figures against closed forms, the ledger, the best checkpoint, trackers."""
+"""What is looked at while a score trains: the figures against closed forms, the ledger, the best checkpoint,
+trackers."""
 
 import dataclasses
 import json
@@ -103,7 +104,8 @@ def looked(tmp_path_factory):
 
 
 def test_the_losses_are_those_of_the_objective(looked):
-    """For the skip connection c = alpha / (alpha^2 + sigma^2) the loss at t is ((c alpha - 1)^2 v + c^2 sigma^2) / c_out^2."""
+    """For the skip connection c = alpha / (alpha^2 + sigma^2) the loss at t is ((c alpha - 1)^2 v + c^2 sigma^2) /
+    c_out^2."""
     config, _, score, _, _, figures, folder = looked
     sde = score.sde
     t = sde.t_min + (np.arange(LEVELS) + 0.5) / LEVELS * (sde.t_max - sde.t_min)  # low discrepancy: uniform in t

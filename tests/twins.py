@@ -1,7 +1,7 @@
 """Tests that run over many samplers or processes: which of their twins belong to the fast suite.
 
-{file::test: ids}; the other ids, and tests with (), run with `pytest -m slow`. Twins go through the same code with other coefficients;
-those kept are the ones that differ most.
+{file::test: ids}; the other ids, and tests with (), run with `pytest -m slow`. Twins go through the same code with
+other coefficients; those kept are the ones that differ most.
 """
 
 GRIDS = ("uniform", "quadratic", "geometric", "uniform_log_snr", "karras")

@@ -15,8 +15,10 @@ LARGE = 0.02
 def main(arguments: list[str]) -> None:
     parser = Parser(
         "average",
-        "The average of the parameters by a power function of any relative width, at any step, from the snapshots of a run that was\n"
-        "trained with training.power_ema (Karras et al. 2024). Writes a run folder that sample, likelihood and evaluate read.",
+        "The average of the parameters by a power function of any relative width, at any step, from the snapshots of a "
+        "run that was\n"
+        "trained with training.power_ema (Karras et al. 2024). Writes a run folder that sample, likelihood and "
+        "evaluate read.",
     )
     parser.add_path("--workdir", required=True, help="the run folder")
     parser.add_argument("--sigma-rel", type=float, required=True, help="the relative width, between 0 and 0.2887")
@@ -35,7 +37,8 @@ def main(arguments: list[str]) -> None:
     print(f"{average.text()}\nwrote {out}")
     if average.residual > LARGE:
         print(
-            f"warning: residual {average.residual:.2g}, above {LARGE}: the snapshots do not make this average; take the --step of a snapshot, "
+            f"warning: residual {average.residual:.2g}, above {LARGE}: the snapshots do not make this average; take "
+            "the --step of a snapshot, "
             "more of them (training.snapshot_every), or a width nearer to those tracked",
             file=sys.stderr,
         )

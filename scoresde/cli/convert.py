@@ -14,7 +14,8 @@ from scoresde.experiment.load import load_trained
 def main(arguments: list[str]) -> None:
     parser = Parser(
         "convert",
-        "Published weights to a run folder that sample, likelihood and evaluate read: a folder of diffusers, a checkpoint of score_sde\n"
+        "Published weights to a run folder that sample, likelihood and evaluate read: a folder of diffusers, a "
+        "checkpoint of score_sde\n"
         "(.pth, or Flax) or of guided-diffusion (.pt). Or, with --export, a run folder to a safetensors file.",
     )
     parser.add_path("source", metavar="SOURCE", help="the file or folder")
@@ -23,7 +24,8 @@ def main(arguments: list[str]) -> None:
     parser.add_path("--export", metavar="FILE", help="the safetensors file to write; SOURCE is a run folder then")
     parser.add_argument(
         "--ema",
-        help="with --export: decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema",
+        help="with --export: decay, half-life or power:WIDTH of the averaged parameters; default: the first of "
+        "training.ema",
     )
     found = parser.parse(arguments)
     if (found.out is None) == (found.export is None):

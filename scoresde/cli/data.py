@@ -44,7 +44,8 @@ def suggestions(report: dict, config) -> list[str]:
     shape = tuple(report["shape"])
     size = 0 if len(shape) == 1 else shape[0] if len(shape) == 3 and shape[0] == shape[1] else shape[:-1]
     lines = [
-        f"    c.data.source, c.data.image_size, c.data.channels, c.data.levels = {report['source']!r}, {size}, {shape[-1]}, {report['levels']}",
+        f"    c.data.source, c.data.image_size, c.data.channels, c.data.levels = {report['source']!r}, {size}, "
+        f"{shape[-1]}, {report['levels']}",
     ]
     if report["sigma_data"]:
         lines.append(f"    c.model.sigma_data = {report['sigma_data']:.3g}")
@@ -55,7 +56,8 @@ def suggestions(report: dict, config) -> list[str]:
     if len(shape) == 3:
         halvings = min(3, *(_twos(n) for n in shape[:2]))
         lines.append(
-            f"    c.model.name, c.model.multipliers = 'unet', {(1, 2, 2, 2)[: halvings + 1]}  # {halvings} halvings of {shape[0]} x {shape[1]}"
+            f"    c.model.name, c.model.multipliers = 'unet', {(1, 2, 2, 2)[: halvings + 1]}  # {halvings} halvings of "
+            f"{shape[0]} x {shape[1]}"
         )
     else:
         lines.append(f"    c.model.name = '{'fno' if len(shape) == 2 else 'mlp'}'")
@@ -87,7 +89,8 @@ def _config(path: str | None, source: str, overrides: list[str]):
     config.data.max_bad = _ALL
     if min(image_shape(config)) < 1:
         raise ConfigError(
-            f"data.image_size = {config.data.image_size}, data.channels = {config.data.channels}: expected sizes above 0"
+            f"data.image_size = {config.data.image_size}, data.channels = {config.data.channels}: expected sizes above "
+            "0"
         )
     return config
 

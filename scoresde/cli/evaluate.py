@@ -21,7 +21,8 @@ _REPETITION = ".repeat-{}"  # folder beside the records, while the number in a l
 def _parser() -> Parser:
     parser = Parser(
         "evaluate",
-        "Numbers of a trained run, or of two sets of images: one line of OUT/records.jsonl each, with all it takes to repeat it.\n"
+        "Numbers of a trained run, or of two sets of images: one line of OUT/records.jsonl each, with all it takes to "
+        "repeat it.\n"
         "Without --metrics: test bits/dim (nats for continuous data) and a picture. A killed command continues.",
     )
     parser.add_path("--workdir", help="the run folder")
@@ -53,7 +54,8 @@ def _parser() -> Parser:
     parser.add_path("--out", help="folder; default: WORKDIR/evaluation, or evaluation")
     parser.add_path(
         "--stats",
-        help="folder for the features of references; default: ~/.cache/scoresde, or OUT/references where that cannot be written",
+        help="folder for the features of references; default: ~/.cache/scoresde, or OUT/references where that cannot "
+        "be written",
     )
     parser.add_argument(
         "--keep-going", "--keep_going", action="store_true", help="leave out samples whose solver failed"
@@ -99,7 +101,8 @@ def _asked(found: argparse.Namespace) -> tuple[Request, Trained | None, bool]:
     stats = pathlib.Path(found.stats) if found.stats else default_stats() or out / "references"
     flags = {field.name: getattr(found, field.name) for field in dataclasses.fields(Request)}
     flags |= {
-        "metrics": ("nats",) if plain else tuple(found.metrics.split(",")), "num": None if found.num == -1 else found.num, "out": out,
+        "metrics": ("nats",) if plain else tuple(found.metrics.split(",")),
+        "num": None if found.num == -1 else found.num, "out": out,
         "stats": stats, "overrides": tuple(map(with_full_path, found.overrides)),
     }  # fmt: skip
     request = Request(**flags)
@@ -111,7 +114,8 @@ def _asked(found: argparse.Namespace) -> tuple[Request, Trained | None, bool]:
 
 
 def _repeat(text: str, others: list[str]) -> None:
-    """Do again what a record says, from the start and in a folder of its own. `others` are flags for what has moved since.
+    """Do again what a record says, from the start and in a folder of its own. `others` are flags for what has moved
+    since.
 
     Raises:
         NumericError: the number is another one.
@@ -137,5 +141,6 @@ def _repeat(text: str, others: list[str]) -> None:
     )
     if not record.agrees(old["value"], new):
         raise NumericError(
-            f"{old['metric']}: the repeated number is not the recorded one; compare versions, device and commit of line {line}"
+            f"{old['metric']}: the repeated number is not the recorded one; compare versions, device and commit of "
+            f"line {line}"
         )

@@ -153,11 +153,13 @@ def _known(error: BaseException) -> ScoreSDEError:
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
         known = ResourceError(
-            f"out of memory ({text[:160]}); lower the batch size, raise training.accumulation, or use model.dtype=bfloat16"
+            f"out of memory ({text[:160]}); lower the batch size, raise training.accumulation, or use "
+            "model.dtype=bfloat16"
         )
     elif isinstance(error, jax.errors.JaxRuntimeError) and peers.started():
         known = peers.reason(_REASON) or DistributedError(
-            f"another process may have ended ({text[:160]}); look at what it says, then run the same command on all of them"
+            f"another process may have ended ({text[:160]}); look at what it says, then run the same command on all of "
+            "them"
         )
     elif isinstance(error, RuntimeError | AssertionError) and (reason := _no_device()):
         known = ResourceError(
@@ -173,7 +175,8 @@ def _known(error: BaseException) -> ScoreSDEError:
 
 
 def _no_device() -> str:
-    """Why JAX has no device at all, "" if it has one. Some of its platforms fail with an AssertionError without a word."""
+    """Why JAX has no device at all, "" if it has one. Some of its platforms fail with an AssertionError without a
+    word."""
     import jax
 
     try:

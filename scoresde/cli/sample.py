@@ -22,7 +22,7 @@ _RESTORER = "sde_dpmpp"
 _TASKS = ("generate", "encode", "decode", "interpolate", "restore")
 
 
-def main(arguments: list[str]) -> None:
+def _parser() -> Parser:
     parser = Parser(
         "sample",
         "Draw samples of a trained run: OUT/samples.npz (samples, seeds, ok) and OUT/grid.png. Or encode records into\n"
@@ -80,7 +80,11 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_path("--out", help="folder; default: WORKDIR/samples_SAMPLER, or WORKDIR/TASK")
     parser.add_argument("--keep-going", "--keep_going", action="store_true", help="exit 0 even if a solver failed")
-    found = parser.parse(arguments)
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    found = _parser().parse(arguments)
     _check(found)
     if found.steps is not None and found.steps < 1:
         raise ConfigError(f"--steps: expected at least 1, got {found.steps}; leave it out for the sampler's own number")
@@ -107,8 +111,9 @@ def main(arguments: list[str]) -> None:
 # Which tasks take a flag that not all of them take.
 _TAKEN_BY = {
     "num": ("generate", "encode", "interpolate", "restore"), "seeds": ("generate",), "sampler": ("generate", "restore"),
-    "grid": ("generate",), "input": ("encode", "decode", "interpolate", "restore"), "split": ("encode", "interpolate", "restore"),
-    "points": ("interpolate",), "operator": ("restore",), "strength": ("restore",), "observation_noise": ("restore",),
+    "grid": ("generate",), "input": ("encode", "decode", "interpolate", "restore"),
+    "split": ("encode", "interpolate", "restore"), "points": ("interpolate",),
+    "operator": ("restore",), "strength": ("restore",), "observation_noise": ("restore",),
     "joint": ("restore",), "baseline": ("restore",),
 }  # fmt: skip
 

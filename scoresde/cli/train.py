@@ -5,42 +5,17 @@ import shlex
 import sys
 
 import jax
-import numpy as np
 
 from scoresde.cli.parser import Parser, add_distributed
-from scoresde.data.labels import check_classes, shown
-from scoresde.errors import CheckpointError, ConfigError, DataError
 from scoresde.experiment.build import (
     beyond_decay,
-    build_augment,
-    build_averages,
-    build_dataset,
     build_layout,
-    build_network,
-    build_objective,
-    build_optimizer,
-    build_prepare,
-    build_score,
-    learning_rate,
-    undrawn_network,
-    with_starts,
 )
-from scoresde.experiment.config import differences, from_json, load_config, to_json, with_full_paths
-from scoresde.experiment.load import Trained, check_description, description, settings
-from scoresde.experiment.processes import PROCESSES
-from scoresde.report import write_report
-from scoresde.runs import Cadence, Run
-from scoresde.runs.goodput import Ledger
+from scoresde.experiment.config import load_config, with_full_paths
+from scoresde.experiment.load import settings
 from scoresde.runs.trackers import require
 from scoresde.runtime import peers
-from scoresde.train import averaged_score, fit
-from scoresde.workflows.evaluate import evaluate
-from scoresde.workflows.generate import UNTRAINED
-from scoresde.workflows.monitor import Watch
-from scoresde.workflows.request import Request, default_stats
-
-_SCALE_RECORDS = 1000  # the first ones, from which the scale of the data is taken
-_SCALE_OFF, _SCALE_WRONG = 4.0, 100.0  # of model.sigma_data over the deviation of the data
+from scoresde.workflows.train_run import train_run
 
 
 def main(arguments: list[str]) -> None:
@@ -59,168 +34,4 @@ def main(arguments: list[str]) -> None:
         print(f"note: {line}", file=sys.stderr)
     require(tuple(config.training.trackers))
     build_layout(config).check(config.training.batch_size)
-    train(config, workdir, shlex.join(["python", "-m", "scoresde.train", *arguments]))
-
-
-def train(config, workdir: pathlib.Path, command: str = "") -> None:
-    """The whole line of one run: train, watch, evaluate, report. `command` is kept for the report."""
-    main_process = jax.process_index() == 0
-    devices = f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}"
-    ledger = Ledger(workdir / "ledger.json" if main_process else None, {"command": command, "devices": devices})
-    dataset = checked_dataset(config)
-    classes = dataset.label_names[: dataset.classes] if config.model.num_classes else ()
-    peers.agree(
-        "data", fingerprint=dataset.fingerprint, devices=f"{jax.local_device_count()} {jax.devices()[0].device_kind}"
-    )
-    score = build_score(config, undrawn_network(config))
-    averages = build_averages(config)
-    if main_process:
-        devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), {jax.process_count()} process(es)"
-        print(f"{score.network.num_params:,} parameters, {len(dataset.train)} examples, {devices}, in {workdir}")
-
-    def trained(state) -> Trained:
-        averaged = with_starts(averaged_score(score, state, averages[0]), config, dataset)
-        return Trained(config, dataset, averaged, int(state.step), averages[0], dataset.shape, classes)
-
-    watch, meta = Watch(config, dataset, workdir), description(config, dataset.fingerprint, classes)
-
-    def look(state, path: pathlib.Path) -> dict[str, float]:
-        looked_at = trained(state)  # whole on every process
-        return watch(looked_at, path) if main_process else {}  # one is enough
-
-    with Run(
-        workdir,
-        meta=meta,
-        accept=lambda stored: accept(stored, meta),
-        cadence=Cadence(*(config.training[f"{name}_every"] for name in ("log", "checkpoint", "sample", "snapshot"))),
-        watch=look,
-        report=lambda: write_report(workdir),
-        ledger=ledger,
-        learning_rate=learning_rate(config),
-        keep_best=config.training.keep_best,
-        trackers=tuple(config.training.trackers),
-    ) as folder:
-        state = fit(
-            score,
-            dataset,
-            params=lambda: build_network(config).params,
-            steps=config.training.steps,
-            batch_size=config.training.batch_size,
-            optimizer=build_optimizer(config),
-            objective=build_objective(config),
-            ema=averages,
-            layout=build_layout(config),
-            prepare=build_prepare(config, dataset),
-            augment=build_augment(config),
-            seed=config.seed,
-            run=folder,
-        )
-    try:
-        if config.evaluate.num:
-            with ledger.part("evaluation"):
-                evaluate_trained(trained(state), workdir)
-    finally:
-        folder.conclude()
-    if main_process:
-        print(f"done: {workdir}")
-
-
-def evaluate_trained(trained: Trained, workdir: pathlib.Path) -> None:
-    """The likelihood of `evaluate.num` test records, as a record in WORKDIR/evaluation."""
-    num, metric = trained.config.evaluate.num, "bpd" if trained.dataset.levels else "nats"
-    request = Request(
-        (metric,), workdir / "evaluation", default_stats(), workdir=str(workdir), num=None if num < 0 else num
-    )
-    evaluate(request, trained)
-
-
-def checked_dataset(config):
-    """The data set of a configuration.
-
-    Raises:
-      DataError: too few records for a batch, or labels that are missing. ConfigError: another number of classes.
-    """
-    dataset = build_dataset(config)
-    if len(dataset.train) < config.training.batch_size:
-        raise DataError(
-            f"{config.data.source}: {len(dataset.train)} training examples, fewer than "
-            f"training.batch_size = {config.training.batch_size}; lower it"
-        )
-    if config.model.num_classes:
-        _check_labels(config, dataset)
-    check_scale(config, dataset)
-    return dataset
-
-
-def _check_labels(config, dataset) -> None:
-    """What training with classes asks of the data. The null class is not trained, so nothing beside may take it.
-
-    Raises:
-      DataError: labels are missing, or a test label was not trained. ConfigError: another number of classes.
-    """
-    named = f" (training labels {shown(dataset)})" if dataset.classes else ""
-    if beyond := dataset.label_names[dataset.classes :]:
-        raise DataError(
-            f"{config.data.source}: test records have the label {beyond[0]}, which no training record has{named}; "
-            "remove them, or train without classes (model.num_classes=0)"
-        )
-    if dataset.classes != config.model.num_classes:
-        found = f"{config.data.source} has labels of {dataset.classes} classes{named}"
-        raise ConfigError(f"model.num_classes = {config.model.num_classes}: {found}")
-    if not dataset.train.labelled:
-        check_classes(dataset, dataset.train.labels, "training records")
-    if not dataset.test.labelled and (config.evaluate.num or config.training.keep_best == "test_loss"):
-        field, without = ("evaluate.num", "0") if config.evaluate.num else ("training.keep_best", "''")
-        raise DataError(
-            f"{config.data.source}: {field} takes test records under their own labels, and not all have one; add the "
-            f"labels, or set {field}={without}"
-        )
-    if config.sampling.labels == "null":
-        raise ConfigError(UNTRAINED)
-    if PROCESSES[config.sde.name].starts:
-        raise ConfigError(
-            f"model.num_classes = {config.model.num_classes}: sde.name = '{config.sde.name}' starts from records of "
-            "any class; expected 0"
-        )
-
-
-def check_scale(config, dataset) -> None:
-    """Whether `model.sigma_data` is that of the data: the network sees and gives values divided by it.
-
-    Raises:
-      ConfigError: it is off by more than a factor of `_SCALE_WRONG`; above `_SCALE_OFF` it is a warning.
-    """
-    if config.model.preconditioning != "edm":
-        return
-    values = np.asarray(
-        dataset.encode(dataset.train.rows(np.arange(min(len(dataset.train), _SCALE_RECORDS)))[0]), np.float64
-    )
-    found, given = float(values.std()), config.model.sigma_data
-    if found == 0 or 1 / _SCALE_OFF <= given / found <= _SCALE_OFF:  # constant data have no scale
-        return
-    text = f"model.sigma_data = {given:g}: the training data have a standard deviation of {found:.3g} in model coordinates; set it to that"
-    if not 1 / _SCALE_WRONG <= given / found <= _SCALE_WRONG:
-        raise ConfigError(text)
-    if jax.process_index() == 0:
-        print(f"warning: {text}", file=sys.stderr)
-
-
-def accept(stored: dict, current: dict) -> None:
-    """Whether a checkpoint may be continued by this run.
-
-    Raises:
-      CheckpointError: the experiment or the data are not the same. ValueError: the checkpoint does not say what it is of.
-    """
-    check_description(stored)
-    lines = differences(to_json(from_json(stored["config"], where="checkpoint")), current["config"])
-    if stored["data"]["fingerprint"] != current["data"]["fingerprint"]:
-        lines.append(f"data were {stored['data']['fingerprint']}, are {current['data']['fingerprint']}")
-    if lines:
-        raise CheckpointError(
-            "the run folder holds another experiment: "
-            + "; ".join(lines)
-            + "; undo the change, or choose another --workdir"
-        )
-    for part in ("versions", "devices"):
-        if stored[part] != current[part]:
-            print(f"note: {part} changed from {stored[part]} to {current[part]}; not bit-identical", file=sys.stderr)
+    train_run(config, workdir, shlex.join(["python", "-m", "scoresde.train", *arguments]))

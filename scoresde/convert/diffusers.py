@@ -3,9 +3,10 @@
 The network's configuration names its blocks: DownBlock2D and AttnDownBlock2D are DDPM's, SkipDownBlock2D and
 AttnSkipDownBlock2D those of NCSN++, ResnetDownsampleBlock2D those of ADM. What our U-Net has not is refused.
 
-DDPM's 1000 betas, beta_1 to beta_N linear, are the VP process with beta_min = N beta_1 and beta_max = N beta_N (Song et al.
-2021, appendix B); cosine betas ("squaredcos_cap_v2", Nichol and Dhariwal 2021) are kept as a table, whose step n + 1 has the label n;
-ScoreSdeVeScheduler has the two sigmas of VE. The network predicts the noise ("epsilon") or v ("v_prediction").
+DDPM's 1000 betas, beta_1 to beta_N linear, are the VP process with beta_min = N beta_1 and beta_max = N beta_N (Song et
+al. 2021, appendix B); cosine betas ("squaredcos_cap_v2", Nichol and Dhariwal 2021) are kept as a table, whose step n +
+1 has the label n; ScoreSdeVeScheduler has the two sigmas of VE. The network predicts the noise ("epsilon") or v
+("v_prediction").
 """
 
 from scoresde.convert.copying import Arrays, Copy
@@ -18,7 +19,8 @@ _SIGMAS = dict(sigma_min=0.01, sigma_max=1348.0)  # the defaults of ScoreSdeVeSc
 _PREDICTIONS = {"epsilon": "eps", "v_prediction": "v"}
 # What a scheduler of DDPM may say; the first is meant where it says nothing. How samples are drawn is not looked at.
 _KNOWN = {
-    "num_train_timesteps": (_STEPS,), "beta_schedule": ("linear", "squaredcos_cap_v2"), "prediction_type": tuple(_PREDICTIONS),
+    "num_train_timesteps": (_STEPS,), "beta_schedule": ("linear", "squaredcos_cap_v2"),
+    "prediction_type": tuple(_PREDICTIONS),
     "trained_betas": (None,), "rescale_betas_zero_snr": (False,),
 }  # fmt: skip
 _KNOWN_FIRST = {name: known[0] for name, known in _KNOWN.items()}

@@ -1,7 +1,8 @@
-"""A run as one safetensors file: parameters under the paths of `scoresde.nets`, such as encoder/0/blocks/0/conv_1/kernel.
+"""A run as one safetensors file: parameters under the paths of `scoresde.nets`, such as
+encoder/0/blocks/0/conv_1/kernel.
 
-Convolutions are [h, w, in, out], dense layers [in, out]. The metadata hold the configuration as JSON, the step and the decay of the
-average, so that the file comes back as a run.
+Convolutions are [h, w, in, out], dense layers [in, out]. The metadata hold the configuration as JSON, the step and the
+decay of the average, so that the file comes back as a run.
 """
 
 import json

@@ -1,6 +1,7 @@
 """A run folder from a configuration and parameters: what `sample`, `likelihood` and `evaluate` read.
 
-The checkpoint is of step 0. Its parameters and their averages are the converted ones; the optimizer has done nothing yet.
+The checkpoint is of step 0. Its parameters and their averages are the converted ones; the optimizer has done nothing
+yet.
 """
 
 import dataclasses

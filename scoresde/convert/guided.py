@@ -1,8 +1,8 @@
 """ADM of guided-diffusion (Dhariwal and Nichol 2021): a state dict of its UNetModel.
 
-Its output has twice the channels of an image, the noise and then what the variance is made of: the latter is left out. Query, key
-and value are one convolution. Its channels are counted by head and then by kind, or in the network of ImageNet-64 by kind and then
-by head.
+Its output has twice the channels of an image, the noise and then what the variance is made of: the latter is left out.
+Query, key and value are one convolution. Its channels are counted by head and then by kind, or in the network of
+ImageNet-64 by kind and then by head.
 """
 
 import numpy as np

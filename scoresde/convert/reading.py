@@ -1,8 +1,8 @@
 """Files of weights to arrays, without executing any of them.
 
-A pickle is a program: it may call whatever it likes when it is loaded. So safetensors and msgpack are read, PyTorch's files by
-`torch.load(weights_only=True)` (see `scoresde.runtime.reading`), whose unpickler builds tensors and containers and nothing else, and
-other pickles are refused before a byte of them is interpreted.
+A pickle is a program: it may call whatever it likes when it is loaded. So safetensors and msgpack are read, PyTorch's
+files by `torch.load(weights_only=True)` (see `scoresde.runtime.reading`), whose unpickler builds tensors and containers
+and nothing else, and other pickles are refused before a byte of them is interpreted.
 """
 
 import pathlib
@@ -17,7 +17,8 @@ from scoresde.runtime.reading import ExecutableError, one_line, read_object, rea
 
 TORCH = (".pt", ".pth", ".bin")
 _REFUSED = (
-    "{path}: refused: a pickle, which executes code when it is loaded (those of EDM carry their own source); take weights that are "
+    "{path}: refused: a pickle, which executes code when it is loaded (those of EDM carry their own source); take "
+    "weights that are "
     "published as safetensors, as msgpack of Flax or as a plain state dict"
 )
 

@@ -1,10 +1,11 @@
-"""What checkpoints of score_sde and guided-diffusion do not say: fields of the configuration by the name of the network.
+"""What checkpoints of score_sde and guided-diffusion do not say: fields of the configuration by the name of the
+network.
 
 - VE: sigma from 0.01 to 50 for CIFAR-10 and to 348 for CelebA-HQ (Song and Ermon 2020, technique 1), data in [0, 1].
 - VP: beta from 0.1 to 20 (Song et al. 2021, appendix C). Sub-VP weights need --config.sde.name=subvp.
-- ADM: VP with DDPM's betas, which are the same; for ImageNet-64 the cosine schedule, alpha = cos(pi/2 (t + s)/(1 + s)) with
-  s = 0.008 (Nichol and Dhariwal 2021), so log-SNR starts at -2 log tan(pi/2 s/(1 + s)). Its end is cut by their largest beta, and
-  here by the least log-SNR of the process.
+- ADM: VP with DDPM's betas, which are the same; for ImageNet-64 the cosine schedule, alpha = cos(pi/2 (t + s)/(1 + s))
+  with s = 0.008 (Nichol and Dhariwal 2021), so log-SNR starts at -2 log tan(pi/2 s/(1 + s)). Its end is cut by their
+  largest beta, and here by the least log-SNR of the process.
 """
 
 import math

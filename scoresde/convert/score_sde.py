@@ -1,10 +1,11 @@
 """NCSN++ and DDPM++ of score_sde (Song et al. 2021), whose modules have no names but the order of the calls.
 
-In PyTorch they are one list, all_modules.0, .1, ...; in Flax each class counts for itself: Conv_0, ResnetBlockBigGANpp_0, .... One
-walk over the network, in their order, asks a function of the kind of module for the next name of it.
+In PyTorch they are one list, all_modules.0, .1, ...; in Flax each class counts for itself: Conv_0,
+ResnetBlockBigGANpp_0, .... One walk over the network, in their order, asks a function of the kind of module for the
+next name of it.
 
-A checkpoint holds the trained parameters and their exponential moving average, which is what the published numbers are of and
-what is taken here. In PyTorch the average is a list of the trained parameters in their order, without names.
+A checkpoint holds the trained parameters and their exponential moving average, which is what the published numbers are
+of and what is taken here. In PyTorch the average is a list of the trained parameters in their order, without names.
 """
 
 import itertools
@@ -19,7 +20,8 @@ from scoresde.runtime.reading import is_whole_number
 
 _BLOCK = ("GroupNorm_0", "Conv_0", "Dense_0", "GroupNorm_1", "Conv_1", "Conv_2")
 _FLAX = {
-    "fourier": "GaussianFourierProjection", "dense": "Dense", "conv": "Conv", "norm": "GroupNorm", "block": "ResnetBlockBigGANpp",
+    "fourier": "GaussianFourierProjection", "dense": "Dense", "conv": "Conv", "norm": "GroupNorm",
+    "block": "ResnetBlockBigGANpp",
     "attention": "AttnBlockpp", "down": "Downsample", "up": "Upsample", "combine": "Combine",
 }  # fmt: skip
 _LISTED = "all_modules."

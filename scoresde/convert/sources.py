@@ -20,7 +20,8 @@ def read(source: pathlib.Path, network: str | None) -> Read:
     """How `source` is read: a folder of diffusers, a file of --export, or a file with the network of that name.
 
     Raises:
-        CheckpointError: no weights that we know, or a pickle. ConfigError: `network` is missing or of no use, or a package is missing.
+        CheckpointError: no weights that we know, or a pickle. ConfigError: `network` is missing or of no use, or a
+          package is missing.
     """
     if source.is_dir():
         if network:
@@ -53,7 +54,8 @@ def _diffusers(folder: pathlib.Path) -> Read:
     weights = next((network / name for name in _WEIGHTS if (network / name).is_file()), None)
     if weights is None or not (network / "config.json").is_file():
         raise CheckpointError(
-            f"{folder}: expected config.json and {' or '.join(_WEIGHTS)} in it or in unet/; a run folder goes with --export"
+            f"{folder}: expected config.json and {' or '.join(_WEIGHTS)} in it or in unet/; a run folder goes with "
+            "--export"
         )
     config = reading.json_of(network / "config.json")
     schedulers = [

@@ -1,4 +1,5 @@
-"""`none`: no records, a shape and grey levels alone. Converted networks have it: they can be drawn from where their data are not.
+"""`none`: no records, a shape and grey levels alone. Converted networks have it: they can be drawn from where their
+data are not.
 
 Whatever needs a record says so, and another source of the same shape can take its place on the command line.
 """

@@ -1,8 +1,8 @@
 """Collections of image files as records: `folder:PATH`, `zip:PATH`, `array_record:PATH` and `hf:NAME`.
 
-Every image goes through one rule (`scoresde.data.images`); parts and labels come from the names (`scoresde.data.tree`); damaged
-files are left out beforehand (`scoresde.data.survey`). Then a record is the same array wherever it is decoded: all at once
-into memory where the set fits into `memory` GiB, else by grain's threads as the batches need it.
+Every image goes through one rule (`scoresde.data.images`); parts and labels come from the names (`scoresde.data.tree`);
+damaged files are left out beforehand (`scoresde.data.survey`). Then a record is the same array wherever it is decoded:
+all at once into memory where the set fits into `memory` GiB, else by grain's threads as the batches need it.
 """
 
 import sys
@@ -84,7 +84,8 @@ class Pictures:
             return read(self.files, number, self.rule)[0]
         except BadImage as error:
             raise DataError(
-                f"{self.files.what}: {self.files.names[number]} could be read before and now cannot ({error}); do not change a "
+                f"{self.files.what}: {self.files.names[number]} could be read before and now cannot ({error}); do not "
+                "change a "
                 "set that is being trained on"
             ) from error
 
@@ -124,7 +125,8 @@ def open_collection(
     """
     if len(shape) != 3:
         raise ConfigError(
-            f"{files.what}: expected images, of shape (height, width, channels), got {shape}; set data.image_size above 0"
+            f"{files.what}: expected images, of shape (height, width, channels), got {shape}; set data.image_size "
+            "above 0"
         )
     given = files.given if options.labels != NONE else None
     if options.labels and given is not None:

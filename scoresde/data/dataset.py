@@ -228,8 +228,8 @@ class Dataset:
         return math.prod(self.shape) * math.log((2.0 if self.centered else 1.0) / self.levels)
 
     def images(self, x: Any) -> Shaped[Array, "..."]:
-        """uint8 0..255 for showing: 255 v/(L-1) of the decoded record; of continuous values 255 y, or 255 (x/span + 1)/2
-        where there is a span, clipped."""
+        """uint8 0..255 for showing: 255 v/(L-1) of the decoded record; of continuous values 255 y, or 255 (x/span +
+        1)/2 where there is a span, clipped."""
         if self.levels:
             shade = self.decode(x).astype(jnp.float32) / (self.levels - 1)
         else:

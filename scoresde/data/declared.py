@@ -1,7 +1,8 @@
 """What a source holds, looked up where nobody declared it: the shape of a record and its grey levels.
 
-Training asks for both to be declared, so that a mistake is met at once. `inspect` finds them out. Image files of one size keep it;
-of several sizes the suggestion is a square, the largest power of 2 that at least half of the shorter sides reach, up to 256.
+Training asks for both to be declared, so that a mistake is met at once. `inspect` finds them out. Image files of one
+size keep it; of several sizes the suggestion is a square, the largest power of 2 that at least half of the shorter
+sides reach, up to 256.
 """
 
 import sys
@@ -36,7 +37,8 @@ def declared(source: str, keys: tuple[str, ...], data_dir: str | None) -> tuple[
     if name in _FINDERS:
         return _FINDERS[name](request)
     raise ConfigError(
-        f"{source}: has no shape of its own; declare one with --config.data.image_size, --config.data.channels and --config.data.levels"
+        f"{source}: has no shape of its own; declare one with --config.data.image_size, --config.data.channels and "
+        "--config.data.levels"
     )
 
 
@@ -52,7 +54,8 @@ def _of_images(files: Files) -> tuple[tuple[int, ...], int]:
     if not found:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(zip(files.names, looked))[:3])
         raise DataError(
-            f"{files.what}: none of {len(looked)} images can be read ({reasons}{'; ...' if len(looked) > 3 else ''}); copy them again"
+            f"{files.what}: none of {len(looked)} images can be read ({reasons}{'; ...' if len(looked) > 3 else ''}); "
+            "copy them again"
         )
     heights, widths = (np.array([getattr(about, side) for about in found]) for side in ("height", "width"))
     channels = 1 if all(about.mode.startswith(GREY) for about in found) else 3

@@ -1,9 +1,10 @@
-"""Where encoded images lie: a folder, or a zip of one. Both are a sorted list of relative names whose bytes can be read.
+"""Where encoded images lie: a folder, or a zip of one. Both are a sorted list of relative names whose bytes can be
+read.
 
 Names are written with `/`. Hidden files and `__MACOSX` are passed over; files with other extensions than those of
 images are counted, and not read.
-Nothing is ever unpacked; even so a zip with names that point outside (`../`, absolute, links) is refused as a whole, since
-it was made to do harm.
+Nothing is ever unpacked; even so a zip with names that point outside (`../`, absolute, links) is refused as a whole,
+since it was made to do harm.
 """
 
 import hashlib
@@ -38,8 +39,9 @@ _DAMAGED = (
 class Files(Protocol):
     """Encoded images in a fixed order.
 
-    `what` is how messages call the whole; `names` [N] are relative and sorted; `identity` differs if anything may have changed;
-    `given` are labels where the files themselves say them; `others` counts the files that are not read, by extension.
+    `what` is how messages call the whole; `names` [N] are relative and sorted; `identity` differs if anything may have
+    changed; `given` are labels where the files themselves say them; `others` counts the files that are not read, by
+    extension.
     """
 
     what: str
@@ -122,7 +124,8 @@ class Folder:
             self.others = counted(others)
         except OSError as error:  # passed over, its images would be missing without a word
             raise DataError(
-                f"{error.filename or self.root} cannot be read: {error.strerror or error}; change its permissions, or leave it out"
+                f"{error.filename or self.root} cannot be read: {error.strerror or error}; change its permissions, or "
+                "leave it out"
             ) from error
         if not found:
             raise no_images(self.what, self.others)

@@ -6,18 +6,20 @@ functions on every grid, and 64, 128 and 256 points are samples of one law.
 
 `gaussian_process`: a Whittle-Matern process on [0, 1] (or [0, 1]^2, channels independent) with reflecting boundary,
 
-    u = sum_k sqrt(v_k) xi_k phi_k,   v_k ~ (pi^2 |k|^2 + 2 nu / l^2)^-(nu + d/2),   phi_k = prod_i sqrt(2) cos(pi k_i x_i)
+    u = sum_k sqrt(v_k) xi_k phi_k,   v_k ~ (pi^2 |k|^2 + 2 nu / l^2)^-(nu + d/2),
+    phi_k = prod_i sqrt(2) cos(pi k_i x_i)
 
-(1 in place of sqrt(2) cos where k_i = 0) with nu = 3/2, l = 1/5, sum_k v_k = 1 and k_i < 1024 in 1-D, 128 in 2-D (Lindgren,
-Rue and Lindstrom 2011). The variance is 1 on average, more at the boundary, where the process is reflected. The cosine
+(1 in place of sqrt(2) cos where k_i = 0) with nu = 3/2, l = 1/5, sum_k v_k = 1 and k_i < 1024 in 1-D, 128 in 2-D
+(Lindgren, Rue and Lindstrom 2011). The variance is 1 on average, more at the boundary, where the process is reflected.
+The cosine
 coefficients are independent on the grid too: those with k_i >= n fold back on 2n - k_i.
 
-`gp_mixture`: on [0, 1] two equal Gaussian processes of mean 10 x - 5 and 5 - 10 x with covariance 0.4 exp(-d^2/(2 l^2)),
-l = 0.1 (Kerrigan, Ley and Smyth 2023), divided by 3, so that the variance is near 1. Drawn from the Fourier series of
-the kernel with period 2; what the period adds to the covariance is below 1e-21.
+`gp_mixture`: on [0, 1] two equal Gaussian processes of mean 10 x - 5 and 5 - 10 x with covariance 0.4 exp(-d^2/(2
+l^2)), l = 0.1 (Kerrigan, Ley and Smyth 2023), divided by 3, so that the variance is near 1. Drawn from the Fourier
+series of the kernel with period 2; what the period adds to the covariance is below 1e-21.
 
-`quadratic`: y = (a x^2 + e)/50 on [-10, 10], a = 1 or -1, e ~ N(0, 1), one of each per curve (Lim et al. 2023, HDM, who put
-points at both ends of the interval). Pointwise variance 0.8 on average: not scaled.
+`quadratic`: y = (a x^2 + e)/50 on [-10, 10], a = 1 or -1, e ~ N(0, 1), one of each per curve (Lim et al. 2023, HDM, who
+put points at both ends of the interval). Pointwise variance 0.8 on average: not scaled.
 
 5000 training curves, quadratic 1000, as published; 1000 to test on. Labels: the component of a mixture.
 """
@@ -68,7 +70,8 @@ def draw(name: str, num: int, shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 
 def law(name: str, shape: tuple[int, ...]) -> Mixture:
-    """The exact law on the grid as a Gaussian mixture: means [K, D], covariances [K, D, D], weights [K], D = prod(shape).
+    """The exact law on the grid as a Gaussian mixture: means [K, D], covariances [K, D, D], weights [K], D =
+    prod(shape).
 
     Raises:
         ConfigError: no such family. DataError: a shape that it does not have.
@@ -103,7 +106,8 @@ def calibration(num: int, shape: tuple[int, ...], seed: int) -> dict[str, np.nda
     """
     family = _family("quadratic", shape)
     changes = {
-        "fresh truth": {}, "moment-matched Gaussian process": {"gaussian": True}, "70/30 branch weights": {"weight": 0.7},
+        "fresh truth": {}, "moment-matched Gaussian process": {"gaussian": True},
+        "70/30 branch weights": {"weight": 0.7},
         "one branch missing": {"weight": 1.0}, "offset std x5": {"offset": 5.0}, "white pixel noise": {"white": True},
     }  # fmt: skip
     return {

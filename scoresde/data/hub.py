@@ -1,7 +1,7 @@
 """Encoded images of a set from the Hugging Face Hub, or of one stored with `save_to_disk`: `hf:NAME`.
 
-NAME is `OWNER/SET`, `OWNER/SET:CONFIG`, either with `@REVISION` behind it, or a folder. The images are its one feature of type
-Image, the labels its one ClassLabel, if there is one; a label below 0 is a missing one.
+NAME is `OWNER/SET`, `OWNER/SET:CONFIG`, either with `@REVISION` behind it, or a folder. The images are its one feature
+of type Image, the labels its one ClassLabel, if there is one; a label below 0 is a missing one.
 They are left encoded and go through the same rule as files. Only this source downloads, and only data: the library
 `datasets` runs no code of a set from version 4 on.
 """
@@ -40,7 +40,8 @@ class Hub:
         images = [key for key, feature in features.items() if isinstance(feature, datasets.Image)]
         if len(images) != 1:
             raise DataError(
-                f"{self.what}: expected one feature of images, got {images or 'none'} among {', '.join(features)}; use folder:PATH"
+                f"{self.what}: expected one feature of images, got {images or 'none'} among {', '.join(features)}; use "
+                "folder:PATH"
             )
         labels = [key for key, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
         self._image = images[0]
@@ -103,6 +104,7 @@ def _loaded(datasets, name: str, what: str) -> dict:
     except Exception as error:  # whatever the hub, the network, Arrow or a name that is none raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
-            f"{what} cannot be had ({reason}); check the name and the network, or download it where there is one and give the folder of its "
+            f"{what} cannot be had ({reason}); check the name and the network, or download it where there is one and "
+            "give the folder of its "
             "save_to_disk, or use folder:PATH"
         ) from error

@@ -5,13 +5,14 @@
 2. The EXIF orientation is applied.
 3. 16 bits become 8 by rounding v/257 (grey; of colour Pillow keeps the upper byte); for more than 256 `levels` the
    values of 16-bit grey images stay what they are. Palettes, CMYK and the rest become RGB.
-4. C = 1: luma (299 R + 587 G + 114 B)/1000 (ITU-R BT.601), C = 3: RGB, both over white where there is transparency; C = 4:
-   RGBA, alpha 255 where there is none. Colour profiles are not looked at.
-5. The largest centred part of the target's aspect ratio is scaled to H x W by Pillow's Lanczos filter, whose support grows with
-   the reduction, so that nothing aliases. For squares it is the `center-crop` of EDM's dataset_tool (Karras et al. 2022).
-   Smaller images are enlarged by the same filter.
+4. C = 1: luma (299 R + 587 G + 114 B)/1000 (ITU-R BT.601), C = 3: RGB, both over white where there is transparency; C =
+   4: RGBA, alpha 255 where there is none. Colour profiles are not looked at.
+5. The largest centred part of the target's aspect ratio is scaled to H x W by Pillow's Lanczos filter, whose support
+   grows with the reduction, so that nothing aliases. For squares it is the `center-crop` of EDM's dataset_tool (Karras
+   et al. 2022). Smaller images are enlarged by the same filter.
 
-An image of H x W pixels in its mode passes unchanged. What holds more than `max_pixels` is refused from its header alone.
+An image of H x W pixels in its mode passes unchanged. What holds more than `max_pixels` is refused from its header
+alone.
 """
 
 import contextlib
@@ -83,7 +84,8 @@ class Rule:
             )
         if self.channels not in _MODES or min(self.height, self.width) < 1:
             raise ConfigError(
-                f"images of shape {self.shape}: expected (height, width, channels) with 1 (grey), 3 (RGB) or 4 (RGBA) channels; set "
+                f"images of shape {self.shape}: expected (height, width, channels) with 1 (grey), 3 (RGB) or 4 (RGBA) "
+                "channels; set "
                 "data.image_size and data.channels"
             )
         if Image.MAX_IMAGE_PIXELS and self.max_pixels > Image.MAX_IMAGE_PIXELS:

@@ -1,7 +1,8 @@
 """What is in a data set, before it is trained on: counts, values, duplicates, and what the configuration should say.
 
     sigma_data      standard deviation of the training values in model coordinates (Karras et al. 2022, table 1)
-    sigma_max       the largest distance between two training records in model coordinates (Song and Ermon 2020, technique 1),
+    sigma_max       the largest distance between two training records in model coordinates (Song and Ermon 2020,
+                    technique 1),
                     of a sample: a lower estimate
 
 Duplicates are records of the same bytes, as the model sees them.
@@ -227,6 +228,7 @@ def text(report: dict, lines: list[str]) -> str:
     out += row("sigma_data", f"{report['sigma_data']:.4g}, in model coordinates")
     out += row(
         "sigma_max",
-        f"{report['sigma_max']:.4g} or a little more, the largest distance among {report['sampled']} training records (ve, karras)",
+        f"{report['sigma_max']:.4g} or a little more, the largest distance among {report['sampled']} training records "
+        "(ve, karras)",
     )
     return "\n".join([*out, "", "in a configuration:", *lines])

@@ -117,7 +117,8 @@ def check_classes(dataset, labels: np.ndarray, what: str) -> None:
     if missing := int((labels == MISSING).sum()):
         raise DataError(
             f"{dataset.name}: expected a label for each of the {what}, as the network takes classes "
-            f"({shown(dataset)}), got none for {missing} of {len(labels)}; add their labels, or train without classes (model.num_classes=0)"
+            f"({shown(dataset)}), got none for {missing} of {len(labels)}; add their labels, or train without classes "
+            "(model.num_classes=0)"
         )
     if (unknown := labels[labels >= dataset.classes]).size:
         raise DataError(

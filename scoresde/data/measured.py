@@ -3,8 +3,8 @@ r"""Measured or simulated functions from an NPZ file of the user's: `functions:P
     [N, points], [N, points, channels]        curves, for a declared shape (points, channels)
     [N, H, W], [N, H, W, channels]            fields, for a declared shape (H, W, channels)
 
-- Coarser grids: where the declared points are fewer by a whole factor, each is the mean of a block of stored points, along
-  every axis. So the declared grid is cell-centred if the stored one is.
+- Coarser grids: where the declared points are fewer by a whole factor, each is the mean of a block of stored points,
+  along every axis. So the declared grid is cell-centred if the stored one is.
 - Parts: the records in a fixed order of chance; the last tenth, at least one, is for testing.
 - Scale: x = (v - m)/s with the mean m and the standard deviation s of each channel over records and points of the
   training part. One number per channel, not a function: the mean function is for the model to learn. `Dataset.units`
@@ -50,7 +50,8 @@ def read(
     mean, std = (f(values[:cut].astype(np.float64), axis=axes) for f in (np.mean, np.std))
     if (std <= 1e-6 * np.abs(mean)).any() or (std == 0).any():
         raise DataError(
-            f"{what}: expected values that vary, got the same number all over channel {int(np.argmin(std))}; leave it out"
+            f"{what}: expected values that vary, got the same number all over channel {int(np.argmin(std))}; leave it "
+            "out"
         )
     values = ((values - mean) / std).astype(np.float32)
     return ArraySource(values[:cut]), ArraySource(values[cut:]), mean, std
@@ -68,7 +69,8 @@ def coarsened(values: np.ndarray, what: str, grid: tuple[int, ...]) -> np.ndarra
             str(tuple(n // f for n in stored)) for f in range(1, 9) if all(n % f == 0 for n in stored)
         )
         raise DataError(
-            f"{what}: declared grid {grid}, but the data have {stored} points, which is no multiple of it; declare {fitting}"
+            f"{what}: declared grid {grid}, but the data have {stored} points, which is no multiple of it; declare "
+            f"{fitting}"
         )
     for axis, (have, want) in enumerate(zip(stored, grid, strict=True), start=1):
         if have != want:

@@ -3,8 +3,8 @@
     x_*  [N, *shape]  integers 0..L-1 for L grey levels, or finite floats for L = 0; [N, H, W] counts as one channel
     y_*  [N]          integers from 0; optional. Class k is the k-th of those in y_train, see `scoresde.data.labels`
 
-The file is read by `scoresde.runtime.arrays.Npz`: an object array holds a pickle, which could run code, and is refused, and so is a
-header that promises other values than there are.
+The file is read by `scoresde.runtime.arrays.Npz`: an object array holds a pickle, which could run code, and is refused,
+and so is a header that promises other values than there are.
 Everything is looked at before training starts, so that a fault is met with its place and a remedy.
 """
 
@@ -57,7 +57,8 @@ def read(
                 )
             if not levels and len(shape) > 1 and np.abs(values).max() > _LARGE:
                 warnings.warn(
-                    f"{file}: {x_name} holds values up to {np.abs(values).max():.4g}, and levels=0 leaves them as they are; processes expect "
+                    f"{file}: {x_name} holds values up to {np.abs(values).max():.4g}, and levels=0 leaves them as they "
+                    "are; processes expect "
                     "data of about unit size: declare levels for grey levels, or standardise the array",
                     stacklevel=2,
                 )
@@ -71,8 +72,8 @@ def read(
 
 
 def records(values: np.ndarray, what: str, shape: tuple[int, ...] | None, levels: int) -> np.ndarray:
-    """The array `what`, checked against the declaration (a shape of None is any) and in its smallest type: uint8, uint16
-    or float32.
+    """The array `what`, checked against the declaration (a shape of None is any) and in its smallest type: uint8,
+    uint16 or float32.
 
     Raises:
         DataError: wrong shape, wrong kind of number, out of 0..L-1, or not finite; with the first bad record.
@@ -167,7 +168,8 @@ def member(archive: Npz, name: str, file: Path, remedy: str = "") -> np.ndarray:
 
 
 def mapped(archive: Npz, name: str, file: Path, remedy: str = "") -> np.ndarray:
-    """As `member`, but as a map of the file where the array is stored uncompressed: 50,000 large images need no memory."""
+    """As `member`, but as a map of the file where the array is stored uncompressed: 50,000 large images need no
+    memory."""
     return _of_member(
         archive,
         name,
@@ -196,7 +198,8 @@ def _labels(archive: Npz, name: str, file: Path, count: int) -> np.ndarray:
     labels = labels.reshape(len(labels)) if labels.shape[1:] == (1,) else labels
     if labels.shape != (count,) or labels.min() < 0:
         raise DataError(
-            f"{file}: expected {count} labels counted from 0 in '{name}', one per record, got shape {labels.shape} with least value "
+            f"{file}: expected {count} labels counted from 0 in '{name}', one per record, got shape {labels.shape} "
+            "with least value "
             f"{labels.min(initial=0)}; give class numbers, not one-hot rows, or no labels"
         )
     return labels

@@ -16,9 +16,9 @@ _PLANE, _EXTENT = 480, 3.0  # pixels of a plot of points, and the coordinates +-
 def picture(dataset, x, columns: int | None = None) -> Image.Image | None:
     """The picture of model values x: [N, *shape], or None where the shape has none.
 
-    [H, W, 1 or 3] are images, and fields of other numbers of channels have an image per channel, side by side. [2] are points
-    in the plane, [points, 2] paths in it, [points, channels] curves, a frame per channel. Values that are not finite are
-    drawn black, curves with such values are left out.
+    [H, W, 1 or 3] are images, and fields of other numbers of channels have an image per channel, side by side. [2] are
+    points in the plane, [points, 2] paths in it, [points, channels] curves, a frame per channel. Values that are not
+    finite are drawn black, curves with such values are left out.
     """
     if len(dataset.shape) == 2:
         return paths(x, columns) if dataset.shape[-1] == 2 else curves(x)

@@ -38,7 +38,8 @@ def curves(x) -> Image.Image:
 
 
 def paths(x, columns: int | None = None) -> Image.Image:
-    """Paths [N, points, 2] in the plane, a cell each, on one scale; a dot is where it starts. Not finite: an empty cell."""
+    """Paths [N, points, 2] in the plane, a cell each, on one scale; a dot is where it starts. Not finite: an empty
+    cell."""
     x = np.asarray(x, np.float64)
     finite = _finite(x)
     columns = columns or math.ceil(math.sqrt(max(len(x), 1)))

@@ -5,9 +5,10 @@ record can be read by its number. Nothing is ever downloaded here: a set which i
 to prepare it, since a download can take hours, needs a network, and for images needs TensorFlow.
 
 Records have a feature `image` of fixed shape [H, W, C] and may have a class label `label`. The test records are the
-split `test`, or `validation` where there is none. Preparing shuffles; records with a feature `id`, such as CIFAR-10's, are taken
-in its order, which is that of the original files: then two preparations, and the same images as NPZ, give the same batches.
-A set that fits into `memory` GiB is read once, when the first record is needed.
+split `test`, or `validation` where there is none. Preparing shuffles; records with a feature `id`, such as CIFAR-10's,
+are taken
+in its order, which is that of the original files: then two preparations, and the same images as NPZ, give the same
+batches. A set that fits into `memory` GiB is read once, when the first record is needed.
 """
 
 import functools

@@ -1,8 +1,10 @@
 """Encoded images in array_record files: each record is the bytes of one image file.
 
-PATH is one file, or a folder of them. A file counts as a folder of numbered images, so that parts and labels come from names as
-everywhere: `train.array_record` and `test.array_record` are parts, `cats.array_record` and `dogs.array_record` classes, and a
-labels.csv beside them has lines such as `train/17,3`. Shards `NAME-00000-of-00010.array_record` are one folder. Files
+PATH is one file, or a folder of them. A file counts as a folder of numbered images, so that parts and labels come from
+names as
+everywhere: `train.array_record` and `test.array_record` are parts, `cats.array_record` and `dogs.array_record` classes,
+and a labels.csv beside them has lines such as `train/17,3`. Shards `NAME-00000-of-00010.array_record` are one folder.
+Files
 named by a number of five and more digits are no folders: their records are numbered through.
 
 They are written with array_record, which comes with grain:

@@ -90,8 +90,8 @@ def load(
         shape: of one record: [H, W, C] of an image or field, [points, channels] of a curve, [2] of a point.
         levels: grey levels L of integer records; 0: continuous values.
         centered: the model's range is [-1, 1) if True, [0, 1) if False.
-        keys: of npz: the names of the arrays x_train, y_train, x_test, y_test, if they have others; of functions: of the
-            one array.
+        keys: of npz: the names of the arrays x_train, y_train, x_test, y_test, if they have others; of functions: of
+            the one array.
         data_dir: of tfds: the folder of prepared sets; None: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
         images: of collections of image files: labels, and what is done about damaged and large ones.
 
@@ -171,7 +171,8 @@ def _collection(opened: Callable[[str], Files], request: Request) -> Content:
 
 
 def _toy(draw: Callable, _: Request) -> Content:
-    # Keyed by name: with a key of its seed alone the first epoch of a run of that seed would come in the order of the draws.
+    # Keyed by name: with a key of its seed alone the first epoch of a run of that seed would come in the order of the
+    # draws.
     random = np.random.Generator(
         np.random.Philox(key=np.array([toys.SEED, zlib.crc32(draw.__name__.encode())], np.uint64))
     )

@@ -1,9 +1,9 @@
 """Looking at every image once: which are damaged, what they were, and a checksum of the whole.
 
-Only decoding to the end shows that a file was cut short, and a run should not meet it after a week. So all are decoded in
-threads before training (Pillow lets the interpreter lock go). Damaged ones are named and left out; with too many of them the
-run stops. What was found is kept in the user's cache folder under the names, sizes and times of change of all files: the
-next start only lists them.
+Only decoding to the end shows that a file was cut short, and a run should not meet it after a week. So all are decoded
+in threads before training (Pillow lets the interpreter lock go). Damaged ones are named and left out; with too many of
+them the run stops. What was found is kept in the user's cache folder under the names, sizes and times of change of all
+files: the next start only lists them.
 """
 
 import contextlib
@@ -41,9 +41,9 @@ class Survey:
     """What the images of a collection are.
 
     `bad` are (name, reason) of those left out; `checksum` is over names and bytes of the others; `kinds` counts
-    "FORMAT MODE"; `sizes` [5] are least and greatest width, least and greatest height, and the median of the shorter side;
-    `enlarged` counts images smaller than the target, `unlike` those not of its size; `brightest` is the greatest value
-    in 16-bit grey images, 0 if there are none.
+    "FORMAT MODE"; `sizes` [5] are least and greatest width, least and greatest height, and the median of the shorter
+    side; `enlarged` counts images smaller than the target, `unlike` those not of its size; `brightest` is the greatest
+    value in 16-bit grey images, 0 if there are none.
     """
 
     count: int
@@ -94,7 +94,8 @@ def read(files: Files, index: int, rule: Rule) -> tuple[np.ndarray, Header, int]
 
 
 def most_bad(count: int, max_bad: int) -> int:
-    """How many damaged files are left out before it is an error: `max_bad`, or if that is -1 a thousandth, but 10 to 100."""
+    """How many damaged files are left out before it is an error: `max_bad`, or if that is -1 a thousandth, but 10 to
+    100."""
     return max_bad if max_bad >= 0 else min(MOST_BAD, max(FEWEST_BAD, int(BAD_SHARE * count)))
 
 
@@ -124,7 +125,8 @@ def survey(files: Files, rule: Rule, max_bad: int, keep: bool = False) -> tuple[
 
 
 def in_threads(count: int, work: Callable[[int], object], what: str, records: int | None = None) -> Iterator:
-    """work(0), ..., work(count - 1) in order, computed in threads; if it takes long, with progress in so many records in all."""
+    """work(0), ..., work(count - 1) in order, computed in threads; if it takes long, with progress in so many records
+    in all."""
     began, shown = time.monotonic(), None
     records = count if records is None else records
     size = max(1, _CHUNK * count // max(records, 1))  # of a task

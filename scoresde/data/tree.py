@@ -2,9 +2,9 @@
 
 Names are taken relative to the innermost folder that holds every image.
 
-Parts. Folders `train` and `test` (or `val`, `valid`, `validation`, the first there is) at the top are the parts; what lies
-elsewhere is left out. Otherwise a tenth is for testing, chosen by a hash of the name: an image stays in its part when others
-are added or taken away. The image of the least hash always is one of them.
+Parts. Folders `train` and `test` (or `val`, `valid`, `validation`, the first there is) at the top are the parts; what
+lies elsewhere is left out. Otherwise a tenth is for testing, chosen by a hash of the name: an image stays in its part
+when others are added or taken away. The image of the least hash always is one of them.
 
 Labels. A file of labels (`scoresde.data.tables`), or else the top folders (below the part), if there are several.
 Images beside such folders have no label: they are left out if they are few, and else the folders are no classes. Nor

@@ -13,7 +13,8 @@ import jax
 import scoresde
 
 PACKAGES = (
-    "scoresde", "jax", "jaxlib", "flax", "optax", "diffrax", "equinox", "lineax", "jaxtyping", "orbax-checkpoint", "ml-collections",
+    "scoresde", "jax", "jaxlib", "flax", "optax", "diffrax", "equinox", "lineax", "jaxtyping", "orbax-checkpoint",
+    "ml-collections",
     "grain", "tensorflow-datasets", "numpy", "pillow", "jinja2", "safetensors", "tensorboardX", "tqdm",
 )  # fmt: skip
 # extra of pyproject.toml: the module it brings
@@ -29,9 +30,11 @@ EXTRAS = {
 }
 # Those that change results, speed or where things are; values of keys are never shown.
 VARIABLES = (
-    "XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_COMPILATION_CACHE_DIR", "JAX_DEBUG_NANS",
+    "XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_COMPILATION_CACHE_DIR",
+    "JAX_DEBUG_NANS",
     "JAX_DISABLE_JIT", "JAX_THREEFRY_PARTITIONABLE", "XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_PYTHON_CLIENT_MEM_FRACTION",
-    "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "TFDS_DATA_DIR", "WANDB_MODE", "MLFLOW_TRACKING_URI", "TRACKIO_SPACE_ID",
+    "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "TFDS_DATA_DIR", "WANDB_MODE", "MLFLOW_TRACKING_URI",
+    "TRACKIO_SPACE_ID",
 )  # fmt: skip
 _GIB = 2**30
 
@@ -58,7 +61,8 @@ def _system() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Of the checkout that the package is in, marked where files were changed; "no checkout" of an installed package."""
+    """Of the checkout that the package is in, marked where files were changed; "no checkout" of an installed
+    package."""
     folder = pathlib.Path(scoresde.__file__).parents[1]
     if not (folder / ".git").exists():
         return "no checkout"
@@ -102,7 +106,10 @@ def _devices() -> dict[str, str]:
 def _memory() -> str:
     try:
         page = os.sysconf("SC_PAGE_SIZE")
-        return f"{os.sysconf('SC_PHYS_PAGES') * page / _GIB:.1f} GiB, {os.sysconf('SC_AVPHYS_PAGES') * page / _GIB:.1f} free"
+        return (
+            f"{os.sysconf('SC_PHYS_PAGES') * page / _GIB:.1f} GiB, "
+            f"{os.sysconf('SC_AVPHYS_PAGES') * page / _GIB:.1f} free"
+        )
     except (ValueError, OSError, AttributeError):  # another system
         return "unknown"
 

@@ -19,7 +19,8 @@ from scoresde.types import root_key
 _LAST_RATE = 0.01
 # Fields of `model` that are arguments of the U-Net by the same name.
 UNET_FIELDS = (
-    "skip_rescale", "head_channels", "decoder_attention", "modulation", "resampling", "resample_filter", "resample_skip",
+    "skip_rescale", "head_channels", "decoder_attention", "modulation", "resampling", "resample_filter",
+    "resample_skip",
     "progressive_input", "progressive", "combine", "center_input", "input_fourier", "norm_epsilon",
 )  # fmt: skip
 # Records that a prior of degraded data draws from.
@@ -144,7 +145,8 @@ def build_score(config: ConfigDict, network: nets.Network | None = None) -> scor
 
 
 def with_starts(model: score.NetworkScore, config: ConfigDict, dataset: data.Dataset) -> score.NetworkScore:
-    """The score of a process whose prior is degraded data, given the first training records; any other score as it is."""
+    """The score of a process whose prior is degraded data, given the first training records; any other score as it
+    is."""
 
     def starts():
         return dataset.encode(dataset.train.rows(np.arange(min(STARTS, len(dataset.train))))[0])
@@ -191,8 +193,10 @@ def beyond_decay(config: ConfigDict) -> str:
     if not 0 < end < steps:
         return ""
     return (
-        f"training.steps = {steps} goes beyond optim.decay_steps = {end}: steps {end + 1} to {steps} have the learning rate "
-        f"{_LAST_RATE * config.optim.learning_rate:g}, a hundredth of optim.learning_rate; to spread the decay over all steps set "
+        f"training.steps = {steps} goes beyond optim.decay_steps = {end}: steps {end + 1} to {steps} have the learning "
+        "rate "
+        f"{_LAST_RATE * config.optim.learning_rate:g}, a hundredth of optim.learning_rate; to spread the decay over "
+        "all steps set "
         f"optim.decay_steps = {steps}"
     )
 
@@ -211,7 +215,8 @@ def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def _onto_unit_kernels(updates, params):
-    """Forced weight normalization (Karras et al. 2024, section 2.3): the step ends where every kernel has rms 1 per output."""
+    """Forced weight normalization (Karras et al. 2024, section 2.3): the step ends where every kernel has rms 1 per
+    output."""
     moved = nets.unit_kernels(optax.apply_updates(params, updates))
     return jax.tree.map(jnp.subtract, moved, params)
 
@@ -247,7 +252,8 @@ def build_prepare(config: ConfigDict, dataset: data.Dataset) -> Callable:
 
 
 def build_augment(config: ConfigDict) -> Callable | None:
-    """(x0, key=key) -> (x0, label): the augmentation of training that the network is told of, in the coordinates of the process."""
+    """(x0, key=key) -> (x0, label): the augmentation of training that the network is told of, in the coordinates of the
+    process."""
     if not config.data.augment:
         return None
     basis = build_sde(config, image_shape(config)[:-1]).basis

@@ -81,9 +81,9 @@ def to_json(config: ConfigDict) -> dict:
 
 
 def from_json(stored: dict, where: str = "config.json") -> ConfigDict:
-    """The inverse of `to_json`. Fields that are missing take their defaults: they came with a later version. Fields of an
-    earlier version are left out where they hold what this version does (`RETIRED`), and, with a note, where nothing of them
-    enters the model (`FREE_FIELDS`).
+    """The inverse of `to_json`. Fields that are missing take their defaults: they came with a later version. Fields of
+    an earlier version are left out where they hold what this version does (`RETIRED`), and, with a note, where nothing
+    of them enters the model (`FREE_FIELDS`).
 
     Raises:
       ConfigError: other unknown fields, or wrong types.
@@ -96,7 +96,8 @@ def from_json(stored: dict, where: str = "config.json") -> ConfigDict:
 
 
 def fill(config: ConfigDict, stored: dict, where: str) -> list[str]:
-    """Set the fields of {"section": {"field": value}} in place, without looking at what their values mean; returns the problems, one
+    """Set the fields of {"section": {"field": value}} in place, without looking at what their values mean; returns the
+    problems, one
     line each: unknown fields and wrong types. Fields of an earlier version are left out as in `from_json`.
 
     Args:

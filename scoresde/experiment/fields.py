@@ -24,7 +24,9 @@ def default() -> ConfigDict:
 
 def _sde() -> ConfigDict:
     c = ConfigDict()
-    c.name = "vp"  # vp, subvp, ve, cosine, ddpm_cosine (its 1000 steps), karras; in function space coloured_vp, coloured_ve, coloured_cosine, heat, blur, inverse_heat, pixelate, fade
+    # vp, subvp, ve, cosine, ddpm_cosine (its 1000 steps), karras; in function space coloured_vp, coloured_ve,
+    # coloured_cosine, heat, blur, inverse_heat, pixelate, fade
+    c.name = "vp"
     c.beta_min = 0.1  # vp, subvp
     c.beta_max = 20.0
     c.sigma_min = 0.01  # ve, karras
@@ -49,20 +51,26 @@ def _sde() -> ConfigDict:
 
 def _data() -> ConfigDict:
     c = ConfigDict({"image_size": placeholder(object)})  # a number or a tuple
-    c.source = "digits"  # digits, folder:PATH, zip:PATH, array_record:PATH, hf:NAME, npz:PATH, tfds:NAME, gaussian_mixture, two_moons, checkerboard, functions:PATH, gaussian_process, gp_mixture, quadratic, none (converted networks)
-    c.image_size = 32  # height and width, or (height, width); (points,) of curves; (depth, height, width) of volumes; 0: vectors of `channels` components
+    # digits, folder:PATH, zip:PATH, array_record:PATH, hf:NAME, npz:PATH, tfds:NAME, gaussian_mixture, two_moons,
+    # checkerboard, functions:PATH, gaussian_process, gp_mixture, quadratic, none (converted networks)
+    c.source = "digits"
+    # height and width, or (height, width); (points,) of curves; (depth, height, width) of volumes; 0: vectors of
+    # `channels` components
+    c.image_size = 32
     c.channels = 3
     c.levels = 256  # grey levels; 0: continuous values
     c.centered = True  # model range [-1, 1]; False: [0, 1]
     c.uniform_dequantization = False  # train on v + u, u ~ U[0, 1), rather than on the centres of the bins
     c.random_flip = False  # mirror images left-right with probability 1/2
-    c.augment = 0.0  # probability of each of EDM's augmentations, of which the U-Net is told; they flip left-right by themselves
-    c.arrays = ()  # npz: names of the arrays (train, labels, test, labels), () takes x_train, y_train, x_test, y_test; functions: name of one
+    # probability of each of EDM's augmentations, of which the U-Net is told; they flip left-right by themselves
+    c.augment = 0.0
+    # npz: names of the arrays (train, labels, test, labels), () takes x_train, y_train, x_test, y_test; functions:
+    # name of one
+    c.arrays = ()
     c.data_dir = ""  # tfds: where the prepared sets are; "" takes TFDS_DATA_DIR
     c.labels = ""  # folder, zip, array_record, hf: file of labels; "" takes what is there, "none" no labels
-    c.max_bad = (
-        -1
-    )  # folder, zip, array_record, hf: damaged images left out before it is an error; -1: a thousandth, but 10 to 100
+    # folder, zip, array_record, hf: damaged images left out before it is an error; -1: a thousandth, but 10 to 100
+    c.max_bad = -1
     c.max_pixels = 80_000_000  # the same: an image with more is refused
     c.memory = 2.0  # the same and tfds: GiB of decoded images kept in memory; a larger set is decoded as it is read
     return c
@@ -85,9 +93,8 @@ def _model() -> ConfigDict:
     c.blocks = 4  # unet, edm2, ufno: blocks a level
     c.attention = (16,)  # heights at which there is attention
     c.skip_rescale = True  # unet: sums of skip path and block over sqrt(2)
-    c.decoder_attention = (
-        "level"  # unet: attention in the decoder, once a level (DDPM++) or after each block: level, block
-    )
+    # unet: attention in the decoder, once a level (DDPM++) or after each block: level, block
+    c.decoder_attention = "level"
     c.modulation = "shift"  # unet: shift, scale_shift (adaptive group normalization, ADM)
     c.resampling = "block"  # unet, what halves and doubles: block, conv (DDPM)
     c.resample_filter = "box"  # unet: box, box_padded (diffusers' strided convolutions), fir ([1, 3, 3, 1], NCSN++)
@@ -96,10 +103,8 @@ def _model() -> ConfigDict:
     c.progressive = "none"  # unet, pyramid of the decoder: none, output_skip, residual
     c.combine = "sum"  # unet, how an input_skip joins: sum, cat
     c.center_input = False  # unet: the network sees 2 x - 1, for data.centered = False
-    c.input_fourier = (
-        0,
-        0,
-    )  # unet: it also sees sin and cos of 2 pi 2^n x, n from the first to below the second; (6, 8): VDM
+    # unet: it also sees sin and cos of 2 pi 2^n x, n from the first to below the second; (6, 8): VDM
+    c.input_fourier = (0, 0)
     c.norm_epsilon = 1e-6  # unet: of the group normalization
     c.head_channels = 0  # unet, edm2, dit: channels of an attention head; 0: one head
     c.patch = 2  # dit: side of a patch in pixels
@@ -124,24 +129,21 @@ def _training() -> ConfigDict:
     c.log_normal_mean = -1.2  # log_normal
     c.log_normal_std = 1.2
     c.reduce_mean = True  # mean over dimensions; False: half the sum
-    c.ema = (
-        0.9999,
-    )  # averages, below 1 by decay a step, above by half-life in images; the first one is used for pictures and by the commands
-    c.power_ema = ()  # relative widths, such as (0.05, 0.1): averages by power functions, from which python -m scoresde.average makes any other
+    # averages, below 1 by decay a step, above by half-life in images; the first one is used for pictures and by the
+    # commands
+    c.ema = (0.9999,)
+    # relative widths, such as (0.05, 0.1): averages by power functions, from which python -m scoresde.average makes
+    # any other
+    c.power_ema = ()
     c.log_every = 50
     c.checkpoint_every = 10_000
     c.snapshot_every = 50_000  # of the averages of power_ema, all of them kept
     c.sample_every = 50_000  # pictures, the figures of `watch`, and the report
-    c.watch = (
-        "sliced_wasserstein",
-        "moments",
-        "nearest",
-        "loss",
-    )  # figures of the pictured samples and of fixed records; () none
+    # figures of the pictured samples and of fixed records; () none
+    c.watch = ("sliced_wasserstein", "moments", "nearest", "loss")
     c.watch_sampler = ""  # of these samples, with its own steps and grid; "": as in sampling
-    c.keep_best = (
-        ""  # sliced_wasserstein, mean_error, deviation_error, test_loss: keep the checkpoint where it is lowest
-    )
+    # sliced_wasserstein, mean_error, deviation_error, test_loss: keep the checkpoint where it is lowest
+    c.keep_best = ""
     c.trackers = ()  # wandb, mlflow, trackio: send the figures there as well
     return c
 
@@ -177,7 +179,9 @@ def _sampling() -> ConfigDict:
     c.corrections = 1  # corrector steps at a point of the grid; langevin_dynamics: steps a level
     c.norm = "image"  # langevin: norms of each image, or means over the batch as in the published numbers
     c.step_size = 0.2  # langevin_dynamics, in units of sigma^2
-    c.labels = "uniform"  # of a network with classes: the law of the class that each seed draws, uniform, or data for the shares of the training records, which evaluate takes by default; null, the null class, is refused until it can be trained
+    # of a network with classes: the law of the class that each seed draws, uniform, or data for the shares of the
+    # training records, which evaluate takes by default; null, the null class, is refused until it can be trained
+    c.labels = "uniform"
     c.churn = 0.0  # euler_edm, heun_edm: noise added on the way, where sigma / alpha is between s_min and s_max
     c.s_min = 0.0
     c.s_max = 1e6
@@ -222,10 +226,13 @@ def _evaluate() -> ConfigDict:
 # Fields of earlier versions that are gone, and the value that is meant now: with any other the run is of another kind.
 RETIRED = {"model.param_dtype": "float32"}
 
-# What a resumed run may change: nothing of it enters the state, or only in the rounding of sums. The first three are the way out of
-# a run that diverges, and to prolong one. Where data are found is no part of what they are, which their fingerprint says.
+# What a resumed run may change: nothing of it enters the state, or only in the rounding of sums. The first three are
+# the way out of
+# a run that diverges, and to prolong one. Where data are found is no part of what they are, which their fingerprint
+# says.
 FREE_FIELDS = (
-    "optim.learning_rate", "optim.decay_steps", "optim.grad_clip", "training.steps", "training.accumulation", "training.remat", "training.fsdp", "training.steps_per_dispatch",
+    "optim.learning_rate", "optim.decay_steps", "optim.grad_clip", "training.steps", "training.accumulation",
+    "training.remat", "training.fsdp", "training.steps_per_dispatch",
     "training.log_every", "training.checkpoint_every", "training.snapshot_every", "training.sample_every",
     "training.watch", "training.keep_best", "training.trackers",
     "sampling.", "likelihood.", "evaluate.", "data.source", "data.data_dir", "data.labels",

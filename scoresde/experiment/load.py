@@ -79,7 +79,8 @@ class Trained(NamedTuple):
         """
         if self.config.model.name not in RESOLUTION_FREE:
             raise ConfigError(
-                f"--grid: model.name = '{self.config.model.name}' has the grid it was trained on; only {' and '.join(RESOLUTION_FREE)} take another"
+                f"--grid: model.name = '{self.config.model.name}' has the grid it was trained on; only "
+                f"{' and '.join(RESOLUTION_FREE)} take another"
             )
         if len(grid) != len(self.shape) - 1 or min(grid) < 1:
             raise ConfigError(
@@ -93,7 +94,8 @@ class Trained(NamedTuple):
             and self.config.sde.basis != "kernel"
         ):
             raise ConfigError(
-                "--grid: model.data_index = 0 shares the variance of data among the points of the grid of training, and means another law on "
+                "--grid: model.data_index = 0 shares the variance of data among the points of the grid of training, "
+                "and means another law on "
                 "another grid; train with model.data_index above half the dimensions"
             )
         if not process.spectral:
@@ -115,7 +117,8 @@ def load_trained(
     Args:
       checkpoint: "latest", the newest good one; "best", that of `training.keep_best`; or a step that was kept.
       sampler: the name of another sampler than the run's; it brings its own steps, grid and order.
-      overrides: `SECTION.FIELD=value` texts for sampling, likelihood, evaluate, and for where and how the data are read.
+      overrides: `SECTION.FIELD=value` texts for sampling, likelihood, evaluate, and for where and how the data are
+        read.
 
     Raises:
       ConfigError: no run there, or bad overrides. CheckpointError: no good checkpoint. DataError: see `load`.

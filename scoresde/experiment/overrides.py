@@ -1,7 +1,7 @@
 """`SECTION.FIELD=value` texts applied to a configuration.
 
-They are parsed here and not by ml_collections' flags: those stop at the first problem, inside a traceback, take a missing
-file for an empty configuration, and reject 1e5 for a whole number.
+They are parsed here and not by ml_collections' flags: those stop at the first problem, inside a traceback, take a
+missing file for an empty configuration, and reject 1e5 for a whole number.
 """
 
 import ast

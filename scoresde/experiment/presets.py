@@ -13,8 +13,8 @@ from scoresde.nets import PUBLISHED
 def score_sde(process: str, network: str) -> ConfigDict:
     """CIFAR-10 with continuous times: `process` is vp, subvp or ve, `network` a name of `scoresde.nets.PUBLISHED`.
 
-    1.3 M steps of 128 images, 0.95 M for the deep networks. VE has data in [0, 1], the sum over dimensions, EMA 0.999, the network's
-    output divided by sigma, and a corrector whose norms are means over the batch.
+    1.3 M steps of 128 images, 0.95 M for the deep networks. VE has data in [0, 1], the sum over dimensions, EMA 0.999,
+    the network's output divided by sigma, and a corrector whose norms are means over the batch.
     """
     c = default()
     c.sde.name = process
@@ -37,11 +37,13 @@ def score_sde(process: str, network: str) -> ConfigDict:
 
 
 def edm(network: str, *, images: int, batch_size: int, augment: float) -> ConfigDict:
-    """EDM's training of `network` with its own preconditioning, for `images` in all; `augment` is the probability of its augmentations.
+    """EDM's training of `network` with its own preconditioning, for `images` in all; `augment` is the probability of
+    its augmentations.
 
-    The learning rate ramps up over 10 M images, the average has a half-life of 0.5 M images, and gradients are not clipped. The loss
-    is half the sum over dimensions, where theirs is the whole: Adam hardly tells. 18 Heun steps with theirs are 17 and a last
-    Euler step to sigma = 0, 35 calls of the network; here the last is the denoising of every sampler.
+    The learning rate ramps up over 10 M images, the average has a half-life of 0.5 M images, and gradients are not
+    clipped. The loss
+    is half the sum over dimensions, where theirs is the whole: Adam hardly tells. 18 Heun steps with theirs are 17 and
+    a last Euler step to sigma = 0, 35 calls of the network; here the last is the denoising of every sampler.
     """
     c = default()
     c.sde.name, c.sde.sigma_min, c.sde.sigma_max = "karras", 0.002, 80.0

@@ -26,8 +26,8 @@ _DDPM_STEPS = 1000  # of the networks that were trained with a table (Ho et al. 
 
 
 class Entry(NamedTuple):
-    """A process by name. `spectral`: it has modes, with `modal_alpha` also in alpha. `starts`: its prior is degraded data, which
-    it must be given."""
+    """A process by name. `spectral`: it has modes, with `modal_alpha` also in alpha. `starts`: its prior is degraded
+    data, which it must be given."""
 
     build: Callable[[ConfigDict, tuple[int, ...]], sde.AbstractSDE]
     spectral: bool = False
@@ -136,8 +136,8 @@ def build_sde(config: ConfigDict, grid: tuple[int, ...]) -> sde.AbstractSDE:
 
 
 def data_covariance(config: ConfigDict, grid: tuple[int, ...]) -> sde.AbstractCovariance | None:
-    """How the square of `model.sigma_data` is shared among the modes, by shares of the grid of training; None: evenly. In a kernel
-    basis as the noise is."""
+    """How the square of `model.sigma_data` is shared among the modes, by shares of the grid of training; None: evenly.
+    In a kernel basis as the noise is."""
     c, spectral = config.model, PROCESSES[config.sde.name].spectral
     if spectral and config.sde.basis == "kernel":
         return sde.Gram()

@@ -53,26 +53,33 @@ CHOICES = {
 
 # Smallest value allowed, and whether it is allowed itself.
 _AT_LEAST = {
-    "seed": 0, "data.image_size": 0, "data.augment": 0, "data.channels": 1, "data.levels": 0, "data.max_bad": -1, "data.max_pixels": 1, "data.memory": 0,
+    "seed": 0, "data.image_size": 0, "data.augment": 0, "data.channels": 1, "data.levels": 0, "data.max_bad": -1,
+    "data.max_pixels": 1, "data.memory": 0,
     "model.dropout": 0, "model.num_classes": 0, "model.channels": 1, "model.multipliers": 1, "model.blocks": 1,
-    "model.attention": 1, "model.head_channels": 0, "model.patch": 1, "model.width": 2, "model.depth": 1, "model.modes": 1, "sde.length": 0, "sde.jitter": 0, "model.data_index": 0,
-    "training.steps": 1, "training.batch_size": 1, "training.accumulation": 1, "training.fsdp": 0, "training.steps_per_dispatch": 1, "training.ema": 0,
+    "model.attention": 1, "model.head_channels": 0, "model.patch": 1, "model.width": 2, "model.depth": 1,
+    "model.modes": 1, "sde.length": 0, "sde.jitter": 0, "model.data_index": 0,
+    "training.steps": 1, "training.batch_size": 1, "training.accumulation": 1, "training.fsdp": 0,
+    "training.steps_per_dispatch": 1, "training.ema": 0,
     "training.log_every": 1, "training.checkpoint_every": 1, "training.snapshot_every": 1, "training.sample_every": 1,
-    "optim.beta1": 0, "optim.beta2": 0, "optim.weight_decay": 0, "optim.warmup": 0, "optim.decay_steps": 0, "optim.grad_clip": 0,
+    "optim.beta1": 0, "optim.beta2": 0, "optim.weight_decay": 0, "optim.warmup": 0, "optim.decay_steps": 0,
+    "optim.grad_clip": 0,
     "sampling.steps": 0, "sampling.order": 0, "sampling.corrections": 1,
-    "sampling.churn": 0, "sampling.s_min": 0, "sampling.s_max": 0, "sampling.eta": 0, "sampling.tau": 0, "sampling.tau_low": 0, "sampling.tau_high": 0, "sampling.num": 1, "sampling.batch_size": 1,
+    "sampling.churn": 0, "sampling.s_min": 0, "sampling.s_max": 0, "sampling.eta": 0, "sampling.tau": 0,
+    "sampling.tau_low": 0, "sampling.tau_high": 0, "sampling.num": 1, "sampling.batch_size": 1,
     "likelihood.probes": 0, "likelihood.dequantizations": 1, "likelihood.batch_size": 1,
     "likelihood.samples": 1, "likelihood.vlb_steps": 2, "likelihood.variational_steps": 1,
     "likelihood.variational_batch_size": 1, "likelihood.variational_width": 1, "likelihood.variational_depth": 1,
     "evaluate.num": -1,
 }  # fmt: skip
 _POSITIVE = (
-    "sde.variance", "sde.length_scale", "sde.noise", "model.sigma_data", "model.data_screening", "model.fourier_scale", "model.norm_epsilon", "optim.learning_rate", "optim.eps", "training.log_normal_std",
+    "sde.variance", "sde.length_scale", "sde.noise", "model.sigma_data", "model.data_screening", "model.fourier_scale",
+    "model.norm_epsilon", "optim.learning_rate", "optim.eps", "training.log_normal_std",
     "sampling.tolerance", "sampling.sde_tolerance", "sampling.absolute_tolerance", "sampling.snr", "sampling.step_size",
     "sampling.s_noise", "likelihood.tolerance", "likelihood.variational_rate",
 )  # fmt: skip
 _BELOW_ONE = (
-    "data.augment", "model.dropout", "optim.beta1", "optim.beta2", "sampling.tolerance", "sampling.sde_tolerance", "likelihood.tolerance",
+    "data.augment", "model.dropout", "optim.beta1", "optim.beta2", "sampling.tolerance", "sampling.sde_tolerance",
+    "likelihood.tolerance",
 )  # fmt: skip
 
 

@@ -29,7 +29,8 @@ SDE_SOLVERS = {
     "slowrk": dfx.SlowRK,
 }
 ODE_SOLVERS = {
-    "euler": dfx.Euler, "heun": dfx.Heun, "bosh3": dfx.Bosh3, "tsit5": dfx.Tsit5, "dopri5": dfx.Dopri5, "dopri8": dfx.Dopri8,
+    "euler": dfx.Euler, "heun": dfx.Heun, "bosh3": dfx.Bosh3, "tsit5": dfx.Tsit5, "dopri5": dfx.Dopri5,
+    "dopri8": dfx.Dopri8,
     "kvaerno3": dfx.Kvaerno3, "kvaerno5": dfx.Kvaerno5,
 }  # fmt: skip
 PREDICTORS = {
@@ -46,9 +47,9 @@ CORRECTORS = {
 
 
 class Entry(NamedTuple):
-    """A sampler by name: steps and grid are what `sampling.steps` = 0 and `sampling.grid` = "" stand for. The grid is one in noise
-    level, which fits every process; one in t fits only the processes whose noise grows evenly in t. `one_alpha`: it refuses
-    processes whose alpha differs by mode."""
+    """A sampler by name: steps and grid are what `sampling.steps` = 0 and `sampling.grid` = "" stand for. The grid is
+    one in noise level, which fits every process; one in t fits only the processes whose noise grows evenly in t.
+    `one_alpha`: it refuses processes whose alpha differs by mode."""
 
     build: Callable[[ConfigDict, int, Callable], sample.AbstractSampler]
     steps: int  # 0: the solver chooses its steps

@@ -1,13 +1,16 @@
-"""What a configuration must satisfy: each field by itself (`ranges`), and what goes with what. All problems at once, one line each."""
+"""What a configuration must satisfy: each field by itself (`ranges`), and what goes with what. All problems at once,
+one line each."""
+
+from collections.abc import Callable
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from scoresde import sample, sde
+from scoresde import sde
 from scoresde.errors import ConfigError
-from scoresde.experiment import samplers
-from scoresde.experiment.build import build_objective, build_preconditioning, build_trace, flatten, image_shape
-from scoresde.experiment.processes import DEGRADED, PROCESSES, build_sde, out_of_range
+from scoresde.experiment.build import build_objective, build_preconditioning, flatten, image_shape
+from scoresde.experiment.methods import validate_likelihood, validate_sampling, with_sampler
+from scoresde.experiment.processes import PROCESSES, build_sde, out_of_range
 from scoresde.experiment.ranges import BEST, check_field
 from scoresde.likelihood.flow import check_tolerance
 from scoresde.nets import (
@@ -65,11 +68,13 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
         problems.append(f"data.random_flip = True: expected images, but {size} = {c.data.image_size}")
     if c.data.augment and (c.model.name != "unet" or len(shape) != 3):
         problems.append(
-            f"data.augment = {c.data.augment}: expected images and model.name = 'unet', which is told of it, got '{c.model.name}'"
+            f"data.augment = {c.data.augment}: expected images and model.name = 'unet', which is told of it, got "
+            f"'{c.model.name}'"
         )
     if c.data.augment and c.data.random_flip:
         problems.append(
-            f"data.random_flip = True: expected False with data.augment = {c.data.augment}, which flips and says so to the network"
+            f"data.random_flip = True: expected False with data.augment = {c.data.augment}, which flips and says so to "
+            "the network"
         )
     if c.seed >= 2**32:
         problems.append(f"seed = {c.seed}: expected less than 2^32")
@@ -79,6 +84,23 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
         problems.append("data.levels = 1: expected at least 2 grey levels, or 0 for continuous values")
     if c.data.uniform_dequantization and not c.data.levels:
         problems.append("data.uniform_dequantization = True: expected integer data, but data.levels = 0")
+    problems += _validate_training(config, sound)
+    if c.optim.optimizer == "adam" and c.optim.weight_decay:
+        problems.append("optim.weight_decay: adam has none; use optim.optimizer = 'adamw'")
+    if not any(name.startswith("sampling.") for name in broken):
+        problems += validate_sampling(config)
+        if sound("training.watch_sampler") and (name := c.training.watch_sampler):
+            problems += [
+                f"training.watch_sampler = '{name}': {text}" for text in validate_sampling(with_sampler(config, name))
+            ]
+    if not any(name.startswith("likelihood.") for name in broken):
+        problems += validate_likelihood(config)
+    return problems
+
+
+def _validate_training(config: ConfigDict, sound: Callable[..., bool]) -> list[str]:
+    """Rules between the fields of training and of the optimizer."""
+    c, problems = config, []
     batch, parts = c.training.batch_size, c.training.accumulation
     if sound("training.batch_size", "training.accumulation") and batch % parts:
         problems.append(
@@ -99,24 +121,7 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
             problems.append(
                 f"training.keep_best = '{best}': expected '{needed}' in training.watch, got {c.training.watch}"
             )
-    if c.optim.optimizer == "adam" and c.optim.weight_decay:
-        problems.append("optim.weight_decay: adam has none; use optim.optimizer = 'adamw'")
-    if not any(name.startswith("sampling.") for name in broken):
-        problems += _validate_sampling(config)
-        if sound("training.watch_sampler") and (name := c.training.watch_sampler):
-            problems += [
-                f"training.watch_sampler = '{name}': {text}" for text in _validate_sampling(with_sampler(config, name))
-            ]
-    if not any(name.startswith("likelihood.") for name in broken):
-        problems += _validate_likelihood(config)
     return problems
-
-
-def with_sampler(config: ConfigDict, name: str) -> ConfigDict:
-    """A copy with another sampler, which brings its own steps, grid and order."""
-    changed = config.copy_and_resolve_references()
-    changed.sampling.update(sampler=name, steps=0, grid="", order=0)
-    return changed
 
 
 def _validate_network(config: ConfigDict, shape: tuple[int, ...]) -> list[str]:
@@ -127,7 +132,8 @@ def _validate_network(config: ConfigDict, shape: tuple[int, ...]) -> list[str]:
     if len(shape) != 3:
         kind, other = {1: ("vectors", "mlp"), 2: ("curves", "fno"), 4: ("volumes", "mlp")}[len(shape)]
         return [
-            f"model.name = '{c.name}': expected images, but {size} = {config.data.image_size} says {kind}; use model.name = '{other}'"
+            f"model.name = '{c.name}': expected images, but {size} = {config.data.image_size} says {kind}; use "
+            f"model.name = '{other}'"
         ]
     if c.name == "dit":
         problems = [f"model.{text}" for text in check_transformer(c.width, c.head_channels, c.positions)]
@@ -141,7 +147,8 @@ def _validate_network(config: ConfigDict, shape: tuple[int, ...]) -> list[str]:
         problems += [f"model.{text}" for text in check_fourier(c.input_fourier)]
     if c.name == "unet" and len(c.multipliers) == 1 and (c.progressive, c.progressive_input) != ("none", "none"):
         problems.append(
-            "model.progressive, model.progressive_input: they join levels, and model.multipliers has one; expected 'none'"
+            "model.progressive, model.progressive_input: they join levels, and model.multipliers has one; expected "
+            "'none'"
         )
     return problems
 
@@ -157,73 +164,12 @@ def _validate_operator(config: ConfigDict, grid: tuple[int, ...]) -> list[str]:
     return problems
 
 
-def _validate_sampling(config: ConfigDict) -> list[str]:
-    c = config.sampling
-    if c.sampler == "probability_flow" and c.ode_solver == "euler" and not c.steps:
-        return ["sampling.ode_solver = 'euler' has no error estimate: give sampling.steps > 0, or tsit5"]
-    if c.steps and not samplers.SAMPLERS[c.sampler].steps and c.sampler != "probability_flow":
-        return [f"sampling.steps = {c.steps}: {c.sampler} chooses its steps by sampling.sde_tolerance; expected 0"]
-    if c.grid == samplers.OPTIMISED and not 0 < samplers.steps_of(config) <= sample.CANDIDATES:
-        steps = samplers.steps_of(config)
-        return [f"sampling.grid = 'optimised': expected sampling.steps from 1 to {sample.CANDIDATES}, got {steps}"]
-    if config.sde.name in PROCESSES and (problem := _wrong_for_modes(config)):
-        return [problem]
-    try:  # the sampler itself knows what it takes
-        samplers.build_sampler(config)
-    except ConfigError as error:
-        return [f"sampling: {problem}" for problem in error.problems]
-    return []
-
-
-def _wrong_for_modes(config: ConfigDict) -> str:
-    """What the process, one of modes, does not go with."""
-    name, c = config.sde.name, config.sampling
-    entry = PROCESSES[name]
-    if entry.modal_alpha and samplers.SAMPLERS[c.sampler].one_alpha:
-        return f"sampling.sampler = '{c.sampler}': expected a process with one alpha, and that of {name} differs by mode; use ddim, dpmpp or unipc"
-    if entry.spectral and (
-        c.sampler in ("euler_edm", "heun_edm") and c.churn or c.sampler == "deis" and c.variable == "t"
-    ):
-        return f"sampling.sampler = '{c.sampler}': churn and variable t need one log-SNR, and {name} has one per mode; use churn = 0 and log_rho"
-    if entry.spectral and c.grid in ("geometric", samplers.OPTIMISED):
-        return f"sampling.grid = '{c.grid}': expected a process with one log-SNR, got {name}; use log_snr or uniform"
-    return ""
-
-
-def _validate_likelihood(config: ConfigDict) -> list[str]:
-    method, dequantization = config.likelihood.method, config.likelihood.dequantization
-    spectral = config.sde.name in PROCESSES and PROCESSES[config.sde.name].spectral
-    if spectral and config.data.levels and dequantization in ("none", "truncated_normal"):
-        return [
-            f"likelihood.dequantization = '{dequantization}': needs pixels for the coordinates of the process, and sde.name = "
-            f"'{config.sde.name}' has modes; use uniform or variational"
-        ]
-    if spectral and PROCESSES[config.sde.name].starts and method == "flow" and config.evaluate.num:
-        return [f"likelihood.method = 'flow': {DEGRADED.format(config.sde.name)}; use elbo, or evaluate.num = 0"]
-    if dequantization == "none" and method == "flow":
-        return [
-            "likelihood.dequantization = 'none': flow has no decoder of integers; use uniform, or method elbo or vlb"
-        ]
-    if dequantization == "none" and config.likelihood.dequantizations > 1:
-        return [
-            f"likelihood.dequantizations = {config.likelihood.dequantizations}: nothing to draw if dequantization is none"
-        ]
-    if dequantization == "truncated_normal" and method != "flow":
-        return [
-            f"likelihood.dequantization = 'truncated_normal': its x is at t_min, and {method} bounds p at 0; use uniform"
-        ]
-    try:  # the estimator itself knows how many probes it takes
-        build_trace(config)
-    except ConfigError as error:
-        return [f"likelihood.probes: {problem}" for problem in error.problems]
-    return []
-
-
 def _validate_cadences(training: ConfigDict) -> list[str]:
     """The host sees the state between dispatches alone."""
     each = training.steps_per_dispatch
     return [
-        f"training.{name} = {training[name]}: expected a multiple of training.steps_per_dispatch = {each}; nearest: {_nearest(training[name], each)}"
+        f"training.{name} = {training[name]}: expected a multiple of training.steps_per_dispatch = {each}; nearest: "
+        f"{_nearest(training[name], each)}"
         for name in _CADENCES
         if training[name] % each and (name != "snapshot_every" or training.power_ema)  # else there are none
     ]
@@ -239,11 +185,13 @@ def _validate_sde(config: ConfigDict, broken: set[str]) -> list[str]:
         return [f"sde: expected coefficients within float32 at both ends, got {problem}"]
     if config.model.data_index and not PROCESSES[config.sde.name].spectral:
         return [
-            f"model.data_index = {config.model.data_index}: expected 0 for sde.name = '{config.sde.name}', which has no modes"
+            f"model.data_index = {config.model.data_index}: expected 0 for sde.name = '{config.sde.name}', which has "
+            "no modes"
         ]
     if config.model.data_index and config.sde.basis == "kernel":
         return [
-            f"model.data_index = {config.model.data_index}: expected 0 for sde.basis = 'kernel', where data are taken to vary as the noise"
+            f"model.data_index = {config.model.data_index}: expected 0 for sde.basis = 'kernel', where data are taken "
+            "to vary as the noise"
         ]
     square, tiny, largest = (
         config.model.sigma_data**2,
@@ -251,7 +199,8 @@ def _validate_sde(config: ConfigDict, broken: set[str]) -> list[str]:
     )
     if config.model.preconditioning == "edm" and not tiny <= square <= largest:
         return [
-            f"model.sigma_data = {config.model.sigma_data:g}: expected a square within float32, got sigma_data^2 = {square:.3g}"
+            f"model.sigma_data = {config.model.sigma_data:g}: expected a square within float32, got sigma_data^2 = "
+            f"{square:.3g}"
         ]
     try:
         build_preconditioning(config).check(process)

@@ -7,6 +7,7 @@ from scoresde.guide.posterior import AbstractGuided, Posterior, Replacement, mod
 
 __all__ = [
     "Observation", "deblur", "low_pass", "super_resolution", "inpaint",
-    "AbstractGuided", "Posterior", "JointPosterior", "Replacement", "mode_variances", "ModeCovariance", "mode_covariance",
+    "AbstractGuided", "Posterior", "JointPosterior", "Replacement", "mode_variances", "ModeCovariance",
+    "mode_covariance",
     "restore", "guide_of", "restore_by", "replace", "continued",
 ]  # fmt: skip

@@ -1,4 +1,5 @@
-r"""The posterior of all modes together: for observations whose modes depend on each other, such as the points of a curve.
+r"""The posterior of all modes together: for observations whose modes depend on each other, such as the points of a
+curve.
 
 With x_0 | x_t taken for N(D, R), R the covariance that it would have if the data were Gaussian with covariance C,
 
@@ -50,7 +51,8 @@ class ModeCovariance(eqx.Module):
         `Observation.rounding`.
 
     Raises:
-      ConfigError: another shape, not finite, not symmetric, more than `LARGEST` values, or clearly negative eigenvalues.
+      ConfigError: another shape, not finite, not symmetric, more than `LARGEST` values, or clearly negative
+        eigenvalues.
     """
 
     variances: Float[np.ndarray, " D"]
@@ -62,7 +64,8 @@ class ModeCovariance(eqx.Module):
         size = len(covariance) if covariance.ndim else 0
         if covariance.shape != (size, size) or not 0 < size <= LARGEST or not np.isfinite(covariance).all():
             raise ConfigError(
-                f"ModeCovariance: expected a finite matrix [D, D] with D up to {LARGEST}, got {covariance.shape}; take a variance per mode"
+                f"ModeCovariance: expected a finite matrix [D, D] with D up to {LARGEST}, got {covariance.shape}; take "
+                "a variance per mode"
             )
         if not np.allclose(covariance, covariance.T, rtol=1e-6, atol=1e-9 * abs(covariance).max()):
             raise ConfigError("ModeCovariance: expected a symmetric matrix; symmetrise it with (C + C.T) / 2")
@@ -124,7 +127,8 @@ class JointPosterior(AbstractGuided):
 
 
 def mode_covariance(basis: AbstractBasis, x: Float[Array, "N *x"]) -> ModeCovariance:
-    """Of the coefficients of N fields [N, *grid, channels], about their mean. Take several times as many as a field has values.
+    """Of the coefficients of N fields [N, *grid, channels], about their mean. Take several times as many as a field has
+    values.
 
     Raises:
       ConfigError: fewer than two fields, on another grid, or fields too large.
@@ -165,12 +169,14 @@ def _check(sde: AbstractSDE, observation: Observation, covariance: ModeCovarianc
     check_given("JointPosterior", observation)
     if not isotropic(sde):
         raise ConfigError(
-            f"JointPosterior: expected a process with one alpha and one sigma, such as VP, got {type(sde).__name__}; its "
+            f"JointPosterior: expected a process with one alpha and one sigma, such as VP, got {type(sde).__name__}; "
+            "its "
             "coefficients do not commute with a covariance: take Posterior"
         )
     if len(covariance.variances) != jnp.size(observation.y):
         raise ConfigError(
-            f"JointPosterior: expected a covariance of {jnp.size(observation.y)} values, got {len(covariance.variances)}"
+            f"JointPosterior: expected a covariance of {jnp.size(observation.y)} values, got "
+            f"{len(covariance.variances)}"
         )
     if isinstance(observation.h, jax.core.Tracer):
         raise ConfigError(

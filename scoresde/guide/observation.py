@@ -36,12 +36,13 @@ class Observation(eqx.Module):
     Args:
       basis: with a shape; x_0 is a field on its grid.
       h: [*modes, 1] or what broadcasts to it, finite and at least 0; 0: the mode is not seen.
-      sigma_y: deviation of the noise at a point of the field, were it on every mode: sigma_y white in a coefficient. The mean
-        of a block of b points then has a deviation of sigma_y / sqrt b.
+      sigma_y: deviation of the noise at a point of the field, were it on every mode: sigma_y white in a coefficient.
+        The mean of a block of b points then has a deviation of sigma_y / sqrt b.
       y: coefficients [*modes, channels] that were seen; see `given`.
 
     Raises:
-      ConfigError: h negative, not finite or of another shape; sigma_y negative; a basis without a grid; y of another grid.
+      ConfigError: h negative, not finite or of another shape; sigma_y negative; a basis without a grid; y of another
+        grid.
     """
 
     basis: AbstractBasis
@@ -104,7 +105,8 @@ def with_rounding(deviation: float, variances, rounding) -> tuple:
 
 
 def deblur(shape, blur: float, *, sigma_y: float = 0.0) -> Observation:
-    """A Gaussian blur with the deviation `blur` in points, reflected at the edges, as of `InverseHeat` in `scoresde.sde`.
+    """A Gaussian blur with the deviation `blur` in points, reflected at the edges, as of `InverseHeat` in
+    `scoresde.sde`.
 
     Raises:
       ConfigError: blur < 0, or a grid without points.
@@ -150,7 +152,8 @@ def inpaint(mask, *, sigma_y: float = 0.0) -> Observation:
     if mask.ndim < 1 or not np.isin(mask, (0, 1)).all():
         other = [] if mask.ndim < 1 else mask[~np.isin(mask, (0, 1))][:3].tolist()
         raise ConfigError(
-            f"inpaint: expected a mask [*grid] of 0 (hidden) and 1 (seen), got shape {mask.shape} with {other}; threshold it"
+            f"inpaint: expected a mask [*grid] of 0 (hidden) and 1 (seen), got shape {mask.shape} with {other}; "
+            "threshold it"
         )
     if not mask.any():
         raise ConfigError(

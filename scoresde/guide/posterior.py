@@ -1,7 +1,7 @@
 r"""Scores given an observation: what a sampler follows to draw x_0 given y rather than x_0.
 
-`Posterior` takes x_0 given x_t for a Gaussian with the mean D = E[x_0 | x_t] of the score and, in mode k of the basis of the
-observation, the variance that it would have if the data were Gaussian with variance c_k^2 there:
+`Posterior` takes x_0 given x_t for a Gaussian with the mean D = E[x_0 | x_t] of the score and, in mode k of the basis
+of the observation, the variance that it would have if the data were Gaussian with variance c_k^2 there:
 
     r_k^2 = c_k^2 sigma_k^2 / (alpha_k^2 c_k^2 + sigma_k^2)
     E[x_0 | x_t, y] = D_k + r_k^2 h_k / (h_k^2 r_k^2 + sigma_y^2) (y_k - h_k D_k),   sigma_y per coefficient
@@ -20,8 +20,8 @@ modes that were not seen, and costs a backward pass of the network. Here a mode 
 others follow through the network at the next step, and there is no derivative. DDRM has no c_k^2 and one sigma; r_k^2 =
 sigma^2 / alpha^2 is its limit of flat data.
 
-`Replacement` is the older way (Song et al. 2021, section 5; Lim et al. 2023 for the low modes of a field), a baseline: modes
-that were seen are overwritten by the observation with noise of level t, which the other modes never pay for.
+`Replacement` is the older way (Song et al. 2021, section 5; Lim et al. 2023 for the low modes of a field), a baseline:
+modes that were seen are overwritten by the observation with noise of level t, which the other modes never pay for.
 """
 
 import abc
@@ -39,7 +39,8 @@ from scoresde.types import Coef, Key, State, Time
 
 
 class AbstractGuided(AbstractScore):
-    """A score given an observation, in the coordinates of the process; what is done to a mode is done in the observation's."""
+    """A score given an observation, in the coordinates of the process; what is done to a mode is done in the
+    observation's."""
 
     score: eqx.AbstractVar[AbstractScore]
     observation: eqx.AbstractVar[Observation]
@@ -81,8 +82,8 @@ class Posterior(AbstractGuided):
     Args:
       score: of the data.
       observation: with its y.
-      variances: c_k^2 of the data in the basis of the observation, broadcasting to [*modes, channels]: `mode_variances` of
-        some data, or the one number (sigma_data * basis.white)**2.
+      variances: c_k^2 of the data in the basis of the observation, broadcasting to [*modes, channels]: `mode_variances`
+        of some data, or the one number (sigma_data * basis.white)**2.
 
     Raises:
       ConfigError: variances negative or not finite; no y; a process with coefficients per mode in another basis.
@@ -205,7 +206,8 @@ def check_coordinates(name: str, sde: AbstractSDE, basis: AbstractBasis) -> None
     if not (isotropic(sde) or _same(sde.basis, basis) and _same_points(sde.basis, basis)):
         own = f"{type(sde.basis).__name__}{sde.basis.shape}"
         raise ConfigError(
-            f"{name}: {type(sde).__name__} has one coefficient per mode of {own}; expected an observation in that basis, got "
+            f"{name}: {type(sde).__name__} has one coefficient per mode of {own}; expected an observation in that "
+            "basis, got "
             f"{type(basis).__name__}{basis.shape}; take such an operator, or a process like VP, which takes every basis"
         )
 
@@ -232,7 +234,8 @@ def checked_variances(variances) -> Coef:
 
 
 def _same(one: AbstractBasis, other: AbstractBasis) -> bool:
-    """Whether two bases give the same coefficients; lengths scale eigenvalues alone. Of kernels see `_same_points` as well."""
+    """Whether two bases give the same coefficients; lengths scale eigenvalues alone. Of kernels see `_same_points` as
+    well."""
     if type(one) is not type(other) or one.shape != other.shape:
         return False
     return not isinstance(one, Kernel) or (one.kernel, one.jitter) == (other.kernel, other.jitter)

@@ -8,8 +8,8 @@ r"""Lower bounds on log p of the model that runs the reverse process: prior, rev
 With one log-SNR per mode it is 1/2 int sum_k E r_k^2 d lambda_k, and `elbo_per_mode` tells the modes apart.
 
 The last term is a decoder's, see `decode`, and decides what is bounded: log p(x_0) of continuous data at time 0 under a
-Gaussian decoder (not the density at t_min that the probability flow gives), log P(v) of integers under the other two, from
-x_0 at the centres of their bins, which needs pixels for the coordinates of the process.
+Gaussian decoder (not the density at t_min that the probability flow gives), log P(v) of integers under the other two,
+from x_0 at the centres of their bins, which needs pixels for the coordinates of the process.
 The bound of DDPM, in discrete time, is in `chain`.
 
 Noise that the network cannot predict, |z|^2 at small t, is most of the variance of |r|^2, and its mean D is known. So

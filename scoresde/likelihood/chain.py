@@ -60,7 +60,8 @@ class BetaTilde(AbstractVariance):
 
 
 class Interpolated(AbstractVariance):
-    """v as `predict(x_t, t)` says: the weight, one number or one per coordinate (Nichol and Dhariwal 2021, sec. 3.1)."""
+    """v as `predict(x_t, t)` says: the weight, one number or one per coordinate (Nichol and Dhariwal 2021, sec.
+    3.1)."""
 
     predict: Callable[[State, Time], Coef]
 
@@ -93,7 +94,8 @@ class Discretization(eqx.Module):
             raise ConfigError(f"Discretization: expected two or more increasing times, got {times.tolist()[:5]} ...")
 
     def diffusion_term(self, score: AbstractScore, x0: State, i: Int[Array, ""] | int, *, z: State) -> Scalar:
-        """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats for t = times[i], s = times[i - 1], i = 1 to T - 1, with noise z."""
+        """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats for t = times[i], s = times[i - 1], i = 1 to T - 1, with noise
+        z."""
         return self._term(score, x0, i, z).value
 
     def _term(self, score, x0, i, z) -> Draw:

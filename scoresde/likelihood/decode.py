@@ -26,7 +26,8 @@ class AbstractDecoder(eqx.Module):
 
     @abc.abstractmethod
     def log_prob(self, x0: State, *, z: State, residual: State, ratio: Coef, std: Coef) -> Scalar:
-        """In nats. ratio = sigma / alpha at t; std: the decoder's deviation in units of x_0, where it has a free one."""
+        """In nats. ratio = sigma / alpha at t; std: the decoder's deviation in units of x_0, where it has a free
+        one."""
 
 
 class GaussianDecoder(AbstractDecoder):
@@ -38,7 +39,8 @@ class GaussianDecoder(AbstractDecoder):
 
 
 class DiscretizedGaussian(AbstractDecoder):
-    """log of the integral of N(x_0-hat, std^2) over the bin of x_0, a bin's centre; the outermost bins reach to infinity."""
+    """log of the integral of N(x_0-hat, std^2) over the bin of x_0, a bin's centre; the outermost bins reach to
+    infinity."""
 
     bins: Bins
 

@@ -6,8 +6,8 @@ bin of v, and any q(x | v) that lives on that bin,
     log P(v) >= E_q[log p(x) - log q(x | v)],    the gap being KL(q(x | v) || p(x) restricted to the bin)
     bits/dim = -log P(v) / (D log 2)
 
-The offset between nats in model coordinates and bits/dim is -log q, and so follows from levels and range of the data; for
-the uniform q it is the log-Jacobian of the encoding, D log(2/L) for data in [-1, 1] (Theis et al. 2016).
+The offset between nats in model coordinates and bits/dim is -log q, and so follows from levels and range of the data;
+for the uniform q it is the log-Jacobian of the encoding, D log(2/L) for data in [-1, 1] (Theis et al. 2016).
 
 | q            | x                                              | meant for                                           |
 |--------------|------------------------------------------------|-----------------------------------------------------|
@@ -16,8 +16,9 @@ the uniform q it is the log-Jacobian of the encoding, D log(2/L) for data in [-1
 |   normal     | (alpha, sigma of t_min)                        |                                                     |
 | variational  | v + u, u by a flow that was trained for it     | any model (Ho et al. 2019)                          |
 
-The truncated normal is what a model of bin centres sees at t_min, where p is a comb of Gaussians of width sigma: then the
-bound is tight, up to the mass outside the bins. Its edge lies at tau = alpha h / sigma standard deviations, h half a bin.
+The truncated normal is what a model of bin centres sees at t_min, where p is a comb of Gaussians of width sigma: then
+the bound is tight, up to the mass outside the bins. Its edge lies at tau = alpha h / sigma standard deviations, h half
+a bin.
 """
 
 import abc
@@ -85,9 +86,11 @@ class UniformDequantization(AbstractDequantization):
 
 
 class TruncatedNormalDequantization(AbstractDequantization):
-    """x = alpha c + sigma z at t_min, z ~ N(0, 1) cut to [-tau, tau], tau sigma = alpha w / 2 (Zheng et al. 2023, i-DODE).
+    """x = alpha c + sigma z at t_min, z ~ N(0, 1) cut to [-tau, tau], tau sigma = alpha w / 2 (Zheng et al. 2023,
+    i-DODE).
 
-    log q = -sum(z^2 / 2 + log sigma + log(2 pi) / 2 + log erf(tau / sqrt 2)). The bins are those of v shrunk by alpha(t_min),
+    log q = -sum(z^2 / 2 + log sigma + log(2 pi) / 2 + log erf(tau / sqrt 2)). The bins are those of v shrunk by
+    alpha(t_min),
     and the ODE starts at the time whose alpha and sigma these are: nothing stands between training and evaluation.
     As tau -> 0 it becomes uniform, and the mass of p outside the bins grows: below tau = 3 use another q.
     """

@@ -5,8 +5,8 @@
 
 The divergence is exact or estimated by probes, see `trace`; value and derivative come from one forward-mode pass.
 
-Steps are taken in t, not in log t as on the way down (`scoresde.sample.clock`): where sigma(t_min) is below the tolerance, as for integers
-under sub-VP, the small first steps are what keeps the place of x within its noise.
+Steps are taken in t, not in log t as on the way down (`scoresde.sample.clock`): where sigma(t_min) is below the
+tolerance, as for integers under sub-VP, the small first steps are what keeps the place of x within its noise.
 
 The number is the log-density of the model at t_min, not at 0: quote t_min with it. The prior stands for p_T.
 """
@@ -28,7 +28,8 @@ from scoresde.sde.base import as_time, check_parameters, derivative
 from scoresde.types import Key, Keys, Scalar, State
 
 _SOLVER = dfx.Tsit5()
-# How much more the error of the log-density counts than that of x. Errors of single steps add up: at 1 and a tolerance of
+# How much more the error of the log-density counts than that of x. Errors of single steps add up: at 1 and a tolerance
+# of
 # 1e-5 a 3072-dimensional Gaussian under Karras is off by 2.1e-5 bits/dim, at 4 by 7e-6, for a fifth more steps.
 _LOG_DENSITY_WEIGHT = 4.0
 # The shortest last step, in roundings of t: diffrax takes half of what is left from 100 on. Of 64 rows of a mixture in
@@ -39,9 +40,10 @@ _LAST_STEP = 50.0
 class LogLikelihood(eqx.Module):
     """Per example, N in all. Rows with ok = False hold NaN in `log_prob` and must not be averaged in.
 
-    standard_error is that of the trace estimate: the spread over its estimates / sqrt(their number). It is 0 for the exact
-    trace and NaN for one probe, which cannot tell its own error. As an estimate from few values it is honest from 8 probes on: with
-    2, plus or minus 1.96 standard errors cover the truth 70 % of the time, with 8 about 91 %, with 24 about 94 %.
+    standard_error is that of the trace estimate: the spread over its estimates / sqrt(their number). It is 0 for the
+    exact trace and NaN for one probe, which cannot tell its own error. As an estimate from few values it is honest from
+    8 probes on: with 2, plus or minus 1.96 standard errors cover the truth 70 % of the time, with 8 about 91 %, with 24
+    about 94 %.
     """
 
     log_prob: Float[Array, "*N"]  # nats
@@ -100,8 +102,10 @@ def check_tolerance(sde: AbstractSDE, tolerance: float, dtype=jnp.float32) -> No
     """Raises a ConfigError for a tolerance that the type does not carry."""
     if tolerance < (least := least_tolerance(sde, dtype)):
         raise ConfigError(
-            f"tolerance = {tolerance:g}: {jnp.dtype(dtype).name} carries {least:.1g} for {type(sde).__name__} from t = {sde.t_min:g} to "
-            f"{sde.t_max:g}, whose log-SNR moves by {least / _LAST_STEP / float(jnp.finfo(dtype).eps):.1g} within one rounding of t; take "
+            f"tolerance = {tolerance:g}: {jnp.dtype(dtype).name} carries {least:.1g} for {type(sde).__name__} from t = "
+            f"{sde.t_min:g} to "
+            f"{sde.t_max:g}, whose log-SNR moves by {least / _LAST_STEP / float(jnp.finfo(dtype).eps):.1g} within one "
+            "rounding of t; take "
             "a larger tolerance, a narrower range of log-SNR, or float64"
         )
 
@@ -153,6 +157,7 @@ def _log_likelihood(score, x: State, key: Key, trace: AbstractTrace, tolerance: 
 
 
 def _norm(sde: AbstractSDE, error) -> Scalar:
-    """The larger of the errors of x and of the log-density: in one mean, x would drown the one number that is wanted."""
+    """The larger of the errors of x and of the log-density: in one mean, x would drown the one number that is
+    wanted."""
     x, log_density = error
     return jnp.maximum(field_norm(sde, x), _LOG_DENSITY_WEIGHT * jnp.sqrt(jnp.mean(log_density**2)))

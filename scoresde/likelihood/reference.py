@@ -1,12 +1,13 @@
 r"""Densities of functions: relative to a Gaussian measure, where there is one.
 
-A function has no Lebesgue density. log p of its values at n points, and bits/dim, grow or fall with n without a limit. What may have
-one is the density relative to a reference N(0, Q), here the prior of the process:
+A function has no Lebesgue density. log p of its values at n points, and bits/dim, grow or fall with n without a limit.
+What may have one is the density relative to a reference N(0, Q), here the prior of the process:
 
     log dmu/dN(0, Q)(x) = log p(c) - log N(c; 0, diag q),      c the coefficients of x,
 
-and it has a limit on ever finer grids if and only if mu and N(0, Q) are equivalent. For mu = N(0, C) with C and Q diagonal in one
-basis that is sum (v_k/q_k - 1)^2 < infinity (Feldman and Hajek), and then the KL divergence below has one too. Else what
+and it has a limit on ever finer grids if and only if mu and N(0, Q) are equivalent. For mu = N(0, C) with C and Q
+diagonal in one basis that is sum (v_k/q_k - 1)^2 < infinity (Feldman and Hajek), and then the KL divergence below has
+one too. Else what
 can be compared is the density of the first K coefficients: that of `sde.at(K)`.
 """
 

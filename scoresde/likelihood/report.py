@@ -72,7 +72,10 @@ class DataLikelihood:
                 f"{relative} nats relative to the prior, a Gaussian measure: this one has a meaning for functions"
             )
         if r["method"] == "flow":
-            how = f"tolerance {r['tolerance']:g}, probes {r['probes'] or 'none (exact trace)'}, estimator {r['estimator']}"
+            how = (
+                f"tolerance {r['tolerance']:g}, probes {r['probes'] or 'none (exact trace)'}, estimator "
+                f"{r['estimator']}"
+            )
         else:
             how = f"samples {r['samples']}" + (f", steps {r['vlb_steps']}" if r["method"] == "vlb" else "")
         if self.bits_per_dim is not None:
@@ -81,7 +84,8 @@ class DataLikelihood:
                 f"log-Jacobian {r['log_jacobian']:.4f} nats"
             )
         lines.append(
-            f"{r['num']} {r['split']} examples, +- is one standard error over them; method {r['method']}, NFE {r['nfe']:.1f} "
+            f"{r['num']} {r['split']} examples, +- is one standard error over them; method {r['method']}, NFE "
+            f"{r['nfe']:.1f} "
             f"(largest {r['nfe_largest']}), t_min {r['t_min']:g}, {how}, {r['dimensions']} dimensions, "
             f"parameters {r['parameters_crc32']}, solver ok for {r['ok']} of {r['solves']}"
         )

@@ -1,4 +1,5 @@
-"""The divergence of the probability flow: exact, or estimated by probes. The value of the flow comes from the same pass.
+"""The divergence of the probability flow: exact, or estimated by probes. The value of the flow comes from the same
+pass.
 
 With J = ds/dx the flow v = f x - g^2 s / 2 has the divergence tr(dv/dx) = D f - g^2 tr(J) / 2.
 
@@ -12,8 +13,8 @@ With J = ds/dx the flow v = f x - g^2 s / 2 has the divergence tr(dv/dx) = D f -
 With A = (dv/dx + its transpose) / 2 a Rademacher probe has the variance 2 (|A|_F^2 - sum_i A_ii^2), a Gaussian one
 2 |A|_F^2: on diagonal Jacobians the first is exact. A probe is drawn once and kept along the trajectory: a fresh one at
 each time would break the error control of the solver. Derivatives are forward mode: one probe costs 1.9 to 2.0
-forward calls in all, where reverse mode costs 2.4 to 2.5 and two separate calls of the network 3.3 to 3.5 (two U-Nets on
-a CPU; benchmarks/likelihood_cost.py).
+forward calls in all, where reverse mode costs 2.4 to 2.5 and two separate calls of the network 3.3 to 3.5 (two U-Nets
+on a CPU; benchmarks/likelihood_cost.py).
 """
 
 import abc

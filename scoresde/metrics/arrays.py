@@ -25,7 +25,8 @@ def functions(x: Any, what: str, least: int = 2) -> np.ndarray:
     finite = np.isfinite(x).reshape(len(x), -1).all(axis=1)
     if not finite.all():
         raise DataError(
-            f"{what}: expected finite values, got NaN or infinity in {(~finite).sum()} of {len(x)} functions, the first in "
+            f"{what}: expected finite values, got NaN or infinity in {(~finite).sum()} of {len(x)} functions, the "
+            "first in "
             f"number {int(np.argmin(finite))}; leave those out, and report how many"
         )
     return x

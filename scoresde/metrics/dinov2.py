@@ -3,8 +3,8 @@
 Two families of names: those of Hugging Face (`encoder.layer.0.attention.attention.query.weight`) and the published ones
 (`blocks.0.attn.qkv.weight`, query, key and value above each other). Both are read as the former.
 
-Images enter as dgm-eval, the code of Stein et al., prepares them: Pillow's bicubic resize of uint8 to 224 x 224, which rounds to
-uint8 again, then (v/255 - mean)/deviation with the constants of ImageNet.
+Images enter as dgm-eval, the code of Stein et al., prepares them: Pillow's bicubic resize of uint8 to 224 x 224, which
+rounds to uint8 again, then (v/255 - mean)/deviation with the constants of ImageNet.
 """
 
 import functools
@@ -28,17 +28,22 @@ SPACES = {(1024, 24): "dinov2", (768, 12): "dinov2_vitb14", (384, 12): "dinov2_v
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 _PUBLISHED = (  # pattern -> name of Hugging Face
-    (r"^blocks\.", "encoder.layer."), (r"\.attn\.proj\.", ".attention.output.dense."), (r"\.ls([12])\.gamma$", r".layer_scale\1.lambda1"),
+    (r"^blocks\.", "encoder.layer."), (r"\.attn\.proj\.", ".attention.output.dense."), (r"\.ls([12])\.gamma$",
+    r".layer_scale\1.lambda1"),
     (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."), (r"^cls_token$", "embeddings.cls_token"),
-    (r"^pos_embed$", "embeddings.position_embeddings"), (r"^norm\.", "layernorm."), (r"^register_tokens$", "embeddings.register_tokens"),
+    (r"^pos_embed$", "embeddings.position_embeddings"), (r"^norm\.", "layernorm."), (r"^register_tokens$",
+    "embeddings.register_tokens"),
 )  # fmt: skip
 _LAYERS = {
-    "norm_1": "norm1", "query": "attention.attention.query", "key": "attention.attention.key", "value": "attention.attention.value",
-    "out": "attention.output.dense", "scale_1": "layer_scale1.lambda1", "norm_2": "norm2", "dense_1": "mlp.fc1", "dense_2": "mlp.fc2",
+    "norm_1": "norm1", "query": "attention.attention.query", "key": "attention.attention.key",
+    "value": "attention.attention.value",
+    "out": "attention.output.dense", "scale_1": "layer_scale1.lambda1", "norm_2": "norm2", "dense_1": "mlp.fc1",
+    "dense_2": "mlp.fc2",
     "scale_2": "layer_scale2.lambda1",
 }  # fmt: skip
 _OUTER = {
-    "patches": "embeddings.patch_embeddings.projection", "token": "embeddings.cls_token", "positions": "embeddings.position_embeddings",
+    "patches": "embeddings.patch_embeddings.projection", "token": "embeddings.cls_token",
+    "positions": "embeddings.position_embeddings",
     "norm": "layernorm",
 }  # fmt: skip
 
@@ -55,7 +60,8 @@ def weights(arrays: Mapping[str, np.ndarray], what: str) -> tuple[int, int, dict
         what: the file, for messages.
 
     Raises:
-        DataError: the giant, registers, a size that was not published; a name is missing, a shape differs, a value is not finite.
+        DataError: the giant, registers, a size that was not published; a name is missing, a shape differs, a value is
+          not finite.
     """
     if is_published(arrays):
         arrays = _renamed(arrays)
@@ -65,7 +71,8 @@ def weights(arrays: Mapping[str, np.ndarray], what: str) -> tuple[int, int, dict
     named = [(*_name_of([key.key for key in path]), leaf.shape) for path, leaf in leaves]
     if missing := [name for name, _, _ in named if name not in arrays]:
         raise DataError(
-            f"{what}: expected the weights of DINOv2 under the names of Hugging Face or of its authors, but {len(missing)} of {len(named)} "
+            f"{what}: expected the weights of DINOv2 under the names of Hugging Face or of its authors, but "
+            f"{len(missing)} of {len(named)} "
             f"are missing, the first '{missing[0]}'; see docs/evaluation.md for the files"
         )
     found = []
@@ -73,7 +80,8 @@ def weights(arrays: Mapping[str, np.ndarray], what: str) -> tuple[int, int, dict
         array = _as(kind, np.asarray(arrays[name]))
         if array.shape != shape or not np.isfinite(array).all():
             raise DataError(
-                f"{what}: {name}: does not fit a width of {width}, or is not finite: shape {np.shape(arrays[name])}; copy the file again"
+                f"{what}: {name}: does not fit a width of {width}, or is not finite: shape {np.shape(arrays[name])}; "
+                "copy the file again"
             )
         found.append(array)
     return width, depth, jax.tree.unflatten(structure, found)
@@ -97,23 +105,27 @@ def _size(arrays: Mapping[str, np.ndarray], what: str) -> tuple[int, int]:
     """Width and depth of a network that is read here."""
     if any(".mlp.w" in name for name in arrays):  # weights_in, or w12
         raise DataError(
-            f"{what}: the giant DINOv2, which has SwiGLU layers, is not read here; give ViT-L/14, on which FD-DINOv2 is defined"
+            f"{what}: the giant DINOv2, which has SwiGLU layers, is not read here; give ViT-L/14, on which FD-DINOv2 "
+            "is defined"
         )
     if "embeddings.register_tokens" in arrays:
         raise DataError(
-            f"{what}: a DINOv2 with registers, whose features are others; give the one without, on which FD-DINOv2 is defined"
+            f"{what}: a DINOv2 with registers, whose features are others; give the one without, on which FD-DINOv2 is "
+            "defined"
         )
     token = arrays.get("embeddings.cls_token")
     blocks = {match[1] for name in arrays if (match := re.match(r"encoder\.layer\.(\d+)\.", name))}
     if token is None or not blocks:
         raise DataError(
-            f"{what}: expected the weights of DINOv2, with 'embeddings.cls_token' and 'encoder.layer.0', or 'cls_token' and 'blocks.0'; "
+            f"{what}: expected the weights of DINOv2, with 'embeddings.cls_token' and 'encoder.layer.0', or "
+            "'cls_token' and 'blocks.0'; "
             f"found {', '.join(sorted(arrays)[:3]) or 'nothing'}; see docs/evaluation.md for the files"
         )
     size = (np.shape(token)[-1] if np.ndim(token) else 0, len(blocks))
     if size not in SPACES:
         raise DataError(
-            f"{what}: expected DINOv2 of width and depth {', '.join(f'{w} and {d}' for w, d in SPACES)}, got {size[0]} and {size[1]}; give ViT-L/14"
+            f"{what}: expected DINOv2 of width and depth {', '.join(f'{w} and {d}' for w, d in SPACES)}, got {size[0]} "
+            f"and {size[1]}; give ViT-L/14"
         )
     return size
 
@@ -152,7 +164,8 @@ class DINOv2:
     """
 
     resize = (
-        "Pillow's bicubic to 224 x 224 (antialiased, of uint8 to uint8), then (v / 255 - mean) / deviation of ImageNet; "
+        "Pillow's bicubic to 224 x 224 (antialiased, of uint8 to uint8), then (v / 255 - mean) / deviation of "
+        "ImageNet; "
         "positions sampled with the offset 0.1 of the published code"
     )
     classes = 0
@@ -160,7 +173,8 @@ class DINOv2:
     def __init__(self, arrays: Mapping[str, np.ndarray], file: str, *, sha256: str, shape: tuple[int, ...]):
         if len(shape) != 3 or shape[-1] not in (1, 3):
             raise DataError(
-                f"DINOv2 features: expected images [H, W, 1 or 3], got records of shape {shape}; use --network pixels with fd"
+                f"DINOv2 features: expected images [H, W, 1 or 3], got records of shape {shape}; use --network pixels "
+                "with fd"
             )
         self.sha256, self.channels = sha256, "one, three times" if shape[-1] == 1 else "three"
         self.dimensions, self._depth, params = weights(arrays, file)

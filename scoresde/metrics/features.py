@@ -47,8 +47,8 @@ class Images(NamedTuple):
 class Features(Protocol):
     """A feature space.
 
-    `name` stands in the names of metrics; `sha256` is that of the file of its weights, or None; `resize` and `channels` say what
-    it does to an image; features are the first `dimensions` columns, logits the `classes` after them.
+    `name` stands in the names of metrics; `sha256` is that of the file of its weights, or None; `resize` and `channels`
+    say what it does to an image; features are the first `dimensions` columns, logits the `classes` after them.
     """
 
     name: str
@@ -99,12 +99,16 @@ class Inception:
     """
 
     name, dimensions = "inception-2015", inception.FEATURES
-    resize = "bilinear to 299 x 299 by the rule of TensorFlow 1 (source i * size / 299, no antialiasing), then (v - 128) / 128"
+    resize = (
+        "bilinear to 299 x 299 by the rule of TensorFlow 1 (source i * size / 299, no antialiasing), then (v - "
+        "128) / 128"
+    )
 
     def __init__(self, convolutions: list, readout: np.ndarray | None, *, sha256: str, shape: tuple[int, ...]):
         if len(shape) != 3 or shape[-1] not in (1, 3):
             raise DataError(
-                f"Inception features: expected images [H, W, 1 or 3], got records of shape {shape}; use --network pixels with fd"
+                f"Inception features: expected images [H, W, 1 or 3], got records of shape {shape}; use --network "
+                "pixels with fd"
             )
         self.sha256, self.channels = sha256, "one, three times" if shape[-1] == 1 else "three"
         self.classes = 0 if readout is None else readout.shape[1]
@@ -175,7 +179,8 @@ def extract(features: Features, images: Images, folder: pathlib.Path) -> Float[n
 
 
 def _created(file: pathlib.Path, shape: tuple[int, ...]) -> None:
-    """An array of zeros at `file`, whole at once. Another process may have asked for the same features at the same moment and
+    """An array of zeros at `file`, whole at once. Another process may have asked for the same features at the same
+    moment and
     be filling its own: then that one stays, and both fill it with the same rows."""
     file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_suffix(f".{os.getpid()}.tmp")
@@ -191,7 +196,8 @@ def _created(file: pathlib.Path, shape: tuple[int, ...]) -> None:
 
 
 def _fill(features: Features, images: Images, rows: np.memmap, done: int, note: Callable[[int], None]) -> None:
-    """Rows from `done` on, a batch at a time; they count once `note` says so: a killed run repeats at most one batch."""
+    """Rows from `done` on, a batch at a time; they count once `note` says so: a killed run repeats at most one
+    batch."""
     if done == images.num:
         return
     progress, size = Progress(done, images.num, items=1, unit="feature"), _batch()

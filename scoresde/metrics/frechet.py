@@ -1,12 +1,13 @@
 r"""Frechet distance of two Gaussians, FD = |m1 - m2|^2 + tr C1 + tr C2 - 2 tr (C1 C2)^(1/2) (Dowson and Landau 1982).
 
-FID (Heusel et al. 2017) is this distance between the means and covariances of Inception features. With factors C = F F^T,
+FID (Heusel et al. 2017) is this distance between the means and covariances of Inception features. With factors C = F
+F^T,
 
     tr (C1 C2)^(1/2) = the sum of the singular values of F1^T F2.
 
-A square root of the product C1 C2 itself, which is not symmetric, gives complex numbers and loses half of the digits where a
-covariance is singular; singular values do not. All in float64 on the host: single precision does not hold the small
-eigenvalues of a covariance, and not every accelerator has float64.
+A square root of the product C1 C2 itself, which is not symmetric, gives complex numbers and loses half of the digits
+where a covariance is singular; singular values do not. All in float64 on the host: single precision does not hold the
+small eigenvalues of a covariance, and not every accelerator has float64.
 """
 
 from typing import NamedTuple
@@ -61,13 +62,14 @@ def frechet_distance(fake: Moments, real: Moments) -> float:
 def frechet_with_error(fake: Moments, real: Moments, features: Float[np.ndarray, "N D"]) -> tuple[float, float | None]:
     r"""FD and the standard error that it has because the fakes are a finite sample, the reference held fixed.
 
-    By the delta method: with the optimal map T from fake to real, C1 -> T C1 T = C2 (Dowson and Landau, section 2), one fake
-    feature m1 + y has the influence
+    By the delta method: with the optimal map T from fake to real, C1 -> T C1 T = C2 (Dowson and Landau, section 2), one
+    fake feature m1 + y has the influence
 
         psi(y) = 2 (m1 - m2).y + y.y - y.T y - E[.],        standard error = std(psi)/sqrt(N).
 
-    This is spread over draws of fakes, not the bias, which for N fakes of the right law is some tr(C) D/(4 N) (that for equal
-    variances) and is the reason why FID at different N cannot be compared. No more than D features do not determine C1: then the error is None.
+    This is spread over draws of fakes, not the bias, which for N fakes of the right law is some tr(C) D/(4 N) (that for
+    equal variances) and is the reason why FID at different N cannot be compared. No more than D features do not
+    determine C1: then the error is None.
 
     Args:
         features: those of `fake`, [N, D].
@@ -87,7 +89,8 @@ def frechet_with_error(fake: Moments, real: Moments, features: Float[np.ndarray,
 
 
 def _factor(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """F [D, r] = U diag(root), root [r] and U [D, r] with F F^T = C, of rank r: eigenvalues within rounding of zero are dropped."""
+    """F [D, r] = U diag(root), root [r] and U [D, r] with F F^T = C, of rank r: eigenvalues within rounding of zero are
+    dropped."""
     values, axes = np.linalg.eigh(covariance)
     kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
     root, axes = np.sqrt(values[kept]), axes[:, kept]
@@ -103,5 +106,6 @@ def _combined(fake: Moments, real: Moments, overlap: float) -> float:
 def _same_dimensions(fake: Moments, real: Moments) -> None:
     if len(fake.mean) != len(real.mean):
         raise DataError(
-            f"expected features of one kind, got {len(fake.mean)} and {len(real.mean)} dimensions; use one network for both"
+            f"expected features of one kind, got {len(fake.mean)} and {len(real.mean)} dimensions; use one network for "
+            "both"
         )

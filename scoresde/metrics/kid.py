@@ -1,10 +1,11 @@
-r"""Kernel inception distance (Binkowski et al. 2018): unbiased squared maximum mean discrepancy with k(u, v) = (u.v/D + 1)^3.
+r"""Kernel inception distance (Binkowski et al. 2018): unbiased squared maximum mean discrepancy with k(u, v) = (u.v/D +
+1)^3.
 
     sum_{i != j} k(x_i, x_j)/(n (n-1)) + sum_{i != j} k(y_i, y_j)/(m (m-1)) - 2 sum_ij k(x_i, y_j)/(n m)
 
-It is unbiased for every number of features, unlike FID, and negative by chance where the laws agree. The mean over disjoint
-subsets of size n has the same expectation, costs less, and its spread gives an honest standard error. The authors draw
-overlapping subsets and quote their standard deviation, which is no standard error of the mean.
+It is unbiased for every number of features, unlike FID, and negative by chance where the laws agree. The mean over
+disjoint subsets of size n has the same expectation, costs less, and its spread gives an honest standard error. The
+authors draw overlapping subsets and quote their standard deviation, which is no standard error of the mean.
 
 The sums are far smaller than their terms where features have a mean c: with u = c + a, v = c + b, s = 1 + c.c/D,
 

@@ -1,7 +1,8 @@
 """Features of fakes and of reals -> named numbers.
 
-Names: with Inception features and 50,000 fakes `fid`, with any other number N of them `fid@N`: the distance is too large by some
-tr(C) D/(4 N), so that numbers at different N are different quantities, and only one of them is FID. Other feature spaces name
+Names: with Inception features and 50,000 fakes `fid`, with any other number N of them `fid@N`: the distance is too
+large by some tr(C) D/(4 N), so that numbers at different N are different quantities, and only one of them is FID. Other
+feature spaces name
 themselves: `fd_pixels`, `kid_pixels`, `precision_pixels`.
 """
 
@@ -49,16 +50,19 @@ def check(wanted: tuple[str, ...], space: Features, *, features_known: bool = Tr
     """
     if "fid" in wanted and space.name != Inception.name:
         raise ConfigError(
-            f"fid: is defined on the features of the 2015 Inception, got those of {space.name}; ask for fd, or give its file to --network"
+            f"fid: is defined on the features of the 2015 Inception, got those of {space.name}; ask for fd, or give "
+            "its file to --network"
         )
     if "is" in wanted and not space.classes:
         raise ConfigError(
-            "is: the Inception Score needs logits, which these features have not; give the PyTorch port to --network, which has "
+            "is: the Inception Score needs logits, which these features have not; give the PyTorch port to --network, "
+            "which has "
             "a last layer, or features with an array fake_logits"
         )
     if not features_known and (needy := needs_features(wanted)):
         raise ConfigError(
-            f"{needy[0]}: needs the features of the reference, and mu and sigma are all that is there; give images to --reference"
+            f"{needy[0]}: needs the features of the reference, and mu and sigma are all that is there; give images to "
+            "--reference"
         )
 
 

@@ -1,8 +1,10 @@
-"""The weights of the 2015 Inception by the names that files give them -> kernels and biases in the order of the network.
+"""The weights of the 2015 Inception by the names that files give them -> kernels and biases in the order of the
+network.
 
-Two families of names: those of the TensorFlow graph (`net.layers.mixed_4.tower.conv_1.weight`, with beta, mean, var), and
-those of the PyTorch port that pytorch-fid and torch-fidelity both read (`Mixed_6b.branch7x7_2.conv.weight`, with bn.weight,
-bn.bias, bn.running_mean, bn.running_var). Only the latter has the last layer, `fc.weight`, that the Inception Score needs.
+Two families of names: those of the TensorFlow graph (`net.layers.mixed_4.tower.conv_1.weight`, with beta, mean, var),
+and those of the PyTorch port that pytorch-fid and torch-fidelity both read (`Mixed_6b.branch7x7_2.conv.weight`, with
+bn.weight, bn.bias, bn.running_mean, bn.running_var). Only the latter has the last layer, `fc.weight`, that the
+Inception Score needs.
 """
 
 from collections.abc import Mapping
@@ -82,8 +84,10 @@ def weights(
     needed = [f"{name}.{part}" for name in names for part in parts.values()]
     if missing := [name for name in needed if name not in arrays]:
         raise DataError(
-            f"{what}: expected the weights of the 2015 Inception under the names of its graph or of the PyTorch port, but "
-            f"{len(missing)} of {len(needed)} are missing, the first '{missing[0]}'; see docs/evaluation.md for the files"
+            f"{what}: expected the weights of the 2015 Inception under the names of its graph or of the PyTorch port, "
+            "but "
+            f"{len(missing)} of {len(needed)} are missing, the first '{missing[0]}'; see docs/evaluation.md for the "
+            "files"
         )
     found = []
     for name, shape in zip(names, inception.shapes(), strict=True):
@@ -94,7 +98,8 @@ def weights(
         for part, array in of.items():
             if array.shape != expected.get(part, (outputs,)) or not np.isfinite(array).all():
                 raise DataError(
-                    f"{what}: {name}: expected finite {part} of shape {expected.get(part, (outputs,))}, got {array.shape}; copy the file again"
+                    f"{what}: {name}: expected finite {part} of shape {expected.get(part, (outputs,))}, got "
+                    f"{array.shape}; copy the file again"
                 )
         found.append(inception.folded(of["kernel"], scale, of["beta"], of["mean"], of["var"]))
     readout = np.ascontiguousarray(np.asarray(arrays["fc.weight"]).T) if "fc.weight" in arrays else None

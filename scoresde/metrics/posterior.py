@@ -14,7 +14,8 @@ _cdf = np.vectorize(lambda z: 0.5 * math.erfc(-z / math.sqrt(2)), otypes=[float]
 
 
 def gaussian_posterior(mean, covariance, index, values, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [D], or [B, D] for B rows of values, and covariance [D, D] of u ~ N(m, K) given u[index] + noise * eps = values:
+    """Mean [D], or [B, D] for B rows of values, and covariance [D, D] of u ~ N(m, K) given u[index] + noise * eps =
+    values:
 
         m + K_o^T (K_oo + noise^2 I)^-1 (values - m_o),     K - K_o^T (K_oo + noise^2 I)^-1 K_o
 
@@ -49,7 +50,8 @@ def gaussian_posterior(mean, covariance, index, values, noise: float = 0.0) -> t
 
 
 def gaussian_nll(values, mean, covariance) -> np.ndarray:
-    """-log N(values; mean, covariance) in nats, [B] for [B, D]; a covariance [D] is diagonal: the sum of pointwise ones.
+    """-log N(values; mean, covariance) in nats, [B] for [B, D]; a covariance [D] is diagonal: the sum of pointwise
+    ones.
 
     Raises:
         DataError: the covariance is singular, as that of noise-free smooth processes is on fine grids.
@@ -59,7 +61,8 @@ def gaussian_nll(values, mean, covariance) -> np.ndarray:
     if covariance.ndim == 1:
         if covariance.shape != offset.shape[-1:] or not (covariance > 0).all():
             raise DataError(
-                f"covariance: expected [{offset.shape[-1]}] numbers above 0, got {list(covariance.shape)} or others; give variances"
+                f"covariance: expected [{offset.shape[-1]}] numbers above 0, got {list(covariance.shape)} or others; "
+                "give variances"
             )
         square, log_det = np.sum(offset**2 / covariance, axis=-1), np.sum(np.log(covariance))
     else:
@@ -72,7 +75,8 @@ def gaussian_nll(values, mean, covariance) -> np.ndarray:
 def crps_gaussian(values, mean, std) -> np.ndarray:
     """Continuous ranked probability score of N(mean, std^2), elementwise, in units of the values; less is better:
 
-    std (z (2 Phi(z) - 1) + 2 phi(z) - 1/sqrt(pi)),   z = (values - mean)/std      (Gneiting and Raftery 2007, section 4.2)
+    std (z (2 Phi(z) - 1) + 2 phi(z) - 1/sqrt(pi)),   z = (values - mean)/std      (Gneiting and Raftery 2007, section
+    4.2)
     """
     values, mean, std = np.broadcast_arrays(*(np.asarray(a, np.float64) for a in (values, mean, std)))
     if not (std > 0).all():
@@ -99,7 +103,8 @@ def crps_samples(values, samples) -> np.ndarray:
 
 
 def coverage(samples, mean, std, level: float = 0.9) -> float:
-    """The exact probability under N(mean, std^2) of the samples' central interval of this level, averaged over the points.
+    """The exact probability under N(mean, std^2) of the samples' central interval of this level, averaged over the
+    points.
 
     It equals `level` where the samples follow the law, and is above where they are too wide. Points whose std is below
     1e-6 of the greatest, the observed ones, are left out.
@@ -112,11 +117,13 @@ def coverage(samples, mean, std, level: float = 0.9) -> float:
     samples, mean, std = _samples(samples), np.asarray(mean, np.float64), np.asarray(std, np.float64)
     if samples.shape[1:] != mean.shape or mean.shape != std.shape:
         raise DataError(
-            f"expected samples [N, *shape], mean and std of one shape, got {samples.shape}, {mean.shape}, {std.shape}; reshape"
+            f"expected samples [N, *shape], mean and std of one shape, got {samples.shape}, {mean.shape}, {std.shape}; "
+            "reshape"
         )
     if not 0 < level < 1 or (len(samples) + 1) * (1 - level) / 2 < 1 - 1e-9:
         raise ConfigError(
-            f"level: expected between 0 and {1 - 2 / (len(samples) + 1):.3g} for {len(samples)} samples, got {level}; draw more"
+            f"level: expected between 0 and {1 - 2 / (len(samples) + 1):.3g} for {len(samples)} samples, got {level}; "
+            "draw more"
         )
     known = std > 1e-6 * std.max()
     if not known.any():

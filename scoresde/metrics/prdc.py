@@ -1,7 +1,7 @@
 r"""Do fakes look real, and do they cover the data? Four numbers from balls around features.
 
-With r_k(z) the distance from z to its k-th nearest neighbour within its own set, the set itself left out, and B(z) the ball of
-that radius, its rim included (Kynkaanniemi et al. 2019, equation 2; Naeem et al. 2020, equations 1, 3 and 5):
+With r_k(z) the distance from z to its k-th nearest neighbour within its own set, the set itself left out, and B(z) the
+ball of that radius, its rim included (Kynkaanniemi et al. 2019, equation 2; Naeem et al. 2020, equations 1, 3 and 5):
 
     precision   share of fakes in B(real) of at least one real
     recall      share of reals in B(fake) of at least one fake
@@ -48,7 +48,8 @@ def prdc(fake: Float[np.ndarray, "N D"], real: Float[np.ndarray, "M D"], *, neig
     """
     if not 1 <= neighbours < min(len(fake), len(real)) or fake.shape[1] != real.shape[1]:
         raise DataError(
-            f"prdc: expected more than {neighbours} features in each set, of one kind, got {list(fake.shape)} and {list(real.shape)}; draw more"
+            f"prdc: expected more than {neighbours} features in each set, of one kind, got {list(fake.shape)} and "
+            f"{list(real.shape)}; draw more"
         )
     check_finite("prdc", fake, real)
     fakes, reals = in_blocks(fake, real)

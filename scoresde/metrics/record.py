@@ -1,8 +1,8 @@
 """One number, one line of JSON, with all that it takes to judge it and to repeat it: OUT/records.jsonl.
 
-Keys of every line: metric, value, standard_error, values (one per repeat), num_fake, num_real, split, step, sampler, nfe, time,
-network, network_sha256, resize, channels, ema, seeds, data, samples, reference, config_hash, versions, commit, device, details;
-`asked` and `arguments` are what the command was given. What does not apply is null.
+Keys of every line: metric, value, standard_error, values (one per repeat), num_fake, num_real, split, step, sampler,
+nfe, time, network, network_sha256, resize, channels, ema, seeds, data, samples, reference, config_hash, versions,
+commit, device, details; `asked` and `arguments` are what the command was given. What does not apply is null.
 """
 
 import json
@@ -15,7 +15,8 @@ from scoresde.errors import DataError
 from scoresde.runtime.files import UnreadableError
 from scoresde.runtime.reading import json_lines
 
-# A repeated number may differ from the recorded one by this share of it, and this much. On the same machine and versions
+# A repeated number may differ from the recorded one by this share of it, and this much. On the same machine and
+# versions
 # it is equal to the last bits; on another kind of device samples differ by rounding, which adaptive steps amplify.
 RELATIVE, ABSOLUTE = 1e-3, 1e-6
 
@@ -52,7 +53,8 @@ def read(path: pathlib.Path) -> dict[int, dict]:
 
 
 def _is_record(found: dict) -> bool:
-    """Whether it says what number it is and how it was asked for; a file may be damaged, or edited, and still be JSON."""
+    """Whether it says what number it is and how it was asked for; a file may be damaged, or edited, and still be
+    JSON."""
     if not all(isinstance(found.get(name), str) for name in ("metric", "asked")):
         return False
     number, arguments = found.get("value"), found.get("arguments")
@@ -69,7 +71,8 @@ def agrees(old: float, new: float) -> bool:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this package runs from, with "+changes" where files differ from it; None: no checkout."""
+    """The commit of the checkout that this package runs from, with "+changes" where files differ from it; None: no
+    checkout."""
     root = pathlib.Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

@@ -4,7 +4,8 @@ Cosine coefficients (DCT-II) on a cell-centred grid of n_1 x ... x n_d points ov
 
     c_k = mean over the grid of u(x) phi_k(x),     phi_k = prod_i sqrt(2) cos(pi k_i x_i)   (1 where k_i = 0),
 
-so that sum_k c_k^2 is the mean of u^2, and c_k of a smooth function does not depend on the grid. Cosines rather than a Fourier
+so that sum_k c_k^2 is the mean of u^2, and c_k of a smooth function does not depend on the grid. Cosines rather than a
+Fourier
 series: functions on [0, 1] need not be periodic, and a jump at the ends would hide the slope of the spectrum.
 """
 
@@ -70,10 +71,11 @@ def project(x, grid: tuple[int, ...]) -> np.ndarray:
 
 
 def energy_spectrum(x) -> np.ndarray:
-    """E(q) = mean over functions of the sum of c_k^2 over channels and the shell q - 1/2 <= |k| < q + 1/2, q = 0, 1, ...
+    """E(q) = mean over functions of the sum of c_k^2 over channels and the shell q - 1/2 <= |k| < q + 1/2, q = 0, 1,
+    ...
 
-    Only q below the smallest number of points along an axis: further shells are cut by the corners of the grid. A wave of
-    wavenumber k has k half-periods on [0, 1].
+    Only q below the smallest number of points along an axis: further shells are cut by the corners of the grid. A wave
+    of wavenumber k has k half-periods on [0, 1].
     """
     c = cosine_coefficients(x)
     energy = np.mean(np.sum(c**2, axis=-1), axis=0)
@@ -127,7 +129,8 @@ def moment_errors(x, y) -> dict[str, float]:
 
 
 def autocorrelation(x, axis: int = 0) -> np.ndarray:
-    """A(h) = sum_i E[u(x_i) u(x_{i+h})] / (n - h) over (1/n) sum_i E u(x_i)^2, u less its pointwise mean: [n // 2 + 1, channels].
+    """A(h) = sum_i E[u(x_i) u(x_{i+h})] / (n - h) over (1/n) sum_i E u(x_i)^2, u less its pointwise mean: [n // 2 + 1,
+    channels].
 
     Along one grid axis, averaged over the others; lags h up to half the grid, beyond which few pairs are left.
     """

@@ -1,8 +1,8 @@
 r"""How a model trained on one grid does on finer ones.
 
 Samples on a finer grid are looked at twice: projected to the training grid, where nothing may have become worse, and on
-their own grid, where the waves above the training grid's must be right as well. The truth is projected in the same way, so that
-what the projection leaves out does not count as an error.
+their own grid, where the waves above the training grid's must be right as well. The truth is projected in the same way,
+so that what the projection leaves out does not count as an error.
 """
 
 from collections.abc import Callable
@@ -39,8 +39,8 @@ def transfer_curve(
         truth: the same of the truth, with the same keys.
         training: the grid of training, such as (64,).
         project: (x, grid) -> x on the grid.
-        metrics: (x, y, nyquist) -> {name: value}; `nyquist` the fewest points of the training grid. `distances` with another
-            floor is `functools.partial(distances, floor=...)`.
+        metrics: (x, y, nyquist) -> {name: value}; `nyquist` the fewest points of the training grid. `distances` with
+            another floor is `functools.partial(distances, floor=...)`.
 
     Raises:
         DataError: a grid without truth, or with another grid than its samples.
@@ -61,8 +61,9 @@ def transfer_curve(
 def commutation(fine: Callable, coarse: Callable, u, grid: tuple[int, ...], *, project: Callable = project) -> float:
     """|P D_fine(u) - D_coarse(P u)| / |D_coarse(P u)|: 0 for a denoiser that acts on functions rather than on pixels.
 
-    Both callables map [N, *their grid, channels] to the same shape at one t. The exact denoiser of band-limited functions under
-    noise of a fixed trace-class covariance gives 0. Under white pixel noise the same function has another SNR on every grid.
+    Both callables map [N, *their grid, channels] to the same shape at one t. The exact denoiser of band-limited
+    functions under noise of a fixed trace-class covariance gives 0. Under white pixel noise the same function has
+    another SNR on every grid.
 
     Args:
         fine, coarse: the denoisers at the grid of u and at `grid`.

@@ -1,7 +1,7 @@
 r"""Are two sets of functions of one law? Distances between laws, and a test with its power.
 
-The squared distance of two functions is the mean over the grid of the squared difference, summed over channels: a Riemann
-sum of the L2 norm, so that all numbers here tend to a limit as the grid gets finer.
+The squared distance of two functions is the mean over the grid of the squared difference, summed over channels: a
+Riemann sum of the L2 norm, so that all numbers here tend to a limit as the grid gets finer.
 """
 
 from typing import NamedTuple
@@ -63,7 +63,8 @@ def median_bandwidth(x, y) -> float:
 
 
 def mmd2(x, y, bandwidth: float | None = None) -> float:
-    """Unbiased squared maximum mean discrepancy with k(u, v) = exp(-|u - v|^2 / (2 h^2)), negative by chance where laws agree:
+    """Unbiased squared maximum mean discrepancy with k(u, v) = exp(-|u - v|^2 / (2 h^2)), negative by chance where laws
+    agree:
 
         sum_{i != j} k(x_i, x_j)/(n (n-1)) + sum_{i != j} k(y_i, y_j)/(m (m-1)) - 2 sum_ij k(x_i, y_j)/(n m)
 
@@ -95,9 +96,9 @@ def permutation_test(x, y, *, permutations: int = 1000, seed: int = 0) -> Test:
 def power(x, y, size: int, *, repeats: int = 30, permutations: int = 1000, seed: int = 0) -> Power:
     """How often the permutation test at level 5 % tells `size` functions of x from `size` of y.
 
-    5 % means that it cannot (Lim et al. 2023, HDM, report this for size 10). With 10 functions a test is weak: a Gaussian
-    process with the right mean and covariance nearly passes as a bimodal law. So report 100 as well, and the rows of
-    `calibration`.
+    5 % means that it cannot (Lim et al. 2023, HDM, report this for size 10). With 10 functions a test is weak: a
+    Gaussian process with the right mean and covariance nearly passes as a bimodal law. So report 100 as well, and the
+    rows of `calibration`.
 
     Args:
         x, y: pools [N, *grid, channels]; with repeats * size functions each, no function is in two tests.
@@ -126,7 +127,8 @@ def power(x, y, size: int, *, repeats: int = 30, permutations: int = 1000, seed:
 def calibration(
     truth, cases: dict, sizes=(10, 100), *, repeats: int = 30, permutations: int = 1000, seed: int = 0
 ) -> dict:
-    """{case: {size: Power}}: the test of `truth` against laws whose distance is known, beside which a model's row is read.
+    """{case: {size: Power}}: the test of `truth` against laws whose distance is known, beside which a model's row is
+    read.
 
     `scoresde.data.functions.calibration` draws such cases for the `quadratic` curves.
     """
@@ -135,10 +137,11 @@ def calibration(
 
 
 def sliced_wasserstein(x, y, *, directions: int = 256, order: float = 2.0, seed: int = 0) -> float:
-    """(mean over directions of W_p(<x, w>, <y, w>)^p)^(1/p), w uniform on the unit sphere of all values (Bonneel et al. 2015).
+    """(mean over directions of W_p(<x, w>, <y, w>)^p)^(1/p), w uniform on the unit sphere of all values (Bonneel et al.
+    2015).
 
-    A shift by d gives |d|/sqrt(D) in the mean square, D the number of values: no more on a finer grid. Sets of different
-    sizes are compared at the quantiles of the smaller one.
+    A shift by d gives |d|/sqrt(D) in the mean square, D the number of values: no more on a finer grid. Sets of
+    different sizes are compared at the quantiles of the smaller one.
     """
     x, y = pair(x, y, least=1)
     _at_least("directions", directions, 1)
@@ -161,7 +164,8 @@ def _quantiles(rows: np.ndarray, count: int) -> np.ndarray:
 
 
 def _test(both: np.ndarray, first: int, permutations: int, random: np.random.Generator) -> Test:
-    """Of the first `first` functions against the rest. All permutations at once: a statistic is a quadratic form of labels."""
+    """Of the first `first` functions against the rest. All permutations at once: a statistic is a quadratic form of
+    labels."""
     square = squared_distances(both, both)
     kernel = np.exp(-square / (2 * _median(square) ** 2))
     np.fill_diagonal(kernel, 0)

@@ -1,4 +1,5 @@
-"""softmax(q k^T / sqrt(d)) v for each head: the attention of all networks, by the device that a program is compiled for.
+"""softmax(q k^T / sqrt(d)) v for each head: the attention of all networks, by the device that a program is compiled
+for.
 
 | device      | how                                                                                                          |
 |-------------|--------------------------------------------------------------------------------------------------------------|
@@ -7,8 +8,8 @@
 | NVIDIA GPU  | in training, cuDNN's fused kernel where it takes the heads (Dao et al. 2022): no matrix [n, n] in memory     |
 | else        | `jax.nn.dot_product_attention`                                                                               |
 
-The softmax is in float32. cuDNN's kernel has no derivative in forward mode, which likelihoods need: hence in training alone, that
-is where the network is given a key. The device is that of the program, which need not be one JAX runs on.
+The softmax is in float32. cuDNN's kernel has no derivative in forward mode, which likelihoods need: hence in training
+alone, that is where the network is given a key. The device is that of the program, which need not be one JAX runs on.
 """
 
 import contextlib
@@ -48,7 +49,8 @@ def attend(q: Heads, k: Heads, v: Heads) -> Heads:
 
 @functools.cache
 def takes_fused(shape: tuple[int, ...], dtype) -> bool:
-    """Whether cuDNN is there and takes heads of this shape and type: 16 bits, d a multiple of 8 and at most 128, or 256 from Hopper on."""
+    """Whether cuDNN is there and takes heads of this shape and type: 16 bits, d a multiple of 8 and at most 128, or 256
+    from Hopper on."""
     heads = jax.ShapeDtypeStruct(shape, dtype)
     try:
         jax.eval_shape(_FUSED, heads, heads, heads)  # JAX looks for cuDNN, and knows its limits

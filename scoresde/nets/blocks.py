@@ -1,6 +1,7 @@
 """The blocks of the U-Nets (Song et al. 2021, appendix H; Dhariwal and Nichol 2021, section 3), channels last.
 
-Residual block, after BigGAN (Brock et al. 2019), with resampling R of both paths (the identity, or one of `resampling`):
+Residual block, after BigGAN (Brock et al. 2019), with resampling R of both paths (the identity, or one of
+`resampling`):
 
     h   = conv3x3(R(act(GN(x))))
     h   = GN(h + b),              b = Dense(act(temb))       modulation "shift"
@@ -60,9 +61,10 @@ class GroupNorm(nnx.GroupNorm):
 
         y = x a + b,    a = scale / sqrt(v + epsilon),    b = bias - m a
 
-    m and v are mean and variance of the channel's group, E[x^2] - E[x]^2 as there, in float32 at least. The sums run along axes
-    that lie together in memory, and no array of the size of x has one axis for groups and one for the channels in them. On a CPU
-    the U-Net's forward pass takes 0.88 of the time, and its gradient 0.93 (`docs/performance.md`).
+    m and v are mean and variance of the channel's group, E[x^2] - E[x]^2 as there, in float32 at least. The sums run
+    along axes that lie together in memory, and no array of the size of x has one axis for groups and one for the
+    channels in them. On a CPU the U-Net's forward pass takes 0.88 of the time, and its gradient 0.93
+    (`docs/performance.md`).
     """
 
     def __call__(self, x: FeatureMap) -> FeatureMap:

@@ -2,8 +2,9 @@
 
     z'_b = z_b exp(s) + t,    z'_a = z_a,     (s, t) = net(z_a, context)
 
-a and b are the two colours of a chessboard over all axes, and change places from one coupling to the next. log |det dz'/dz|
-is the sum of s. The last layer of each net starts near zero, so the flow starts as the identity. s lies in (-2, 2).
+a and b are the two colours of a chessboard over all axes, and change places from one coupling to the next. log |det
+dz'/dz| is the sum of s. The last layer of each net starts near zero, so the flow starts as the identity. s lies in (-2,
+2).
 """
 
 import functools
@@ -35,7 +36,8 @@ class CouplingFlow(nnx.Module):
     def __init__(self, shape: tuple[int, ...], *, width: int = 32, depth: int = 4, rngs: nnx.Rngs):
         if width < 1 or depth < 1 or len(shape) not in (1, 3):
             raise ConfigError(
-                f"coupling flow: expected width and depth of 1 or more and a shape [D] or [H, W, C], got width {width}, "
+                "coupling flow: expected width and depth of 1 or more and a shape [D] or [H, W, C], got width "
+                f"{width}, "
                 f"depth {depth}, shape {list(shape)}"
             )
         layer = linear if len(shape) == 1 else functools.partial(conv, width=3)

@@ -1,4 +1,5 @@
-r"""DINOv2 (Oquab et al. 2023): the vision transformer whose class token is the feature of FD-DINOv2 (Stein et al. 2023).
+r"""DINOv2 (Oquab et al. 2023): the vision transformer whose class token is the feature of FD-DINOv2 (Stein et al.
+2023).
 
     h = [class token, Conv_14x14(images) as 16 x 16 tokens] + positions
     depth times:
@@ -6,12 +7,13 @@ r"""DINOv2 (Oquab et al. 2023): the vision transformer whose class token is the 
         h = h + lambda_2 * Dense(gelu(Dense(LN(h))))
     feature = LN(h)[class token]
 
-lambda is a vector (LayerScale), gelu the exact one, LN has eps = 1e-6, heads have 64 channels. Sizes S, B and L are of this form;
-the giant has another perceptron (SwiGLU).
+lambda is a vector (LayerScale), gelu the exact one, LN has eps = 1e-6, heads have 64 channels. Sizes S, B and L are of
+this form; the giant has another perceptron (SwiGLU).
 
-Positions are learned on 37 x 37 patches (images of 518 pixels) and brought to 16 x 16 by bicubic interpolation with a = -0.75 and
-the border repeated (Keys 1981). The published code samples them at (i + 1/2) 37/(16 + 0.1) - 1/2: 0.1 was added against rounding, and
-shrinks the step. Features are those of the published code only with this offset, so it is kept; the port of Hugging Face has none.
+Positions are learned on 37 x 37 patches (images of 518 pixels) and brought to 16 x 16 by bicubic interpolation with a =
+-0.75 and the border repeated (Keys 1981). The published code samples them at (i + 1/2) 37/(16 + 0.1) - 1/2: 0.1 was
+added against rounding, and shrinks the step. Features are those of the published code only with this offset, so it is
+kept; the port of Hugging Face has none.
 """
 
 import functools
@@ -114,7 +116,8 @@ def _keys(t: np.ndarray) -> np.ndarray:
 
 
 def positions(table: Float[np.ndarray, "n width"], *, offset: float = OFFSET) -> Float[np.ndarray, "m width"]:
-    """Learned positions of the class token and of a square of patches -> of the class token and of 16 x 16 patches, float32.
+    """Learned positions of the class token and of a square of patches -> of the class token and of 16 x 16 patches,
+    float32.
 
     Positions of 16 x 16 patches stay as they are.
     """

@@ -6,14 +6,16 @@
         h = h + g_2 * Dense(dropout(gelu(Dense(LN(h) * (1 + s_2) + b_2))))
     out = patches put together of Dense_0(LN(h) * (1 + s) + b),    (b, s) = Dense_0(act(temb))
 
-LN has no scale and shift of its own. Subscript 0: initialized at zero, so that every block starts as the identity and the
-network as the zero function. Dense layers start with Glorot's uniform law. `act` is swish, gelu its tanh approximation.
+LN has no scale and shift of its own. Subscript 0: initialized at zero, so that every block starts as the identity and
+the network as the zero function. Dense layers start with Glorot's uniform law. `act` is swish, gelu its tanh
+approximation.
 
 Positions of patch (i, j), counted in patches:
 
-    sincos: added once; half of the features encode j, the other half i, each as [sin(w p), cos(w p)], w_k = 1e4^(-4 k / width)
-    rotary: queries and keys are turned by angles p w_k in pairs of features, half of the pairs by i and half by j (Su et al.
-            2021), so that attention sees differences of positions alone; w_k = 1e4^(-4 k / head_channels)
+    sincos: added once; half of the features encode j, the other half i, each as [sin(w p), cos(w p)], w_k = 1e4^(-4 k /
+    width)
+    rotary: queries and keys are turned by angles p w_k in pairs of features, half of the pairs by i and half by j (Su
+            et al. 2021), so that attention sees differences of positions alone; w_k = 1e4^(-4 k / head_channels)
 """
 
 import math
@@ -43,7 +45,8 @@ Tokens = Float[Array, "b tokens width"]
 def check_patches(size: tuple[int, int], patch: int) -> list[str]:
     """What is wrong with images of `size` = (H, W) for patches of `patch` x `patch`: one line each, none if valid."""
     return [
-        f"image {name}: expected a multiple of the patch, {patch}, got {n}; crop or pad the images, or take another patch"
+        f"image {name}: expected a multiple of the patch, {patch}, got {n}; crop or pad the images, or take another "
+        "patch"
         for name, n in zip(("height", "width"), size, strict=True)
         if n % patch or n < 1
     ]
@@ -147,7 +150,8 @@ class DiT(nnx.Module):
         dtype: of the computation. Embeddings, normalization statistics, softmax and output are float32 in any case.
         param_dtype: of the parameters.
     Raises:
-        ConfigError: a patch that does not divide the image, heads that do not divide the width, an argument out of range.
+        ConfigError: a patch that does not divide the image, heads that do not divide the width, an argument out of
+          range.
     """
 
     def __init__(

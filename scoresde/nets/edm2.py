@@ -13,15 +13,17 @@ No layer changes the expected magnitude of its activations, and no layer has a b
     residual branch  y = conv3x3(dropout(mp_silu(conv3x3(mp_silu(x)) * (1 + gain Dense(temb)))))
     encoder block    x = pixel_norm(conv1x1(R(x))),    x = mp_sum(x, branch(x), 0.3), attention
     decoder block    x = R(x),    x = mp_sum(conv1x1(x), branch(x), 0.3), attention
-    attention        x = mp_sum(x, conv1x1(softmax(q k^T / sqrt(d)) v), 0.3), q, k, v = pixel_norm per head of conv1x1(x)
+    attention        x = mp_sum(x, conv1x1(softmax(q k^T / sqrt(d)) v), 0.3), q, k, v = pixel_norm per head of
+    conv1x1(x)
 
-R halves (mean) or doubles (nearest neighbour); conv1x1 in front is there where the channels change. Blocks end within +-256.
-The encoder is a convolution of x with a channel of ones, then `blocks` blocks a level, with one block that halves between levels;
-the decoder starts with a block with attention and one without, takes the encoder's maps one by one by mp_cat with t = 1/2, and
-has `blocks + 1` blocks a level and one that doubles between levels. Gains start at 0, so the network starts as the zero function.
+R halves (mean) or doubles (nearest neighbour); conv1x1 in front is there where the channels change. Blocks end within
++-256. The encoder is a convolution of x with a channel of ones, then `blocks` blocks a level, with one block that
+halves between levels; the decoder starts with a block with attention and one without, takes the encoder's maps one by
+one by mp_cat with t = 1/2, and has `blocks + 1` blocks a level and one that doubles between levels. Gains start at 0,
+so the network starts as the zero function.
 
-Kernels are normalized in every call. Training also puts v itself back on rms 1 after every step (`unit_kernels`, "forced weight
-normalization", section 2.3), which keeps the effective learning rate from falling as v grows.
+Kernels are normalized in every call. Training also puts v itself back on rms 1 after every step (`unit_kernels`,
+"forced weight normalization", section 2.3), which keeps the effective learning rate from falling as v grows.
 """
 
 import math
@@ -160,7 +162,8 @@ class MPBlock(nnx.Module):
 
     def __init__(
         self, in_features: int, out_features: int, *, temb_features: int, start: Callable,
-        resample: Callable[[FeatureMap], FeatureMap] | None = None, attend: bool = False, head_channels: int, dropout: float, **options,
+        resample: Callable[[FeatureMap], FeatureMap] | None = None, attend: bool = False, head_channels: int,
+        dropout: float, **options,
     ):  # fmt: skip
         self.start, self.resample = start, resample
         self.skip = MPConv(in_features, out_features, 1, **options) if in_features != out_features else None
@@ -210,7 +213,8 @@ class EDM2UNet(nnx.Module):
         dtype: of the computation. Magnitudes, embeddings, softmax and output are float32 in any case.
         param_dtype: of the parameters.
     Raises:
-        ConfigError: a size that the levels do not divide, heads that do not divide the channels, an argument out of range.
+        ConfigError: a size that the levels do not divide, heads that do not divide the channels, an argument out of
+          range.
     """
 
     def __init__(

@@ -14,7 +14,8 @@ Fourier features of the image itself (Kingma et al. 2021, appendix; their code),
 
     features(x) = [x, sin(2 pi 2^n x), cos(2 pi 2^n x)]
 
-The period is 2^-n: for 256 grey levels in [-1, 1], one level at n = 7. They show a network what a difference of levels changes.
+The period is 2^-n: for 256 grey levels in [-1, 1], one level at n = 7. They show a network what a difference of levels
+changes.
 
 `c` is the noise label `c_noise` that the preconditioning chooses: `999 t` for the positional embedding of a VP process,
 `log sigma` for the Fourier embedding of a VE process. Conditioning turns it into the vector that every block reads:
@@ -120,13 +121,15 @@ def check_fourier(exponents: tuple[int, ...]) -> list[str]:
     if len(exponents) == 2 and 0 <= exponents[0] <= exponents[1] <= LARGEST_EXPONENT + 1:
         return []
     return [
-        f"input_fourier: expected (first, stop), the first exponent and the one after the last, 0 <= first <= stop <= {LARGEST_EXPONENT + 1}, "
+        "input_fourier: expected (first, stop), the first exponent and the one after the last, 0 <= first <= stop <= "
+        f"{LARGEST_EXPONENT + 1}, "
         f"got {tuple(exponents)}; (6, 8) is VDM's, (0, 0) is none"
     ]
 
 
 def fourier_features(x: Float[Array, "b h w c"], exponents: tuple[int, int]) -> Float[Array, "b h w _"]:
-    """[x, sin(2 pi 2^n x), cos(2 pi 2^n x)] along the channels, n from the first exponent to below the second; float32 at least.
+    """[x, sin(2 pi 2^n x), cos(2 pi 2^n x)] along the channels, n from the first exponent to below the second; float32
+    at least.
 
     Whole periods go off first, which is exact in binary: sin and cos then see angles of at most pi.
     """
@@ -200,7 +203,8 @@ class Conditioning(nnx.Module):
         if augmentation is not None:
             if self.augmentation is None:
                 raise ConfigError(
-                    "augmentation: this network was built without labels of augmentations; build it with them, or call it without"
+                    "augmentation: this network was built without labels of augmentations; build it with them, or call "
+                    "it without"
                 )
             emb = emb + self.augmentation(augmentation)
         temb = self.dense_2(nnx.swish(self.dense_1(emb)))

@@ -11,7 +11,8 @@ swish, and a subscript 0 is initialization near zero, so that the network starts
 
 What keeps it one operator whatever the grid:
 
-- Every parameter is pointwise or belongs to a mode. A pointwise map is the same on any grid; a spectral one agrees up to
+- Every parameter is pointwise or belongs to a mode. A pointwise map is the same on any grid; a spectral one agrees up
+  to
   aliasing: `act` makes modes that the grid does not hold, which vanish as it is refined (Bartolucci et al. 2023).
 - There is no normalization: its statistics would be quadratures over the grid, and with preconditioning the input has
   unit variance already.

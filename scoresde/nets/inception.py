@@ -1,15 +1,16 @@
 r"""The Inception network on whose features FID is defined: the graph of 5 December 2015, up to its layer pool_3 [2048].
 
-Architecture: Szegedy et al. 2016, figure 10 (Inception-v3). What makes the graph of 2015 another network than later ports:
+Architecture: Szegedy et al. 2016, figure 10 (Inception-v3). What makes the graph of 2015 another network than later
+ports:
 
 - average pools within blocks leave padding out of their mean (later ports count it as zeros);
 - the last block pools by the maximum (later ports: by the mean);
 - batch normalisation has eps = 1e-3 and no scale; here it is folded into kernel and bias;
-- images v in 0..255 enter as (v - 128)/128 after a bilinear resize to 299 x 299 by the rule of TensorFlow 1: output i is taken
-  at i * size/299, with no half-pixel centres and no antialiasing (`resize_matrix`).
+- images v in 0..255 enter as (v - 128)/128 after a bilinear resize to 299 x 299 by the rule of TensorFlow 1: output i
+  is taken at i * size/299, with no half-pixel centres and no antialiasing (`resize_matrix`).
 
-pytorch-fid and torch-fidelity state the same four points about their ports. Layers are numbered depth first, branches from
-left to right, which is the order of the published graph; `from_convolutions` takes the weights in that order.
+pytorch-fid and torch-fidelity state the same four points about their ports. Layers are numbered depth first, branches
+from left to right, which is the order of the published graph; `from_convolutions` takes the weights in that order.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ SIZE = 299  # of an image, in pixels
 FEATURES = 2048
 CONVOLUTIONS = 94
 BATCH_NORM_EPSILON = 1e-3
-# Float32 throughout: by default GPUs round factors to 10 bits and TPUs to 8, which shows in the third digit of a feature.
+# Float32 throughout: by default GPUs round factors to 10 bits and TPUs to 8, which shows in the third digit of a
+# feature.
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
@@ -85,7 +87,8 @@ class Branches(nnx.Module):
 
 
 class Inception(nnx.Module):
-    """Images [B, H, W, 3] of values 0..255 -> pool_3 [B, 2048], and logits [B, classes] without bias where there are classes."""
+    """Images [B, H, W, 3] of values 0..255 -> pool_3 [B, 2048], and logits [B, classes] without bias where there are
+    classes."""
 
     def __init__(self, classes: int = 0):
         self.body = Chain(

@@ -94,7 +94,8 @@ class EncoderLevel(nnx.Module):
     """
 
     def __init__(
-        self, in_features: int, features: int, *, blocks: int, attend: bool, last: bool, progressive: str, pyramid_features: int,
+        self, in_features: int, features: int, *, blocks: int, attend: bool, last: bool, progressive: str,
+        pyramid_features: int,
         style: Style,
     ):  # fmt: skip
         ins = [in_features] + [features] * (blocks - 1)
@@ -124,7 +125,8 @@ class EncoderLevel(nnx.Module):
 
 
 class DecoderLevel(nnx.Module):
-    """Blocks that each take one feature map of the encoder, attention if due, then twice the size unless this is the first.
+    """Blocks that each take one feature map of the encoder, attention if due, then twice the size unless this is the
+    first.
 
     Args:
         in_features, features: channels that come in, and channels of this level.

@@ -36,7 +36,8 @@ class Network(eqx.Module):
     To change the parameters (an average, a checkpoint), use `dataclasses.replace(network, params=...)`.
 
     Attributes:
-        params: nested dict of arrays, or of their shapes before they are drawn; the keys are attribute names, and positions in lists of modules.
+        params: nested dict of arrays, or of their shapes before they are drawn; the keys are attribute names, and
+          positions in lists of modules.
         graphdef: what is left of the module without its arrays.
         remat: a name of `REMAT`, what gradients compute again; the outputs are the same.
     """
@@ -101,7 +102,8 @@ class Network(eqx.Module):
             return module(x, c_noise, label, **told, key=key).astype(jnp.float32)
 
     def entering(self) -> "Network":
-        """The same function, with kernels and biases in the dtype in which convolutions and products read them. It is narrower than
+        """The same function, with kernels and biases in the dtype in which convolutions and products read them. It is
+        narrower than
         that of the parameters in mixed precision: whoever sends parameters to other devices sends these."""
         layers = nnx.iter_modules(nnx.merge(self.graphdef, self.params))
         dtypes = {path: layer.dtype for path, layer in layers if isinstance(layer, nnx.Conv | nnx.Linear)}
@@ -119,8 +121,9 @@ class Network(eqx.Module):
 
 
 class _Count(nnx.RngCount):
-    """Of keys drawn. A `Variable` that is set in place asks for the sharding of its values; of traced ones this writes the message of
-    an error from all that was traced so far, and drawing a network took time with the square of its layers."""
+    """Of keys drawn. A `Variable` that is set in place asks for the sharding of its values; of traced ones this writes
+    the message of an error from all that was traced so far, and drawing a network took time with the square of its
+    layers."""
 
     def __setitem__(self, key, value):
         self.set_value(value)

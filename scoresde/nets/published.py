@@ -2,10 +2,10 @@
 
     c.model.update(PUBLISHED["ncsnpp_cifar10"].fields)
 
-The table of `docs/networks.md` has a row for each, and the tests count the parameters. Sources: Ho et al. 2020 (DDPM, appendix B);
-Song et al. 2021 (DDPM++, NCSN++, appendix H and their configurations); Kingma et al. 2021 (VDM, their configuration); Dhariwal and
-Nichol 2021 (ADM, section 3 and appendix); Karras et al. 2022 (EDM, table 7); Karras et al. 2024 (EDM2, ImageNet-512 latents);
-Peebles and Xie 2023 (DiT, table 1).
+The table of `docs/networks.md` has a row for each, and the tests count the parameters. Sources: Ho et al. 2020 (DDPM,
+appendix B); Song et al. 2021 (DDPM++, NCSN++, appendix H and their configurations); Kingma et al. 2021 (VDM, their
+configuration); Dhariwal and Nichol 2021 (ADM, section 3 and appendix); Karras et al. 2022 (EDM, table 7); Karras et al.
+2024 (EDM2, ImageNet-512 latents); Peebles and Xie 2023 (DiT, table 1).
 """
 
 import dataclasses
@@ -36,7 +36,8 @@ _NCSNPP_256 = _NCSNPP | dict(
 )
 _EDM = dict(multipliers=(2, 2, 2), dropout=0.13)
 _ADM = dict(
-    channels=256, blocks=2, attention=(32, 16, 8), head_channels=64, dropout=0.0, embedding="sinusoidal", decoder_attention="block",
+    channels=256, blocks=2, attention=(32, 16, 8), head_channels=64, dropout=0.0, embedding="sinusoidal",
+    decoder_attention="block",
     modulation="scale_shift", resample_skip="identity", skip_rescale=False, norm_epsilon=1e-5, num_classes=1000,
 )  # fmt: skip
 _DIT = dict(name="dit", patch=2, positions="sincos", embedding="sinusoidal", dropout=0.0, num_classes=1000)
@@ -44,7 +45,8 @@ _DIT = dict(name="dit", patch=2, positions="sincos", embedding="sinusoidal", dro
 _EDM2 = dict(
     name="edm2", multipliers=(1, 2, 3, 4), blocks=3, attention=(16, 8), head_channels=64, dropout=0.0, num_classes=1000
 )
-# One level, 32 blocks on the way down and 33 on the way up; their label is 1000 t with DDPM's frequencies, ours log-SNR with Fourier's.
+# One level, 32 blocks on the way down and 33 on the way up; their label is 1000 t with DDPM's frequencies, ours log-SNR
+# with Fourier's.
 _VDM = dict(
     channels=128,
     multipliers=(1,),

@@ -10,8 +10,8 @@ Decoder, at each level after its blocks, from the lowest one up (q starts there)
     output_skip:  q = up(q) + conv3x3_0(act(GN(h)))       the network's output is q at the first level
     residual:     q = (up_conv(q) + h) * rescale,    h = q;    at the lowest level q = conv3x3(act(GN(h))) and h stays
 
-`down`, `up` and those with a convolution are in `resampling`. After Karras et al. 2018 (skips and residual paths of ProGAN)
-and 2020 (StyleGAN2). With output_skip, GN and convolution of the first level are the network's own last layers.
+`down`, `up` and those with a convolution are in `resampling`. After Karras et al. 2018 (skips and residual paths of
+ProGAN) and 2020 (StyleGAN2). With output_skip, GN and convolution of the first level are the network's own last layers.
 """
 
 import jax.numpy as jnp

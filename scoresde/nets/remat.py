@@ -1,11 +1,12 @@
 """Rematerialisation: what the backward pass computes again rather than keep (Chen et al. 2016).
 
     none      keep every intermediate result that the gradient needs
-    products  of each block keep the results of convolutions and matrix products; compute norms, activations, dropout again
-    block     of each block keep its input alone; compute the block again but for its last product: a fifth more work
+    products  of each block keep the results of convolutions and matrix products; compute norms, activations, dropout
+    again block     of each block keep its input alone; compute the block again but for its last product: a fifth more
+    work
 
-A block is a residual, attention, transformer or Fourier block: whatever is marked `@rematerialised`. Which it is belongs to the
-`Network`, which tells its blocks while it is traced.
+A block is a residual, attention, transformer or Fourier block: whatever is marked `@rematerialised`. Which it is
+belongs to the `Network`, which tells its blocks while it is traced.
 """
 
 import contextlib

@@ -2,23 +2,25 @@
 
 box (Ho et al. 2020): mean of 2 x 2 pixels, and nearest neighbour.
 
-fir (Karras et al. 2020, StyleGAN2; Song et al. 2021, appendix H): the kernel k = [1, 3, 3, 1]/8 along each axis, with zeros
-outside. `upfirdn2d` there inserts zeros, pads, convolves and drops; for this kernel and factor 2 that is, along each axis,
+fir (Karras et al. 2020, StyleGAN2; Song et al. 2021, appendix H): the kernel k = [1, 3, 3, 1]/8 along each axis, with
+zeros outside. `upfirdn2d` there inserts zeros, pads, convolves and drops; for this kernel and factor 2 that is, along
+each axis,
 
     down: y_i      = (x_{2i-1} + 3 x_{2i} + 3 x_{2i+1} + x_{2i+2}) / 8
     up:   y_{2i}   = (x_{i-1} + 3 x_i) / 4,    y_{2i+1} = (3 x_i + x_{i+1}) / 4
 
-so it is written as sums of shifted slices, which XLA fuses: on two CPU cores a depthwise convolution takes 13 times as long down and
-90 times up (16 x 32 x 32 x 128 values). The kernel is symmetric.
+so it is written as sums of shifted slices, which XLA fuses: on two CPU cores a depthwise convolution takes 13 times as
+long down and 90 times up (16 x 32 x 32 x 128 values). The kernel is symmetric.
 
-With a 3 x 3 convolution, `fir` shares one padding between the two (StyleGAN2, `conv_downsample_2d`, `upsample_conv_2d`):
+With a 3 x 3 convolution, `fir` shares one padding between the two (StyleGAN2, `conv_downsample_2d`,
+`upsample_conv_2d`):
 
     down: pad (2, 2), k, then the convolution with stride 2 and no padding
     up:   zeros between pixels, pad (2, 2), the convolution without padding, then pad (1, 1) and 2k
 
-`box` with a convolution is DDPM's: stride 2 after padding (0, 1) for down, nearest neighbour before the convolution for up.
-`box_padded` pads (1, 1) instead, as the networks that diffusers makes by default (`downsample_padding` = 1); without a convolution
-the two are the same.
+`box` with a convolution is DDPM's: stride 2 after padding (0, 1) for down, nearest neighbour before the convolution for
+up. `box_padded` pads (1, 1) instead, as the networks that diffusers makes by default (`downsample_padding` = 1);
+without a convolution the two are the same.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,5 @@
-"""A U-shaped Fourier neural operator (after Rahman et al. 2022): the blocks of `fno` on grids of fewer and fewer points.
+"""A U-shaped Fourier neural operator (after Rahman et al. 2022): the blocks of `fno` on grids of fewer and fewer
+points.
 
     v = Dense([x, coordinates])
     encoder, for each level:   v on the grid of this level, blocks times block, push v except at the last level
@@ -22,19 +23,21 @@ from .spectral import per_axis, resample
 
 
 def check_levels(name: str, space: tuple[int, ...], levels: int) -> list[str]:
-    """What is wrong with so many levels for functions on the grid `space`: one line, none if valid. `name` begins it."""
+    """What is wrong with so many levels for functions on the grid `space`: one line, none if valid. `name` begins
+    it."""
     if not space or min(space) >= 2**levels:
         return []
     return [
-        f"{name}: expected at least {2**levels} points per axis for {levels} levels, got {space}; use fewer levels or a finer grid"
+        f"{name}: expected at least {2**levels} points per axis for {levels} levels, got {space}; use fewer levels or "
+        "a finer grid"
     ]
 
 
 class UFNO(nnx.Module):
     """U-shaped Fourier neural operator (after Rahman et al. 2022); the architecture is at the top of the file.
 
-    Level i has `width * multipliers[i]` channels and max(modes / 2^i, 1) modes per axis. The first level has the grid of
-    the input, level i > 0 has 1 / 2^i of the points of `shape` per axis, rounded up, whatever the grid of the input.
+    Level i has `width * multipliers[i]` channels and max(modes / 2^i, 1) modes per axis. The first level has the grid
+    of the input, level i > 0 has 1 / 2^i of the points of `shape` per axis, rounded up, whatever the grid of the input.
 
     Args:
         shape: (*points per axis, C) of the grid of training: it fixes the grids of the lower levels. A call takes any.

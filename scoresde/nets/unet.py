@@ -14,9 +14,9 @@ Level i has `channels * multipliers[i]` channels and height H / 2^i. Attention i
 `attention`; for H != W the height decides. Heights that no level has are without effect, and the middle always has
 attention. The output starts near zero (subscript 0: initialization at scale 1e-10).
 
-Which arguments give which published network (Ho et al. 2020; Song et al. 2021, appendix H; Dhariwal and Nichol 2021; Karras
-et al. 2022, table 7) is in `published`; the defaults are DDPM++ for CIFAR-10. Blocks are in `blocks`, what halves and doubles
-in `resampling`, pyramids in `pyramids`.
+Which arguments give which published network (Ho et al. 2020; Song et al. 2021, appendix H; Dhariwal and Nichol 2021;
+Karras et al. 2022, table 7) is in `published`; the defaults are DDPM++ for CIFAR-10. Blocks are in `blocks`, what
+halves and doubles in `resampling`, pyramids in `pyramids`.
 """
 
 import math
@@ -70,11 +70,13 @@ def check_image_size(size: tuple[int, int], levels: int) -> list[str]:
 def check_heads(
     height: int, channels: int, multipliers: tuple[int, ...], attention: tuple[int, ...], head_channels: int
 ) -> list[str]:
-    """What is wrong with `head_channels` for the levels of a U-Net that have attention: one line each, none if valid."""
+    """What is wrong with `head_channels` for the levels of a U-Net that have attention: one line each, none if
+    valid."""
     last = len(multipliers) - 1
     widths = [channels * m for i, m in enumerate(multipliers) if i == last or height // 2**i in attention]
     return [
-        f"head_channels: expected a divisor of {width}, the channels of a level with attention, got {head_channels}; 0 is one head"
+        f"head_channels: expected a divisor of {width}, the channels of a level with attention, got {head_channels}; 0 "
+        "is one head"
         for width in sorted(set(widths))
         if head_channels and width % head_channels
     ]
@@ -118,7 +120,8 @@ class UNet(nnx.Module):
         blocks: residual blocks per level of the encoder; the decoder has one more.
         attention: heights, in pixels, of the levels with attention.
         head_channels: channels of an attention head; 0: one head.
-        decoder_attention: "level", once after the blocks of a level of the decoder (DDPM++), or "block", after each (DDPM, ADM).
+        decoder_attention: "level", once after the blocks of a level of the decoder (DDPM++), or "block", after each
+          (DDPM, ADM).
         modulation: how the noise level enters a block, "shift" or "scale_shift" (adaptive group normalization, ADM).
         resampling: what halves and doubles, a residual "block" or a "conv" (DDPM).
         resample_filter: "box" or "fir" ([1, 3, 3, 1], NCSN++).
@@ -127,7 +130,8 @@ class UNet(nnx.Module):
         progressive: "none", "output_skip" or "residual", the pyramid of the decoder.
         combine: "sum" or "cat", how an input_skip joins.
         center_input: the network sees 2 x - 1, for data in [0, 1].
-        input_fourier: the first convolution also sees sin and cos of 2 pi 2^n x, n from the first to below the second (VDM: (6, 8)).
+        input_fourier: the first convolution also sees sin and cos of 2 pi 2^n x, n from the first to below the second
+        (VDM: (6, 8)).
         norm_epsilon: of the group normalization.
         dropout: probability of dropping an activation inside a residual block.
         embedding: "positional", "sinusoidal" or "fourier", of the noise label.
@@ -172,10 +176,8 @@ class UNet(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        shared = dict(
-            resampling=resampling, resample_filter=resample_filter, resample_skip=resample_skip, combine=combine
-        )
-        shared |= dict(decoder_attention=decoder_attention)
+        shared = dict(resampling=resampling, resample_filter=resample_filter, resample_skip=resample_skip)
+        shared |= dict(combine=combine, decoder_attention=decoder_attention)
         kinds = dict(modulation=modulation, progressive_input=progressive_input, progressive=progressive)
         problems = check_levels("unet", shape, channels, multipliers, blocks, attention, head_channels, dropout)
         if problems := problems + _check_words(len(multipliers), shared | kinds) + check_fourier(input_fourier):
@@ -183,21 +185,15 @@ class UNet(nnx.Module):
         options = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         common = dict(rescale=1 / math.sqrt(2) if skip_rescale else 1.0, epsilon=norm_epsilon)
         residual = dict(temb_features=TEMB_RATIO * channels, dropout=dropout, modulation=modulation, **common)
-        style = Style(
-            residual=residual, attention=dict(head_channels=head_channels, **common), options=options, **shared
-        )
-        noise = dict(
-            embedding=embedding, fourier_scale=fourier_scale, num_classes=num_classes, augmentation=augmentation
-        )
+        attended = dict(head_channels=head_channels, **common)
+        style = Style(residual=residual, attention=attended, options=options, **shared)
+        noise = dict(embedding=embedding, fourier_scale=fourier_scale)
+        noise |= dict(num_classes=num_classes, augmentation=augmentation)
         widths = [channels * m for m in multipliers]
         attend = [shape[0] // 2**i in attention for i in range(len(widths))]
 
-        self.shape, self.dtype, self.center_input, self.input_fourier = (
-            tuple(shape),
-            dtype,
-            center_input,
-            tuple(input_fourier),
-        )
+        self.shape, self.dtype = tuple(shape), dtype
+        self.center_input, self.input_fourier = center_input, tuple(input_fourier)
         self.conditioning = Conditioning(channels, TEMB_RATIO * channels, **noise, param_dtype=param_dtype, rngs=rngs)
         self.conv_in = conv(shape[2] * (1 + 2 * len(range(*input_fourier))), channels, 3, **options)
         self.encoder, skips = _encoder(shape[2], channels, widths, attend, blocks, progressive_input, style)
@@ -220,7 +216,8 @@ class UNet(nnx.Module):
         augmentation: Float[Array, "b entries"] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b h w c"]:
-        """As every module of this room; see `network`. `augmentation`: what was done to each example, None for nothing."""
+        """As every module of this room; see `network`. `augmentation`: what was done to each example, None for
+        nothing."""
         check_input(self.shape, x, c_noise)
         keys = iter([None] * self.num_keys if key is None else jax.random.split(key, self.num_keys))
         temb = nnx.swish(self.conditioning(c_noise, label, augmentation)).astype(self.dtype)

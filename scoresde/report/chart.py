@@ -24,8 +24,8 @@ _DECADES = 1.3  # from this span on an axis of positive values is logarithmic
 
 @dataclass(frozen=True)
 class Line:
-    """A curve; one without a name is not in the legend. `marks`: a dot at each point, for few points. `dashed`: a level to
-    compare with."""
+    """A curve; one without a name is not in the legend. `marks`: a dot at each point, for few points. `dashed`: a level
+    to compare with."""
 
     name: str
     x: Float[np.ndarray, " N"]

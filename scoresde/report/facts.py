@@ -67,7 +67,8 @@ def read_facts(folder: pathlib.Path) -> Facts:
     for name, kind in (("data.source", str), ("training.steps", int), ("training.batch_size", int)):
         if not isinstance(flatten(config).get(name), kind):
             raise ConfigError(
-                f"{folder / 'config.json'}: expected {name} in it, {'a text' if kind is str else 'a whole number'}; restore the file"
+                f"{folder / 'config.json'}: expected {name} in it, {'a text' if kind is str else 'a whole number'}; "
+                "restore the file"
             )
     lines = [line for line in map(_numbers, _json_lines(folder / "metrics.jsonl")) if _is_step(line.get("step"))]
     watched = [
@@ -141,7 +142,8 @@ def _row(row: dict) -> dict:
     )
 
 
-# A file may be damaged, or edited, and still be JSON: what is not of the kind it should be is left out like what is missing.
+# A file may be damaged, or edited, and still be JSON: what is not of the kind it should be is left out like what is
+# missing.
 
 
 def _is_number(value) -> bool:

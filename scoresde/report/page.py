@@ -1,7 +1,7 @@
 """The pages: report.html and report.md of a run, and the page that compares runs.
 
-A page holds its pictures itself and loads nothing: no script, no style sheet, no font. All text goes through jinja2 with
-autoescape on, since names come from configurations and folders; a policy in the page forbids scripts as well.
+A page holds its pictures itself and loads nothing: no script, no style sheet, no font. All text goes through jinja2
+with autoescape on, since names come from configurations and folders; a policy in the page forbids scripts as well.
 """
 
 import base64
@@ -75,11 +75,13 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
     metrics = sorted({_metric(row) for run in runs for row in run.metrics})
     content = {
         "title": "Comparison of " + ", ".join(run.name for run in runs),
-        "runs": [{"name": run.name, "folder": run.folder, "tiles": _tiles(run), "grid": _inline(run.grids[-1][1]) if run.grids else None,
+        "runs": [{"name": run.name, "folder": run.folder, "tiles": _tiles(run),
+        "grid": _inline(run.grids[-1][1]) if run.grids else None,
                   "grid_step": run.grids[-1][0] if run.grids else 0, "goodput": _goodput(run)} for run in runs],
         "charts": _drawn(plots.comparing_charts(runs)),
         "figures": [(name, [run.watched[-1].get(name) if run.watched else None for run in runs]) for name in figures],
-        "metrics": [(name, [next((row for row in reversed(run.metrics) if _metric(row) == name), None) for run in runs]) for name in metrics],
+        "metrics": [(name, [next((row for row in reversed(run.metrics) if _metric(row) == name),
+        None) for run in runs]) for name in metrics],
         "differences": differing_fields([run.config for run in runs]),
     }  # fmt: skip
     write_text(out, _environment().get_template("compare.html").render(content))
@@ -195,7 +197,8 @@ def _drawn(charts: dict[str, Chart]) -> dict[str, str]:
 
 
 def _inline(path: pathlib.Path) -> str | None:
-    """A PNG as a data address; None where there is none, or none that can be read, or one too large for a run to have made it."""
+    """A PNG as a data address; None where there is none, or none that can be read, or one too large for a run to have
+    made it."""
     try:
         with opened_file(path) as image:
             image.load()
@@ -222,7 +225,8 @@ def _environment() -> jinja2.Environment:
         "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
     )
     environment.filters["cell"] = _as_markdown
-    # In a block of code Markdown means nothing, and quotes stay as they are, to be copied. Whoever shows the file as HTML still sees no tag.
+    # In a block of code Markdown means nothing, and quotes stay as they are, to be copied. Whoever shows the file as
+    # HTML still sees no tag.
     environment.filters["code"] = lambda text: markupsafe.Markup(html.escape(_on_one_line(text), quote=False))
     return environment
 
@@ -232,6 +236,7 @@ def _on_one_line(value) -> str:
 
 
 def _as_markdown(value) -> str:
-    """Text of Markdown, also in a cell of a table, that shows the value and means nothing: no link, picture, code or emphasis comes of a
-    name. Autoescape turns what HTML would read into entities, and the address of a link cannot be written without brackets."""
+    """Text of Markdown, also in a cell of a table, that shows the value and means nothing: no link, picture, code or
+    emphasis comes of a name. Autoescape turns what HTML would read into entities, and the address of a link cannot be
+    written without brackets."""
     return _MARKS.sub(r"\\\g<0>", _on_one_line(value))

@@ -22,8 +22,10 @@ def training_charts(facts: Facts) -> dict[str, Chart]:
             Line("fixed training records", *facts.series("train_loss", facts.watched), marks=True),
             Line("fixed test records", *facts.series("test_loss", facts.watched), marks=True),
         ), start=0),
-        "learning_rate": Chart("Learning rate", "step", "learning rate", (Line("learning rate", *facts.series("learning_rate")),), start=0),
-        "grad_norm": Chart("Norm of the gradient", "step", "norm before clipping", (Line("norm", *facts.series("grad_norm")),), start=0),
+        "learning_rate": Chart("Learning rate", "step", "learning rate", (Line("learning rate",
+        *facts.series("learning_rate")),), start=0),
+        "grad_norm": Chart("Norm of the gradient", "step", "norm before clipping", (Line("norm",
+        *facts.series("grad_norm")),), start=0),
     }  # fmt: skip
     if "log_snr" in facts.newest:
         levels = facts.newest["log_snr"]

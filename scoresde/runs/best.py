@@ -1,8 +1,8 @@
 """The checkpoint with the lowest value of a metric, in WORKDIR/best/STEP, beside the newest ones.
 
 The value is stored in the checkpoint itself, under its CRC: no file beside it can tell another story, wherever a run is
-killed. `best.json` repeats it for readers. A run that goes on from an older checkpoint meets the same values again, and ends with
-the same best one as a run that was never stopped.
+killed. `best.json` repeats it for readers. A run that goes on from an older checkpoint meets the same values again, and
+ends with the same best one as a run that was never stopped.
 """
 
 import json
@@ -35,7 +35,8 @@ class Best:
         self._lowest = _lowest(self._checkpoints, metric) if metric else None
 
     def offer(self, step: int, values: dict[str, float], state: PyTree, meta: dict) -> None:
-        """Keep the state if its value is below all before. To be called on every process; the main one's `values` count.
+        """Keep the state if its value is below all before. To be called on every process; the main one's `values`
+        count.
 
         Raises:
           ResourceError: the checkpoint could not be written.

@@ -5,8 +5,8 @@ the newest checkpoint that passes is used. A damaged one, or one with values tha
 aside. If none passes, the run stops: it
 never starts again from zero by itself.
 
-    FOLDER/<step>/state   the arrays            FOLDER/<step>/meta   JSON: manifest, its own CRC, and what the caller adds
-    FOLDER/damaged/       what was set aside
+    FOLDER/<step>/state   the arrays            FOLDER/<step>/meta   JSON: manifest, its own CRC, and what the caller
+    adds FOLDER/damaged/       what was set aside
 """
 
 import errno
@@ -70,7 +70,8 @@ class Checkpoints:
         """Start writing the state and return; the arrays may be donated afterwards.
 
         Raises:
-          NumericError: a value is not finite. ResourceError: this or an earlier write failed (disk full, no permission).
+          NumericError: a value is not finite. ResourceError: this or an earlier write failed (disk full, no
+            permission).
         """
         meta = meta | {"step": step, "manifest": manifest(state)}
         meta["crc32"] = _crc_of_json(meta)
@@ -223,7 +224,8 @@ def manifest(state: PyTree) -> dict[str, dict]:
 def _check_finite(path: str, array: np.ndarray) -> None:
     if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
         raise NumericError(
-            f"values that are not finite at {path}: expected finite ones; nothing that follows from them is worth keeping"
+            f"values that are not finite at {path}: expected finite ones; nothing that follows from them is worth "
+            "keeping"
         )
 
 
@@ -240,7 +242,8 @@ def _check_fit(step: int, target: PyTree, stored: dict[str, dict]) -> None:
         have = (stored[path]["dtype"], stored[path]["shape"]) if path in stored else None
         if want != have:
             raise CheckpointError(
-                f"checkpoint at step {step} does not fit: {path} is {have or 'absent'} there, {want or 'absent'} in this "
+                f"checkpoint at step {step} does not fit: {path} is {have or 'absent'} there, {want or 'absent'} in "
+                "this "
                 "run; use the configuration it was saved with, or another --workdir"
             )
 
@@ -258,7 +261,8 @@ def _is_step(name: str) -> bool:
 
 
 def _refuse_irregular(step: pathlib.Path) -> None:
-    """Raises an UnreadableError where something else than files and folders is below `step`: tensorstore would wait for a FIFO."""
+    """Raises an UnreadableError where something else than files and folders is below `step`: tensorstore would wait for
+    a FIFO."""
     for place, _, files in os.walk(step):
         for name in files:
             open_regular(os.path.join(place, name)).close()

@@ -48,7 +48,8 @@ def look_for(word: str, folder: pathlib.Path, patience: float = _VISIBLE) -> Non
     while not _holds(path, word):
         if time.monotonic() > deadline:
             raise DistributedError(
-                f"process {jax.process_index()} does not find in {folder} what process 0 wrote there {patience:.0f} s ago; --workdir must be "
+                f"process {jax.process_index()} does not find in {folder} what process 0 wrote there {patience:.0f} s "
+                "ago; --workdir must be "
                 "one folder that all processes share"
             )
         time.sleep(0.1)

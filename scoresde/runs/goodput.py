@@ -2,9 +2,9 @@
 
     goodput = step / (init + restore + compile + data + step + lost + save + watch + report + evaluation)
 
-What the run does between steps is timed where it happens; `step` is the rest of the wall time, so nothing is measured on the
-device and nothing waits for it. Steps done after the last checkpoint of a session that was killed are `lost`: the next
-session does them again. Times add up over the sessions of a run, in WORKDIR/ledger.json.
+What the run does between steps is timed where it happens; `step` is the rest of the wall time, so nothing is measured
+on the device and nothing waits for it. Steps done after the last checkpoint of a session that was killed are `lost`:
+the next session does them again. Times add up over the sessions of a run, in WORKDIR/ledger.json.
 """
 
 import contextlib
@@ -72,8 +72,8 @@ class Ledger:
         return before
 
     def waiting(self, batches: Iterable, idle: Callable[[], bool]) -> Iterator:
-        """`batches`, timed: reading counts as `data` where the device is `idle` when it ends, or else as a step. A device
-        that ran out of work on the way counts as idle for the whole of it."""
+        """`batches`, timed: reading counts as `data` where the device is `idle` when it ends, or else as a step. A
+        device that ran out of work on the way counts as idle for the whole of it."""
         batches = iter(batches)
         while True:
             before = self.switch("data")
@@ -123,8 +123,8 @@ class Ledger:
 
 
 def _read(path: pathlib.Path | None) -> tuple[dict[str, float], list[dict], float]:
-    """Seconds, sessions, and the seconds of steps at the last checkpoint. A damaged file counts for none: it is no part of
-    the state."""
+    """Seconds, sessions, and the seconds of steps at the last checkpoint. A damaged file counts for none: it is no part
+    of the state."""
     empty = dict.fromkeys(PARTS, 0.0)
     if path is None:
         return empty, [], 0.0

@@ -1,8 +1,11 @@
-"""What Orbax and tensorstore print about a write or read that has failed, beside the exception that they raise: left out.
+"""What Orbax and tensorstore print about a write or read that has failed, beside the exception that they raise: left
+out.
 
-When one array of a checkpoint fails, Orbax raises and closes its event loop while the other arrays are still on their way. Each of
-them then finds the loop closed, in a thread of tensorstore, or is collected as a future whose result is never read: a traceback each, 36
-of them for a network of 80,000 parameters on a full disk. The exception itself is caught in checkpoint.py, which reports it in one line.
+When one array of a checkpoint fails, Orbax raises and closes its event loop while the other arrays are still on their
+way. Each of
+them then finds the loop closed, in a thread of tensorstore, or is collected as a future whose result is never read: a
+traceback each, 36 of them for a network of 80,000 parameters on a full disk. The exception itself is caught in
+checkpoint.py, which reports it in one line.
 """
 
 import functools

@@ -2,10 +2,11 @@
 
     WORKDIR/config.json    the configuration        WORKDIR/metrics.jsonl, tensorboard/   see log.py
     WORKDIR/checkpoints/   see checkpoint.py        WORKDIR/best/                         see best.py
-    WORKDIR/ledger.json    see ledger.py            WORKDIR/samples/000500.png            fixed keys, averaged parameters
-    WORKDIR/averages/      see snapshots.py
+    WORKDIR/ledger.json    see ledger.py            WORKDIR/samples/000500.png            fixed keys, averaged
+    parameters WORKDIR/averages/      see snapshots.py
 
-After a step: log, watch, take a snapshot, save. So a checkpoint at a step says that its metrics, picture and snapshot are there too.
+After a step: log, watch, take a snapshot, save. So a checkpoint at a step says that its metrics, picture and snapshot
+are there too.
 """
 
 import dataclasses
@@ -53,8 +54,8 @@ class Run:
       meta: JSON stored with every checkpoint (configuration, versions, data).
       accept: raises CheckpointError if a stored meta is not of this run.
       cadence: when to log, save, watch, and take snapshots of averages by power functions.
-      watch: (state, path) -> metrics; writes the picture of samples to `path` and returns figures by name. Called on every
-        process; it must hold no collective, as only the main one need do the work. Its figures count.
+      watch: (state, path) -> metrics; writes the picture of samples to `path` and returns figures by name. Called on
+        every process; it must hold no collective, as only the main one need do the work. Its figures count.
       report: writes the report; called on the main process. Whatever it raises is one line of warning.
       ledger: where the time goes; by default one in the folder.
       learning_rate: of the number of updates done before, for the logs.

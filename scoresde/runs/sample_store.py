@@ -25,7 +25,8 @@ _MOST_SEEDS = 10**8  # in one range; a slip of the finger should not fill the me
 
 
 class SampleStore:
-    """Rows on disk, filled from the front. A context manager: it lets go of the folder at its end, also of an exception.
+    """Rows on disk, filled from the front. A context manager: it lets go of the folder at its end, also of an
+    exception.
 
     Args:
       folder: OUT.
@@ -84,7 +85,8 @@ class SampleStore:
         return path, ok
 
     def _locked(self):
-        """The lock of the folder, which goes with the process at the latest. Two that fill one file would lose each other's rows."""
+        """The lock of the folder, which goes with the process at the latest. Two that fill one file would lose each
+        other's rows."""
         lock = open(self._partial / "lock", "w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,7 +113,8 @@ class SampleStore:
         if progress["identity"] != self._identity:
             different = [k for k in self._identity if progress["identity"].get(k) != self._identity[k]]
             raise ConfigError(
-                f"{self.folder} holds {progress['done']} samples of another run ({', '.join(different)} differ); finish it "
+                f"{self.folder} holds {progress['done']} samples of another run ({', '.join(different)} differ); "
+                "finish it "
                 f"with its own command, choose another --out, or delete {self._partial}"
             )
         return progress["done"]

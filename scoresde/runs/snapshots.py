@@ -1,8 +1,9 @@
-"""Snapshots of the averages by power functions: WORKDIR/averages/STEP, by Orbax and with a CRC-32 per leaf, see checkpoint.py.
+"""Snapshots of the averages by power functions: WORKDIR/averages/STEP, by Orbax and with a CRC-32 per leaf, see
+checkpoint.py.
 
-From them `scoresde.workflows.posthoc` makes the average of any other width, after the run. All are kept. A snapshot is on disk before a later
-checkpoint is begun, so a run that continues from that checkpoint misses none; those after it are of steps that are done again, and go.
-So a run that was killed ends with the snapshots of one that was not.
+From them `scoresde.workflows.posthoc` makes the average of any other width, after the run. All are kept. A snapshot is
+on disk before a later checkpoint is begun, so a run that continues from that checkpoint misses none; those after it are
+of steps that are done again, and go. So a run that was killed ends with the snapshots of one that was not.
 """
 
 import pathlib

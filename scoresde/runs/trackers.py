@@ -1,9 +1,9 @@
 """The figures of a run sent elsewhere: Weights & Biases, MLflow, trackio, behind one interface of three methods.
 
-A tracker is told, never asked: nothing it does enters the run. One that fails is left out with one warning, and training goes
-on; metrics.jsonl holds everything anyway. Keys and addresses come from the environment (WANDB_API_KEY, MLFLOW_TRACKING_URI,
-TRACKIO_SPACE_ID, ...) and are stored nowhere. Each run keeps the id it was given in WORKDIR/trackers.json, so that a
-resumed run goes on in the same place.
+A tracker is told, never asked: nothing it does enters the run. One that fails is left out with one warning, and
+training goes on; metrics.jsonl holds everything anyway. Keys and addresses come from the environment (WANDB_API_KEY,
+MLFLOW_TRACKING_URI, TRACKIO_SPACE_ID, ...) and are stored nowhere. Each run keeps the id it was given in
+WORKDIR/trackers.json, so that a resumed run goes on in the same place.
 
 The packages are optional and each has another release cycle, so only calls that their documents promise are used.
 """
@@ -59,8 +59,8 @@ class WandB(AbstractTracker):
 
 
 class MLflow(AbstractTracker):
-    """MLflow; without MLFLOW_TRACKING_URI it keeps the run in its default store. Runs are found again by a tag, for their
-    ids are MLflow's own. Characters that names of metrics may not have become "_"."""
+    """MLflow; without MLFLOW_TRACKING_URI it keeps the run in its default store. Runs are found again by a tag, for
+    their ids are MLflow's own. Characters that names of metrics may not have become "_"."""
 
     def __init__(self, module, name: str, run_id: str, config: dict, folder: pathlib.Path):
         del folder
@@ -90,7 +90,8 @@ class Trackio(AbstractTracker):
         del folder
         self._trackio = module
         module.init(
-            project=os.environ.get("TRACKIO_PROJECT", PROJECT), name=f"{name}-{run_id[:8]}", config=config, resume="allow",
+            project=os.environ.get("TRACKIO_PROJECT", PROJECT), name=f"{name}-{run_id[:8]}", config=config,
+            resume="allow",
             space_id=os.environ.get("TRACKIO_SPACE_ID"), embed=False,
         )  # fmt: skip
 
@@ -140,7 +141,8 @@ class Trackers:
             self._open.pop(name, None)
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             self._say(
-                f"warning: tracker {name} failed ({first[:160]}) and is left out from here on; metrics.jsonl has all figures"
+                f"warning: tracker {name} failed ({first[:160]}) and is left out from here on; metrics.jsonl has all "
+                "figures"
             )
 
 
@@ -155,7 +157,8 @@ def require(names: tuple[str, ...]) -> None:
             importlib.import_module(name)
         except ImportError as error:
             raise ConfigError(
-                f"training.trackers: {name} cannot be imported ({error}); pip install 'scoresde[{name}]', or leave it out"
+                f"training.trackers: {name} cannot be imported ({error}); pip install 'scoresde[{name}]', or leave it "
+                "out"
             ) from error
 
 

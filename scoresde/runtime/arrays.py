@@ -1,7 +1,8 @@
 """Arrays in NumPy's format and NPZ files of them that somebody else may have written.
 
-A header is compared with the bytes that are there before memory is asked for, and the sizes in the directory of the zip with those of the
-file. Object arrays, which hold pickles, are refused. Whatever is wrong is an `UnreadableError`, whose text is one line.
+A header is compared with the bytes that are there before memory is asked for, and the sizes in the directory of the zip
+with those of the file. Object arrays, which hold pickles, are refused. Whatever is wrong is an `UnreadableError`, whose
+text is one line.
 """
 
 import contextlib
@@ -38,7 +39,8 @@ def array_header(file, size: int) -> ArrayHeader:
     """The header of an array in NumPy's format whose file has `size` bytes; `file` is at its beginning.
 
     Raises:
-        UnreadableError: no such header, or one that promises other values than there are. Whatever reading `file` raises.
+        UnreadableError: no such header, or one that promises other values than there are. Whatever reading `file`
+          raises.
     """
     try:
         version = np.lib.format.read_magic(file)
@@ -46,17 +48,20 @@ def array_header(file, size: int) -> ArrayHeader:
         header = ArrayHeader(*parse(file), start=file.tell())
     except (zipfile.BadZipFile, zlib.error, OSError):
         raise  # not of the header: the bytes cannot be had
-    except Exception:  # of NumPy's parser, which evaluates the header as a Python literal: ValueError, SyntaxError, RecursionError, ...
+    # of NumPy's parser, which evaluates the header as a Python literal: ValueError, SyntaxError, RecursionError, ...
+    except Exception:
         raise UnreadableError("not a NumPy array") from None
     if header.dtype.hasobject:
         raise UnreadableError(
-            "an object array, expected numbers: it holds a pickle, which can run code and is not read; save it with a numeric dtype"
+            "an object array, expected numbers: it holds a pickle, which can run code and is not read; save it with a "
+            "numeric dtype"
         )
     if any(isinstance(n, bool) or n < 0 for n in header.shape):
         raise UnreadableError(f"its header has the shape {header.shape}, expected sizes of 0 or more")
     if header.end != size:
         raise UnreadableError(
-            f"its header promises {header.end - header.start:,} bytes of values, shape {header.shape} of {header.dtype}, and {size - header.start:,} are there"
+            f"its header promises {header.end - header.start:,} bytes of values, shape {header.shape} of "
+            f"{header.dtype}, and {size - header.start:,} are there"
         )
     return header
 
@@ -121,7 +126,8 @@ class Npz:
             return array_header(file, info.file_size)
 
     def mapped(self, name: str) -> np.ndarray | None:
-        """The array as a read-only map of the file, if it is stored uncompressed and in C order; else None. Raises as `array`."""
+        """The array as a read-only map of the file, if it is stored uncompressed and in C order; else None. Raises as
+        `array`."""
         info = self._members.get(name)
         if info is None or info.compress_type != zipfile.ZIP_STORED:
             return None

@@ -1,7 +1,8 @@
 """Files that may be opened, and writing that a kill cannot leave half done.
 
-A path may name something other than a file: a FIFO blocks whoever opens it until somebody writes, and /dev/zero never ends. So every
-file that this package did not just write is opened here, and only a regular file, or a link to one, is opened at all.
+A path may name something other than a file: a FIFO blocks whoever opens it until somebody writes, and /dev/zero never
+ends. So every file that this package did not just write is opened here, and only a regular file, or a link to one, is
+opened at all.
 """
 
 import contextlib
@@ -13,8 +14,8 @@ from typing import BinaryIO
 
 
 class UnreadableError(Exception):
-    """A file that cannot be read as what it should be. The message is the reason alone, in one line: the caller knows the path, the
-    remedy and the exit code."""
+    """A file that cannot be read as what it should be. The message is the reason alone, in one line: the caller knows
+    the path, the remedy and the exit code."""
 
 
 class MissingError(UnreadableError):
@@ -78,9 +79,9 @@ def _kind(mode: int) -> str:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """A scratch path beside `path`, with the same extension, which becomes `path` when the block ends: readers see the old file or
-    the new one, and a kill in the middle leaves the old one. If the block raises, the scratch file is deleted, so that a full disk is
-    not filled further.
+    """A scratch path beside `path`, with the same extension, which becomes `path` when the block ends: readers see the
+    old file or the new one, and a kill in the middle leaves the old one. If the block raises, the scratch file is
+    deleted, so that a full disk is not filled further.
 
     The name contains the process id: two processes that write one file do not write into each other's.
 

@@ -69,7 +69,8 @@ class Lookout:
             zero, other, number = (facts, theirs, rank) if self._rank == 0 else (theirs, facts, self._rank)
             if lines := _differences(zero, other, number):
                 raise DistributedError(
-                    f"the processes do not do the same: {'; '.join(lines)}; start all of them with the same command, code and data"
+                    f"the processes do not do the same: {'; '.join(lines)}; start all of them with the same command, "
+                    "code and data"
                 )
 
     def of_main(self, name: str, text: str) -> str:
@@ -110,7 +111,8 @@ class Lookout:
         return kind(f"process {end['rank']} ended: {end['text']}")
 
     def _exchange(self) -> None:
-        """Give a sign of life and hear those of the others. Calls to the table block while process 0 does not answer."""
+        """Give a sign of life and hear those of the others. Calls to the table block while process 0 does not
+        answer."""
         for beat in range(sys.maxsize):
             if self._over.is_set():
                 return
@@ -129,7 +131,10 @@ class Lookout:
             now, others = time.monotonic(), range(1, self._count) if self._rank == 0 else [0]
             silent = [rank for rank in others if now - self._heard[rank][1] > self._silence]
             if silent:
-                text = f"no sign of life from process {', '.join(map(str, silent))} for {self._silence:.0f} s; look whether it still runs"
+                text = (
+                    f"no sign of life from process {', '.join(map(str, silent))} for {self._silence:.0f} s; look "
+                    "whether it still runs"
+                )
                 error = DistributedError(f"{text}, then run the same command on all of them")
                 if self._rank == 0:
                     self.tell(error.exit_code, str(error))

@@ -145,11 +145,13 @@ def _check_port(text: str, port: int) -> None:
             listener.bind(("", port))
         except OSError as error:
             raise DistributedError(
-                f"cannot start with --distributed {text}: port {port} of this machine: {error.strerror}; choose another port for all processes"
+                f"cannot start with --distributed {text}: port {port} of this machine: {error.strerror}; choose "
+                "another port for all processes"
             ) from error
 
 
 def _not_found(text: str, why: str) -> DistributedError:
     return DistributedError(
-        f"cannot start with --distributed {text}: {why}; check that every process runs and that the address can be reached"
+        f"cannot start with --distributed {text}: {why}; check that every process runs and that the address can be "
+        "reached"
     )

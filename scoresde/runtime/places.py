@@ -17,7 +17,8 @@ def local(text: str) -> str:
     """
     if _ADDRESS.match(text):
         raise ConfigError(
-            f"{text}: expected a path on this machine, and this is an address; logs, locks and checkpoints are written through the file "
+            f"{text}: expected a path on this machine, and this is an address; logs, locks and checkpoints are written "
+            "through the file "
             "system, so mount the bucket (gcsfuse, mountpoint-s3) and give the path, or copy the files"
         )
     try:

@@ -10,8 +10,8 @@ import time
 class Lasting:
     """Standard output or error that may lose its reader: writing goes on, without output.
 
-    The reader of a pipe ends, as in `... | head -n 1`, or a terminal is closed. The files that a command writes are worth
-    more than its lines.
+    The reader of a pipe ends, as in `... | head -n 1`, or a terminal is closed. The files that a command writes are
+    worth more than its lines.
     """
 
     def __init__(self, stream):

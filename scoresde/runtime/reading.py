@@ -1,7 +1,8 @@
 """Formats that somebody else may have written, each with one reader: JSON, safetensors, state dicts of PyTorch.
 
-No reader executes what it reads, and none believes a header: sizes that it promises are compared with the bytes that are there before
-memory is asked for, and nesting is bounded. Whatever is wrong is an `UnreadableError`, whose text is one line.
+No reader executes what it reads, and none believes a header: sizes that it promises are compared with the bytes that
+are there before memory is asked for, and nesting is bounded. Whatever is wrong is an `UnreadableError`, whose text is
+one line.
 """
 
 import json
@@ -104,8 +105,8 @@ def json_lines(path: str | os.PathLike) -> tuple[list[Line], list[int]]:
 def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays of a safetensors file, and its metadata.
 
-    The library checks that every array lies within the file, and that they fill it; it maps the file, so that a header which promises
-    more asks for no memory.
+    The library checks that every array lies within the file, and that they fill it; it maps the file, so that a header
+    which promises more asks for no memory.
 
     Raises:
         MissingError, UnreadableError: no regular file, or not a good one.
@@ -121,10 +122,12 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], di
 
 
 def read_torch(path: str | os.PathLike) -> Any:
-    """What a PyTorch file holds, with tensors still of torch; `weights_only`, so that it builds tensors and containers and no more.
+    """What a PyTorch file holds, with tensors still of torch; `weights_only`, so that it builds tensors and containers
+    and no more.
 
     Raises:
-        ImportError: no torch. MissingError, UnreadableError: no regular file, or a damaged one. ExecutableError: it holds more than
+        ImportError: no torch. MissingError, UnreadableError: no regular file, or a damaged one. ExecutableError: it
+          holds more than
         tensors.
     """
     import torch
@@ -149,7 +152,8 @@ def read_torch(path: str | os.PathLike) -> Any:
 
 
 def is_whole_number(text: str) -> bool:
-    """Whether a text is a whole number as this package writes one: ASCII digits ("²" is a digit too), no more than 15 of them."""
+    """Whether a text is a whole number as this package writes one: ASCII digits ("²" is a digit too), no more than 15
+    of them."""
     return text.isascii() and text.isdecimal() and len(text) <= 15
 
 

@@ -1,8 +1,8 @@
 """Where arrays live: a mesh [data, fsdp] of all devices, or one axis over those of this process.
 
-Training splits a batch over both axes. What a run keeps (parameters, moments, averages) is split over "fsdp" and the same along
-"data": fsdp = 1 is data parallelism, fsdp = all devices is fully sharded (Rajbhandari et al. 2020, ZeRO stage 3), and between
-them groups of fsdp devices hold one copy each. XLA's partitioner puts in the collectives.
+Training splits a batch over both axes. What a run keeps (parameters, moments, averages) is split over "fsdp" and the
+same along "data": fsdp = 1 is data parallelism, fsdp = all devices is fully sharded (Rajbhandari et al. 2020, ZeRO
+stage 3), and between them groups of fsdp devices hold one copy each. XLA's partitioner puts in the collectives.
 
 Axis types are Auto: diffrax does not take explicit ones.
 """
@@ -31,7 +31,8 @@ def shardings(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
 
 
 def stored(mesh: Mesh, tree: PyTree) -> PyTree:
-    """The sharding in which each array of `tree` is kept between steps: its longest axis that "fsdp" divides is split."""
+    """The sharding in which each array of `tree` is kept between steps: its longest axis that "fsdp" divides is
+    split."""
 
     def sharding(array) -> NamedSharding:
         n, shape = mesh.shape["fsdp"], np.shape(array)
@@ -54,8 +55,8 @@ def gathered(tree: PyTree) -> PyTree:
 
 
 def memory_limit() -> int | None:
-    """Bytes that one device can give to this process: what the allocator has, or on the CPU a device's share of the machine's
-    memory. None where neither is known."""
+    """Bytes that one device can give to this process: what the allocator has, or on the CPU a device's share of the
+    machine's memory. None where neither is known."""
     device = jax.local_devices()[0]
     if device.platform != "cpu":
         return (device.memory_stats() or {}).get("bytes_limit")

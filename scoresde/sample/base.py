@@ -39,8 +39,9 @@ class AbstractSampler(eqx.Module):
 def draw(sampler: AbstractSampler, score: AbstractScore, shape: tuple[int, ...], *, keys: Keys) -> Draw:
     """One example of `shape` per key of `keys` [num], from the prior to t_min, without the final denoising.
 
-    Example k depends on key k alone, not on its neighbours or their number; `Langevin(norm="batch")` is the exception, and so
-    are keys of another implementation than JAX's default threefry: under `vmap` the draws of "rbg" belong to the batch.
+    Example k depends on key k alone, not on its neighbours or their number; `Langevin(norm="batch")` is the exception,
+    and so are keys of another implementation than JAX's default threefry: under `vmap` the draws of "rbg" belong to the
+    batch.
     """
     return jax.vmap(lambda key: _draw_one(sampler, score, shape, key), axis_name=BATCH)(keys)
 

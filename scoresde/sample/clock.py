@@ -2,13 +2,14 @@
 
     dx/du = dx/dt dt/du,    dt/du = 1 or t
 
-A controller of steps assumes that neighbouring steps are alike. Along the flow that holds where the log-SNR runs evenly, as steps even
-in log-SNR have errors alike (Lu et al. 2022, DPM-Solver). Near t = 0 that of VP, sub-VP and Karras falls as log t: in t, half of
-all steps are tried and rejected there. That of VE is even in t. So u is the one of the two in which the slope of the reference log-SNR
-varies less between t_min and t_max; its inverse would be even everywhere, but costs a bisection a call.
+A controller of steps assumes that neighbouring steps are alike. Along the flow that holds where the log-SNR runs
+evenly, as steps even in log-SNR have errors alike (Lu et al. 2022, DPM-Solver). Near t = 0 that of VP, sub-VP and
+Karras falls as log t: in t, half of all steps are tried and rejected there. That of VE is even in t. So u is the one of
+the two in which the slope of the reference log-SNR varies less between t_min and t_max; its inverse would be even
+everywhere, but costs a bisection a call.
 
-Down to t_min alone: an error there counts against |x|, which is what is wanted. On the way up it counts against the noise sigma(t), which
-at t_min may be below the tolerance, and large first steps would lose the place of x in it.
+Down to t_min alone: an error there counts against |x|, which is what is wanted. On the way up it counts against the
+noise sigma(t), which at t_min may be below the tolerance, and large first steps would lose the place of x in it.
 """
 
 import equinox as eqx

@@ -1,7 +1,7 @@
 """DEIS and iPNDM (Zhang and Chen 2023): exponential Adams-Bashforth methods in the noise prediction.
 
-In the coordinates y = x / alpha, rho = sigma / alpha the probability flow is dy = eps(y, rho) drho. Both extrapolate eps
-from past calls. Dividing by alpha makes them unfit for processes whose alpha differs by mode.
+In the coordinates y = x / alpha, rho = sigma / alpha the probability flow is dy = eps(y, rho) drho. Both extrapolate
+eps from past calls. Dividing by alpha makes them unfit for processes whose alpha differs by mode.
 """
 
 from collections.abc import Callable
@@ -33,8 +33,8 @@ class DEIS(AbstractMultistep):
     Args:
       order: points of the polynomial, 1 (DDIM) to 4.
       variable: what eps is a polynomial of: "log_rho" (-l, as in diffusers; the most accurate on the mixtures of
-        docs/samplers.md), "rho" (the paper's rhoAB) or "t" (tAB). In float32 "t" needs a grid whose times are well apart: on
-        Cosine with equal steps in lambda the first ones are not.
+        docs/samplers.md), "rho" (the paper's rhoAB) or "t" (tAB). In float32 "t" needs a grid whose times are well
+        apart: on Cosine with equal steps in lambda the first ones are not.
     """
 
     steps: int = eqx.field(static=True)
@@ -77,7 +77,8 @@ class DEIS(AbstractMultistep):
 
 
 class IPNDM(AbstractMultistep):
-    """iPNDM (Zhang and Chen 2023, appendix H.2): Adams-Bashforth of up to 4 points in rho, with the weights of equal steps.
+    """iPNDM (Zhang and Chen 2023, appendix H.2): Adams-Bashforth of up to 4 points in rho, with the weights of equal
+    steps.
 
         x' = (alpha'/alpha) x + alpha' (rho' - rho) (55 eps_i - 59 eps_{i-1} + 37 eps_{i-2} - 9 eps_{i-3}) / 24
 

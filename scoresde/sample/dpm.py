@@ -14,12 +14,13 @@ from scoresde.sde.base import at_least, check_parameters
 
 
 class DPMSolverPP(AbstractMultistep):
-    """DPM-Solver++ multistep (Lu et al. 2022b, algorithm 2), order 1 (DDIM), 2 (2M) or 3 (3M); it starts with lower orders.
+    """DPM-Solver++ multistep (Lu et al. 2022b, algorithm 2), order 1 (DDIM), 2 (2M) or 3 (3M); it starts with lower
+    orders.
 
         2M: x' = (sigma'/sigma) x + alpha' (1 - e^{-h}) [(1 + 1/2r) D_i - (1/2r) D_{i-1}],  r = h_{i-1} / h_i
 
-    3M takes the exact integral of the parabola through D_i, D_{i-1}, D_{i-2}. The published code halves the term of second
-    differences, which leaves it at order 2.
+    3M takes the exact integral of the parabola through D_i, D_{i-1}, D_{i-2}. The published code halves the term of
+    second differences, which leaves it at order 2.
     """
 
     steps: int = eqx.field(static=True)
@@ -39,12 +40,14 @@ class DPMSolverPP(AbstractMultistep):
 
 
 class SDEDPMSolverPP(AbstractMultistep):
-    """SDE-DPM-Solver++ (Lu et al. 2022b, eq. 18 and 19): the reverse SDE, order 1, 2 (2M) or 3 (3M) in D along the path.
+    """SDE-DPM-Solver++ (Lu et al. 2022b, eq. 18 and 19): the reverse SDE, order 1, 2 (2M) or 3 (3M) in D along the
+    path.
 
-        2M: x' = (sigma'/sigma) e^{-h} x + alpha' (1 - e^{-2h}) [(1 + 1/2r) D_i - (1/2r) D_{i-1}] + sigma' sqrt(1 - e^{-2h}) z
+        2M: x' = (sigma'/sigma) e^{-h} x + alpha' (1 - e^{-2h}) [(1 + 1/2r) D_i - (1/2r) D_{i-1}] + sigma' sqrt(1 -
+        e^{-2h}) z
 
-    On Gaussian data the law of x converges with order 1 for `order` 1 and 2 for 2 and 3: the noise within a step does not
-    enter D.
+    On Gaussian data the law of x converges with order 1 for `order` 1 and 2 for 2 and 3: the noise within a step does
+    not enter D.
     """
 
     steps: int = eqx.field(static=True)
@@ -70,7 +73,8 @@ class SDEDPMSolverPP(AbstractMultistep):
 class DPMSolverPPSinglestep(AbstractSampler):
     """DPM-Solver++(2S) (Lu et al. 2022b, algorithm 1): a second call half-way in l, two calls a step, no history.
 
-    u = (sigma_s/sigma) x - alpha_s (e^{-r h} - 1) D(x);  x' = (sigma'/sigma) x - alpha' (e^{-h} - 1) [(1 - 1/2r) D(x) + (1/2r) D(u)]
+    u = (sigma_s/sigma) x - alpha_s (e^{-r h} - 1) D(x);  x' = (sigma'/sigma) x - alpha' (e^{-h} - 1) [(1 - 1/2r) D(x) +
+    (1/2r) D(u)]
     """
 
     steps: int = eqx.field(static=True)

@@ -28,9 +28,10 @@ class AbstractEDM(AbstractSampler):
         gamma = min(churn / (steps + 1), sqrt 2 - 1) where s_min <= rho <= s_max, else 0
         y^ = y + sqrt(rho^2 - rho_i^2) s_noise z,   rho = (1 + gamma) rho_i
 
-    The paper's N counts its last step, to sigma = 0. That step is E[x_0 | x], which here is the denoising after the last
-    level: N = steps + 1, and Heun with 17 steps and the denoising are the paper's 35 calls. rho never exceeds its value at
-    t_max, above which the score is not trained.
+    The paper's N counts its last step, to sigma = 0. That step is E[x_0 | x], which here is the denoising after the
+    last
+    level: N = steps + 1, and Heun with 17 steps and the denoising are the paper's 35 calls. rho never exceeds its value
+    at t_max, above which the score is not trained.
     """
 
     steps: int = eqx.field(static=True)
@@ -95,7 +96,8 @@ class AbstractEDM(AbstractSampler):
 
     @abc.abstractmethod
     def advance(self, slope, y, start: Levels, rho, there: Levels, arrived):
-        """y at the level `there` (noise `arrived`) from y at `start` (noise `rho`); `slope(y, level, rho)` is dy/drho."""
+        """y at the level `there` (noise `arrived`) from y at `start` (noise `rho`); `slope(y, level, rho)` is
+        dy/drho."""
 
 
 class EulerEDM(AbstractEDM):
@@ -110,8 +112,8 @@ class EulerEDM(AbstractEDM):
 class HeunEDM(AbstractEDM):
     """Algorithm 2: Heun's method with churn; algorithm 1 without. Two calls a step.
 
-    The paper's settings (its table 5): no churn and 17 steps on CIFAR-10; churn 40, s_min 0.05, s_max 50, s_noise 1.003 and
-    255 steps on ImageNet-64.
+    The paper's settings (its table 5): no churn and 17 steps on CIFAR-10; churn 40, s_min 0.05, s_max 50, s_noise 1.003
+    and 255 steps on ImageNet-64.
     """
 
     calls: ClassVar[int] = 2

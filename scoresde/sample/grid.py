@@ -9,13 +9,13 @@
 | `karras`           | (sigma / alpha)^(1/7)       | Karras et al. 2022, eq. 5, rho = 7           |
 | `Times`            | nothing: given times        | for instance `optimised_times`               |
 
-They hold for every process: the ones in noise level find their times by the inverse of a monotone function. Where there is
-one log-SNR per mode they go by the reference log-SNR of the process; `geometric` needs one sigma that grows. Neighbouring times
-must differ in float32. A sampler takes any such function.
+They hold for every process: the ones in noise level find their times by the inverse of a monotone function. Where there
+is one log-SNR per mode they go by the reference log-SNR of the process; `geometric` needs one sigma that grows.
+Neighbouring times must differ in float32. A sampler takes any such function.
 
-`uniform_log_snr` and `karras` pass the same noise levels whatever t measures, so the default grid of every sampler is one of them.
-`uniform` and `quadratic` depend on it: of 1000 equal steps in t, Karras, where t is sigma, has none between its last noise level,
-0.002, and 0.08.
+`uniform_log_snr` and `karras` pass the same noise levels whatever t measures, so the default grid of every sampler is
+one of them. `uniform` and `quadratic` depend on it: of 1000 equal steps in t, Karras, where t is sigma, has none
+between its last noise level, 0.002, and 0.08.
 """
 
 import math
@@ -47,11 +47,13 @@ def quadratic(sde: AbstractSDE, steps: int) -> Grid:
 
 
 def geometric(sde: AbstractSDE, steps: int) -> Grid:
-    """Equal ratios of sigma(t) (Song and Ermon 2019). Where sigma saturates, as for VP, the first steps are long in t."""
+    """Equal ratios of sigma(t) (Song and Ermon 2019). Where sigma saturates, as for VP, the first steps are long in
+    t."""
     first, last = _ends(sde, sde.log_sigma)
     if not isinstance(first, jax.core.Tracer) and not float(first) > float(last):
         raise ConfigError(
-            f"geometric: expected a sigma that grows, and that of {type(sde).__name__} stands still; take uniform or log_snr"
+            f"geometric: expected a sigma that grows, and that of {type(sde).__name__} stands still; take uniform or "
+            "log_snr"
         )
     logs = jnp.linspace(first, last, steps + 1)
     return _with_ends(sde, jax.vmap(lambda log: time_where(sde, lambda t: sde.log_sigma(t) > log, logs.dtype))(logs))
@@ -105,7 +107,8 @@ def _ends(sde: AbstractSDE, function) -> tuple[Scalar, Scalar]:
     ends = function(sde.t_max), function(sde.t_min)
     if shape := jnp.shape(ends[0]):
         raise ConfigError(
-            f"{type(sde).__name__} has noise levels of shape {shape}, and so no one time for each; take uniform or log_snr"
+            f"{type(sde).__name__} has noise levels of shape {shape}, and so no one time for each; take uniform or "
+            "log_snr"
         )
     return ends
 

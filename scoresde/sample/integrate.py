@@ -5,7 +5,8 @@
 
 Both are solved forward in r = -t, from -t_max up to -t_min: some of diffrax's SDE solvers are wrong, without an
 error, when time runs down. Unlike t_max - t, this r keeps the relative precision of t next to t_min in float32.
-Encoding, from t_min to t_max, runs forward in r = t. Adaptive solves of the flow to t_min step in log t where that is better, see `clock`.
+Encoding, from t_min to t_max, runs forward in r = t. Adaptive solves of the flow to t_min step in log t where that is
+better, see `clock`.
 
 One example is one solve, so an adaptive solver chooses its steps per example and a failure stays in its own row.
 """
@@ -30,7 +31,8 @@ from scoresde.types import Scalar, State
 
 # A trained network needs some tens of steps; more than this means that the solver is stuck.
 MAX_STEPS = 4096
-# Of the range of the solve. NaN shortens every step: give up here, not after all steps, for which the whole batch would wait.
+# Of the range of the solve. NaN shortens every step: give up here, not after all steps, for which the whole batch would
+# wait.
 _MIN_STEP = 1e-10
 # Of the range of t: below this a Brownian path is a straight line.
 _FINEST_NOISE = 1e-7
@@ -131,8 +133,8 @@ class FixedGrid(AbstractStepping):
 class Adaptive(AbstractStepping):
     """Keep the error of each step below tolerance (1 + |x|), root mean square over the points of the example.
 
-    The solver must estimate its error: ODE solvers of order 2 and up; ShARK, SRA1, SlowRK. With noise, rounding may decide
-    whether a step is accepted, so an image of another batch size is the same to the tolerance only.
+    The solver must estimate its error: ODE solvers of order 2 and up; ShARK, SRA1, SlowRK. With noise, rounding may
+    decide whether a step is accepted, so an image of another batch size is the same to the tolerance only.
     """
 
     tolerance: float = 1e-5
@@ -187,7 +189,8 @@ class ReverseSDE(AbstractSampler):
     """Solve the reverse SDE from t_max to t_min.
 
     Args:
-      solver: a diffrax SDE solver that is valid for additive noise: Euler (Euler-Maruyama), Heun, SEA, ShARK, SRA1, SlowRK.
+      solver: a diffrax SDE solver that is valid for additive noise: Euler (Euler-Maruyama), Heun, SEA, ShARK, SRA1,
+        SlowRK.
       stepping: `FixedGrid(steps, grid)` or `Adaptive(tolerance)`.
     """
 
@@ -253,10 +256,12 @@ def _solve(terms, sampler, score: AbstractScore, x, *, sign: int, clock: Clock) 
 
 
 def score_calls(solver: dfx.AbstractSolver, num_steps):
-    """Calls of the vector field in `num_steps` steps, rejected ones included; -1 for implicit solvers, which do not tell.
+    """Calls of the vector field in `num_steps` steps, rejected ones included; -1 for implicit solvers, which do not
+    tell.
 
     A Runge-Kutta method calls it once a stage; one whose last stage is the first of the next step ("FSAL") saves a call
-    a step after the first. Euler, which has no tableau, calls it once. A HalfSolver makes each step as one and as two halves.
+    a step after the first. Euler, which has no tableau, calls it once. A HalfSolver makes each step as one and as two
+    halves.
     """
     if isinstance(solver, dfx.AbstractImplicitSolver):
         return jnp.full_like(num_steps, -1)

@@ -1,4 +1,5 @@
-"""The probability flow as a bijection between images and noise (Song et al. 2021, section 4.3): encode, decode, interpolate."""
+"""The probability flow as a bijection between images and noise (Song et al. 2021, section 4.3): encode, decode,
+interpolate."""
 
 import equinox as eqx
 import jax
@@ -38,7 +39,8 @@ def interpolate(
 ) -> Draw:
     """Images between pairs: encode both, go along the great circle, decode. Fields have leading axes [N, K].
 
-    `last` has the shape of `first`. NFE is that of decoding. A pair of which an end could not be encoded has ok = False.
+    `last` has the shape of `first`. NFE is that of decoding. A pair of which an end could not be encoded has ok =
+    False.
 
     Raises:
       ConfigError: the two batches differ in shape.

@@ -27,7 +27,8 @@ from scoresde.sde import AbstractSDE
 
 # Exact to rounding for the products of a polynomial and an exponential that stand in one step.
 _QUADRATURE = np.polynomial.legendre.leggauss(16)
-# Ends of the panels, in decays: the quadrature is exact to rounding on the first, and to that of the whole on the second.
+# Ends of the panels, in decays: the quadrature is exact to rounding on the first, and to that of the whole on the
+# second.
 _PANELS = (8.0, 40.0)
 
 
@@ -89,7 +90,8 @@ def one_alpha(sde: AbstractSDE, name: str, reason: str) -> None:
 def history_nodes(levels: Levels, rows: slice, points: int) -> list[Float[Array, "rows *coef"]]:
     """l_{i-j} - l_i for j = 0, 1, ..., the places of past predictions in the steps `rows`.
 
-    A mode whose log-SNR stands still moves by nothing, whatever the nodes; they are set apart so that 0/0 does not arise.
+    A mode whose log-SNR stands still moves by nothing, whatever the nodes; they are set apart so that 0/0 does not
+    arise.
     """
     steps = len(levels.t) - 1
     here = levels.half_log_snr[:-1]
@@ -105,8 +107,8 @@ def quadrature(low: Float[Array, "..."], high: Float[Array, "..."]) -> tuple[Flo
 
 
 def lagrange(nodes: list[Float[Array, "..."]], points: Float[Array, "... q"]) -> list[Float[Array, "... q"]]:
-    """The Lagrange polynomials of `nodes` at `points`: L_j is 1 at node j and 0 at the others. Finite where nodes coincide, as
-    they do in a mode whose log-SNR stands still."""
+    """The Lagrange polynomials of `nodes` at `points`: L_j is 1 at node j and 0 at the others. Finite where nodes
+    coincide, as they do in a mode whose log-SNR stands still."""
     polynomials = []
     for j, own in enumerate(nodes):
         value = jnp.ones_like(points)
@@ -118,7 +120,8 @@ def lagrange(nodes: list[Float[Array, "..."]], points: Float[Array, "... q"]) ->
 
 
 def exponential_weights(h, nodes: list[Float[Array, "..."]], rate=1.0) -> list[Float[Array, "..."]]:
-    """W_j = int_0^h c e^{-c (h - u)} L_j(u) du for the polynomial through `nodes`, c = `rate`; they sum to 1 - e^{-c h}.
+    """W_j = int_0^h c e^{-c (h - u)} L_j(u) du for the polynomial through `nodes`, c = `rate`; they sum to 1 - e^{-c
+    h}.
 
     Nodes lie at u = l - l_s: 0 is the start of the step, h its end. By quadrature with positive weights: the recursion
     for phi-functions cancels in float32. In two panels of the decay e^{-c (h - u)}, as a step of a high mode of a heat

@@ -1,4 +1,5 @@
-"""A grid fitted to a score: few steps where the trajectories of the probability flow are straight, many where they bend."""
+"""A grid fitted to a score: few steps where the trajectories of the probability flow are straight, many where they
+bend."""
 
 import equinox as eqx
 import jax
@@ -25,11 +26,13 @@ def optimised_times(
     examples: int = 64,
     candidates: int = CANDIDATES,
 ) -> Times:
-    """The times, among `candidates` equal steps in log-SNR, with the least sum of local Euler errors (GITS, Chen et al. 2024).
+    """The times, among `candidates` equal steps in log-SNR, with the least sum of local Euler errors (GITS, Chen et al.
+    2024).
 
-    In y = x / alpha, rho = sigma / alpha, with d the slope of a reference trajectory of `candidates` Euler steps, the cost of
-    a step from i to j is the mean over examples of |y_j - y_i - (rho_j - rho_i) d_i|. Dynamic programming finds the path of
-    `steps` steps with the least total. It takes `candidates` calls of the score on a batch of `examples`, once.
+    In y = x / alpha, rho = sigma / alpha, with d the slope of a reference trajectory of `candidates` Euler steps, the
+    cost of a step from i to j is the mean over examples of |y_j - y_i - (rho_j - rho_i) d_i|. Dynamic programming finds
+    the path of `steps` steps with the least total. It takes `candidates` calls of the score on a batch of `examples`,
+    once.
 
     Raises:
       ConfigError: steps < 1 or steps > candidates; a process with one coefficient per mode.

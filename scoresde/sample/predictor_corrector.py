@@ -5,8 +5,9 @@ with h = l' - l > 0 from t to the next, less noisy t', the process takes x_{t'} 
 
     x_t = r x_{t'} + omega z,   r = alpha / alpha',   omega^2 = sigma^2 - r^2 sigma'^2 = sigma^2 (1 - e^{-2h})
 
-For DDPM's discrete VP that is r = sqrt(1 - beta_i), omega^2 = beta_i; for VE r = 1, omega^2 = sigma_i^2 - sigma_{i-1}^2.
-score_sde steps by 1/N on a grid with spacing (T - eps)/(N - 1), which agree for N = 1000 only; here the grid itself is used.
+For DDPM's discrete VP that is r = sqrt(1 - beta_i), omega^2 = beta_i; for VE r = 1, omega^2 = sigma_i^2 -
+sigma_{i-1}^2. score_sde steps by 1/N on a grid with spacing (T - eps)/(N - 1), which agree for N = 1000 only; here the
+grid itself is used.
 """
 
 import abc
@@ -51,8 +52,8 @@ class AbstractPredictor(eqx.Module):
 class ReverseDiffusion(AbstractPredictor):
     """x' = (2 - r) x + omega^2 s + omega z (Song et al. 2021, eq. 46).
 
-    It expands 1 / r for r next to 1. A mode that has lost its signal, r = 0, keeps x and gains omega z in each step; `Ancestral`
-    leaves its variance as it is.
+    It expands 1 / r for r next to 1. A mode that has lost its signal, r = 0, keeps x and gains omega z in each step;
+    `Ancestral` leaves its variance as it is.
     """
 
     def __call__(self, score, transition, x, z):
@@ -66,8 +67,8 @@ class Ancestral(AbstractPredictor):
     Written of that x_0 = D, as r (sigma'/sigma)^2 x + alpha' (omega/sigma)^2 D: r may be next to 0.
 
     Args:
-      variance: "posterior", std = sigma' omega / sigma, that of x_{t'} given x_t and x_0 (DDPM's beta-tilde; Song et al.
-        for VE, eq. 47), or "transition", std = omega (DDPM's beta; Song et al. for VP, eq. 4).
+      variance: "posterior", std = sigma' omega / sigma, that of x_{t'} given x_t and x_0 (DDPM's beta-tilde; Song et
+        al. for VE, eq. 47), or "transition", std = omega (DDPM's beta; Song et al. for VP, eq. 4).
     """
 
     variance: str = eqx.field(static=True, default="posterior")
@@ -88,10 +89,11 @@ class Ancestral(AbstractPredictor):
 class AbstractCorrector(eqx.Module):
     """A Langevin step x + e s + sqrt(2e) z at (x, t), which leaves p_t as it is when e is small.
 
-    With one coefficient per mode e is one number times the covariance of the noise, C_k = sigma_k^2 / mean of sigma^2: then
-    C s and C^{1/2} z are functions (Lim et al. 2023), and where alpha is one number high modes move as far as low ones.
-    a = r^2 in the step sizes is DDPM's 1 - beta_i for VP and 1 for VE (Song et al. 2021, algorithms 4 and 5), taken of the
-    grid at hand; score_sde looks it up among the 1000 levels of training, which is wrong for another number of steps.
+    With one coefficient per mode e is one number times the covariance of the noise, C_k = sigma_k^2 / mean of sigma^2:
+    then C s and C^{1/2} z are functions (Lim et al. 2023), and where alpha is one number high modes move as far as low
+    ones. a = r^2 in the step sizes is DDPM's 1 - beta_i for VP and 1 for VE (Song et al. 2021, algorithms 4 and 5),
+    taken of the grid at hand; score_sde looks it up among the 1000 levels of training, which is wrong for another
+    number of steps.
     """
 
     snr: AbstractVar[float]
@@ -104,9 +106,10 @@ class AbstractCorrector(eqx.Module):
 class Langevin(AbstractCorrector):
     """e = 2 a (snr |z| / |C^{1/2} s|)^2 C (Song et al. 2021, algorithms 4 and 5, where C = 1).
 
-    For images. The step depends on x by |s|, which in hundreds of dimensions hardly varies. In few dimensions long steps are taken
-    where the score is small, and the law is biased at any number of steps: in 6 dimensions by snr = 0.16 variances of up to 5.9
-    times the true ones after 1000 calls, where `AnnealedLangevin` has 1.03.
+    For images. The step depends on x by |s|, which in hundreds of dimensions hardly varies. In few dimensions long
+    steps are taken
+    where the score is small, and the law is biased at any number of steps: in 6 dimensions by snr = 0.16 variances of
+    up to 5.9 times the true ones after 1000 calls, where `AnnealedLangevin` has 1.03.
 
     Args:
       snr: the published values are 0.16 (VP, VE on CIFAR-10) and 0.01 to 0.2 elsewhere.

@@ -17,11 +17,12 @@ class SASolver(AbstractMultistep):
 
     With noise of strength tau, c = 1 + tau^2 and one z for predictor and corrector,
 
-        x' = (sigma'/sigma) e^{-tau^2 h} x + alpha' sum_j D_j int_0^h c e^{-c (h - u)} L_j(u) du + sigma' sqrt(1 - e^{-2 tau^2 h}) z
+        x' = (sigma'/sigma) e^{-tau^2 h} x + alpha' sum_j D_j int_0^h c e^{-c (h - u)} L_j(u) du + sigma' sqrt(1 - e^{-2
+        tau^2 h}) z
 
-    tau = 0 is the probability flow, tau = 1 the reverse SDE. On Gaussian data the law of x converges with order 2 where there
-    is noise, the flow with order + 1. tau acts on steps that start with sigma / alpha between `tau_low` and `tau_high`,
-    and is 0 elsewhere.
+    tau = 0 is the probability flow, tau = 1 the reverse SDE. On Gaussian data the law of x converges with order 2 where
+    there is noise, the flow with order + 1. tau acts on steps that start with sigma / alpha between `tau_low` and
+    `tau_high`, and is 0 elsewhere.
 
     Args:
       order: points of the predictor, 1 to 4. The corrector takes as many past ones and the new one.

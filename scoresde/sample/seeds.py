@@ -1,4 +1,5 @@
-"""SEEDS (Gonzalez et al. 2023): exponential Runge-Kutta for the reverse SDE, with the noise of both halves of a step."""
+"""SEEDS (Gonzalez et al. 2023): exponential Runge-Kutta for the reverse SDE, with the noise of both halves of a
+step."""
 
 from collections.abc import Callable
 
@@ -19,9 +20,9 @@ class SEEDS(AbstractSampler):
         x' = (sigma'/sigma) e^{-h} x + alpha' [W_0 D(x) + W_1 D(u)]
              + sigma' [e^{a - h} sqrt(1 - e^{-2a}) z_1 + sqrt(1 - e^{-2(h - a)}) z_2]
 
-    W are the exact weights of the line through both predictions for c = 2. z_1 is the noise of the first half of the step
-    in both lines, which is what gives the law of x order 2. Gonzalez et al. 2023 write the method in noise prediction for
-    VP; here it is that of `scoresde.sample.levels`, for every process.
+    W are the exact weights of the line through both predictions for c = 2. z_1 is the noise of the first half of the
+    step in both lines, which is what gives the law of x order 2. Gonzalez et al. 2023 write the method in noise
+    prediction for VP; here it is that of `scoresde.sample.levels`, for every process.
     """
 
     steps: int = eqx.field(static=True)

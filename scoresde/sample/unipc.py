@@ -13,7 +13,8 @@ from scoresde.sde.base import at_least, check_parameters
 
 
 class UniPC(AbstractMultistep):
-    """UniPC of order 1, 2 or 3 (Zhao et al. 2023, algorithms 5 and 6): order p of the predictor, p + 1 with the corrector.
+    """UniPC of order 1, 2 or 3 (Zhao et al. 2023, algorithms 5 and 6): order p of the predictor, p + 1 with the
+    corrector.
 
     The paper's linear systems for p or more unknowns have one solution, whatever B(h): the exact integral of the
     polynomial through the predictions. B(h) remains where the paper fixes a single weight to 1/2, in the predictor with

@@ -10,7 +10,8 @@ With x_t = alpha x_0 + sigma eps, Tweedie's formula ties them together (all at o
     score = s
 
 Each conversion passes through the score. A prediction (x_0, eps, v) survives the way through the score and back up to
-rounding, also at t_min. A score does not survive the way through x_0 where sigma is small: x_0 then no longer holds it. Nor
+rounding, also at t_min. A score does not survive the way through x_0 where sigma is small: x_0 then no longer holds it.
+Nor
 does x_0 survive the way through the score where alpha is small, as in the high modes of a heat equation: s is then
 -x / sigma^2 to the last digit, whatever x_0. So a score that knows x_0 says it itself, by `denoise`.
 """
@@ -34,7 +35,8 @@ class AbstractScore(eqx.Module):
     def denoise(self, x: State, t: Time) -> State:
         """E[x_0 | x_t = x] = (x + sigma^2 s(x, t)) / alpha (Tweedie's formula, Efron 2011).
 
-        A score that computes x_0 in another form overrides this, since the division by alpha loses x_0 where alpha is small.
+        A score that computes x_0 in another form overrides this, since the division by alpha loses x_0 where alpha is
+        small.
         """
         return x0_from_score(self.sde, x, t, self(x, t))
 

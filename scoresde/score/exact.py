@@ -4,9 +4,10 @@ Data x_0 ~ sum_k w_k N(m_k, S_k) under x_t = alpha x_0 + sigma eps stays a Gauss
 
     p_t(x) = sum_k w_k N(x; alpha m_k, alpha^2 S_k + sigma^2 I)
 
-With S_k = Q diag(v) Q^T the covariance at t is Q diag(alpha^2 v + sigma^2) Q^T: one decomposition serves all t. A process with
-one coefficient per mode does not commute with Q: there the covariances must be diagonal, in the basis of the process. Mean,
-covariance and x are all in its coordinates.
+With S_k = Q diag(v) Q^T the covariance at t is Q diag(alpha^2 v + sigma^2) Q^T: one decomposition serves all t. A
+process with
+one coefficient per mode does not commute with Q: there the covariances must be diagonal, in the basis of the process.
+Mean, covariance and x are all in its coordinates.
 """
 
 import math
@@ -32,8 +33,8 @@ class GaussianScore(AbstractScore):
       covariance: [D, D], or [D] for a diagonal one, which costs O(D) a call.
 
     Raises:
-      ConfigError: the covariance has another shape, is not symmetric or not positive semi-definite, or is not finite; or it
-        is not diagonal, and the process has one coefficient per mode.
+      ConfigError: the covariance has another shape, is not symmetric or not positive semi-definite, or is not finite;
+        or it is not diagonal, and the process has one coefficient per mode.
     """
 
     sde: AbstractSDE
@@ -48,7 +49,8 @@ class GaussianScore(AbstractScore):
         variances, axes = _decompose(mean.size, covariance)
         if axes is not None and jnp.ndim(sde.log_snr(sde.t_max)):
             raise ConfigError(
-                f"covariance: {type(sde).__name__} has one coefficient per mode; expected the diagonal ({mean.size},) in its basis"
+                f"covariance: {type(sde).__name__} has one coefficient per mode; expected the diagonal ({mean.size},) "
+                "in its basis"
             )
         self.sde = sde
         self.mean = jnp.asarray(mean, float)

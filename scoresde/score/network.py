@@ -1,8 +1,8 @@
 """A network with preconditioning is a score.
 
-A preconditioning says what the raw network F predicts and what it is fed. F sees a field and returns one: `NetworkScore` goes
-to the basis of the process and back, and everything here is elementwise in its modes. With c_k^2 the variance of the data in
-mode k and |v| = the variance of a field with mode variances v, averaged over its points,
+A preconditioning says what the raw network F predicts and what it is fed. F sees a field and returns one:
+`NetworkScore` goes to the basis of the process and back, and everything here is elementwise in its modes. With c_k^2
+the variance of the data in mode k and |v| = the variance of a field with mode variances v, averaged over its points,
 
 | class                 | score                                                         | input          | noise label   |
 |-----------------------|---------------------------------------------------------------|----------------|---------------|
@@ -16,14 +16,16 @@ D = c_skip x + c_out F with, for any alpha and in every mode,
 
     c_skip = alpha c^2 / V,   c_out^2 = |sigma^2 c^2 / V|,   c_in = |V|^{-1/2},   c_noise = log(sigma / alpha) / 4.
 
-c_skip is one number per mode, c_out and c_in one for all: c_out^2 is the variance, at a point of the field, of what is left to
-predict. So F learns a field of unit variance that is as rough as that remainder; with one c_out per mode it would have to be
-white noise, which is no function. The score (alpha D - x) / sigma^2 is simplified by hand to the form in the table:
-alpha c_skip - 1 = -sigma^2 / V, so that nothing cancels in float32. The other two are Song et al. 2021, appendix C, with
+c_skip is one number per mode, c_out and c_in one for all: c_out^2 is the variance, at a point of the field, of what is
+left to predict. So F learns a field of unit variance that is as rough as that remainder; with one c_out per mode it
+would have to be white noise, which is no function. The score (alpha D - x) / sigma^2 is simplified by hand to the form
+in the table: alpha c_skip - 1 = -sigma^2 / V, so that nothing cancels in float32. The other two are Song et al. 2021,
+appendix C, with
 F the noise as a field: coloured if the noise is. For one coefficient and pixels all are the published ones.
 
-The fourth is v-prediction (Salimans and Ho 2022, appendix D), F = (alpha z - sigma x_0) / r with r^2 = alpha^2 + sigma^2, which is 1 for
-variance-preserving processes: x_0 = (alpha x / r - sigma F) / r and z = (sigma x / r + alpha F) / r.
+The fourth is v-prediction (Salimans and Ho 2022, appendix D), F = (alpha z - sigma x_0) / r with r^2 = alpha^2 +
+sigma^2, which is 1 for variance-preserving processes: x_0 = (alpha x / r - sigma F) / r and z = (sigma x / r + alpha F)
+/ r.
 """
 
 import abc
@@ -46,7 +48,8 @@ _LEAST_LOG_ALPHA = -20.0
 
 
 class AbstractPreconditioning(eqx.Module):
-    """How a raw network F(x, c_noise) becomes a score. `network` maps one example and one noise label to the shape of x."""
+    """How a raw network F(x, c_noise) becomes a score. `network` maps one example and one noise label to the shape of
+    x."""
 
     @abc.abstractmethod
     def __call__(self, network: Callable, sde: AbstractSDE, x: State, t: Time) -> State:
@@ -65,8 +68,8 @@ class DataSpectrum(eqx.Module):
 
     Args:
       sigma_data: deviation of the data at a point.
-      covariance: the shares of the modes in its square, which sum to 1 on the grid of training and are the same on every other:
-        `PowerLaw.normalised(basis, ...)`. None: even shares of all modes, which change with the grid.
+      covariance: the shares of the modes in its square, which sum to 1 on the grid of training and are the same on
+        every other: `PowerLaw.normalised(basis, ...)`. None: even shares of all modes, which change with the grid.
     """
 
     sigma_data: float = 0.5
@@ -79,7 +82,8 @@ class DataSpectrum(eqx.Module):
         return self.sigma_data**2 * self.covariance(basis)
 
     def remainder(self, sde: AbstractSDE, t: Time) -> Scalar:
-        """c_out: the deviation, at a point of the field, of x_0 given x_t, were the data Gaussian with these variances."""
+        """c_out: the deviation, at a point of the field, of x_0 given x_t, were the data Gaussian with these
+        variances."""
         c2, sigma2 = self.variances(sde), sde.sigma(t) ** 2
         return jnp.sqrt(sde.basis.field_variance(sigma2 * c2 / (sde.alpha(t) ** 2 * c2 + sigma2)))
 
@@ -88,7 +92,8 @@ class DataSpectrum(eqx.Module):
 
 
 class EDMPreconditioning(AbstractPreconditioning):
-    """Unit variance in, unit variance out at every noise level (Karras et al. 2022, table 1, generalised to alpha and modes).
+    """Unit variance in, unit variance out at every noise level (Karras et al. 2022, table 1, generalised to alpha and
+    modes).
 
     Args:
       sigma_data, covariance: as of `DataSpectrum`.
@@ -134,7 +139,8 @@ class AbstractNoisePreconditioning(AbstractPreconditioning):
     def check(self, sde: AbstractSDE) -> None:
         if (least := float(jnp.min(sde.log_alpha(sde.t_max)))) < _LEAST_LOG_ALPHA:
             raise ConfigError(
-                f"{type(self).__name__}: log alpha of {type(sde).__name__} falls to {least:.3g}, where noise no longer tells x_0; "
+                f"{type(self).__name__}: log alpha of {type(sde).__name__} falls to {least:.3g}, where noise no longer "
+                "tells x_0; "
                 "take EDMPreconditioning, which predicts x_0"
             )
 
@@ -145,7 +151,8 @@ def _rms(sde: AbstractSDE, t: Time) -> Scalar:
 
 
 class EpsPreconditioning(AbstractNoisePreconditioning):
-    """The network predicts the noise (Song et al. 2021, VP and sub-VP; in function space Lim et al. 2023, Kerrigan et al. 2023)."""
+    """The network predicts the noise (Song et al. 2021, VP and sub-VP; in function space Lim et al. 2023, Kerrigan et
+    al. 2023)."""
 
     def noise(self, network, sde, x, t):
         return _rms(sde, t) * network(x, _LAST_LABEL * t / sde.t_max)
@@ -158,7 +165,8 @@ class ScorePreconditioning(AbstractNoisePreconditioning):
         super().check(sde)
         if not float(_rms(sde, sde.t_max)) > float(_rms(sde, sde.t_min)):
             raise ConfigError(
-                f"ScorePreconditioning: sigma of {type(sde).__name__} stands still and cannot tell t; take EDMPreconditioning"
+                f"ScorePreconditioning: sigma of {type(sde).__name__} stands still and cannot tell t; take "
+                "EDMPreconditioning"
             )
 
     def noise(self, network, sde, x, t):
@@ -167,8 +175,8 @@ class ScorePreconditioning(AbstractNoisePreconditioning):
 
 
 class VPreconditioning(AbstractPreconditioning):
-    """The network predicts v (Salimans and Ho 2022): the noise where there is only signal, and minus the signal where there
-    is only noise."""
+    """The network predicts v (Salimans and Ho 2022): the noise where there is only signal, and minus the signal where
+    there is only noise."""
 
     def __call__(self, network, sde, x, t):
         alpha, sigma, r, v = self._parts(network, sde, x, t)
@@ -181,7 +189,8 @@ class VPreconditioning(AbstractPreconditioning):
     def check(self, sde: AbstractSDE) -> None:
         if jnp.size(sde.sigma(sde.t_max)) > 1:
             raise ConfigError(
-                f"VPreconditioning: expected a process with one coefficient, got {type(sde).__name__}, whose noise as a field is not as rough "
+                f"VPreconditioning: expected a process with one coefficient, got {type(sde).__name__}, whose noise as "
+                "a field is not as rough "
                 "as data; take EDMPreconditioning"
             )
 
@@ -196,8 +205,9 @@ class NetworkScore(AbstractScore):
 
     Args:
       sde: the process whose score this is.
-      network: a callable `(x[B, *x], c_noise[B], label[B] or None, key=None) -> [B, *x]`, such as `scoresde.nets.Network`.
-        It is called with B = 1, on fields: Flax takes the first axis for a batch. `jax.vmap` makes it one batched call.
+      network: a callable `(x[B, *x], c_noise[B], label[B] or None, key=None) -> [B, *x]`, such as
+        `scoresde.nets.Network`. It is called with B = 1, on fields: Flax takes the first axis for a batch. `jax.vmap`
+        makes it one batched call.
       preconditioning: how its output becomes a score.
       label: the class of this example, if the network takes one.
       augmentation: the label of what was done to this example; for training only.

@@ -11,7 +11,8 @@ from scoresde.sde.spectral import AbstractSpectral, Blur, Coloured, ColouredVE, 
 
 __all__ = [
     "AbstractSDE", "VP", "SubVP", "VE", "Cosine", "Karras", "DiscreteVP", "TabulatedVP", "cosine_betas",
-    "AbstractSpectral", "Coloured", "ColouredVP", "ColouredVE", "Heat", "Blur", "Cold", "InverseHeat", "Fade", "Mask", "Pixelate",
+    "AbstractSpectral", "Coloured", "ColouredVP", "ColouredVE", "Heat", "Blur", "Cold", "InverseHeat", "Fade", "Mask",
+    "Pixelate",
     "AbstractBasis", "Pixel", "DCT", "Fourier", "Haar", "Kernel", "resample",
     "AbstractCovariance", "PowerLaw", "Gram", "rbf", "matern", "exponential",
 ]  # fmt: skip

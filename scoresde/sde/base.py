@@ -5,9 +5,10 @@
     dx = f(t) x dt + g(t) dw,   f = d log alpha / dt,   g^2 = d sigma^2 / dt - 2 f sigma^2
     lambda(t) = log-SNR = 2 log(alpha / sigma),         g^2 / sigma^2 = -d lambda / dt
 
-The state x is held in the coordinates in which the process is diagonal, those of `basis`. For VP, VE and their like these
-are the pixels themselves. A coefficient is then one number, or one number per mode that broadcasts against x. The covariance
-C of the noise is diagonal there and part of sigma, so g^2 s is what the literature on function space writes C grad log p.
+The state x is held in the coordinates in which the process is diagonal, those of `basis`. For VP, VE and their like
+these are the pixels themselves. A coefficient is then one number, or one number per mode that broadcasts against x. The
+covariance C of the noise is diagonal there and part of sigma, so g^2 s is what the literature on function space writes
+C grad log p.
 
 Methods take one time t (a scalar) and one example x; `jax.vmap` gives the batch. Time is float32 by default and
 stays so whatever the network computes in.

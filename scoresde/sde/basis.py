@@ -1,7 +1,7 @@
 r"""Bases in which a process is diagonal: a field on a grid <-> one coefficient per mode.
 
-A field is [*grid, channels], its coefficients [*modes, channels] with as many modes as points. But for `Pixel`, they are
-coefficients of the function that the field samples, in an orthonormal system of L2 with the mean over the domain,
+A field is [*grid, channels], its coefficients [*modes, channels] with as many modes as points. But for `Pixel`, they
+are coefficients of the function that the field samples, in an orthonormal system of L2 with the mean over the domain,
 
     c_k = <x, phi_k> = 1/n sum_i x(s_i) phi_k(s_i),     x = sum_k c_k phi_k,     1/n sum_i phi_k phi_l = delta_kl,
 
@@ -16,8 +16,8 @@ variance v_k has the variance sum_k v_k, averaged over its points; white noise o
 | `Haar`    | 1, then square waves, each level half as long           | 4^level / L^2 (of scale) | (i + 1/2) L / n   |
 | `Kernel`  | eigenvectors of a Gram matrix, see `scoresde.sde.kernel` | none                    | given             |
 
-DCT, Fourier and Haar are products over the axes of a grid, their eigenvalues sums. `at` gives the same system on another
-grid: with a network that has no resolution of its own, that is all there is to drawing at another one.
+DCT, Fourier and Haar are products over the axes of a grid, their eigenvalues sums. `at` gives the same system on
+another grid: with a network that has no resolution of its own, that is all there is to drawing at another one.
 """
 
 import abc
@@ -33,6 +33,7 @@ from equinox import AbstractVar
 from jaxtyping import Array, Float
 
 from scoresde.errors import ConfigError
+from scoresde.sde.transforms import cosines, square_waves, waves
 from scoresde.types import Coef, Scalar, State
 
 # Points of an axis above which the cosine transform is a fast one; benchmarks/transforms.py measures where that pays.
@@ -148,11 +149,13 @@ class AbstractSeparable(AbstractBasis):
 class DCT(AbstractSeparable):
     """Cosines, the discrete cosine transform of type II: functions without slope at the ends of [0, L].
 
-    Matrix products up to `LARGEST_MATRIX` points an axis (they run on any device, in any precision), fast transforms above.
+    Matrix products up to `LARGEST_MATRIX` points an axis (they run on any device, in any precision), fast transforms
+    above.
 
     Args:
       shape: points of each axis.
-      lengths: of the domain along each axis; None: 1. Blur and heat in pixels, as published, have the lengths of the grid.
+      lengths: of the domain along each axis; None: 1. Blur and heat in pixels, as published, have the lengths of the
+        grid.
 
     Raises:
       ConfigError: a size below 1, or not one positive length per axis.
@@ -170,19 +173,19 @@ class DCT(AbstractSeparable):
     def forward(self, x, axis):
         if x.shape[axis] > LARGEST_MATRIX:
             return jax.scipy.fft.dct(x, axis=axis, norm="ortho")
-        return along(_cosines(x.shape[axis]), x, axis)
+        return along(cosines(x.shape[axis]), x, axis)
 
     def backward(self, c, axis):
         if c.shape[axis] > LARGEST_MATRIX:
             return jax.scipy.fft.idct(c, axis=axis, norm="ortho")
-        return along(_cosines(c.shape[axis]).T, c, axis)
+        return along(cosines(c.shape[axis]).T, c, axis)
 
 
 class Fourier(AbstractSeparable):
     """Real sines and cosines of periodic functions: 1, cos 1, sin 1, cos 2, sin 2, ...; by matrix products.
 
-    An even grid cannot tell cos from sin at its highest frequency: that last mode is +-1, not sqrt 2 cos, and is the one whose
-    coefficient changes with the grid.
+    An even grid cannot tell cos from sin at its highest frequency: that last mode is +-1, not sqrt 2 cos, and is the
+    one whose coefficient changes with the grid.
 
     Args:
       shape, lengths: as of `DCT`.
@@ -198,14 +201,15 @@ class Fourier(AbstractSeparable):
         return (2 * np.pi * ((np.arange(n) + 1) // 2) / length) ** 2
 
     def forward(self, x, axis):
-        return along(_waves(x.shape[axis]), x, axis)
+        return along(waves(x.shape[axis]), x, axis)
 
     def backward(self, c, axis):
-        return along(_waves(c.shape[axis]).T, c, axis)
+        return along(waves(c.shape[axis]).T, c, axis)
 
 
 class Haar(AbstractSeparable):
-    """Haar's square waves: the mean, then differences of halves, quarters, ...; what pixelating leaves are the first ones.
+    """Haar's square waves: the mean, then differences of halves, quarters, ...; what pixelating leaves are the first
+    ones.
 
     Its "eigenvalue" 4^level / L^2 only ranks the scales.
 
@@ -228,14 +232,15 @@ class Haar(AbstractSeparable):
         return np.where(level > 0, 4.0**level, 0) / length**2
 
     def forward(self, x, axis):
-        return along(_square_waves(x.shape[axis]), x, axis)
+        return along(square_waves(x.shape[axis]), x, axis)
 
     def backward(self, c, axis):
-        return along(_square_waves(c.shape[axis]).T, c, axis)
+        return along(square_waves(c.shape[axis]).T, c, axis)
 
 
 def resample(c: State, source: AbstractBasis, target: AbstractBasis) -> Float[Array, "*y"]:
-    """Coefficients of the same function on another grid: modes it does not have are dropped, new ones are 0 (but see `Fourier`).
+    """Coefficients of the same function on another grid: modes it does not have are dropped, new ones are 0 (but see
+    `Fourier`).
 
     Raises:
       ConfigError: two bases of different kinds, or c not of the source.
@@ -252,39 +257,11 @@ def resample(c: State, source: AbstractBasis, target: AbstractBasis) -> Float[Ar
 
 
 def along(matrix, x: Array, axis: int) -> Array:
-    """matrix @ x along one axis. At full precision: the default on an accelerator has 10 bits, and log p would see it."""
+    """matrix @ x along one axis. At full precision: the default on an accelerator has 10 bits, and log p would see
+    it."""
     matrix = jnp.asarray(matrix, jnp.result_type(x, jnp.float32))
     moved = jnp.tensordot(matrix, x, axes=(1, axis), precision=jax.lax.Precision.HIGHEST)
     return jnp.moveaxis(moved, 0, axis)
-
-
-@functools.lru_cache
-def _cosines(n: int) -> np.ndarray:
-    """The orthogonal DCT of type II."""
-    matrix = np.sqrt(2 / n) * np.cos(np.pi * np.outer(np.arange(n), np.arange(n) + 0.5) / n)
-    matrix[0] /= np.sqrt(2)
-    return matrix
-
-
-@functools.lru_cache
-def _waves(n: int) -> np.ndarray:
-    """Rows 1, cos 1, sin 1, cos 2, ... of norm 1; of an even n the last one alternates in sign."""
-    frequency = (np.arange(n) + 1) // 2
-    angle = 2 * np.pi * np.outer(frequency, np.arange(n)) / n
-    matrix = np.sqrt(2 / n) * np.where(np.arange(n)[:, None] % 2 == 1, np.cos(angle), np.sin(angle))
-    matrix[0] = n**-0.5
-    if n % 2 == 0:
-        matrix[-1] /= np.sqrt(2)
-    return matrix
-
-
-@functools.lru_cache
-def _square_waves(n: int) -> np.ndarray:
-    if n == 1:
-        return np.ones((1, 1))
-    half = _square_waves(n // 2)
-    coarse, fine = np.kron(half, [1.0, 1.0]), np.kron(np.eye(n // 2), [1.0, -1.0])
-    return np.concatenate([coarse, fine]) / np.sqrt(2)
 
 
 def _grid(shape) -> tuple[int, ...]:

@@ -26,10 +26,11 @@ from scoresde.types import Coef, Key, Scalar, State, Time
 class Cold(AbstractSpectral):
     """Linear cold diffusion, and inverse heat dissipation: the signal fades, the noise stays as it is.
 
-        alpha_k = exp(-rate_k tau),   tau = scale^2 / 2,   scale = scale_min^{1 - t} scale_max^t,   sigma_k = sigma white
+        alpha_k = exp(-rate_k tau),   tau = scale^2 / 2,   scale = scale_min^{1 - t} scale_max^t,
+        sigma_k = sigma white
 
-    `inverse_heat`, `fade`, `mask` and `pixelate` are the published degradations. With an exact sigma -> 0 DDIM is algorithm 2 of
-    Bansal et al. 2023. Generation starts from degraded data, not from noise: see `started_from`.
+    `inverse_heat`, `fade`, `mask` and `pixelate` are the published degradations. With an exact sigma -> 0 DDIM is
+    algorithm 2 of Bansal et al. 2023. Generation starts from degraded data, not from noise: see `started_from`.
 
     Args:
       rates: per mode, at least 0, [*modes, 1]. None: the eigenvalues of the basis.
@@ -57,8 +58,8 @@ class Cold(AbstractSpectral):
         return jnp.full_like(as_time(t), self.sigma_noise * self.basis.white)
 
     def reference_log_snr(self, t: Time) -> Scalar:
-        """-2 log scale: some modes never lose their signal. Up to a constant it is the log-SNR of a process whose sigma is
-        the scale."""
+        """-2 log scale: some modes never lose their signal. Up to a constant it is the log-SNR of a process whose sigma
+        is the scale."""
         return -2 * self._log_scale(t)
 
     def _log_scale(self, t: Time) -> Scalar:
@@ -132,7 +133,8 @@ class Cold(AbstractSpectral):
 
 
 def InverseHeat(shape, *, sigma: float = 0.01, blur_min: float = 0.5, blur_max: float = 20.0) -> Cold:
-    """Inverse heat dissipation (Rissanen et al. 2023) in continuous time: blur by blur_min to blur_max pixels, noise sigma.
+    """Inverse heat dissipation (Rissanen et al. 2023) in continuous time: blur by blur_min to blur_max pixels, noise
+    sigma.
 
     The first step of the paper, from blur_min to none, is the final denoising.
     """

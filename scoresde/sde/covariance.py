@@ -1,7 +1,7 @@
 """The covariance of noise in a basis: the variance of each coefficient.
 
-A covariance is trace class on a domain if its variances have a finite sum: only then is the noise a random function, with the same
-law on every grid that resolves it.
+A covariance is trace class on a domain if its variances have a finite sum: only then is the noise a random function,
+with the same law on every grid that resolves it.
 """
 
 import abc

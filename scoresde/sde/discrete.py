@@ -2,9 +2,9 @@
 
     alpha_i^2 = prod_{j <= i} (1 - beta_j),   sigma^2 = 1 - alpha^2,   i = 1, ..., T
 
-`DiscreteVP` has alpha_i at t = i/T, and alpha(0) = 1. `TabulatedVP` is the process of a network that was trained with the table: it
-has alpha_i where the network is given the label i - 1, at t = (i - 1)/(T - 1). Between the times of the table log alpha is
-interpolated, so that each is a process like any other.
+`DiscreteVP` has alpha_i at t = i/T, and alpha(0) = 1. `TabulatedVP` is the process of a network that was trained with
+the table: it has alpha_i where the network is given the label i - 1, at t = (i - 1)/(T - 1). Between the times of the
+table log alpha is interpolated, so that each is a process like any other.
 """
 
 import math

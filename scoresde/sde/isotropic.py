@@ -22,7 +22,8 @@ from scoresde.types import Scalar, Time
 
 
 class VP(AbstractSDE):
-    """Variance preserving: log alpha = -B/2, sigma^2 = 1 - exp(-B); alpha^2 + sigma^2 = 1 (Song et al. 2021, eq. 33)."""
+    """Variance preserving: log alpha = -B/2, sigma^2 = 1 - exp(-B); alpha^2 + sigma^2 = 1 (Song et al. 2021, eq.
+    33)."""
 
     beta_min: float = eqx.field(static=True, default=0.1)
     beta_max: float = eqx.field(static=True, default=20.0)

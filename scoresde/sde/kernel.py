@@ -50,8 +50,10 @@ class Kernel(AbstractBasis):
         least, largest = values[0], values[-1]
         if not least > _ROUNDING * largest:
             raise ConfigError(
-                f"Kernel: the Gram matrix of {len(points)} points has an eigenvalue of {least:.2g} beside {largest:.2g}: the kernel is "
-                "too smooth for so fine a grid; take jitter=1e-6, fewer points, a shorter length scale or a rougher kernel"
+                f"Kernel: the Gram matrix of {len(points)} points has an eigenvalue of {least:.2g} beside "
+                f"{largest:.2g}: the kernel is "
+                "too smooth for so fine a grid; take jitter=1e-6, fewer points, a shorter length scale or a rougher "
+                "kernel"
             )
         self.points, self.kernel, self.jitter = jnp.asarray(points, float), kernel, jitter
         self.vectors = jnp.asarray(vectors[:, ::-1], float)
@@ -84,7 +86,8 @@ def exponential(length_scale: float, variance: float = 1.0) -> Callable:
 
 
 def matern(smoothness: float, length_scale: float, variance: float = 1.0) -> Callable:
-    """Matern's kernel with smoothness nu = 1/2, 3/2 or 5/2 and r = sqrt(2 nu) d / l (Rasmussen and Williams 2006, eq. 4.14 on).
+    """Matern's kernel with smoothness nu = 1/2, 3/2 or 5/2 and r = sqrt(2 nu) d / l (Rasmussen and Williams 2006, eq.
+    4.14 on).
 
     Raises:
       ConfigError: another smoothness.

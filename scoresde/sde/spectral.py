@@ -7,8 +7,9 @@ r"""Processes in function space: one coefficient per mode of a basis, two formul
 | Blur            | log a + log[(1 - d) exp(-lambda_k tau) + d] | sigma^2 / n, white; a, sigma of Cosine           | Hoogeboom and Salimans 2023  |
 | Cold            | -rate_k tau                             | constant, white; in `cold`                           | Bansal et al. 2023           |
 
-lambda_k are the eigenvalues of -Laplacian in the basis, q_k those of the covariance of the noise, B(t) the integral of beta.
-The marginals are those of the stochastic partial differential equations of the papers; f and g follow as for any process.
+lambda_k are the eigenvalues of -Laplacian in the basis, q_k those of the covariance of the noise, B(t) the integral of
+beta. The marginals are those of the stochastic partial differential equations of the papers; f and g follow as for any
+process.
 """
 
 import dataclasses
@@ -41,8 +42,9 @@ class AbstractSpectral(AbstractSDE):
 
 
 class Coloured(AbstractSpectral):
-    """alpha of the process inside, sigma_k = q_k^{1/2} sigma: denoising diffusion operators (Lim et al. 2023), functional
-    DDPM (Kerrigan et al. 2023). With trace-class noise every level is a law of functions, the same on every grid.
+    """alpha of the process inside, sigma_k = q_k^{1/2} sigma: denoising diffusion operators (Lim et al. 2023),
+    functional DDPM (Kerrigan et al. 2023). With trace-class noise every level is a law of functions, the same on every
+    grid.
 
     Args:
       basis, covariance: of the noise: `PowerLaw(...)`, or `Gram()` in a `Kernel` basis.
@@ -95,12 +97,13 @@ class Heat(AbstractSpectral):
 
         dX = -beta/2 (s - Laplacian) X dt + sqrt(beta) Q^{1/2} dW,   Q = gain (s - Laplacian)^{-index},
 
-    with B(t) = -2 log[cos(a(t)) / cos(a(0))], a(t) = (t + 0.008) / 1.008 pi/2. High modes lose their signal first: at t_max
-    their alpha is below float32, and only its logarithm is used.
+    with B(t) = -2 log[cos(a(t)) / cos(a(0))], a(t) = (t + 0.008) / 1.008 pi/2. High modes lose their signal first: at
+    t_max their alpha is below float32, and only its logarithm is used.
 
     Args:
       basis: one with eigenvalues.
-      index: of Q; the noise that is reached, (s + lambda_k)^{-index - 1}, must be trace class: index + 1 > dimensions/2.
+      index: of Q; the noise that is reached, (s + lambda_k)^{-index - 1}, must be trace class: index + 1 >
+        dimensions/2.
       screening: s > 0; without it the mean of a field would keep its signal and gain noise without end.
 
     Raises:
@@ -151,7 +154,8 @@ class Heat(AbstractSpectral):
 class Blur(AbstractSpectral):
     """Blurring diffusion (Hoogeboom and Salimans 2023): a field is blurred while white noise is added.
 
-        alpha_k = a [(1 - d) exp(-lambda_k tau) + d],   tau = blur(t)^2 / 2,   blur(t) = blur_max sin^2(pi t / 2),   sigma^2 white
+        alpha_k = a [(1 - d) exp(-lambda_k tau) + d],   tau = blur(t)^2 / 2,   blur(t) = blur_max sin^2(pi t / 2),
+        sigma^2 white
 
     Args:
       basis: DCT, with the lengths of the grid for a blur in pixels.
@@ -207,7 +211,8 @@ class Blur(AbstractSpectral):
 def _check_trace_class(name: str, covariance: AbstractCovariance, basis: AbstractBasis, remedy: str) -> None:
     if reason := covariance.summable(len(basis.shape)):
         raise ConfigError(
-            f"{name}: noise that is not trace class ({reason}) is no function on ever finer grids; {remedy} an index above "
+            f"{name}: noise that is not trace class ({reason}) is no function on ever finer grids; {remedy} an index "
+            "above "
             f"{len(basis.shape)}/2"
         )
 
@@ -215,6 +220,7 @@ def _check_trace_class(name: str, covariance: AbstractCovariance, basis: Abstrac
 def _check_variances(name: str, q: Coef) -> None:
     if not isinstance(q, jax.core.Tracer) and not bool(jnp.all((q > 0) & jnp.isfinite(q))):
         raise ConfigError(
-            f"{name}: expected a positive variance in every mode, got {float(jnp.min(q)):.2g} at the least: the score of a mode "
+            f"{name}: expected a positive variance in every mode, got {float(jnp.min(q)):.2g} at the least: the score "
+            "of a mode "
             "without noise does not exist; take a jitter, fewer points or a smaller index"
         )

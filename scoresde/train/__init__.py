@@ -11,7 +11,6 @@ from scoresde.train.loss import (
     NoiseField,
     Objective,
     SigmaSquared,
-    denoising_score_matching,
     half_sum,
 )
 from scoresde.train.step import TrainState
@@ -26,7 +25,6 @@ __all__ = [
     "average_name",
     "power_name",
     "Objective",
-    "denoising_score_matching",
     "half_sum",
     "SigmaSquared",
     "NoiseField",

@@ -1,6 +1,8 @@
-"""Non-leaking augmentation (Karras et al. 2020; for diffusion Karras et al. 2022, appendix F.2): the network is told what was done.
+"""Non-leaking augmentation (Karras et al. 2020; for diffusion Karras et al. 2022, appendix F.2): the network is told
+what was done.
 
-Each kind happens with probability p, but the left-right flip with 1/2. Order: flips, scaling, rotation, anisotropic scaling, translation.
+Each kind happens with probability p, but the left-right flip with 1/2. Order: flips, scaling, rotation, anisotropic
+scaling, translation.
 
 | kind          | parameters                        | entries of the label         |
 |---------------|-----------------------------------|------------------------------|
@@ -11,14 +13,15 @@ Each kind happens with probability p, but the left-right flip with 1/2. Order: f
 | anisotropic   | 2^(0.2 w) along r, inverse across | w cos 2r, w sin 2r           |
 | translation   | by size / 8 times w ~ N(0, I)     | w along x, w along y         |
 
-The label of an image left alone is 0, which adds nothing to the conditioning: samples are drawn without a label and are not augmented.
-x runs along the width, y along the height.
+The label of an image left alone is 0, which adds nothing to the conditioning: samples are drawn without a label and are
+not augmented. x runs along the width, y along the height.
 
-The label names every transformation once: of the stretching, theirs has the angle r itself, which (w, r) and (-w, r + pi) share though
-they do inverse things; with 2r the pairs that share a label, (w, r) and (-w, r + pi/2), do the same.
+The label names every transformation once: of the stretching, theirs has the angle r itself, which (w, r) and (-w, r +
+pi) share though they do inverse things; with 2r the pairs that share a label, (w, r) and (-w, r + pi/2), do the same.
 
-Interpolation is ours: twice the resolution by Lanczos, linear there, mirrored edges, and half of it by Lanczos with antialiasing.
-Images that are only flipped or left alone are exact. Theirs has wavelet filters for the change of resolution.
+Interpolation is ours: twice the resolution by Lanczos, linear there, mirrored edges, and half of it by Lanczos with
+antialiasing. Images that are only flipped or left alone are exact. Theirs has wavelet filters for the change of
+resolution.
 """
 
 import jax

@@ -8,15 +8,17 @@ n counts the steps before this one, t = n + 1, B is the batch.
 
 Decay: the warm-up is that of Song et al.'s PyTorch code, which short runs need (there n counts this step too).
 
-Half-life: half of what it held is forgotten in H images, whatever the batch. It starts short, so that the first step takes p (Karras
-et al. 2022, their training loop).
+Half-life: half of what it held is forgotten in H images, whatever the batch. It starts short, so that the first step
+takes p (Karras et al. 2022, their training loop).
 
-Power function (Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models", section 3.1): the average is
+Power function (Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models", section 3.1):
+the average is
 
     (gamma + 1) / t^(gamma + 1) integral_0^t tau^gamma p(tau) dtau,   p(tau) = the parameters after step ceil(tau),
 
-and the rate above gives it exactly: step i has the weight (i^(gamma + 1) - (i - 1)^(gamma + 1)) / t^(gamma + 1), the start has none. Its
-memory is a fixed part of the run, however long. The relative width, its standard deviation over t, is
+and the rate above gives it exactly: step i has the weight (i^(gamma + 1) - (i - 1)^(gamma + 1)) / t^(gamma + 1), the
+start has none. Its memory is a fixed part of the run, however long. The relative width, its standard deviation over t,
+is
 
     s = sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3))),
 
@@ -78,7 +80,8 @@ def check_averages(ema: tuple[float, ...], power_ema: tuple[float, ...], batch_s
         problems.append("ema = (): expected at least one decay, such as (0.999,), or a width in training.power_ema")
     if between := [memory for memory in ema if 1 <= memory < batch_size]:
         problems.append(
-            f"ema = {ema!r}: expected a decay less than 1, or a half-life in images, at least training.batch_size = {batch_size}; got {between[0]}"
+            f"ema = {ema!r}: expected a decay less than 1, or a half-life in images, at least training.batch_size = "
+            f"{batch_size}; got {between[0]}"
         )
     for width in power_ema:
         try:

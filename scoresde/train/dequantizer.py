@@ -66,12 +66,12 @@ def fit_dequantizer(
     arrays, rest = eqx.partition(score, eqx.is_array)  # arguments of the compiled step, not constants in it
 
     def example_loss(params, arrays, v, label, rank, key):
-        place_key, noise_key = jax.random.split(key)
+        place_key, prior_key, noise_key = jax.random.split(key, 3)
         dequantization = VariationalDequantization(dataclasses.replace(network, params=params))
         x, log_q = dequantization.draw(sde, bins, v, key=place_key)
         x = sde.basis.to_modes(x)  # its log-determinant is a constant
         model = labelled(eqx.combine(arrays, rest), label)
-        prior = sde.prior_kl(x, as_time(sde.t_max), key=noise_key)
+        prior = sde.prior_kl(x, as_time(sde.t_max), key=prior_key)
         return log_q + prior + diffusion_draw(model, x, rank, key=noise_key)
 
     def loss(params, arrays, batch, key):
@@ -93,13 +93,15 @@ def fit_dequantizer(
     for i, batch in zip(range(steps), dataset.stream(seed, batch_size), strict=False):
         params, state, value = step(params, state, arrays, batch, i)
         if i % 50 == 49 or i == steps - 1:
-            if not (np.isfinite(value) and finite((params, state))):
-                raise NumericError(
-                    f"the dequantization flow diverged at step {i + 1}; lower likelihood.variational_rate"
-                )
+            _check_finite(i + 1, value, (params, state))
             progress.show(i + 1, f"-log P <= {float(value):.5g} nats")
     progress.close()
     return dataclasses.replace(network, params=params)
+
+
+def _check_finite(step: int, value: Array, state) -> None:
+    if not (np.isfinite(value) and finite(state)):
+        raise NumericError(f"the dequantization flow diverged at step {step}; lower likelihood.variational_rate")
 
 
 def save_network(network: Network, path: pathlib.Path, about: dict) -> None:

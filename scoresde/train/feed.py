@@ -27,7 +27,10 @@ class Feed:
         stream = self._dataset.stream(self._seed, self._batch_size, 0, rows=slice(1))
         like = next(stream)
         stream.close()
-        of = lambda x: jax.ShapeDtypeStruct((n, self._batch_size, *x.shape[1:]), x.dtype, sharding=self.sharding)  # noqa: E731
+
+        def of(x) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((n, self._batch_size, *x.shape[1:]), x.dtype, sharding=self.sharding)
+
         return {name: of(array) for name, array in like.items()}
 
     def read(self, start: int, ends: list[int]) -> Iterator[dict[str, np.ndarray]]:

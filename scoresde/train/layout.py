@@ -1,4 +1,5 @@
-"""How the work of a run is laid out over devices and over time: what changes sums in their rounding, and nothing else."""
+"""How the work of a run is laid out over devices and over time: what changes sums in their rounding, and nothing
+else."""
 
 import dataclasses
 
@@ -35,12 +36,14 @@ class Layout:
             return data_mesh(self.fsdp or jax.device_count())
         except NotImplementedError:
             raise ConfigError(
-                f"training.fsdp = {self.fsdp}: expected a product of axes of the TPU slice (of 4x8x8: 4, 8, 32, 64), or 0 for all "
+                f"training.fsdp = {self.fsdp}: expected a product of axes of the TPU slice (of 4x8x8: 4, 8, 32, 64), "
+                "or 0 for all "
                 f"{jax.device_count()} chips"
             ) from None
 
     def check(self, batch_size: int) -> None:
-        """Every device must get the same number of examples in every micro-batch, and be in one group of `fsdp` devices.
+        """Every device must get the same number of examples in every micro-batch, and be in one group of `fsdp`
+        devices.
 
         Raises:
           ConfigError: with the numbers and the nearest that fit.
@@ -49,13 +52,15 @@ class Layout:
         if self.fsdp and count % self.fsdp:
             fitting = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
             raise ConfigError(
-                f"training.fsdp = {self.fsdp}: expected a divisor of the {count} devices, one of {fitting}, or 0 for all of them"
+                f"training.fsdp = {self.fsdp}: expected a divisor of the {count} devices, one of {fitting}, or 0 for "
+                "all of them"
             )
         if batch_size < 1 or batch_size % unit:
             below, above = batch_size // unit * unit, (batch_size // unit + 1) * unit
             nearest = f"{below} or {above}" if below > 0 else f"{above}"
             raise ConfigError(
-                f"training.batch_size = {batch_size} is not divisible by {count} devices x {self.accumulation} accumulation "
+                f"training.batch_size = {batch_size} is not divisible by {count} devices x {self.accumulation} "
+                "accumulation "
                 f"steps = {unit}; nearest: {nearest}"
             )
 

@@ -47,10 +47,12 @@ def fit(
       dataset: `stream(seed, batch_size, start, rows=slice)` gives batches, `encode(value)` model coordinates.
       steps: in all, counting those a resumed run has done.
       batch_size: examples a step over all devices and processes.
-      params: draws the parameters to start from, each device its part; `score` then holds their shapes. None: those of `score`.
+      params: draws the parameters to start from, each device its part; `score` then holds their shapes. None: those of
+        `score`.
       optimizer: optax; Adam with learning rate 2e-4 and gradients clipped at norm 1 by default.
       objective: weighting and law of t.
-      ema: of the averages of the parameters: decays a step, below 1, half-lives in images, or "power:WIDTH"; see average.py.
+      ema: of the averages of the parameters: decays a step, below 1, half-lives in images, or "power:WIDTH"; see
+        average.py.
       layout: over devices, micro-batches and dispatches.
       prepare: (value, key=key) -> x0 for one record: encoding with dequantization and augmentation.
       augment: (x0, key=key) -> (x0, label): an augmentation that the network is told of.
@@ -58,19 +60,17 @@ def fit(
       run: a `Run`, which restores, logs, saves and draws; None trains in memory, in silence.
 
     Raises:
-      ConfigError: an uneven split, or a law of t unfit for the weighting. ResourceError: what would fit. Also see `Run`.
+      ConfigError: an uneven split, or a law of t unfit for the weighting. ResourceError: what would fit. Also see
+        `Run`.
     """
     layout.check(batch_size)
-    optimizer = optimizer or optax.chain(optax.clip_by_global_norm(1.0), optax.adam(2e-4))
+    optimizer, mesh = optimizer or optax.chain(optax.clip_by_global_norm(1.0), optax.adam(2e-4)), layout.mesh()
     prepare = prepare or (lambda value, *, key: dataset.encode(value))
-    mesh = layout.mesh()
     init = functools.partial(init_state, optimizer=optimizer, ema=ema, key=root_key(seed))
     like = _placed(jax.eval_shape(init, score.network.params), mesh)
     options = dict(prepare=prepare, augment=augment, accumulation=layout.accumulation, remat=layout.remat)
-    step, feed = (
-        make_step(score, objective, optimizer, state=like, mesh=mesh, **options),
-        Feed(dataset, seed, batch_size, mesh),
-    )
+    step = make_step(score, objective, optimizer, state=like, mesh=mesh, **options)
+    feed = Feed(dataset, seed, batch_size, mesh)
     compiled = functools.cache(lambda n: compile_step(step, like, feed.shapes(n), layout))
 
     def start() -> TrainState:  # compiled before anything is allocated: that tells what does not fit
@@ -78,14 +78,22 @@ def fit(
         return _first_state(init, score.network.params, params, like, mesh)
 
     state = start() if run is None else run.begin(like, start, steps=steps, batch_size=batch_size)
+    state = _all_steps(state, compiled, feed, layout, run, steps=steps, batch_size=batch_size)
+    if run is not None:
+        run.end(state)
+    return state
+
+
+def _all_steps(
+    state: TrainState, compiled: Callable, feed: Feed, layout: Layout, run, *, steps: int, batch_size: int
+) -> TrainState:
+    """The state after `steps` steps in all."""
     ends = layout.ends(int(state.step), steps)
     batches = feed.read(int(state.step), ends)
     for end, batch in zip(ends, ahead(batches if run is None else run.reading(batches), feed.put)):
         state, metrics = _step(compiled, state, batch, layout, batch_size, wait=end == ends[0])
         if run is not None:
             run.after_step(end, state, metrics)
-    if run is not None:
-        run.end(state)
     return state
 
 
@@ -114,7 +122,8 @@ def _placed(like: PyTree, mesh: Mesh) -> PyTree:
 
 
 def averaged_score(score: NetworkScore, state: TrainState, decay: float | str | None = None) -> NetworkScore:
-    """The score with the averaged parameters of one decay, half-life or name, which may be left out if there is only one.
+    """The score with the averaged parameters of one decay, half-life or name, which may be left out if there is only
+    one.
 
     Raises:
       ConfigError: that decay was not tracked, or which of several is not said.

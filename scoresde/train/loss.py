@@ -9,10 +9,10 @@
 | Likelihood    | g^2 / (sigma^2 p(t))                           | 2 x a bound on -log p, see below               |
 | EDMWeighting  | (alpha^2 c^2 + sigma^2) / (alpha^2 c^2)        | Karras et al. 2022, sec. 5 (c = sigma_data)    |
 
-With one coefficient per mode, SigmaSquared is the Cameron-Martin norm of the error of the noise field (Kerrigan et al. 2023: the
-KL divergence of Gaussians), NoiseField its L2 norm (Lim et al. 2023); they are the same for white noise. Likelihood is the
-ELBO, mode by mode. EDMWeighting is the L2 error of what the network in `EDMPreconditioning` learns, c_out^{-2} |D - x_0|^2 with
-D = E[x_0 | x_t]; the table has its form for one coefficient.
+With one coefficient per mode, SigmaSquared is the Cameron-Martin norm of the error of the noise field (Kerrigan et al.
+2023: the KL divergence of Gaussians), NoiseField its L2 norm (Lim et al. 2023); they are the same for white noise.
+Likelihood is the ELBO, mode by mode. EDMWeighting is the L2 error of what the network in `EDMPreconditioning` learns,
+c_out^{-2} |D - x_0|^2 with D = E[x_0 | x_t]; the table has its form for one coefficient.
 
 p(t) is the density of the law of t. The mean of Likelihood is the same integral under every law, but a finite number
 of draws has it only under a law that visits all of the integrand: LogNormalSigma has 7e-8 of its mass in the cleaner
@@ -20,8 +20,9 @@ third of sub-VP's log-SNR, below the spacing of float32 uniforms. `effective_sha
 refuses such pairs. As g^2/sigma^2 = -d lambda/dt, the likelihood weighting is constant under `UniformLogSNR`:
 importance sampling with nothing to tabulate (Song, Durkan, Murray and Ermon 2021, eq. 12).
 
-`UniformLogSigma` makes it constant for the error of the velocity, alpha z - sigma x_0, where alpha^2 + sigma^2 = 1: with that of the
-noise it is alpha times as large (Zheng et al. 2023, i-DODE). Such a loss has less variance at the noisy end.
+`UniformLogSigma` makes it constant for the error of the velocity, alpha z - sigma x_0, where alpha^2 + sigma^2 = 1:
+with that of the noise it is alpha times as large (Zheng et al. 2023, i-DODE). Such a loss has less variance at the
+noisy end.
 """
 
 import abc
@@ -87,8 +88,10 @@ class Likelihood(AbstractNoiseWeighting):
         share = effective_share(law, sde)
         if not share >= _LEAST_SHARE:
             raise ConfigError(
-                f"likelihood weighting under {type(law).__name__} for {type(sde).__name__}: expected that one draw of t in "
-                f"{1 / _LEAST_SHARE:.0f} counts at the least, got an effective share of {share:.1g}, as the law leaves out times that "
+                f"likelihood weighting under {type(law).__name__} for {type(sde).__name__}: expected that one draw of "
+                "t in "
+                f"{1 / _LEAST_SHARE:.0f} counts at the least, got an effective share of {share:.1g}, as the law leaves "
+                "out times that "
                 "the integral needs; take UniformLogSNR (log_snr)"
             )
 
@@ -98,7 +101,8 @@ class Likelihood(AbstractNoiseWeighting):
 
 class EDMWeighting(AbstractWeighting):
     """|D - x_0|^2 / c_out^2: every noise level starts with the same loss. For one coefficient this is
-    (alpha^2 c^2 + sigma^2) / (alpha^2 c^2) |sigma s + z|^2. It is taken of D, as s does not hold it where alpha is next to 0.
+    (alpha^2 c^2 + sigma^2) / (alpha^2 c^2) |sigma s + z|^2. It is taken of D, as s does not hold it where alpha is next
+    to 0.
 
     Args:
       spectrum: that of the preconditioning.
@@ -141,17 +145,7 @@ class Objective(eqx.Module):
         return self.at(score, x0, t, key=noise_key)
 
     def at(self, score: AbstractScore, x0: State, t: Scalar, *, key: Key) -> Scalar:
-        """The loss of one example at one time."""
+        """The loss of one example at one time, w |sigma s(x_t, t) + z|^2 reduced over its values (Vincent 2011)."""
         sde = score.sde
         x_t, z = sde.perturb(x0, t, key=key)
         return self.reduce(self.weighting.error(score, x0, x_t, z, t, self.time_law.density(sde, t)))
-
-
-def denoising_score_matching(
-    score: AbstractScore, x0: State, *, key: Key, weight: Coef, time: Scalar, reduce=jnp.mean
-) -> Scalar:
-    """reduce(w |sigma s(x_t, t) + z|^2) of one example at one time (Vincent 2011)."""
-    sde = score.sde
-    x_t, z = sde.perturb(x0, time, key=key)
-    residual = sde.sigma(time) * score(x_t, time) + z
-    return reduce(weight * residual**2)

@@ -40,7 +40,8 @@ def compile_step(step, state: PyTree, batches: PyTree, layout: Layout) -> jax.st
 
 
 def return_heap() -> None:
-    """Give the system what was freed: glibc keeps the memory of a compiler for itself, three quarters of a gigabyte of two."""
+    """Give the system what was freed: glibc keeps the memory of a compiler for itself, three quarters of a gigabyte of
+    two."""
     with contextlib.suppress(OSError, AttributeError):  # other C libraries
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -71,7 +72,8 @@ def memory(program: jax.stages.Compiled) -> tuple[int, int] | None:
 
 
 def too_large(stays: int, temporaries: int, limit: int, batch_size: int, layout: Layout) -> str:
-    """One line for a step that needs `stays` + `temporaries` bytes of the `limit` of each device, with what would fit."""
+    """One line for a step that needs `stays` + `temporaries` bytes of the `limit` of each device, with what would
+    fit."""
     kind, unit = jax.devices()[0].device_kind, jax.device_count() * layout.accumulation
     needed = (
         f"a training step of {batch_size} examples needs {(stays + temporaries) / GIB:.1f} GiB on each {kind} device "
@@ -79,7 +81,10 @@ def too_large(stays: int, temporaries: int, limit: int, batch_size: int, layout:
     )
     room = limit - stays
     if room <= 0:
-        return f"{needed}; the state alone does not fit: split it over more devices with training.fsdp, or take a smaller network"
+        return (
+            f"{needed}; the state alone does not fit: split it over more devices with training.fsdp, or take a "
+            "smaller network"
+        )
     each = batch_size // unit  # examples of a device at a time
     fitting = math.floor(each * room / temporaries)
     if fitting < 1:

@@ -7,9 +7,9 @@ Randomness depends on (seed, step, index in the batch) alone. More devices, proc
 of a sum and nothing else.
 
 A step changes parameters, optimizer and averages only if its loss, its gradient and the new values of all three are
-finite. A finite gradient is not enough: a division by the square root of a moment can leave float32. Other steps are counted, and
-after `MAX_SKIPPED` in a row every further step is skipped as well, so that the state stays the last good one until the
-host looks. optax.apply_if_finite lets the bad update through in that case.
+finite. A finite gradient is not enough: a division by the square root of a moment can leave float32. Other steps are
+counted, and after `MAX_SKIPPED` in a row every further step is skipped as well, so that the state stays the last good
+one until the host looks. optax.apply_if_finite lets the bad update through in that case.
 """
 
 import dataclasses
@@ -51,11 +51,15 @@ def init_state(
 ) -> TrainState:
     """The state at step 0. Every leaf is a buffer of its own: donated buffers may not be shared.
 
-    Parameters, averages and the moments of the optimizer are float32 or wider whatever the dtype of `params`: an average
-    with decay 0.9999 moves by less than bfloat16 resolves, and so does Adam's second moment, which would never fall.
+    Parameters, averages and the moments of the optimizer are float32 or wider whatever the dtype of `params`: an
+    average with decay 0.9999 moves by less than bfloat16 resolves, and so does Adam's second moment, which would never
+    fall.
     """
     zero = jnp.zeros((), jnp.int32)
-    fine = lambda: jax.tree.map(lambda p: jnp.array(p, jnp.promote_types(p.dtype, jnp.float32), copy=True), params)  # noqa: E731
+
+    def fine() -> PyTree:
+        return jax.tree.map(lambda p: jnp.array(p, jnp.promote_types(p.dtype, jnp.float32), copy=True), params)
+
     return TrainState(
         step=zero,
         params=fine(),
@@ -86,8 +90,8 @@ def make_step(
 ) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
     """The compiled (state, batches) -> (state, metrics of the last step); the old state's buffers are reused.
 
-    `batches` holds [n, B, ...]: n steps in one dispatch. They share the activations of one. The parameters are gathered once a step,
-    in the dtype of the computation, and gradients come back as shards (see `scoresde.runtime.sharding`).
+    `batches` holds [n, B, ...]: n steps in one dispatch. They share the activations of one. The parameters are gathered
+    once a step, in the dtype of the computation, and gradients come back as shards (see `scoresde.runtime.sharding`).
 
     Args:
       score: its process, preconditioning and network; the parameters come from the state. If it has a label, each
@@ -107,8 +111,8 @@ def make_step(
     gradient = jax.value_and_grad(_batch_loss(score, objective, prepare, augment))
 
     def loop(body, carry, xs):
-        """The last carry and output. On the CPU no loop, not even one of a single turn: XLA computes weight gradients 20 to 50 times
-        slower inside."""
+        """The last carry and output. On the CPU no loop, not even one of a single turn: XLA computes weight gradients
+        20 to 50 times slower inside."""
         count = jax.tree.leaves(xs)[0].shape[0]
         if not on_cpu and count > 1:
             carry, outs = jax.lax.scan(body, carry, xs)
@@ -138,7 +142,8 @@ def _compiler_options(platform: str, copies: int, remat: str) -> dict | None:
     if platform == "cpu":  # level 1 compiles several times faster and runs as fast
         return {"xla_backend_optimization_level": 1}
     if platform == "gpu" and remat != "none" and copies > 1:
-        # To hide sums over devices XLA puts the gradients of kernels off, and keeps their operands until then: most of what is
+        # To hide sums over devices XLA puts the gradients of kernels off, and keeps their operands until then: most of
+        # what is
         # computed again to save memory (docs/performance.md). With one copy, split over all GPUs, it does not.
         return {"xla_gpu_enable_latency_hiding_scheduler": False}
     return None

@@ -54,8 +54,8 @@ def data_values(trained: Trained, drawn: Draw) -> np.ndarray:
 
 
 def in_batches(trained: Trained, function: Callable, rows: PyTree, each: int = 1) -> Draw:
-    """`function` of the rows, arrays with a common first axis, in batches of one shape on the devices of this process; each
-    row stands for `each` solves."""
+    """`function` of the rows, arrays with a common first axis, in batches of one shape on the devices of this process;
+    each row stands for `each` solves."""
     num = len(jax.tree.leaves(rows)[0])
     size = batch_for_devices(max(1, trained.config.sampling.batch_size // each), num)
     progress, parts = Progress(0, num, items=1, unit="record"), []

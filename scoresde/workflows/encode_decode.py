@@ -1,7 +1,7 @@
 """The tasks of the probability flow, as the command runs them: records -> latents -> images, and what lies between two.
 
-    OUT/latents.npz     latents [N, *shape] (x at t_max, in the coordinates of the process), index [N], ok [N]     encode
-    OUT/samples.npz     samples [N, *shape], ok [N]                                  decode
+    OUT/latents.npz     latents [N, *shape] (x at t_max, in the coordinates of the process), index [N], ok [N]
+    encode OUT/samples.npz     samples [N, *shape], ok [N]                                  decode
     OUT/samples.npz     samples [pairs, points, *shape], weights [points], ok        interpolate
 
 `index` are the numbers of the records in their split. With classes each file has `labels`, the class of every row, and
@@ -38,7 +38,8 @@ def encode_to(trained: Trained, *, source: str | None, split: str, num: int, out
 
 
 def decode_to(trained: Trained, *, source: str | None, out: pathlib.Path) -> np.ndarray:
-    """Decode the latents of an NPZ file into OUT/samples.npz and OUT/grid.png. Rows that were not encoded stay failed."""
+    """Decode the latents of an NPZ file into OUT/samples.npz and OUT/grid.png. Rows that were not encoded stay
+    failed."""
     if source is None:
         raise ConfigError(
             "--task decode: expected --input FILE.npz with an array `latents`, as --task encode writes it"
@@ -65,7 +66,8 @@ def decode_to(trained: Trained, *, source: str | None, out: pathlib.Path) -> np.
 def interpolate_to(
     trained: Trained, *, source: str | None, split: str, num: int, points: int, out: pathlib.Path
 ) -> np.ndarray:
-    """Between records 0 and 1, 2 and 3, and so on: `points` images each, ends included, a row of OUT/grid.png a pair."""
+    """Between records 0 and 1, 2 and 3, and so on: `points` images each, ends included, a row of OUT/grid.png a
+    pair."""
     records, _ = records_of(trained, source, split, num)
     if len(records) < 2 or len(records) % 2:
         raise ConfigError(

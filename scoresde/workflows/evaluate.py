@@ -1,4 +1,5 @@
-"""What `python -m scoresde.evaluate` does: samples, features and likelihoods into numbers, each one line of OUT/records.jsonl.
+"""What `python -m scoresde.evaluate` does: samples, features and likelihoods into numbers, each one line of
+OUT/records.jsonl.
 
     fakes   samples that a run draws, OUT/samples/KEY; or an array of a file
     reals   a split of the run's data; or an array of a file; or published mu and sigma
@@ -13,24 +14,18 @@ import math
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from scoresde.data import npz
-from scoresde.errors import ConfigError, DataError, NumericError
+from scoresde.errors import ConfigError, DataError
 from scoresde.experiment.config import to_json
 from scoresde.experiment.load import LATEST, Trained, load_trained
 from scoresde.likelihood.report import versions
 from scoresde.metrics import record
-from scoresde.metrics.features import Features, Given, extract
-from scoresde.metrics.frechet import Moments, moments
-from scoresde.metrics.measure import FID_NUM, Measured, Reals, check, measure, needs_features, stored_moments
+from scoresde.metrics.measure import FID_NUM, Measured, check, measure
 from scoresde.metrics.scales import check_scales
-from scoresde.runs.sample_store import parse_seeds
-from scoresde.workflows import image_sets as images
+from scoresde.workflows.compared_sets import fakes_of, given_features, reals_of
 from scoresde.workflows.feature_extractors import feature_network
 from scoresde.workflows.function_metrics import function_metrics
 from scoresde.workflows.generate import by_shares
@@ -52,18 +47,10 @@ _SAME = (
     "seeds",
 )
 _EMPTY = dict.fromkeys((
-    "num_fake", "num_real", "split", "step", "ema", "data", "config_hash", "parameters_crc32", "sampler", "sampling", "nfe", "seeds",
+    "num_fake", "num_real", "split", "step", "ema", "data", "config_hash", "parameters_crc32", "sampler", "sampling",
+    "nfe", "seeds",
     "failed", "samples", "reference", "network", "network_sha256", "resize", "channels",
 ))  # fmt: skip
-
-
-class _Side(NamedTuple):
-    """Fakes or reals before any work: what records say of them, the shape of one (None: features only), and how they are had."""
-
-    about: dict
-    shape: tuple[int, ...] | None
-    get: Callable
-    span: tuple[float, float] | None = None  # of floats, as in Images
 
 
 def load(request: Request) -> Trained | None:
@@ -84,29 +71,29 @@ def load(request: Request) -> Trained | None:
 
 
 def evaluate(request: Request, trained: Trained | None, expected: dict | None = None) -> list[dict]:
-    """All metrics of a request, as records that are written and returned. `bpd` and `nats` share the work of several processes.
+    """All metrics of a request, as records that are written and returned. `bpd` and `nats` share the work of several
+    processes.
 
     Args:
         trained: of `load`.
         expected: a record that this is to repeat.
 
     Raises:
-        ConfigError, DataError: something is wrong or missing, or not what `expected` is of. NumericError: a solver failed.
+        ConfigError, DataError: something is wrong or missing, or not what `expected` is of. NumericError: a solver
+          failed.
     """
     validate(request)
     request.out.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
     about = _EMPTY | {
-        "repeats": request.repeats or 1, "versions": versions(), "commit": record.commit(), "arguments": request.arguments(),
+        "repeats": request.repeats or 1, "versions": versions(), "commit": record.commit(),
+        "arguments": request.arguments(),
         "device": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
     }  # fmt: skip
     if trained:
         config = to_json(trained.config)
-        config["data"] = {
-            k: v for k, v in config["data"].items() if k not in ("source", "data_dir")
-        }  # where it lies; see "data"
-        config = {
-            k: v for k, v in config.items() if k not in ("training", "optim")
-        }  # a run that went on; see "parameters_crc32"
+        # Where the data lie and how long the run went on are no part of it: see "data" and "parameters_crc32".
+        config["data"] = {k: v for k, v in config["data"].items() if k not in ("source", "data_dir")}
+        config = {k: v for k, v in config.items() if k not in ("training", "optim")}
         digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
         about |= {"step": trained.step, "ema": trained.ema, "data": trained.dataset.fingerprint, "config_hash": digest}
         about |= {"parameters_crc32": parameters_crc32(trained)}
@@ -120,12 +107,13 @@ def evaluate(request: Request, trained: Trained | None, expected: dict | None = 
 
 
 def _compared(request: Request, trained: Trained | None, about: dict, expected: dict | None) -> list[dict]:
-    """The metrics of features. What can be wrong is looked at before samples are drawn: files, shapes, the reference."""
+    """The metrics of features. What can be wrong is looked at before samples are drawn: files, shapes, the
+    reference."""
     wanted = request.of_features
     if request.features:
-        space, fakes, reals = _given(request)
+        space, fakes, reals = given_features(request)
     else:
-        fakes, reals = _fakes(request, trained), _reals(request, trained)
+        fakes, reals = fakes_of(request, trained), reals_of(request, trained)
         space = feature_network(request.network, fakes.shape)
         if reals.shape not in (None, fakes.shape):
             raise DataError(
@@ -148,102 +136,11 @@ def _compared(request: Request, trained: Trained | None, about: dict, expected: 
     return [_written(request, about | _together([part[k] for part in parts])) for k in range(len(parts[0]))]
 
 
-def _fakes(request: Request, trained: Trained | None) -> _Side:
-    folder = request.out / "features"
-    if request.samples:
-        found = images.of_path(request.samples, trained.dataset if trained else None, request.num)
-
-        def one(space: Features) -> Iterator:
-            yield extract(space, found, folder), {"num_fake": found.num, "nfe": None, "failed": 0}
-
-        return _Side({"samples": found.identity}, found.shape, one, found.span)
-    repeats, text = request.repeats or 1, request.seeds or f"0-{(request.num or FID_NUM) * (request.repeats or 1) - 1}"
-    seeds = parse_seeds(text)
-    if len(seeds) % repeats:
-        raise ConfigError(
-            f"--repeats {repeats}: expected a number of seeds that it divides, got {len(seeds)}; give more"
-        )
-    config = trained.config
-
-    def several(space: Features) -> Iterator:
-        for own in np.split(seeds, repeats):
-            drawn = images.drawn(trained, own, request.out / "samples")
-            if drawn.failed and not request.keep_going:
-                raise NumericError(
-                    f"the solver failed for {drawn.failed} of {len(own)} samples; raise --steps, loosen sampling.tolerance, or "
-                    "pass --keep-going to leave them out, which the record then says"
-                )
-            yield (
-                extract(space, drawn.images, folder),
-                {"num_fake": drawn.images.num, "nfe": drawn.nfe, "failed": drawn.failed},
-            )
-
-    about = {"seeds": text, "sampler": config.sampling.sampler, "sampling": config.sampling.to_dict()}
-    # Samples are in the unit of the data, however far from them they may lie.
-    return _Side(about, trained.shape, several, images.span_of(trained.dataset, "train"))
-
-
-def _reals(request: Request, trained: Trained | None) -> _Side:
-    published = images.statistics(request.reference) if request.reference else None
-    known = Moments(published.mean, published.covariance, 0) if published else None
-    about = {"reference": f"mu and sigma, sha256 {published.sha256}"} if published else {}
-    if published and not published.images:
-        return _Side(about, None, lambda space: Reals(known, None))
-    dataset = trained.dataset if trained else None
-    split = None if request.reference else request.split or "train"
-    found = images.of_path(request.reference, dataset) if request.reference else images.of_split(dataset, split)
-    about = {"reference": found.identity, "num_real": found.num, "split": split} | about
-
-    def get(space: Features) -> Reals:
-        # Statistics beside images are those of one network, of as many features; of another one the images are taken.
-        given = known if known and len(known.mean) == space.dimensions else None
-        if given and not needs_features(request.of_features):
-            return Reals(given, None)
-        features = extract(space, found, request.stats)
-        return Reals(given or stored_moments(features, space.dimensions), features[:, : space.dimensions])
-
-    return _Side(about, found.shape, get, found.span)
-
-
-def _given(request: Request) -> tuple[Features, _Side, _Side]:
-    """Features that were computed elsewhere: arrays `fake` and `real` [N, D], perhaps `fake_logits` [N, classes]."""
-    file = pathlib.Path(request.features).expanduser()
-    with npz.opened(file) as archive:
-        arrays = {
-            name: npz.member(archive, name, file)
-            for name in ("fake", "real", "fake_logits")
-            if name != "fake_logits" or name in archive
-        }
-    for name, array in arrays.items():
-        if array.ndim != 2 or array.dtype.kind != "f" or not np.isfinite(array).all():
-            raise DataError(
-                f"{file}: {name}: expected finite floats [N, D], got {array.dtype} {list(array.shape)}; save features as float32"
-            )
-    fake, real, logits = (
-        arrays["fake"],
-        arrays["real"],
-        arrays.get("fake_logits", np.zeros((len(arrays["fake"]), 0), np.float32)),
-    )
-    if fake.shape[1] != real.shape[1] or len(logits) != len(fake):
-        raise DataError(
-            f"{file}: expected fake and real of one width, logits for each fake, got {[list(a.shape) for a in arrays.values()]}"
-        )
-    digest = hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays.values())).hexdigest()
-    space = Given(file.stem, fake.shape[1], logits.shape[1])
-    rows = np.concatenate([fake, logits], axis=1)
-    fakes = _Side(
-        {"samples": f"sha256 {digest}"},
-        None,
-        lambda _: iter([(rows, {"num_fake": len(fake), "nfe": None, "failed": 0})]),
-    )
-    reals = _Side({"reference": f"sha256 {digest}", "num_real": len(real)}, None, lambda _: Reals(moments(real), real))
-    return space, fakes, reals
-
-
 def _likelihood(request: Request, trained: Trained, name: str) -> list[dict]:
     if name == "bpd" and not trained.dataset.levels:
         raise DataError(
-            f"bpd: bits/dim needs integer data, and {trained.dataset.name} is continuous (data.levels = 0); ask for nats"
+            f"bpd: bits/dim needs integer data, and {trained.dataset.name} is continuous (data.levels = 0); ask for "
+            "nats"
         )
     found = evaluated(
         trained, num=-1 if request.num is None else request.num, out=request.out, folder=pathlib.Path(request.workdir)
@@ -268,7 +165,8 @@ _OF_RUN = {"bpd": _likelihood, "nats": _likelihood, "functions": _functions}
 
 
 def _together(parts: list[Measured]) -> dict:
-    """The mean over repeats, with the standard error of that mean if there are several, and else that of the one number."""
+    """The mean over repeats, with the standard error of that mean if there are several, and else that of the one
+    number."""
     values, first = [part.value for part in parts], parts[0]
     error = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else first.standard_error
     spread = "over repeats" if len(values) > 1 else None if error is None else "within the one set of fakes"
@@ -300,7 +198,8 @@ def _written(request: Request, found: dict) -> dict:
     )
     if found["metric"].startswith("fid@"):
         print(
-            f"note: {found['metric']} is biased upwards and is not FID, which takes {FID_NUM} fakes; compare it at this number alone"
+            f"note: {found['metric']} is biased upwards and is not FID, which takes {FID_NUM} fakes; compare it at "
+            "this number alone"
         )
     return found
 

@@ -24,7 +24,8 @@ def feature_network(text: str, shape: tuple[int, ...]) -> Features:
     """The feature space `text` names, for records of `shape`.
 
     Raises:
-        ConfigError: a state dict without torch. DataError: no such file, or not of that network, or not for such records.
+        ConfigError: a state dict without torch. DataError: no such file, or not of that network, or not for such
+          records.
     """
     if text == "pixels":
         return Pixels(shape)

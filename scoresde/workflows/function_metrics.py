@@ -1,7 +1,8 @@
-"""Metrics of laws of functions for a run, `--metrics functions`: its samples against fresh truth, or against the test records.
+"""Metrics of laws of functions for a run, `--metrics functions`: its samples against fresh truth, or against the test
+records.
 
-Where the source can draw functions without end (`gaussian_process`, `gp_mixture`, `quadratic`), both sets have NUM functions;
-measured functions are compared with the test records. Definitions are in `scoresde.metrics.functions`.
+Where the source can draw functions without end (`gaussian_process`, `gp_mixture`, `quadratic`), both sets have NUM
+functions; measured functions are compared with the test records. Definitions are in `scoresde.metrics.functions`.
 """
 
 import pathlib
@@ -33,7 +34,8 @@ def function_metrics(
     dataset = trained.dataset
     if dataset.levels or len(dataset.shape) < 2 or PROCESSES[trained.config.sde.name].starts:
         raise DataError(
-            f"functions: {dataset.name} holds no functions on a grid that a run draws from noise; ask for fd with --network pixels"
+            f"functions: {dataset.name} holds no functions on a grid that a run draws from noise; ask for fd with "
+            "--network pixels"
         )
     text = seeds or f"0-{(num or NUM) - 1}"
     if len(parse_seeds(text)) > _MOST:
@@ -54,7 +56,8 @@ def function_metrics(
     )
     config = trained.config
     about = {
-        "seeds": text, "num_fake": len(x), "num_real": len(y), "split": None if fresh else "test", "nfe": drawn.nfe, "failed": 0,
+        "seeds": text, "num_fake": len(x), "num_real": len(y), "split": None if fresh else "test", "nfe": drawn.nfe,
+        "failed": 0,
         "sampler": config.sampling.sampler, "sampling": config.sampling.to_dict(), "samples": drawn.images.identity,
         "reference": f"{config.data.source}, seed {TRUTH}" if fresh else f"{dataset.fingerprint} test",
     }  # fmt: skip

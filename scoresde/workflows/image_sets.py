@@ -37,7 +37,8 @@ class Published(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """Samples of a run: those whose solver succeeded, how many did not, calls of the score per sample (None: unknown)."""
+    """Samples of a run: those whose solver succeeded, how many did not, calls of the score per sample (None:
+    unknown)."""
 
     images: Images
     failed: int
@@ -190,12 +191,14 @@ def statistics(text: str) -> Published | None:
         or np.abs(sigma - sigma.T).max() > 1e-6 * np.abs(sigma).max()
     ):
         raise DataError(
-            f"{file}: expected finite mu [D] and a symmetric sigma [D, D], got {mu.shape} and {sigma.shape}; copy the file again"
+            f"{file}: expected finite mu [D] and a symmetric sigma [D, D], got {mu.shape} and {sigma.shape}; copy the "
+            "file again"
         )
     spectrum = np.linalg.eigvalsh(sigma)
     least, most = spectrum[0], spectrum[-1]
     if least < -1e-3 * abs(most):  # rounding gives small ones below zero
         raise DataError(
-            f"{file}: sigma has the eigenvalue {least:.3g} (largest {most:.3g}), so that it is no covariance; copy the file again"
+            f"{file}: sigma has the eigenvalue {least:.3g} (largest {most:.3g}), so that it is no covariance; copy the "
+            "file again"
         )
     return Published(mu, sigma, hashlib.sha256(read_bytes(file)).hexdigest(), images)

@@ -55,7 +55,8 @@ def data_likelihood(trained: Trained, *, split: str, num: int, nats: bool, folde
     source, options = {"train": dataset.train, "test": dataset.test}[split], config.likelihood
     if not dataset.levels and not nats:
         raise DataError(
-            f"{dataset.name}: bits/dim needs integer data in a declared range, and data.levels = 0 (continuous values); "
+            f"{dataset.name}: bits/dim needs integer data in a declared range, and data.levels = 0 (continuous "
+            "values); "
             "pass --nats for log p in nats"
         )
     if PROCESSES[config.sde.name].starts and options.method == "flow":
@@ -90,7 +91,8 @@ def data_likelihood(trained: Trained, *, split: str, num: int, nats: bool, folde
 
 
 _ROWS = {
-    "log_prob": np.float32, "log_q": np.float32, "log_reference": np.float32, "standard_error": np.float32, "nfe": np.int32, "ok": np.bool_,
+    "log_prob": np.float32, "log_q": np.float32, "log_reference": np.float32, "standard_error": np.float32,
+    "nfe": np.int32, "ok": np.bool_,
 }  # fmt: skip
 
 
@@ -111,8 +113,8 @@ def parameters_crc32(trained: Trained) -> str:
 
 
 def _points(trained: Trained, folder: pathlib.Path, crc: str):
-    """(values, keys) -> (x, log q, keys left): what the method is taken at, for integers after their dequantization, in the
-    coordinates of the process."""
+    """(values, keys) -> (x, log q, keys left): what the method is taken at, for integers after their dequantization, in
+    the coordinates of the process."""
     dataset, sde = trained.dataset, trained.score.sde
     if not dataset.levels or trained.config.likelihood.dequantization == "none":
         return lambda values, keys: (to_modes(sde, dataset.encode(values)), jnp.zeros(len(values)), _halves(keys)[1])
@@ -186,7 +188,8 @@ def _dequantization(trained: Trained, folder: pathlib.Path, crc: str) -> likelih
     }
     name, sde = trained.config.likelihood.dequantization, trained.score.sde
     if name == "truncated_normal" and (tau := float(fixed[name]().tau(sde, bins_of(trained.dataset)))) < 3:
-        print(f"note: bins end {tau:.2g} deviations of the noise at t_min from their centres, and much of the model lies outside "
+        print(f"note: bins end {tau:.2g} deviations of the noise at t_min from their centres, and much of the model "
+              "lies outside "
               "them; below 3 uniform dequantization gives the better bound", file=sys.stderr)  # fmt: skip
     return fixed[name]() if name in fixed else _variational(trained, folder, crc)
 
@@ -289,7 +292,8 @@ def evaluated(trained: Trained, *, num: int, out: pathlib.Path, folder: pathlib.
         result.save(out / "evaluation.npz")
     if not result.ok.all():
         raise NumericError(
-            f"{result.text()}\nthe solver failed for {int((~result.ok).sum())} of {result.ok.size} solves, which are not in "
+            f"{result.text()}\nthe solver failed for {int((~result.ok).sum())} of {result.ok.size} solves, which are "
+            "not in "
             "the mean; loosen likelihood.tolerance"
         )
     return result

@@ -7,14 +7,17 @@
 | `nearest` | `nearest` | median distance of a sample to its nearest training record, over that of a test record |
 | `loss` | `train_loss`, `test_loss`, `..._loss@LEVEL` | the objective without dropout, at 8 levels of the reference log-SNR |
 
-The levels are the quantiles (k + 1/2)/8 of the law of t, so that their mean is the loss that is trained, and the gap between
-train and test is what was memorised: records and noise are the same each time, and train and test share the noise. `nearest`
-far below 1 says that samples are copies. With few samples all distances have a floor, that of as many training records.
-A network with classes draws each sample's class by the shares of the training records, as it is compared with data; where
-test records lack labels there is no `test_loss`.
+The levels are the quantiles (k + 1/2)/8 of the law of t, so that their mean is the loss that is trained, and the gap
+between
+train and test is what was memorised: records and noise are the same each time, and train and test share the noise.
+`nearest` far below 1 says that samples are copies. With few samples all distances have a floor, that of as many
+training records. A network with classes draws each sample's class by the shares of the training records, as it is
+compared with data; where test records lack labels there is no `test_loss`.
 
-    WORKDIR/samples/STEP.png      the samples                    WORKDIR/watch/trajectory.png   E[x_0 | x_t] of a few seeds
-    WORKDIR/watch/newest.npz      arrays behind the figures      WORKDIR/watch/pairs.png        samples and nearest records
+    WORKDIR/samples/STEP.png      the samples
+    WORKDIR/watch/trajectory.png  E[x_0 | x_t] of a few seeds
+    WORKDIR/watch/newest.npz      arrays behind the figures
+    WORKDIR/watch/pairs.png       samples and nearest records
 """
 
 import dataclasses
@@ -33,7 +36,7 @@ from scoresde.data import Dataset
 from scoresde.data.picture import picture, save_picture
 from scoresde.experiment.build import build_objective, build_prepare
 from scoresde.experiment.load import Trained
-from scoresde.experiment.validation import with_sampler
+from scoresde.experiment.methods import with_sampler
 from scoresde.metrics.functions import moments, sliced_wasserstein
 from scoresde.metrics.neighbours import nearest
 from scoresde.runtime.files import replacing
@@ -69,8 +72,8 @@ class Watch:
         self._objective, self._prepare = build_objective(config), build_prepare(config, dataset)
 
     def __call__(self, trained: Trained, path: pathlib.Path) -> dict[str, float]:
-        """The picture of the samples at `path`, the files of WORKDIR/watch, and the figures; with `training.watch` = () the first
-        of these alone. On one process alone."""
+        """The picture of the samples at `path`, the files of WORKDIR/watch, and the figures; with `training.watch` = ()
+        the first of these alone. On one process alone."""
         trained = trained._replace(config=self.config, score=local_copy(trained.score))
         trained = by_shares(trained) if trained.classes else trained
         num = self.config.sampling.num

@@ -1,4 +1,5 @@
-"""What is asked of `python -m scoresde.evaluate`: its flags as data, their mistakes, and the flags that ask for it again."""
+"""What is asked of `python -m scoresde.evaluate`: its flags as data, their mistakes, and the flags that ask for it
+again."""
 
 import dataclasses
 import os
@@ -13,8 +14,10 @@ COLLECTIONS = ("folder", "zip", "array_record", "hf")  # of image files, before 
 _PATHS = ("workdir", "samples", "reference", "features", "network")
 # A flag that would do nothing is a mistake: what it does nothing beside.
 _IDLE = {
-    "samples": ("features",), "reference": ("features",), "network": ("features",), "num": ("features",), "split": ("reference", "features"),
-    "seeds": ("samples", "features"), "repeats": ("samples", "features"), "sampler": ("samples", "features"), "steps": ("samples", "features"),
+    "samples": ("features",), "reference": ("features",), "network": ("features",), "num": ("features",),
+    "split": ("reference", "features"),
+    "seeds": ("samples", "features"), "repeats": ("samples", "features"), "sampler": ("samples", "features"),
+    "steps": ("samples", "features"),
 }  # fmt: skip
 
 
@@ -73,8 +76,8 @@ def _absolute(path: str) -> str:
 
 
 def default_stats() -> pathlib.Path | None:
-    """Where the features of references are kept: $XDG_CACHE_HOME/scoresde, or ~/.cache/scoresde. None: there is no home that can
-    be written, as in many containers."""
+    """Where the features of references are kept: $XDG_CACHE_HOME/scoresde, or ~/.cache/scoresde. None: there is no home
+    that can be written, as in many containers."""
     try:
         folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "scoresde"
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +101,8 @@ def validate(request: Request) -> None:
         problems.append(f"--metrics: expected each once, got {','.join(request.metrics)}")
     if request.of_features and not (request.network or request.features):
         problems.append(
-            f"{request.of_features[0]}: needs a feature space: --network FILE (the 2015 Inception or DINOv2, see docs/evaluation.md), "
+            f"{request.of_features[0]}: needs a feature space: --network FILE (the 2015 Inception or DINOv2, see "
+            "docs/evaluation.md), "
             "--network pixels, or --features FILE"
         )
     if request.of_run and not request.workdir:

@@ -4,7 +4,8 @@
                         for; with classes, labels [N] and label_names
     OUT/grid.png        a row each: originals, degraded, restored, baseline
 
-PSNR = 10 log10(range^2 / mean squared error) over all records and points, in model coordinates, in which the range is that of
+PSNR = 10 log10(range^2 / mean squared error) over all records and points, in model coordinates, in which the range is
+that of
 the data: 2 or 1 for grey levels, and for continuous values the largest original less the smallest.
 """
 
@@ -65,7 +66,8 @@ def restore_to(
     num: int,
     out: pathlib.Path,
 ) -> np.ndarray:
-    """Degrade records, restore them into OUT/samples.npz and OUT/grid.png, print PSNRs. Returns which the solver managed."""
+    """Degrade records, restore them into OUT/samples.npz and OUT/grid.png, print PSNRs. Returns which the solver
+    managed."""
     _check(trained, operator, strength, noise, baseline, joint)
     originals, _ = records_of(trained, source, split, num)
     out.mkdir(parents=True, exist_ok=True)
@@ -117,12 +119,14 @@ def _check(trained: Trained, operator: str, strength, noise, baseline: bool, joi
     starts = PROCESSES[process].starts
     if starts and operator != START:
         raise ConfigError(
-            f"--operator: sde.name = '{process}' starts from degraded data, which hold another record; expected start, which "
+            f"--operator: sde.name = '{process}' starts from degraded data, which hold another record; expected start, "
+            "which "
             f"degrades by the process itself, got {operator}"
         )
     if operator == START:
         problems = [] if starts else [
-            f"--operator: sde.name = '{process}' starts from noise, and would restore nothing; expected blur, downsample or inpaint"
+            f"--operator: sde.name = '{process}' starts from noise, and would restore nothing; expected blur, "
+            "downsample or inpaint"
         ]  # fmt: skip
         given = {
             "--strength": strength is not None,
@@ -159,7 +163,8 @@ def _spread(trained: Trained, observation: Observation, joint: bool):
     """
     if joint and not isotropic(trained.score.sde):
         raise ConfigError(
-            f"--joint: expected a process with one coefficient for all points, such as vp, got {trained.config.sde.name}; leave it out"
+            "--joint: expected a process with one coefficient for all points, such as vp, got "
+            f"{trained.config.sde.name}; leave it out"
         )
     size = int(np.prod(trained.dataset.shape))
     if joint and size > LARGEST:
@@ -212,8 +217,10 @@ def _report(
         for part, x in [("degraded", degraded), *((p, d.x) for p, d in found.items())]
     }
     print(
-        f"{len(x0)} records restored from {name} by {trained.config.sampling.sampler} at step {trained.step}: {told(found['restored'])}\n"
-        f"PSNR in dB, 10 log10(range^2 / mean squared error): {', '.join(f'{part} {value:.2f}' for part, value in psnr.items())}\n"
+        f"{len(x0)} records restored from {name} by {trained.config.sampling.sampler} at step {trained.step}: "
+        f"{told(found['restored'])}\n"
+        "PSNR in dB, 10 log10(range^2 / mean squared error): "
+        f"{', '.join(f'{part} {value:.2f}' for part, value in psnr.items())}\n"
         f"wrote {path}" + (f" and {out / 'grid.png'}" if pictured else "")
     )
     return ok

@@ -1,4 +1,5 @@
-"""Averages of the parameters after the run, from the snapshots of it: `python -m scoresde.average --workdir RUN --sigma-rel 0.075`.
+"""Averages of the parameters after the run, from the snapshots of it: `python -m scoresde.average --workdir RUN
+--sigma-rel 0.075`.
 
 profiles    averages as weights over time, and their least squares
 posthoc     the same combination of the snapshots, and a run folder of it

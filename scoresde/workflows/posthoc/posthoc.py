@@ -1,6 +1,8 @@
-"""The average of any width at any step, from the snapshots of a run, and a run folder of it (Karras et al. 2024, section 3.2).
+"""The average of any width at any step, from the snapshots of a run, and a run folder of it (Karras et al. 2024,
+section 3.2).
 
-Snapshots before and after the step serve alike. Those that are damaged are told and left out, and the fit is that of the others.
+Snapshots before and after the step serve alike. Those that are damaged are told and left out, and the fit is that of
+the others.
 """
 
 import dataclasses
@@ -53,7 +55,8 @@ class PostHoc(NamedTuple):
         )
         widths = ", ".join(f"{width:g}" for width in sorted({width for at in self.used.values() for width in at}))
         return (
-            f"relative width {self.width:g} (gamma {exponent(self.width):.4g}) at step {self.step}: residual {self.residual:.2g}, "
+            f"relative width {self.width:g} (gamma {exponent(self.width):.4g}) at step {self.step}: residual "
+            f"{self.residual:.2g}, "
             f"from {len(steps)} snapshot(s) of widths {widths} at steps {shown}"
         )
 
@@ -67,7 +70,8 @@ def reconstruct(
       report: takes a line about each damaged snapshot.
 
     Raises:
-      ConfigError: no run, none with training.power_ema, or a width or step out of range. CheckpointError: no good snapshot, or of
+      ConfigError: no run, none with training.power_ema, or a width or step out of range. CheckpointError: no good
+        snapshot, or of
       another experiment.
     """
     folder = pathlib.Path(workdir)
@@ -106,7 +110,8 @@ def reconstruct(
 
 
 def write(found: PostHoc, out: pathlib.Path) -> None:
-    """A run folder whose one average is the one found, for sample, likelihood and evaluate; and OUT/average.json, how it was made.
+    """A run folder whose one average is the one found, for sample, likelihood and evaluate; and OUT/average.json, how
+    it was made.
 
     Raises:
       ResourceError: no space, or no permission.
@@ -121,7 +126,8 @@ def write(found: PostHoc, out: pathlib.Path) -> None:
     write_state(out, config, state, found.fingerprint)
     record = {
         "sigma_rel": found.width, "gamma": exponent(found.width), "step": found.step, "residual": found.residual,
-        "snapshots": [{"step": step, "sigma_rel": w, "coefficient": x} for step, at in found.used.items() for w, x in at.items()],
+        "snapshots": [{"step": step, "sigma_rel": w, "coefficient": x} for step, at in found.used.items() for w,
+        x in at.items()],
     }  # fmt: skip
     write_text(out / RECORD, json.dumps(record, indent=1) + "\n")
 
