@@ -11,16 +11,16 @@ from ml_collections import ConfigDict
 
 from scoresde.data import ArraySource, Dataset
 from scoresde.experiment.build import (
+    abstract_network,
     build_augment,
     build_objective,
     build_optimizer,
     build_prepare,
     build_score,
     image_shape,
-    undrawn_network,
 )
-from scoresde.runtime.sharding import data_mesh, stored
-from scoresde.train.feed import Feed
+from scoresde.runtime.sharding import data_mesh, state_sharding
+from scoresde.train.batch_iterator import BatchIterator
 from scoresde.train.step import init_state, make_step
 
 
@@ -39,7 +39,7 @@ class AbstractStep(NamedTuple):
 def abstract_step(config: ConfigDict, devices: list) -> AbstractStep:
     """The training step of `config` on `devices`, in the layout of `training.fsdp`."""
     shape = image_shape(config)
-    score = build_score(config, undrawn_network(config))  # its parameters come from the state
+    score = build_score(config, abstract_network(config))  # its parameters come from the state
     optimizer = build_optimizer(config)
     records = ArraySource(np.zeros((1, *shape), np.uint8 if config.data.levels else np.float32))
     dataset = Dataset(
@@ -60,6 +60,6 @@ def abstract_step(config: ConfigDict, devices: list) -> AbstractStep:
         mesh=mesh,
     )
     place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)  # noqa: E731
-    state = jax.tree.map(place, state, stored(mesh, state))
-    batch = Feed(dataset, config.seed, config.training.batch_size, mesh).shapes(1)
+    state = jax.tree.map(place, state, state_sharding(mesh, state))
+    batch = BatchIterator(dataset, config.seed, config.training.batch_size, mesh).shapes(1)
     return AbstractStep(step.trace(state, batch), state, batch)

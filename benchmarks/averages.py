@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from record import record
 
-from scoresde.experiment.build import undrawn_network
-from scoresde.experiment.load import here, stored_config
+from scoresde.experiment.build import abstract_network
+from scoresde.experiment.load import local_sharding, stored_config
 from scoresde.runs.snapshots import snapshots
 from scoresde.train import power_name
 from scoresde.train.average import exponent
@@ -29,8 +29,8 @@ TRACKED, WANTED, EVERY = (0.05, 0.1), (0.075, 0.15), (1, 2, 4, 8, 16)
 def vectors(folder: pathlib.Path) -> dict[int, dict[float, np.ndarray]]:
     """{step: {width: all parameters, float64}}."""
     config, _ = stored_config(folder)
-    params = undrawn_network(config).params
-    like = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=here()), params)
+    params = abstract_network(config).params
+    like = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=local_sharding()), params)
     target, stored, found = {power_name(width): like for width in config.training.power_ema}, snapshots(folder), {}
     for step in sorted(stored.steps()):
         averages, _ = stored.restore(target, accept=lambda meta: None, set_aside=False, step=step)

@@ -32,8 +32,8 @@ from scoresde.experiment.build import (
     build_score,
 )
 from scoresde.experiment.config import load_config
-from scoresde.runtime.sharding import data_mesh, stored
-from scoresde.train.feed import Feed
+from scoresde.runtime.sharding import data_mesh, state_sharding
+from scoresde.train.batch_iterator import BatchIterator
 from scoresde.train.step import init_state, make_step
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
@@ -76,13 +76,13 @@ def step_rate(config_name: str, overrides: list[str], steps: int) -> Rate:
     dataset, score, batch_size = build_dataset(config), build_score(config), config.training.batch_size
     optimizer, mesh = build_optimizer(config), data_mesh()
     start = lambda p: init_state(p, optimizer, build_averages(config), jax.random.key(0))  # noqa: E731
-    state = jax.jit(start, out_shardings=stored(mesh, jax.eval_shape(start, score.network.params)))(
+    state = jax.jit(start, out_shardings=state_sharding(mesh, jax.eval_shape(start, score.network.params)))(
         score.network.params
     )
     step = make_step(
         score, build_objective(config), optimizer, prepare=build_prepare(config, dataset), state=state, mesh=mesh
     )
-    feed = Feed(dataset, 0, batch_size, mesh)
+    feed = BatchIterator(dataset, 0, batch_size, mesh)
     batch = feed.put(next(feed.read(0, [1])))
     state, metrics = step(state, batch)
     jax.block_until_ready(metrics)

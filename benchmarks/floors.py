@@ -17,7 +17,7 @@ from speed_count import least_work
 from speed_jax import configuration
 from speed_networks import twins
 
-from scoresde.experiment.build import build_score, undrawn_network
+from scoresde.experiment.build import abstract_network, build_score
 from scoresde.train.step import with_params
 
 BATCH = 32
@@ -29,7 +29,7 @@ def floors(told: dict, dtype: str) -> dict:
         told | {"ours": {"name": "mlp", "width": 4, "depth": 1, "num_classes": told["ours"].get("num_classes", 0)}},
         dtype,
     )
-    network = undrawn_network(config)
+    network = abstract_network(config)
     score = build_score(small, network)
     x, t = (jax.ShapeDtypeStruct((BATCH, *shape), jnp.float32) for shape in (told["shape"], ()))
     forward = least_work(jax.jit(lambda p, x, t: jax.vmap(with_params(score, p))(x, t)).trace(network.params, x, t))

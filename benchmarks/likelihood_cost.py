@@ -27,7 +27,7 @@ from scipy.integrate import solve_ivp
 from scoresde.experiment.build import build_score
 from scoresde.experiment.config import default, load_config
 from scoresde.experiment.load import load_trained
-from scoresde.likelihood import Gaussian, HutchPlusPlus, Rademacher, log_likelihood
+from scoresde.likelihood import GaussianProbes, HutchPlusPlus, Rademacher, log_likelihood
 
 ROUNDS, IMAGES, TOLERANCE = 15, 16, 1e-5
 TIMES, DERIVATIVES, KEYS = (0.02, 0.1, 0.3, 0.6), (3, 6, 12, 24, 48), 100
@@ -140,7 +140,8 @@ def estimator_variance(trained) -> dict:
         x = sde.alpha(t) * x0 + sde.sigma(t) * jax.random.normal(jax.random.key(4), x0.shape)
         for count in DERIVATIVES:
             found = [
-                sum(float(variance(kind(count), x_k, t)) for x_k in x) for kind in (Rademacher, Gaussian, HutchPlusPlus)
+                sum(float(variance(kind(count), x_k, t)) for x_k in x)
+                for kind in (Rademacher, GaussianProbes, HutchPlusPlus)
             ]
             row = {"rademacher": found[0], "gaussian_ratio": found[1] / found[0], "hutchpp_ratio": found[2] / found[0]}
             table[f"t={float(t):g}, {count} derivatives"] = {name: float(f"{v:.3g}") for name, v in row.items()}

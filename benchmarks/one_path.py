@@ -25,8 +25,8 @@ from record import record
 from scoresde import VE, VP, Cosine, Karras, SubVP
 from scoresde.likelihood import elbo_per_mode, log_likelihood
 from scoresde.sample import DDIM, uniform_log_snr
-from scoresde.sde import DCT, Blur, ColouredVP, Heat, InverseHeat, PowerLaw
-from scoresde.train import LowDiscrepancy, Objective, SigmaSquared
+from scoresde.sde import DCT, Blur, Heat, PowerLaw, coloured_vp, inverse_heat
+from scoresde.train import Objective, SigmaSquared, StratifiedTime
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests"))
 from spectral_oracles import ancestral, gaussian, linear_end, noisy_end, variance_at  # noqa: E402
@@ -39,8 +39,8 @@ def processes() -> dict:
     curve = DCT(N)
     return {
         "VP": VP(), "sub-VP": SubVP(), "VE": VE(), "Karras": Karras(), "Cosine": Cosine(-10.0, 10.0),
-        "ColouredVP": ColouredVP(curve, PowerLaw.normalised(curve, 1.5, 9.0, 1.0)),
-        "Blur": Blur(PIXELS), "Heat": Heat(PIXELS, index=0.5), "InverseHeat": InverseHeat(N, blur_min=0.05,
+        "ColouredVP": coloured_vp(curve, PowerLaw.normalised(curve, 1.5, 9.0, 1.0)),
+        "Blur": Blur(PIXELS), "Heat": Heat(PIXELS, index=0.5), "InverseHeat": inverse_heat(N, blur_min=0.05,
         blur_max=32.0),
     }  # fmt: skip
 
@@ -51,7 +51,7 @@ def loss_over_minimum(score, v) -> list[float]:
 
     def one(key):
         time_key, data_key, noise_key = jax.random.split(key, 3)
-        t = LowDiscrepancy().quantile(sde, jax.random.uniform(time_key))
+        t = StratifiedTime().quantile(sde, jax.random.uniform(time_key))
         x0 = jnp.sqrt(v) * jax.random.normal(data_key, v.shape)
         loss = Objective(SigmaSquared(), reduce=jnp.sum).at(score, x0, t, key=noise_key)
         return loss, jnp.sum(sde.alpha(t) ** 2 * v / variance_at(sde, v, t))

@@ -26,8 +26,8 @@ from scoresde.sample import (
     SDEDPMSolverPP,
     UniPC,
 )
-from scoresde.sample.levels import exponential_weights, history_nodes
-from scoresde.sample.multistep import AbstractMultistep, Row, Table, growing
+from scoresde.sample.multistep import AbstractMultistep, MultistepCoefficients, StepCoefficients, warm_up_orders
+from scoresde.sample.schedule_on_grid import exponential_weights, history_nodes
 
 STEPS = 20
 
@@ -73,7 +73,7 @@ class PublishedThree(AbstractMultistep):
         keep = levels.sigma[1:] / levels.sigma[:-1] * jnp.exp(-noise_share * levels.h)
         noise = levels.sigma[1:] * jnp.sqrt(-jnp.expm1(-2 * levels.h)) if noise_share else None
         weights = functools.partial(self._weights, levels)
-        return Table(Row(keep, growing(self.steps, 3, weights), noise))
+        return MultistepCoefficients(StepCoefficients(keep, warm_up_orders(self.steps, 3, weights), noise))
 
     def _weights(self, levels, rows, points):
         h = levels.h[rows]
@@ -116,9 +116,11 @@ class PublishedSA(AbstractMultistep):
                 found = [slope, constant - slope] if ahead else [constant + slope, -slope]
             return [levels.alpha[1:][rows] * w for w in found]
 
-        predictor = growing(self.steps, self.order, functools.partial(weights, ahead=0))
-        new, *corrector = growing(self.steps, self.order, functools.partial(weights, ahead=1), extra=1)
-        return Table(Row(keep, predictor, noise), Row(keep, tuple(corrector), noise), new)
+        predictor = warm_up_orders(self.steps, self.order, functools.partial(weights, ahead=0))
+        new, *corrector = warm_up_orders(self.steps, self.order, functools.partial(weights, ahead=1), extra=1)
+        return MultistepCoefficients(
+            StepCoefficients(keep, predictor, noise), StepCoefficients(keep, tuple(corrector), noise), new
+        )
 
 
 class Case(NamedTuple):

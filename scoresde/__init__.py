@@ -37,7 +37,20 @@ from scoresde.score import (
     ScorePreconditioning,
     VPreconditioning,
 )
-from scoresde.sde import DCT, VE, VP, Blur, ColouredVE, ColouredVP, Cosine, Heat, InverseHeat, Karras, PowerLaw, SubVP
+from scoresde.sde import (
+    DCT,
+    VE,
+    VP,
+    Blur,
+    Cosine,
+    Heat,
+    Karras,
+    PowerLaw,
+    SubVP,
+    coloured_ve,
+    coloured_vp,
+    inverse_heat,
+)
 
 __version__ = "0.1.0"
 __all__ = [
@@ -46,11 +59,11 @@ __all__ = [
     "VE",
     "Cosine",
     "Karras",
-    "ColouredVP",
-    "ColouredVE",
+    "coloured_vp",
+    "coloured_ve",
     "Heat",
     "Blur",
-    "InverseHeat",
+    "inverse_heat",
     "DCT",
     "PowerLaw",
     "GaussianScore",

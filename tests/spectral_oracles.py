@@ -15,16 +15,16 @@ from scoresde.sde import (
     AbstractSDE,
     Blur,
     Coloured,
-    ColouredVE,
-    ColouredVP,
     Fourier,
     Gram,
     Heat,
-    InverseHeat,
     Kernel,
-    Pixelate,
     PowerLaw,
+    coloured_ve,
+    coloured_vp,
     exponential,
+    inverse_heat,
+    pixelate,
 )
 from scoresde.sde.base import as_time
 
@@ -49,13 +49,13 @@ def processes() -> dict[str, AbstractSDE]:
     """One of each kind, with 16 modes on a line, so that one program can serve them all."""
     curve = DCT(16)
     return {
-        "ColouredVP": ColouredVP(curve, MATERN),
-        "ColouredVE": ColouredVE(Fourier(16), MATERN, sigma_max=20.0),
+        "ColouredVP": coloured_vp(curve, MATERN),
+        "ColouredVE": coloured_ve(Fourier(16), MATERN, sigma_max=20.0),
         "Coloured by a kernel": Coloured(Kernel(np.linspace(0, 1, 16), exponential(0.2)), Gram()),
         "Heat": Heat(DCT(16, (16.0,)), index=0.5),
         "Blur": Blur(DCT(16, (16.0,)), blur_max=4.0),
-        "InverseHeat": InverseHeat(16, blur_max=3.0),
-        "Pixelate": Pixelate(16),
+        "InverseHeat": inverse_heat(16, blur_max=3.0),
+        "Pixelate": pixelate(16),
     }
 
 

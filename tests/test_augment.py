@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from scoresde.errors import ConfigError
-from scoresde.experiment.build import build_augment, undrawn_network
+from scoresde.experiment.build import abstract_network, build_augment
 from scoresde.experiment.config import default, override
 from scoresde.nets import UNet
 from scoresde.score.network import EDMPreconditioning, NetworkScore
@@ -140,7 +140,7 @@ def test_training_tells_the_network_what_it_did_to_each_example():
 
 def test_a_configuration_builds_the_augmentation_and_its_weights():
     c = config()
-    kernel = undrawn_network(c).params["conditioning"]["augmentation"]["kernel"]
+    kernel = abstract_network(c).params["conditioning"]["augmentation"]["kernel"]
     assert kernel.shape == (LABELS, c.model.channels)
     x = jax.random.normal(jax.random.key(1), (8, 8, 3))
     built, (image, label) = build_augment(c), augment(x, 0.5, key=jax.random.key(3))

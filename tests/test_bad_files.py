@@ -15,7 +15,7 @@ from commands import MIXTURE, call, mixture_run
 from test_runtime import BRACKETS, described, npz_of
 
 from scoresde.experiment.load import load_trained
-from scoresde.runs.goodput import Ledger
+from scoresde.runs.goodput import GoodputTimer
 from scoresde.runtime.files import UnreadableError
 from scoresde.runtime.reading import read_safetensors
 
@@ -93,7 +93,7 @@ def test_brackets_in_a_run_folder_are_refused(tmp_path):
         refused(2, "config.json", *command)
     ledger = tmp_path / "ledger.json"
     ledger.write_text(BRACKETS)
-    assert Ledger(ledger).seconds["step"] == 0  # as of a file that is missing: it is no part of the state
+    assert GoodputTimer(ledger).seconds["step"] == 0  # as of a file that is missing: it is no part of the state
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,14 @@ from oracles import mixture
 
 from scoresde.errors import ConfigError
 from scoresde.likelihood import (
-    Beta,
-    BetaTilde,
+    BetaTildeVariance,
+    BetaVariance,
     Bins,
     CategoricalDecoder,
     Discretization,
     DiscretizedGaussian,
     GaussianDecoder,
-    Interpolated,
+    InterpolatedVariance,
     elbo,
     log_likelihood,
     mean_and_error,
@@ -41,7 +41,7 @@ EXCESS = {
 }
 
 
-def optimal_weight(sde) -> Interpolated:
+def optimal_weight(sde) -> InterpolatedVariance:
     """The weight at which v is the variance of x_{t-1} given x_t: beta-tilde + (factor of x_0)^2 Var[x_0 | x_t]."""
     bar = np.exp(2 * np.asarray(sde.log_alphas, np.float64))
     now, before = bar[1:], bar[:-1]
@@ -51,7 +51,7 @@ def optimal_weight(sde) -> Interpolated:
     wanted = np.r_[error[0], (tilde + error)[1:]]  # at the first step, x_0 itself is wanted
     tilde[0] = tilde[1]
     weights = jnp.asarray((np.log(wanted) - np.log(tilde)) / (np.log(beta) - np.log(tilde)))
-    return Interpolated(lambda x, t: jnp.interp(t, sde.times, weights))
+    return InterpolatedVariance(lambda x, t: jnp.interp(t, sde.times, weights))
 
 
 @pytest.mark.parametrize("steps", [10, 100, 1000, 4000])
@@ -59,7 +59,7 @@ def optimal_weight(sde) -> Interpolated:
 def test_the_bound_of_ddpm_has_the_values_worked_out_by_hand(name, steps, x64):
     sde = DiscreteVP.linear(steps)
     score = GaussianScore(sde, [0.0], [VARIANCE])
-    variance = {"beta": Beta(), "beta-tilde": BetaTilde(), "optimal": optimal_weight(sde)}[name]
+    variance = {"beta": BetaVariance(), "beta-tilde": BetaTildeVariance(), "optimal": optimal_weight(sde)}[name]
     chain = Discretization(sde, sde.times, variance)
 
     @jax.jit

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from oracles import mixture
 
-from scoresde.likelihood import Beta, BetaTilde, Discretization, elbo, mean_and_error, vlb
+from scoresde.likelihood import BetaTildeVariance, BetaVariance, Discretization, elbo, mean_and_error, vlb
 from scoresde.sample import uniform_log_snr
 from scoresde.score import GaussianScore, MixtureScore
-from scoresde.sde import DCT, Cosine, DiscreteVP, Fade, Heat, InverseHeat, Pixelate
+from scoresde.sde import DCT, Cosine, DiscreteVP, Heat, fade, inverse_heat, pixelate
 
-WEIGHTS = {Beta: 1.0, BetaTilde: 0.0}
+WEIGHTS = {BetaVariance: 1.0, BetaTildeVariance: 0.0}
 
 
 def exact_bound(sde, times, variances, x0, weight: float) -> float:
@@ -34,7 +34,9 @@ def exact_bound(sde, times, variances, x0, weight: float) -> float:
     return float(0.5 * np.sum(snr[-1] * x0**2) + steps.sum() + end.sum())
 
 
-@pytest.mark.parametrize("steps, variance, most", [(100, Beta, 8.0), (1000, Beta, 6.0), (100, BetaTilde, 8.0)])
+@pytest.mark.parametrize(
+    "steps, variance, most", [(100, BetaVariance, 8.0), (1000, BetaVariance, 6.0), (100, BetaTildeVariance, 8.0)]
+)
 def test_the_bound_under_the_heat_equation_is_finite_and_right_in_float32(steps, variance, most):
     """The highest mode falls from log-SNR 18 to -11 410, by up to 290 in one of 100 steps: expm1 of that is infinite,
     and the residual rounding alone. A control variate that is weighted otherwise than its share had a deviation of
@@ -64,9 +66,9 @@ def test_the_bound_under_the_heat_equation_is_finite_and_right_in_float32(steps,
 
 DATA = np.random.default_rng(3).normal(size=(4, 8, 1))
 COLD = {
-    "inverse heat": InverseHeat(8, blur_max=4.0, sigma=0.1),
-    "pixelate": Pixelate(8, sigma=0.1),
-    "fade": Fade(8, sigma=0.1),
+    "inverse heat": inverse_heat(8, blur_max=4.0, sigma=0.1),
+    "pixelate": pixelate(8, sigma=0.1),
+    "fade": fade(8, sigma=0.1),
 }
 
 
@@ -95,7 +97,7 @@ def test_the_bound_of_a_cold_process_has_its_prior_and_is_finite_where_modes_sta
     ratio = -0.5 * np.sum(z**2, axis=(1, 2)) - np.logaddexp.reduce(-0.5 * np.sum(apart**2, axis=(2, 3))) + np.log(4)
     mean, error = mean_and_error(found.prior)
     assert abs(mean - ratio.mean()) < 4 * np.hypot(error, ratio.std() / np.sqrt(len(ratio))) + 1e-3  # float32
-    if variance is Beta:  # the continuous bound, but for the width of a step
+    if variance is BetaVariance:  # the continuous bound, but for the width of a step
         whole = elbo(score, jnp.tile(x0, (200, 1, 1)), key=jax.random.key(1), samples=64)
         # Without the decoders: beta_1 = sigma^2 is not (sigma / alpha)^2 where alpha has fallen by t_min.
         off, error = mean_and_error(found.prior + found.diffusion - whole.prior - whole.diffusion)

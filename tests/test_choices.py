@@ -85,7 +85,7 @@ def configured(record: str, field: str, choice: str):
 def build_training(config) -> None:
     """The loss traced, with its gradient where that differs, the optimizer's state, and the averages. Nothing is
     computed."""
-    model, shape = build.build_score(config, build.undrawn_network(config)), build.image_shape(config)
+    model, shape = build.build_score(config, build.abstract_network(config)), build.image_shape(config)
     network = dataclasses.replace(model.network, remat=config.training.remat)
     process = model.sde.started_from(jnp.zeros((1, *shape))) if PROCESSES[config.sde.name].starts else model.sde
     objective = build.build_objective(config)
@@ -97,7 +97,7 @@ def build_training(config) -> None:
     x, key = jax.ShapeDtypeStruct(shape, jnp.float32), jax.eval_shape(lambda: jax.random.key(0))
     assert jax.eval_shape(loss if network.remat == "none" else _with_gradient(loss), network.params, x, key).shape == ()
     jax.eval_shape(build.build_optimizer(config).init, network.params)
-    build.build_layout(config), build.build_averages(config)
+    build.build_parallelism(config), build.build_averages(config)
 
 
 def _with_gradient(loss):
@@ -106,7 +106,7 @@ def _with_gradient(loss):
 
 def build_drawing(config) -> None:
     """A draw traced."""
-    model, shape = build.build_score(config, build.undrawn_network(config)), build.image_shape(config)
+    model, shape = build.build_score(config, build.abstract_network(config)), build.image_shape(config)
     sampler = samplers.build_sampler(config)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
     drawn = jax.eval_shape(lambda score, keys: denoised_draw(sampler, score, shape, keys=keys), model, keys)
@@ -114,7 +114,7 @@ def build_drawing(config) -> None:
 
 
 def build_likelihood(config) -> None:
-    trace, model = build.build_trace(config), build.build_score(config, build.undrawn_network(config))
+    trace, model = build.build_trace(config), build.build_score(config, build.abstract_network(config))
     assert trace is not None
     if config.likelihood.method == "vlb":
         assert len(build.build_chain(config, model.sde).times) == config.likelihood.vlb_steps + 1
@@ -150,7 +150,7 @@ def test_an_operator_takes_the_levels_of_the_configuration():
     config = load_config(
         str(ROOT / "configs" / "quadratic_heat.py"), ["model.name=ufno", "model.multipliers=(1,2,2)", "model.blocks=2"]
     )
-    params = build.undrawn_network(config).params
+    params = build.abstract_network(config).params
     assert (len(params["encoder"]), len(params["decoder"]), len(params["encoder"][0])) == (3, 2, 2)
 
 

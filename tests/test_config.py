@@ -133,13 +133,13 @@ def test_two_unknown_flags_are_two_lines():
 
 
 def test_batches_that_do_not_fit_the_devices_are_met_by_numbers():
-    from scoresde.train import Layout
+    from scoresde.train import Parallelism
 
-    Layout(accumulation=4).check(12)
+    Parallelism(accumulation=4).check(12)
     with pytest.raises(ConfigError, match="nearest: 8 or 12"):
-        Layout(accumulation=4).check(10)
+        Parallelism(accumulation=4).check(10)
     with pytest.raises(ConfigError, match="nearest: 4$"):
-        Layout(accumulation=4).check(3)
+        Parallelism(accumulation=4).check(3)
 
 
 # The file

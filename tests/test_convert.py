@@ -16,10 +16,10 @@ from safetensors.numpy import load_file, save_file
 
 from scoresde.convert import recipes
 from scoresde.convert.diffusers import from_diffusers
-from scoresde.convert.folder import configuration, placed
+from scoresde.convert.folder import configuration, load_into
 from scoresde.convert.guided import from_guided
 from scoresde.convert.score_sde import average_of_flax, average_of_torch, by_class, from_score_sde, in_a_list
-from scoresde.experiment.build import undrawn_network
+from scoresde.experiment.build import abstract_network
 from scoresde.experiment.load import load_trained
 from scoresde.nets.resampling import DownConv
 
@@ -463,7 +463,7 @@ def test_adm():
         "data.image_size=8",
     )
     config = configuration(recipes.fields("adm_imagenet64"), list(small))
-    empty = undrawn_network(config)
+    empty = abstract_network(config)
     w, a, b, t = Writer(), 64, 128, 256
 
     def block(name, n, m):
@@ -499,7 +499,7 @@ def test_adm():
     w.conv("out.2", a, 6)
     for kinds_first in (True, False):
         copy = from_guided(w.arrays, config.model, (8, 8, 3), kinds_first)
-        params = named(placed(empty, copy.ours, "adm", set(copy.theirs) - copy.used).params)
+        params = named(load_into(empty, copy.ours, "adm", set(copy.theirs) - copy.used).params)
         np.testing.assert_array_equal(params["conv_out/kernel"], w.arrays["out.2.weight"][:3].transpose(2, 3, 1, 0))
         rows = w.arrays["middle_block.1.qkv.weight"][..., 0]
         # Two heads of 64: the key of head 1.

@@ -230,7 +230,7 @@ def test_the_command_names_the_space(tmp_path):
             tmp_path / "out",
         )
         assert done.code == 0, done.err
-    same, other = record.read(tmp_path / "out" / "records.jsonl").values()
+    same, other = record.read_results(tmp_path / "out" / "records.jsonl").values()
     assert same["metric"] == other["metric"] == "fd_dinov2_tiny" and same["value"] < 1e-6 < 1e-3 < other["value"]
     assert "Pillow's bicubic to 224 x 224" in same["resize"] and len(same["network_sha256"]) == 64
     refused = call(

@@ -14,7 +14,7 @@ from commands import DIGITS, ROOT, call, digits_run
 from scoresde.data import digits as digits_data
 from scoresde.errors import ConfigError, DataError
 from scoresde.metrics import features, port, record
-from scoresde.metrics.features import Given, Images, Inception, Pixels, extract
+from scoresde.metrics.features import Given, Images, InceptionFeatures, Pixels, extract
 from scoresde.metrics.frechet import Moments, frechet_distance, moments
 from scoresde.metrics.kid import kid
 from scoresde.metrics.measure import Reals, check, measure
@@ -51,7 +51,7 @@ def evaluated(digits, tmp_path_factory):
 
 
 def records(out) -> dict[str, dict]:
-    return {found["metric"]: found for found in record.read(out / "records.jsonl").values()}
+    return {found["metric"]: found for found in record.read_results(out / "records.jsonl").values()}
 
 
 def test_records_hold_the_number_and_what_it_takes_to_repeat_it(evaluated):
@@ -404,17 +404,19 @@ def test_a_line_cut_short_costs_no_other(tmp_path):
     record.append(path, one)
     path.write_text(path.read_text() + '{"metric": "cut')
     record.append(path, one | {"metric": "b"})
-    assert {line: found["metric"] for line, found in record.read(path).items()} == {1: "a", 3: "b"}
-    assert record.read(path)[1]["standard_error"] is None
+    assert {line: found["metric"] for line, found in record.read_results(path).items()} == {1: "a", 3: "b"}
+    assert record.read_results(path)[1]["standard_error"] is None
     record.append(path, one | {"values": [float("inf"), 1.0], "details": {"x": float("nan")}})
-    assert record.read(path)[4]["values"] == [None, 1.0] and record.read(path)[4]["details"] == {"x": None}
+    assert record.read_results(path)[4]["values"] == [None, 1.0] and record.read_results(path)[4]["details"] == {
+        "x": None
+    }
     for number, change in enumerate(
         ({"value": None}, {"value": "1"}, {"asked": None}, {"metric": [1]}, {"arguments": "x"}, {"arguments": [1]})
     ):
         other = tmp_path / f"{number}.jsonl"
         record.append(other, one | change)
         with pytest.raises(DataError, match="found none"):  # JSON, but nothing that can be repeated
-            record.read(other)
+            record.read_results(other)
     assert record.agrees(2.0, 2.0019) and not record.agrees(2.0, 2.003)
 
 
@@ -548,4 +550,4 @@ def test_a_pytorch_file_needs_torch_and_is_never_unpickled(tmp_path):
         feature_network(str(tmp_path / "w.pth"), (8, 8, 3))
     for shape in ((8, 8, 4), (2,), (64, 1)):
         with pytest.raises(DataError, match="expected images"):
-            Inception([], None, sha256="", shape=shape)
+            InceptionFeatures([], None, sha256="", shape=shape)

@@ -15,7 +15,7 @@ from scoresde.errors import CheckpointError, ConfigError, NumericError
 from scoresde.experiment.build import image_shape
 from scoresde.experiment.config import load_config, override
 from scoresde.experiment.processes import PROCESSES, build_sde, out_of_range
-from scoresde.runs import Cadence, Run
+from scoresde.runs import Intervals, Run
 from scoresde.runs import checkpoint as checkpoint_module
 from scoresde.runs.checkpoint import Checkpoints
 from scoresde.train import fit
@@ -135,7 +135,7 @@ def _only_bad(path, monkeypatch):
 def test_a_run_gives_up_on_updates_that_stay_not_finite(tmp_path):
     options = dict(meta={"config": {}}, accept=lambda meta: None, watch=lambda state, path: {})
     with pytest.raises(NumericError, match=f"{MAX_SKIPPED} times in a row"):
-        with Run(tmp_path, cadence=Cadence(log=1, checkpoint=2, sample=1000), **options) as run:
+        with Run(tmp_path, cadence=Intervals(log=1, checkpoint=2, sample=1000), **options) as run:
             fit(_score(), Points(), steps=30, batch_size=32, optimizer=optax.sgd(1e39), run=run)
 
 

@@ -29,16 +29,16 @@ from scoresde.sde import (
     VP,
     Blur,
     Coloured,
-    ColouredVP,
     Cosine,
     Gram,
     Haar,
     Heat,
-    InverseHeat,
     Kernel,
     Pixel,
     PowerLaw,
+    coloured_vp,
     exponential,
+    inverse_heat,
 )
 
 N = 8
@@ -50,7 +50,7 @@ NOISE = 0.2
 PROCESSES = {
     "VP": lambda: VP(t_min=1e-4),
     "VE": lambda: VE(),
-    "ColouredVP": lambda: ColouredVP(DOMAIN, PowerLaw(1.5, 9.0), t_min=1e-4),
+    "ColouredVP": lambda: coloured_vp(DOMAIN, PowerLaw(1.5, 9.0), t_min=1e-4),
     "Blur": lambda: Blur(DCT((N,), (float(N),)), Cosine(-10.0, 10.0), blur_max=3.0),
     "Heat": lambda: Heat(DOMAIN, t_min=1e-4),
 }
@@ -259,7 +259,7 @@ def test_a_measured_covariance():
 
 def test_a_blur_is_that_of_inverse_heat():
     """exp(-lambda blur^2 / 2) is alpha of the heat equation at a scale of `blur` points."""
-    heat = InverseHeat((4, 8), blur_min=1.5)
+    heat = inverse_heat((4, 8), blur_min=1.5)
     np.testing.assert_allclose(deblur((4, 8), 1.5).h, heat.alpha(0.0), rtol=1e-6)
 
 

@@ -33,8 +33,8 @@ from scoresde.sample import (
     uniform,
     uniform_log_snr,
 )
-from scoresde.sample.levels import grid_levels
 from scoresde.sample.predictor_corrector import Transition
+from scoresde.sample.schedule_on_grid import schedule_on_grid
 from scoresde.score import GaussianScore, MixtureScore, NetworkScore
 from scoresde.score.base import AbstractScore
 from scoresde.sde import VE, VP, SubVP
@@ -140,7 +140,7 @@ def test_the_langevin_step_belongs_to_the_grid_at_hand(x64):
     steps."""
     sde, one = VP(), jnp.ones(4)
     for n in (50, 1000):
-        levels = grid_levels(sde, uniform, n, jnp.float64)
+        levels = schedule_on_grid(sde, uniform, n, jnp.float64)
         step = Transition(levels[n // 2], levels[n // 2 + 1])
         t = np.asarray(levels.t[n // 2 : n // 2 + 2])
         beta = 1 - np.exp(-(0.1 * (t[0] - t[1]) + 0.5 * 19.9 * (t[0] ** 2 - t[1] ** 2)))

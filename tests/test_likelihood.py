@@ -12,7 +12,7 @@ from oracles import mixture, wide_gaussian
 
 from scoresde.errors import ConfigError
 from scoresde.likelihood import (
-    Gaussian,
+    GaussianProbes,
     HutchPlusPlus,
     Rademacher,
     bits_per_dim,
@@ -100,7 +100,7 @@ def test_a_change_of_scale_moves_log_prob_by_its_log_jacobian(x64):
 # Probes
 
 
-ESTIMATORS = {"Rademacher": Rademacher, "Gaussian": Gaussian, "Hutch++": HutchPlusPlus}
+ESTIMATORS = {"Rademacher": Rademacher, "Gaussian": GaussianProbes, "Hutch++": HutchPlusPlus}
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,8 @@ from scoresde.nets import FNO, MLP, REMAT, DiT, EDM2UNet, Network, UNet
 from scoresde.runtime.sharding import data_mesh
 from scoresde.score import EDMPreconditioning, NetworkScore
 from scoresde.sde import VP
-from scoresde.train import Layout, Objective, program
-from scoresde.train.feed import ahead
+from scoresde.train import Objective, Parallelism, program
+from scoresde.train.batch_iterator import prefetch
 from scoresde.train.program import GIB, memory, memory_advice, return_heap, too_large
 from scoresde.train.step import _compiler_options, init_state, make_step
 
@@ -37,7 +37,7 @@ from scoresde.train.step import _compiler_options, init_state, make_step
 def test_what_is_advised_fits(stays, temporaries, limit, batch, accumulation):
     """By the rule that temporaries go with the examples of a micro-batch."""
     text = too_large(
-        int(stays * GIB), int(temporaries * GIB), int(limit * GIB), batch, Layout(accumulation=accumulation)
+        int(stays * GIB), int(temporaries * GIB), int(limit * GIB), batch, Parallelism(accumulation=accumulation)
     )
     parts, smaller = (int(re.search(rf"training\.{name} = (\d+)", text)[1]) for name in ("accumulation", "batch_size"))
     assert parts % accumulation == 0 and batch % parts == 0 and parts > accumulation and 0 < smaller < batch
@@ -47,10 +47,10 @@ def test_what_is_advised_fits(stays, temporaries, limit, batch, accumulation):
 
 
 def test_no_advice_that_does_not_help():
-    assert "the state alone does not fit" in too_large(20 * GIB, GIB, 16 * GIB, 64, Layout())
-    alone = too_large(GIB, 64 * GIB, 2 * GIB - 1, 64, Layout())
+    assert "the state alone does not fit" in too_large(20 * GIB, GIB, 16 * GIB, 64, Parallelism())
+    alone = too_large(GIB, 64 * GIB, 2 * GIB - 1, 64, Parallelism())
     assert "one example at a time does not fit" in alone and "accumulation" not in alone
-    assert "remat" not in too_large(GIB, 64 * GIB, 16 * GIB, 64, Layout(remat="block"))
+    assert "remat" not in too_large(GIB, 64 * GIB, 16 * GIB, 64, Parallelism(remat="block"))
 
 
 def test_a_step_that_does_not_fit_is_refused_before_it_runs(tmp_path, monkeypatch):
@@ -67,9 +67,9 @@ def test_a_step_that_does_not_fit_is_refused_before_it_runs(tmp_path, monkeypatc
 def test_running_out_of_memory_is_told_with_what_to_do():
     said = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1234 bytes.\nmany more lines"
     with pytest.raises(ResourceError, match="allocate 1234 bytes.*training.accumulation = 4.*training.batch_size = 32"):
-        with memory_advice(64, Layout(accumulation=2)):
+        with memory_advice(64, Parallelism(accumulation=2)):
             raise jax.errors.JaxRuntimeError(said)
-    with pytest.raises(jax.errors.JaxRuntimeError), memory_advice(64, Layout(accumulation=2)):
+    with pytest.raises(jax.errors.JaxRuntimeError), memory_advice(64, Parallelism(accumulation=2)):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 
@@ -106,9 +106,9 @@ def test_what_was_freed_goes_back_to_the_system():
 
 
 def test_dispatches_end_at_multiples_and_at_the_last_step():
-    three = Layout(steps_per_dispatch=3)
+    three = Parallelism(steps_per_dispatch=3)
     assert three.ends(0, 7) == [3, 6, 7] and three.ends(4, 9) == [6, 9] and three.ends(0, 2) == [2]
-    assert Layout().ends(3, 5) == [4, 5] and Layout().ends(5, 5) == [] and three.ends(7, 5) == []
+    assert Parallelism().ends(3, 5) == [4, 5] and Parallelism().ends(5, 5) == [] and three.ends(7, 5) == []
 
 
 def test_two_steps_a_dispatch_are_two_steps(tmp_path, tmp_path_factory):
@@ -142,7 +142,7 @@ def test_cadences_are_multiples_of_a_dispatch():
 
 def test_batches_go_to_the_device_one_ahead():
     put = []
-    stream = ahead(iter("abc"), lambda x: put.append(x) or x)
+    stream = prefetch(iter("abc"), lambda x: put.append(x) or x)
     assert next(stream) == "a" and put == ["a", "b"] and list(stream) == ["b", "c"]
 
 
@@ -205,7 +205,7 @@ def test_groups_that_a_torus_does_not_have_are_refused(monkeypatch):
     with pytest.raises(
         ConfigError, match=r"training.fsdp = 16: expected a product of axes of the TPU slice .* for all 256 chips"
     ):
-        Layout(fsdp=16).mesh()
+        Parallelism(fsdp=16).mesh()
 
 
 # No convolution in a loop on the CPU

@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 
 from scoresde.errors import ConfigError
-from scoresde.experiment.build import build_optimizer, build_score, undrawn_network
+from scoresde.experiment.build import abstract_network, build_optimizer, build_score
 from scoresde.experiment.config import default
 from scoresde.experiment.validation import validate
 from scoresde.nets import PUBLISHED, DiT, Network, UNet, edm2
@@ -336,7 +336,7 @@ def count(name: str) -> int:
     config.model.update(published.fields)
     config.data.image_size, config.data.channels = published.shape[:2], published.shape[2]
     assert validate(config) == []
-    return undrawn_network(config).num_params
+    return abstract_network(config).num_params
 
 
 FAST = ("ddpm", "edm2_xs", "dit_s2")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from commands import ROOT, call
 
-from scoresde.experiment.build import learning_rate, undrawn_network
+from scoresde.experiment.build import abstract_network, learning_rate
 from scoresde.experiment.config import from_json, load_config, to_json
 from scoresde.experiment.presets import edm
 
@@ -22,7 +22,7 @@ RECIPES = sorted(
 @functools.cache
 def parameters(model: str) -> int:
     """Of the networks with the sections `data` and `model` of this JSON; nothing is allocated."""
-    return undrawn_network(from_json(json.loads(model))).num_params
+    return abstract_network(from_json(json.loads(model))).num_params
 
 
 each_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -33,7 +33,7 @@ from scoresde.sample import (
     uniform_log_snr,
 )
 from scoresde.sample.base import noise
-from scoresde.sample.levels import grid_levels
+from scoresde.sample.schedule_on_grid import schedule_on_grid
 from scoresde.score import AbstractScore, GaussianScore
 from scoresde.sde import VE, VP, Karras
 
@@ -105,7 +105,7 @@ def test_discrete_vp_steps_are_ddpms(x64):
         def __call__(self, x, t):
             return s
 
-    levels = grid_levels(sde, uniform, 1000, jnp.float64)
+    levels = schedule_on_grid(sde, uniform, 1000, jnp.float64)
     step = predictor_corrector.Transition(levels[400], levels[401])
     beta = 1 - (levels.alpha[400] / levels.alpha[401]) ** 2
     np.testing.assert_allclose(
@@ -125,7 +125,7 @@ def test_discrete_vp_steps_are_ddpms(x64):
 def test_eta_is_the_published_one(x64):
     """sigma = eta sqrt((1 - a') / (1 - a)) sqrt(1 - a / a'), a = alpha^2 (Song, Meng and Ermon 2021, eq. 16)."""
     sde = VP()
-    levels = grid_levels(sde, uniform, 5, jnp.float64)
+    levels = schedule_on_grid(sde, uniform, 5, jnp.float64)
     a, after = levels.alpha[:-1] ** 2, levels.alpha[1:] ** 2
     published = 0.3 * jnp.sqrt((1 - after) / (1 - a)) * jnp.sqrt(1 - a / after)
     np.testing.assert_allclose(DDIM(5, eta=0.3).table(sde, levels).predictor.noise, published, rtol=1e-8)
@@ -134,7 +134,7 @@ def test_eta_is_the_published_one(x64):
 def test_sde_3m_is_exact_for_parabolas(x64):
     """sum_j W_j u_j^k = alpha' int_0^h 2 e^{-2 (h - u)} u^k du for k = 0, 1, 2, with u_j = l_{i-j} - l_i."""
     sde = VP()
-    levels = grid_levels(sde, uniform, 4, jnp.float64)
+    levels = schedule_on_grid(sde, uniform, 4, jnp.float64)
     weights = [w[-1] for w in SDEDPMSolverPP(4, order=3).table(sde, levels).predictor.weights]
     u, h = levels.half_log_snr[jnp.array([3, 2, 1])] - levels.half_log_snr[3], levels.h[-1]
     half = -jnp.expm1(-2 * h) / 2
@@ -162,7 +162,7 @@ def test_batch_norms_are_means_over_the_batch():
     """e = 2 a (snr mean|z| / mean|s|)^2 (Song et al. 2021, algorithms 4 and 5)."""
     corrector = Langevin(0.16, norm="batch")
     sde = VE()
-    levels = grid_levels(sde, uniform, 10, jnp.float32)
+    levels = schedule_on_grid(sde, uniform, 10, jnp.float32)
     step = predictor_corrector.Transition(levels[3], levels[4])
     s, z = jax.random.normal(jax.random.key(0), (2, 6, 5))
     sizes = jax.vmap(lambda s, z: corrector.step_size(step, s, z), axis_name="batch")(s, z)
@@ -193,7 +193,7 @@ def test_langevin_dynamics_follows_the_mean_to_the_next_level(x64):
 def test_unipc_variants_are_the_two_functions_b(x64):
     """The weight of D_{i-1} in the predictor with two points is alpha' B(h) / (2 r), r = (l_{i-1} - l_i) / h."""
     sde = VP()
-    levels = grid_levels(sde, uniform, 3, jnp.float64)  # unequal h
+    levels = schedule_on_grid(sde, uniform, 3, jnp.float64)  # unequal h
     h = levels.h
     for variant, b in (("bh1", h), ("bh2", 1 - jnp.exp(-h))):
         older = UniPC(3, order=2, variant=variant).table(sde, levels).predictor.weights[1]
@@ -204,7 +204,7 @@ def test_deis_variables_are_those_of_its_polynomials(x64):
     """The weight of the older call is alpha' int (v - v_i) / (v_{i-1} - v_i) drho, in closed form for v = rho and log
     rho."""
     sde = Karras()  # t is rho
-    levels = grid_levels(sde, karras, 3, jnp.float64)
+    levels = schedule_on_grid(sde, karras, 3, jnp.float64)
     before, here, there = levels.t[:-2], levels.t[1:-1], levels.t[2:]
     of_rho = (there - here) ** 2 / 2 / (before - here)
     of_log = (there * jnp.log(there / here) - (there - here)) / jnp.log(before / here)
@@ -217,7 +217,7 @@ def test_churn_is_algorithm_2(x64):
     """gamma = min(churn / N, sqrt 2 - 1) where s_min <= sigma <= s_max, N counting the step to 0; s_noise scales the
     noise."""
     sde = Karras()
-    levels = grid_levels(sde, karras, 9, jnp.float64)
+    levels = schedule_on_grid(sde, karras, 9, jnp.float64)
     rho = levels.t[:-1]
     for churn, gamma in ((2.0, 0.2), (40.0, np.sqrt(2) - 1)):
         start, added = HeunEDM(9, churn=churn, s_min=0.1, s_max=20.0)._churned(sde, levels)
@@ -233,7 +233,7 @@ def test_churn_is_algorithm_2(x64):
 def test_sa_solver_draws_noise_between_its_two_levels(x64):
     """tau acts on steps that start between tau_low and tau_high, as c = 1 + tau^2 and as noise."""
     sde = Karras()
-    levels = grid_levels(sde, karras, 12, jnp.float64)
+    levels = schedule_on_grid(sde, karras, 12, jnp.float64)
     row = SASolver(12, order=1, tau=0.5, tau_low=0.1, tau_high=5.0).table(sde, levels).predictor
     tau2 = jnp.where((levels.t[:-1] >= 0.1) & (levels.t[:-1] <= 5.0), 0.25, 0.0)
     assert 0 < jnp.sum(tau2 > 0) < 12

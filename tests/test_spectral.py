@@ -55,22 +55,22 @@ from scoresde.sde import (
     Blur,
     Cold,
     Coloured,
-    ColouredVP,
-    Fade,
     Fourier,
     Gram,
     Haar,
     Heat,
-    InverseHeat,
     Karras,
     Kernel,
-    Mask,
     Pixel,
-    Pixelate,
     PowerLaw,
     basis,
+    coloured_vp,
     exponential,
+    fade,
+    inverse_heat,
+    mask,
     matern,
+    pixelate,
     rbf,
     resample,
 )
@@ -177,7 +177,7 @@ def test_coloured_noise_has_the_pointwise_variance_of_its_modes(n):
     root."""
     count = 20_000
     kernel = Kernel(np.linspace(0, 1, n), exponential(0.3))
-    for sde, expected in ((ColouredVP(DCT(n), MATERN), None), (Coloured(kernel, Gram()), 1.0)):
+    for sde, expected in ((coloured_vp(DCT(n), MATERN), None), (Coloured(kernel, Gram()), 1.0)):
         x = jax.vmap(lambda key, sde=sde: sde.basis.from_modes(sde.sample_prior((n, 1), key=key)))(
             jax.random.split(jax.random.key(0), count)
         )
@@ -190,7 +190,7 @@ def test_coloured_noise_has_the_pointwise_variance_of_its_modes(n):
 
 def test_noise_on_two_grids_has_the_same_law():
     """Modes that both have carry the same variance."""
-    sde = ColouredVP(DCT(32), MATERN)
+    sde = coloured_vp(DCT(32), MATERN)
     np.testing.assert_allclose(sde.at(128).sigma(0.4)[:32], sde.sigma(0.4), rtol=1e-6)
     white = Blur(DCT(32), blur_max=0.0)
     assert float(white.at(128).sigma(0.4) / white.sigma(0.4)) == pytest.approx(0.5)
@@ -418,7 +418,7 @@ def test_noise_reaches_the_law_in_every_mode(label, x64, monkeypatch):
 
 def test_cold_diffusion_is_ddim(x64):
     """Algorithm 2 of Bansal et al. 2023, x <- x - D(R, s) + D(R, s'), is DDIM at constant sigma (A7)."""
-    sde = InverseHeat(32, blur_min=0.5, blur_max=16.0)
+    sde = inverse_heat(32, blur_min=0.5, blur_max=16.0)
     score, x = (
         gaussian(sde, 1 / (1 + 50 * np.asarray(sde.basis.eigenvalues))),
         jax.random.normal(jax.random.key(0), (32, 1)),
@@ -434,7 +434,7 @@ def test_cold_diffusion_is_ddim(x64):
 def test_inverse_heat_needs_no_calibration_of_its_noise(x64):
     """With exact regressors the flow keeps the deviation of every mode above 0.93 of the truth; published sampling at
     delta = 1.25 sigma falls to 0.79."""
-    sde = InverseHeat(32, blur_min=0.05, blur_max=16.0)
+    sde = inverse_heat(32, blur_min=0.05, blur_max=16.0)
     v = 1 / (1 + 50 * np.asarray(sde.basis.eigenvalues)) / 32
     end = linear_end(DDIM(200, uniform), sde, v, variance_at(sde, v, sde.t_max))
     score = gaussian(sde, v)
@@ -476,7 +476,7 @@ def in_modes(sde, preconditioning):
 def test_denoiser_and_score_of_a_network_agree(preconditioning, x64):
     """D = (x + sigma^2 s) / alpha in every mode, where alpha is not next to 0."""
     for sde in (
-        ColouredVP(DCT(12), MATERN),
+        coloured_vp(DCT(12), MATERN),
         Blur(DCT(12, (12.0,)), blur_max=1.0),
         Coloured(Kernel(np.linspace(0, 1, 12), exponential(0.2)), Gram()),
     ):
@@ -493,7 +493,7 @@ def test_denoiser_and_score_of_a_network_agree(preconditioning, x64):
 def test_a_network_denoises_a_function_alike_on_two_grids(x64):
     """Trace-class noise and shares of the data that are fixed on one grid: the same denoiser on 64 and 256 points. Even
     shares, of all modes that there are, change with the grid."""
-    coarse = ColouredVP(DCT(64), MATERN)
+    coarse = coloured_vp(DCT(64), MATERN)
     x = jnp.zeros((64, 1)).at[:12, 0].set(jax.random.normal(jax.random.key(0), (12,)) / (1 + jnp.arange(12)) ** 2)
     fixed, even = PowerLaw.normalised(coarse.basis, 2.0, 10.0), None
     for covariance, alike in ((fixed, True), (even, False)):
@@ -507,7 +507,7 @@ def test_a_network_denoises_a_function_alike_on_two_grids(x64):
 
 def test_losses_per_mode(x64):
     """NoiseField is the L2 error of the noise as a field; EDMWeighting that of what the network learns."""
-    sde, t = ColouredVP(DCT(8), MATERN), jnp.asarray(0.4)
+    sde, t = coloured_vp(DCT(8), MATERN), jnp.asarray(0.4)
     of = EDMPreconditioning(0.7, PowerLaw.normalised(sde.basis, 1.0, 2.0))
     score, x0 = in_modes(sde, of), jax.random.normal(jax.random.key(0), (8, 2)) * 0.2
     x_t, z = sde.perturb(x0, t, key=jax.random.key(1))
@@ -611,7 +611,7 @@ def test_the_relative_density_is_that_of_both_measures(x64):
 
 def test_a_prior_of_data_draws_degraded_data(x64):
     data = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
-    sde = InverseHeat((8, 8), blur_max=4.0, sigma=0.05).started_from(data)
+    sde = inverse_heat((8, 8), blur_max=4.0, sigma=0.05).started_from(data)
     x = jax.vmap(lambda key: sde.basis.from_modes(sde.sample_prior((8, 8, 1), key=key)))(
         jax.random.split(jax.random.key(1), 3000)
     )
@@ -638,11 +638,11 @@ def test_a_prior_of_data_draws_degraded_data(x64):
 
 
 def test_degradations_are_what_they_say():
-    assert float(Fade((4, 4)).alpha(1.0).max()) < 1e-3
+    assert float(fade((4, 4)).alpha(1.0).max()) < 1e-3
     mask = jnp.zeros((4, 4)).at[1:3, 1:3].set(1.0)
-    alpha = Mask(mask).alpha(1.0)[..., 0]
+    alpha = mask(mask).alpha(1.0)[..., 0]
     assert float(alpha[1, 1]) < 1e-3 and float(alpha[0, 0]) == 1
-    sde, x = Pixelate((8, 8)), jax.random.normal(jax.random.key(0), (8, 8, 1))
+    sde, x = pixelate((8, 8)), jax.random.normal(jax.random.key(0), (8, 8, 1))
     end = sde.basis.from_modes(sde.alpha(1.0) * sde.basis.to_modes(x))
     np.testing.assert_allclose(end, jnp.full_like(x, x.mean()), atol=2e-3)
 
@@ -662,7 +662,7 @@ def test_degradations_are_what_they_say():
 )
 def test_other_samplers_draw_functions(sampler):
     """Variances of the field and of its roughest half, from 4000 channels."""
-    sde = ColouredVP(DCT(8), MATERN)
+    sde = coloured_vp(DCT(8), MATERN)
     v = np.asarray(MATERN(sde.basis)) * 0.5
     score = gaussian(sde, v, channels=4000)
     x = denoised_draw(sampler, score, (8, 4000), keys=jax.random.split(jax.random.key(0), 1)).x[0]
@@ -671,7 +671,7 @@ def test_other_samplers_draw_functions(sampler):
 
 def test_samples_on_another_grid_are_the_same_functions(x64):
     """Noise that agrees in the modes of both grids gives samples that do."""
-    coarse = ColouredVP(DCT(16), MATERN)
+    coarse = coloured_vp(DCT(16), MATERN)
     fine = coarse.at(48)
     v = 30 * (9 + np.asarray(fine.basis.eigenvalues)) ** -2.0
     x_T = fine.sigma(fine.t_max) * jax.random.normal(jax.random.key(0), (48, 1))
@@ -686,15 +686,15 @@ def test_samples_on_another_grid_are_the_same_functions(x64):
 # What is refused
 
 WRONG = [
-    (lambda: ColouredVP(DCT((8, 8)), PowerLaw(1.0)), "not trace class.*index above 2/2"),
+    (lambda: coloured_vp(DCT((8, 8)), PowerLaw(1.0)), "not trace class.*index above 2/2"),
     (lambda: Heat(DCT((8, 8)), index=0.0), "not trace class"),
     (lambda: Heat(DCT(8), screening=0.0), "screening = 0.0"),
     (lambda: Heat(DCT(8), t_max=1.0), "t_max < 1"),
     (lambda: Heat(DCT(256), index=12.0), "positive variance in every mode"),
     (lambda: Blur(DCT(8), Karras()), "t_max <= 1"),
-    (lambda: ScorePreconditioning().check(Fade(4)), "stands still"),
+    (lambda: ScorePreconditioning().check(fade(4)), "stands still"),
     (lambda: EpsPreconditioning().check(Heat(DCT(64, (64.0,)))), "predicts x_0"),
-    (lambda: geometric(Fade(4), 3), "stands still"),
+    (lambda: geometric(fade(4), 3), "stands still"),
     (lambda: PowerLaw(1.5, gain=0.0), "gain = 0.0"),
     (lambda: Kernel(np.linspace(0, 1, 100), rbf(0.5)), "too smooth for so fine a grid; take jitter"),
     (lambda: Kernel(np.zeros((2, 2, 2)), rbf(0.5)), r"points \[n\]"),
@@ -702,9 +702,9 @@ WRONG = [
     (lambda: Blur(Pixel((4,))), "no eigenvalues"),
     (lambda: Blur(DCT(4), min_scale=0.0), "min_scale = 0.0"),
     (lambda: Cold(DCT(4), -jnp.ones((4, 1))), "rates of at least 0"),
-    (lambda: InverseHeat(4, sigma=0.0), "sigma_noise = 0.0"),
-    (lambda: InverseHeat(4).sample_prior((4, 1), key=jax.random.key(0)), "started_from"),
-    (lambda: Mask(jnp.ones(4)).at(8), "of one grid"),
+    (lambda: inverse_heat(4, sigma=0.0), "sigma_noise = 0.0"),
+    (lambda: inverse_heat(4).sample_prior((4, 1), key=jax.random.key(0)), "started_from"),
+    (lambda: mask(jnp.ones(4)).at(8), "of one grid"),
     (lambda: Haar(6), "powers of 2"),
     (lambda: DCT(0), "at least one point"),
     (lambda: DCT((2, 3), (1.0,)), "length for each"),
@@ -712,7 +712,7 @@ WRONG = [
     (lambda: resample(jnp.ones((4, 1)), DCT(4), Fourier(4)), "two grids of one basis"),
     (lambda: matern(2.0, 1.0), "0.5, 1.5 or 2.5"),
     (lambda: rbf(0.0), "length scale = 0.0"),
-    (lambda: gaussian(ColouredVP(DCT(4), MATERN)).__class__(ColouredVP(DCT(4), MATERN), np.zeros((4, 1)), np.eye(4)),
+    (lambda: gaussian(coloured_vp(DCT(4), MATERN)).__class__(coloured_vp(DCT(4), MATERN), np.zeros((4, 1)), np.eye(4)),
     "expected the diagonal"),
 ]  # fmt: skip
 
@@ -727,4 +727,4 @@ def test_bad_arguments_are_told_with_the_remedy(build, match):
 def test_bases_are_static_arguments():
     assert DCT(4) == DCT(4) and hash(DCT(4)) == hash(DCT(4))
     assert rbf(1.0) == rbf(1.0) != rbf(2.0) and VP().basis == Pixel()
-    assert eqx.tree_equal(ColouredVP(DCT(4), MATERN), ColouredVP(DCT(4), MATERN))
+    assert eqx.tree_equal(coloured_vp(DCT(4), MATERN), coloured_vp(DCT(4), MATERN))

@@ -15,7 +15,7 @@ from oracles import mixture
 from scoresde.data import ArraySource, Dataset, load
 from scoresde.errors import ConfigError, NumericError
 from scoresde.nets import MLP, Network
-from scoresde.runs import Cadence, Run
+from scoresde.runs import Intervals, Run
 from scoresde.score import (
     AbstractScore,
     DataSpectrum,
@@ -27,15 +27,15 @@ from scoresde.score import (
 from scoresde.sde import VP, Cosine, Karras, SubVP
 from scoresde.train import (
     EDMWeighting,
-    Layout,
-    Likelihood,
+    LikelihoodWeighting,
     LogNormalSigma,
-    LowDiscrepancy,
     Objective,
+    Parallelism,
     SigmaSquared,
-    Uniform,
+    StratifiedTime,
     UniformLogSigma,
     UniformLogSNR,
+    UniformTime,
     averaged_score,
     fit,
     half_sum,
@@ -45,8 +45,8 @@ from scoresde.train.law import effective_share
 from scoresde.train.step import MAX_SKIPPED, init_state
 
 LAWS = {
-    "uniform": Uniform(),
-    "low discrepancy": LowDiscrepancy(),
+    "uniform": UniformTime(),
+    "low discrepancy": StratifiedTime(),
     "log-SNR": UniformLogSNR(),
     "log-sigma": UniformLogSigma(),
     "log-normal": LogNormalSigma(),
@@ -148,7 +148,7 @@ def test_the_likelihood_weighting_makes_every_law_of_t_equal():
     )
     exact = np.sum((values[1:] + values[:-1]) / 2 * np.diff(t))
     for name, law in LAWS.items():
-        means = _losses(Objective(Likelihood(), law), score, sde, x0, repeats=36).mean(axis=1)
+        means = _losses(Objective(LikelihoodWeighting(), law), score, sde, x0, repeats=36).mean(axis=1)
         error = means.std() / 6
         assert abs(means.mean() - exact) < 4 * error, (name, means.mean(), exact, error)
         assert error < 0.1 * exact
@@ -172,11 +172,11 @@ def test_the_effective_share_is_that_of_the_draws():
 def test_likelihood_weighting_refuses_a_law_without_mass_where_the_integral_needs_it(sde):
     """Sub-VP under the log-normal law had a loss of 45.9 where the integral is 103.5, and an honest-looking error bar
     (z = -12.5): float32 uniforms never reach the times that are missing."""
-    objective = Objective(Likelihood(), LogNormalSigma())
+    objective = Objective(LikelihoodWeighting(), LogNormalSigma())
     with pytest.raises(ConfigError, match="LogNormalSigma .* UniformLogSNR"):
         objective.check(sde)
     for law in (UniformLogSNR(), UniformLogSigma()):
-        Objective(Likelihood(), law).check(sde)
+        Objective(LikelihoodWeighting(), law).check(sde)
     Objective(SigmaSquared(), LogNormalSigma()).check(sde)  # which asks for no such integral
     with pytest.raises(ConfigError, match="effective share"):
         fit(
@@ -191,8 +191,8 @@ def test_likelihood_weighting_refuses_a_law_without_mass_where_the_integral_need
 @every_sde
 def test_published_laws_go_with_the_likelihood_weighting(sde):
     """Uniform t at the published t_min, and both laws of importance sampling."""
-    for law in (LowDiscrepancy(), UniformLogSNR(), UniformLogSigma()):
-        Objective(Likelihood(), law).check(sde)
+    for law in (StratifiedTime(), UniformLogSNR(), UniformLogSigma()):
+        Objective(LikelihoodWeighting(), law).check(sde)
 
 
 def test_unit_data_under_edm_preconditioning_is_the_velocity_of_i_dode():
@@ -205,7 +205,7 @@ def test_unit_data_under_edm_preconditioning_is_the_velocity_of_i_dode():
     sde = Cosine(log_snr_min=-5.0, log_snr_max=13.3)
     raw = lambda x, c, label, key=None: 0.3 * x**2 + 0.1 * c[:, None]  # noqa: E731
     score = NetworkScore(sde, raw, EDMPreconditioning(1.0))
-    objective = Objective(Likelihood(), UniformLogSigma(), half_sum)
+    objective = Objective(LikelihoodWeighting(), UniformLogSigma(), half_sum)
     x0, key = jnp.array([0.5, -0.7]), jax.random.key(0)
     Z = math.log((1 + math.exp(13.3)) / (1 + math.exp(-5.0)))
     for u in np.linspace(0.01, 0.99, 9):
@@ -341,7 +341,7 @@ def _equal(one, other) -> bool:
 
 
 def test_a_step_that_is_not_finite_changes_nothing_but_the_counters():
-    recorder = _fit(Points(spoiled=[3]), layout=Layout(accumulation=2))
+    recorder = _fit(Points(spoiled=[3]), layout=Parallelism(accumulation=2))
     before, after = recorder.states[2], recorder.states[3]
     for part in ("params", "ema", "opt_state", "key"):
         assert _equal(getattr(before, part), getattr(after, part))
@@ -363,7 +363,7 @@ def test_after_many_such_steps_the_state_stays_the_last_good_one():
 def test_a_run_gives_up_and_keeps_the_last_good_checkpoint(tmp_path):
     def attempt(spoiled, steps=30):
         options = dict(meta={"config": {}}, accept=lambda meta: None, watch=lambda state, path: {})
-        with Run(tmp_path, cadence=Cadence(log=1, checkpoint=2, sample=1000), **options) as run:
+        with Run(tmp_path, cadence=Intervals(log=1, checkpoint=2, sample=1000), **options) as run:
             return fit(_score(), Points(spoiled), steps=steps, batch_size=32, optimizer=optax.adam(1e-2), run=run)
 
     with pytest.raises(
@@ -377,7 +377,7 @@ def test_a_run_gives_up_and_keeps_the_last_good_checkpoint(tmp_path):
 
 
 def test_accumulation_changes_nothing_but_rounding():
-    one, four = _whole(), _fit(layout=Layout(accumulation=4), dropout=0.2, ema=(0.9, 0.15, 40.0))
+    one, four = _whole(), _fit(layout=Parallelism(accumulation=4), dropout=0.2, ema=(0.9, 0.15, 40.0))
     assert len(one.metrics) == len(four.metrics) == 6
     for step in one.metrics:
         np.testing.assert_allclose(four.metrics[step]["loss"], one.metrics[step]["loss"], rtol=1e-5)
@@ -428,7 +428,7 @@ def test_the_seed_matters_and_the_caller_keeps_the_parameters():
 @pytest.mark.parametrize("remat", ["none", "block"])
 def test_parameters_may_be_drawn_where_they_are_kept(remat):
     """From a score that has their shapes alone."""
-    score, options = _score(), dict(steps=2, batch_size=32, layout=Layout(remat=remat))
+    score, options = _score(), dict(steps=2, batch_size=32, layout=Parallelism(remat=remat))
     shapes = eqx.tree_at(lambda s: s.network, score, jax.eval_shape(lambda: _score().network))
     drawn = fit(shapes, Points(), params=lambda: _score().network.params, **options)
     for one, other in zip(
@@ -441,7 +441,7 @@ def test_resuming_goes_on_with_the_noise_of_its_step(tmp_path):
     """In one process: 3 + 3 steps equal 6, to the bit."""
     options = dict(meta={"config": {}}, accept=lambda meta: None, watch=lambda state, path: {})
     for steps in (3, 6):
-        with Run(tmp_path, cadence=Cadence(log=1, checkpoint=100, sample=100), **options) as run:
+        with Run(tmp_path, cadence=Intervals(log=1, checkpoint=100, sample=100), **options) as run:
             state = fit(
                 _score(dropout=0.2),
                 Points(),
@@ -488,7 +488,7 @@ def test_reduction_by_half_the_sum():
     sde, x0 = VP(), jnp.ones((4, 3))
     score = GaussianScore(sde, np.zeros(3), np.ones(3))
     mean, half = (
-        _losses(Objective(SigmaSquared(), Uniform(), reduce), score, sde, x0) for reduce in (jnp.mean, half_sum)
+        _losses(Objective(SigmaSquared(), UniformTime(), reduce), score, sde, x0) for reduce in (jnp.mean, half_sum)
     )
     np.testing.assert_allclose(half, 1.5 * mean, rtol=1e-5)
 

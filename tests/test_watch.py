@@ -19,18 +19,18 @@ from scoresde.data.dataset import ArraySource, Dataset
 from scoresde.errors import ConfigError, DataError, ResourceError
 from scoresde.experiment.build import build_score, learning_rate
 from scoresde.experiment.config import default, load_config, to_json
-from scoresde.experiment.load import Trained, load_trained
+from scoresde.experiment.load import TrainedModel, load_trained
 from scoresde.experiment.processes import build_sde
 from scoresde.metrics.neighbours import nearest
-from scoresde.runs import Cadence, Run
+from scoresde.runs import Intervals, Run
 from scoresde.runs.best import Best
 from scoresde.runs.checkpoint import Checkpoints
-from scoresde.runs.goodput import Ledger
+from scoresde.runs.goodput import GoodputTimer
 from scoresde.runs.trackers import Trackers, require
 from scoresde.sample import DDIM, Draw, trajectory
 from scoresde.score import GaussianScore
 from scoresde.train import fit
-from scoresde.workflows.monitor import LEVELS, LOSSES, Watch
+from scoresde.workflows.monitor import LOSSES, QUANTILES, Monitor
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -98,7 +98,7 @@ def looked(tmp_path_factory):
         "gaussian", ArraySource(values[:300]), ArraySource(values[300:]), levels=0, centered=True, fingerprint=""
     )
     score = dataclasses.replace(build_score(config), network=Zero())
-    watch, trained = Watch(config, data, folder), Trained(config, data, score, 5, "0.6", data.shape)
+    watch, trained = Monitor(config, data, folder), TrainedModel(config, data, score, 5, "0.6", data.shape)
     figures = watch(trained, folder / "picture.png")
     return config, data, score, watch, trained, figures, folder
 
@@ -108,7 +108,7 @@ def test_the_losses_are_those_of_the_objective(looked):
     c_out^2."""
     config, _, score, _, _, figures, folder = looked
     sde = score.sde
-    t = sde.t_min + (np.arange(LEVELS) + 0.5) / LEVELS * (sde.t_max - sde.t_min)  # low discrepancy: uniform in t
+    t = sde.t_min + (np.arange(QUANTILES) + 0.5) / QUANTILES * (sde.t_max - sde.t_min)  # low discrepancy: uniform in t
     alpha, sigma = (np.asarray(jax.vmap(part)(t), np.float64) for part in (sde.alpha, sde.sigma))
     c = alpha / (alpha**2 + sigma**2)
     exact = ((c * alpha - 1) ** 2 * 0.09 + c**2 * sigma**2) * (alpha**2 + sigma**2) / sigma**2
@@ -119,7 +119,7 @@ def test_the_losses_are_those_of_the_objective(looked):
         # 2 * 128 squares, each with a relative deviation of at most sqrt(2)
         np.testing.assert_allclose(arrays[f"{split}_loss"], exact[::-1], rtol=4 * np.sqrt(2 / (2 * LOSSES)))
         np.testing.assert_allclose(figures[f"{split}_loss"], arrays[f"{split}_loss"].mean(), rtol=1e-6)
-    assert sum(name.startswith("test_loss@") for name in figures) == LEVELS
+    assert sum(name.startswith("test_loss@") for name in figures) == QUANTILES
 
 
 def test_a_look_is_the_same_each_time_and_tells_what_is_written(looked):
@@ -143,7 +143,7 @@ def drawn_as(x, ok: bool) -> Draw:
 def test_a_model_that_repeats_its_data_is_told(looked):
     config, data, _, _, trained, _, folder = looked
 
-    watch = Watch(config, data, folder / "copies")
+    watch = Monitor(config, data, folder / "copies")
     drawn = drawn_as(data.train.values[:8], True)
     watch.names = ("nearest",)
     (folder / "copies" / "watch").mkdir(parents=True)
@@ -170,7 +170,7 @@ class Clock:
 
 def test_every_second_is_in_one_part(tmp_path):
     clock = Clock()
-    ledger = Ledger(tmp_path / "ledger.json", {"command": "train"}, clock=clock)
+    ledger = GoodputTimer(tmp_path / "ledger.json", {"command": "train"}, clock=clock)
 
     def spend(seconds):
         clock.now += seconds
@@ -200,7 +200,7 @@ def test_every_second_is_in_one_part(tmp_path):
 
     spend(7)  # steps that no checkpoint holds, as the session is killed
     ledger.write()
-    again = Ledger(tmp_path / "ledger.json", clock=clock)
+    again = GoodputTimer(tmp_path / "ledger.json", clock=clock)
     assert again.seconds["lost"] == 7 and again.seconds["step"] == 31 and len(again.sessions) == 2
 
 
@@ -209,7 +209,7 @@ def test_every_second_is_in_one_part(tmp_path):
 )
 def test_a_damaged_ledger_starts_anew(content, tmp_path):
     (tmp_path / "ledger.json").write_text(content)
-    assert sum(Ledger(tmp_path / "ledger.json").seconds.values()) == 0
+    assert sum(GoodputTimer(tmp_path / "ledger.json").seconds.values()) == 0
 
 
 # The best checkpoint, and runs in memory
@@ -220,7 +220,7 @@ VALUES = {0: 5.0, 2: 3.0, 4: 4.0, 6: float("nan"), 8: 2.0, 10: 2.5}
 
 def attempt(folder, steps, values=VALUES, keep_best="loss", data=None, **options):
     with Run(
-        folder, meta={"config": {}}, accept=lambda meta: None, cadence=Cadence(log=1, checkpoint=4, sample=2),
+        folder, meta={"config": {}}, accept=lambda meta: None, cadence=Intervals(log=1, checkpoint=4, sample=2),
         watch=lambda state, path: {"loss": values[int(state.step)]}, keep_best=keep_best, **options,
     ) as run:  # fmt: skip
         return fit(_score(), data or Points(), steps=steps, batch_size=32, optimizer=optax.adam(1e-2), run=run)

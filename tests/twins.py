@@ -53,7 +53,7 @@ FAST = {
     "test_sde.py::test_process_is_an_argument_of_jit": ("VP", "Cosine", "Karras"),
     "test_latent.py::test_decoding_undoes_encoding": (),
     "test_latent.py::test_interpolation_joins_its_ends": (),
-    "test_clock.py::test_fewer_calls_for_no_larger_error": ("Karras",),
+    "test_time_change.py::test_fewer_calls_for_no_larger_error": ("Karras",),
     "test_bounds.py::test_the_bound_is_tight_where_the_score_is_exact": ("SubVP", "Karras"),
     "test_bounds.py::test_many_steps_are_the_continuous_bound": (),
     "test_dequantize.py::test_bits_of_known_integers_by_the_truncated_normal": ("SubVP", "VE"),

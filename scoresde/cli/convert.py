@@ -4,10 +4,10 @@ import pathlib
 
 from scoresde.cli.parser import Parser
 from scoresde.convert.exporting import export
-from scoresde.convert.folder import check_free, configuration, placed, write_run
+from scoresde.convert.folder import check_free, configuration, load_into, write_run
 from scoresde.convert.sources import NETWORKS, read
 from scoresde.errors import ConfigError
-from scoresde.experiment.build import undrawn_network
+from scoresde.experiment.build import abstract_network
 from scoresde.experiment.load import load_trained
 
 
@@ -49,7 +49,7 @@ def _convert(source: pathlib.Path, out: pathlib.Path, network: str | None, overr
     fields, collect = read(source, network)
     config = configuration(fields, overrides)
     copy = collect(config)
-    empty = undrawn_network(config)
-    filled = placed(empty, copy.ours, str(source), set(copy.theirs) - copy.used)
+    empty = abstract_network(config)
+    filled = load_into(empty, copy.ours, str(source), set(copy.theirs) - copy.used)
     write_run(out, config, filled)
     print(f"{filled.num_params:,} parameters, {config.model.preconditioning} of a {config.sde.name} process, in {out}")

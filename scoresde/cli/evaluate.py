@@ -8,7 +8,7 @@ import shutil
 from scoresde.cli.parser import Parser
 from scoresde.errors import ConfigError, NumericError
 from scoresde.experiment.config import with_full_path
-from scoresde.experiment.load import Trained
+from scoresde.experiment.load import TrainedModel
 from scoresde.metrics import record
 from scoresde.runtime.reading import is_whole_number
 from scoresde.workflows.evaluate import FILE, evaluate, load
@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> None:
     print(f"wrote {wrote}")
 
 
-def _asked(found: argparse.Namespace) -> tuple[Request, Trained | None, bool]:
+def _asked(found: argparse.Namespace) -> tuple[Request, TrainedModel | None, bool]:
     """The request, its run, and whether no metric was named."""
     if found.num is not None and (found.num < -1 or found.num == 0):
         raise ConfigError(f"--num: expected at least 1, or -1 for all, got {found.num}")
@@ -122,7 +122,7 @@ def _repeat(text: str, others: list[str]) -> None:
     """
     name, colon, number = text.rpartition(":")
     file, line = (pathlib.Path(name), int(number)) if colon and is_whole_number(number) else (pathlib.Path(text), None)
-    records = record.read(file)
+    records = record.read_results(file)
     if line is None:
         line = max(records)
     if line not in records:

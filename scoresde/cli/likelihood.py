@@ -4,7 +4,7 @@ import pathlib
 
 from scoresde.cli.parser import Parser
 from scoresde.errors import ConfigError, DataError, NumericError
-from scoresde.experiment.load import LATEST, Trained, load_trained
+from scoresde.experiment.load import LATEST, TrainedModel, load_trained
 from scoresde.likelihood.report import write
 from scoresde.workflows.likelihood import data_likelihood
 
@@ -68,7 +68,7 @@ _METHODS = {
 }  # fmt: skip
 
 
-def _check(flags: dict, trained: Trained) -> None:
+def _check(flags: dict, trained: TrainedModel) -> None:
     """A flag that would do nothing is a mistake."""
     method = trained.config.likelihood.method
     if idle := [name for name in flags if method not in _METHODS[name]]:

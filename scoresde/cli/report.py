@@ -8,7 +8,7 @@ from scoresde.errors import ConfigError, ScoreSDEError
 from scoresde.experiment.load import load_trained
 from scoresde.report import compare, write_report
 from scoresde.report.facts import read_facts
-from scoresde.workflows.monitor import Watch
+from scoresde.workflows.monitor import Monitor
 
 
 def main(arguments: list[str]) -> None:
@@ -41,6 +41,6 @@ def look(folder: pathlib.Path) -> None:
         path = folder / "samples" / f"{trained.step:06}.png"
         print(f"{folder}: drawing samples at step {trained.step}")
         path.parent.mkdir(exist_ok=True)
-        Watch(trained.config, trained.dataset, folder)(trained, path)
+        Monitor(trained.config, trained.dataset, folder)(trained, path)
     except ScoreSDEError as error:
         print(f"note: {folder}: no pictures, as the run cannot be read: {error}", file=sys.stderr)

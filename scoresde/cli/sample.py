@@ -8,7 +8,7 @@ import numpy as np
 
 from scoresde.cli.parser import Parser
 from scoresde.errors import ConfigError, NumericError
-from scoresde.experiment.load import LATEST, Trained, load_trained
+from scoresde.experiment.load import LATEST, TrainedModel, load_trained
 from scoresde.experiment.processes import DEGRADED, PROCESSES
 from scoresde.runs.sample_store import parse_seeds
 from scoresde.workflows.encode_decode import decode_to, encode_to, interpolate_to
@@ -140,7 +140,7 @@ def _check(found) -> None:
     found.split, found.points = found.split or "test", 8 if found.points is None else found.points
 
 
-def _perform(found, trained: Trained, out: pathlib.Path) -> tuple[list[int], int, str]:
+def _perform(found, trained: TrainedModel, out: pathlib.Path) -> tuple[list[int], int, str]:
     """Do the task. Returns what failed, of how many, and what they are."""
     if found.task == "generate":
         seeds = parse_seeds(f"0-{found.num - 1}" if found.seeds is None else found.seeds)
@@ -176,7 +176,7 @@ def _grid(text: str) -> tuple[int, ...]:
         raise ConfigError(f"--grid: expected sizes such as 256 or 64,64, got {text!r}") from None
 
 
-def _with_label(trained: Trained, label: str) -> Trained:
+def _with_label(trained: TrainedModel, label: str) -> TrainedModel:
     """The same run with the class of that name; where no name is a number, the number of a class names it too."""
     names, numbers = trained.classes, tuple(map(str, range(len(trained.classes))))
     known = names if label in names or any(name.isdecimal() for name in names) else numbers
@@ -186,6 +186,6 @@ def _with_label(trained: Trained, label: str) -> Trained:
     return trained._replace(score=dataclasses.replace(trained.score, label=jnp.asarray(known.index(label))))
 
 
-def _named(trained: Trained) -> str:
+def _named(trained: TrainedModel) -> str:
     names = trained.classes
     return ", ".join(names[:_SHOWN]) + (f", ... ({len(names)} in all)" if len(names) > _SHOWN else "")

@@ -9,7 +9,7 @@ import jax
 from scoresde.cli.parser import Parser, add_distributed
 from scoresde.experiment.build import (
     beyond_decay,
-    build_layout,
+    build_parallelism,
 )
 from scoresde.experiment.config import load_config, with_full_paths
 from scoresde.experiment.load import settings
@@ -33,5 +33,5 @@ def main(arguments: list[str]) -> None:
     if (line := beyond_decay(config)) and jax.process_index() == 0:
         print(f"note: {line}", file=sys.stderr)
     require(tuple(config.training.trackers))
-    build_layout(config).check(config.training.batch_size)
+    build_parallelism(config).check(config.training.batch_size)
     train_run(config, workdir, shlex.join(["python", "-m", "scoresde.train", *arguments]))

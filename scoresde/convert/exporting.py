@@ -19,12 +19,12 @@ from scoresde.convert.copying import Arrays
 from scoresde.convert.reading import safetensors
 from scoresde.errors import CheckpointError, ResourceError
 from scoresde.experiment.config import to_json
-from scoresde.experiment.load import Trained
+from scoresde.experiment.load import TrainedModel
 from scoresde.runtime.files import UnreadableError, replacing
 from scoresde.runtime.reading import one_line, parse_json
 
 
-def export(trained: Trained, file: pathlib.Path) -> int:
+def export(trained: TrainedModel, file: pathlib.Path) -> int:
     """Write the averaged parameters; return their number.
 
     Raises:
@@ -53,7 +53,7 @@ def export(trained: Trained, file: pathlib.Path) -> int:
     return sum(array.size for array in arrays.values())
 
 
-def exported(file: pathlib.Path) -> tuple[dict[str, dict], Arrays]:
+def exported_arrays(file: pathlib.Path) -> tuple[dict[str, dict], Arrays]:
     """({section: {field: value}}, {path: array}) of such a file; the source of its data stays behind.
 
     Raises:

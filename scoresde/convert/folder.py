@@ -43,7 +43,7 @@ def configuration(fields: dict[str, dict], overrides: list[str]) -> ConfigDict:
     return config
 
 
-def placed(network: Network, arrays: Arrays, source: str, unused: set[str]) -> Network:
+def load_into(network: Network, arrays: Arrays, source: str, unused: set[str]) -> Network:
     """The network, of which the shapes are enough, with `arrays`, {path: array}, as its parameters.
 
     Args:

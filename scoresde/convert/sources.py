@@ -28,7 +28,7 @@ def read(source: pathlib.Path, network: str | None) -> Read:
             raise ConfigError("--network: a folder of diffusers says its network itself; leave it out")
         return _diffusers(source)
     if source.suffix == ".safetensors":
-        fields, ours = exporting.exported(source)
+        fields, ours = exporting.exported_arrays(source)
         return fields, lambda _: Copy({}, ours)
     reading.refuse_by_name(source)
     if network is None:

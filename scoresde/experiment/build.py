@@ -11,7 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from scoresde import data, likelihood, nets, sample, score, sde, train
-from scoresde.experiment.processes import build_sde, data_covariance, started
+from scoresde.experiment.processes import build_sde, data_covariance, give_prior_data
 from scoresde.runtime.places import local
 from scoresde.types import root_key
 
@@ -24,7 +24,7 @@ UNET_FIELDS = (
     "progressive_input", "progressive", "combine", "center_input", "input_fourier", "norm_epsilon",
 )  # fmt: skip
 # Records that a prior of degraded data draws from.
-STARTS = 4096
+NUM_PRIOR_RECORDS = 4096
 
 
 def flatten(config: ConfigDict | dict) -> dict:
@@ -129,7 +129,7 @@ def build_network(config: ConfigDict) -> nets.Network:
     return nets.Network.init(lambda rngs: build(rngs=rngs), key=root_key(config.seed))
 
 
-def undrawn_network(config: ConfigDict) -> nets.Network:
+def abstract_network(config: ConfigDict) -> nets.Network:
     """The network with the shapes of its parameters; nothing is computed."""
     return jax.eval_shape(lambda: build_network(config))
 
@@ -144,14 +144,14 @@ def build_score(config: ConfigDict, network: nets.Network | None = None) -> scor
     )
 
 
-def with_starts(model: score.NetworkScore, config: ConfigDict, dataset: data.Dataset) -> score.NetworkScore:
+def with_prior_data(model: score.NetworkScore, config: ConfigDict, dataset: data.Dataset) -> score.NetworkScore:
     """The score of a process whose prior is degraded data, given the first training records; any other score as it
     is."""
 
     def starts():
-        return dataset.encode(dataset.train.rows(np.arange(min(STARTS, len(dataset.train))))[0])
+        return dataset.encode(dataset.train.rows(np.arange(min(NUM_PRIOR_RECORDS, len(dataset.train))))[0])
 
-    process = started(model.sde, config, starts)
+    process = give_prior_data(model.sde, config, starts)
     return dataclasses.replace(model, sde=process)
 
 
@@ -159,15 +159,15 @@ def build_objective(config: ConfigDict) -> train.Objective:
     c = config.training
     weightings = {
         "sigma2": train.SigmaSquared,
-        "likelihood": train.Likelihood,
+        "likelihood": train.LikelihoodWeighting,
         "edm": lambda: train.EDMWeighting(
             score.DataSpectrum(config.model.sigma_data, data_covariance(config, image_shape(config)[:-1]))
         ),
         "noise_field": train.NoiseField,
     }
     laws = {
-        "uniform": train.Uniform,
-        "low_discrepancy": train.LowDiscrepancy,
+        "uniform": train.UniformTime,
+        "low_discrepancy": train.StratifiedTime,
         "log_snr": train.UniformLogSNR,
         "log_sigma": train.UniformLogSigma,
         "log_normal": lambda: train.LogNormalSigma(c.log_normal_mean, c.log_normal_std),
@@ -226,9 +226,11 @@ def _is_weight(params):
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def build_layout(config: ConfigDict) -> train.Layout:
+def build_parallelism(config: ConfigDict) -> train.Parallelism:
     """How the work is laid out over devices, micro-batches and dispatches."""
-    return train.Layout(**{field.name: config.training[field.name] for field in dataclasses.fields(train.Layout)})
+    return train.Parallelism(
+        **{field.name: config.training[field.name] for field in dataclasses.fields(train.Parallelism)}
+    )
 
 
 def build_averages(config: ConfigDict) -> tuple[str, ...]:
@@ -269,7 +271,7 @@ def build_trace(config: ConfigDict) -> likelihood.AbstractTrace:
     c = config.likelihood
     estimators = {
         "rademacher": likelihood.Rademacher,
-        "gaussian": likelihood.Gaussian,
+        "gaussian": likelihood.GaussianProbes,
         "hutchpp": likelihood.HutchPlusPlus,
     }
     return estimators[c.estimator](c.probes) if c.probes else likelihood.ExactTrace()
@@ -277,6 +279,6 @@ def build_trace(config: ConfigDict) -> likelihood.AbstractTrace:
 
 def build_chain(config: ConfigDict, process: sde.AbstractSDE) -> likelihood.Discretization:
     """The times of the discrete-time bound, equal steps in log-SNR, with a fixed variance."""
-    variances = {"beta": likelihood.Beta, "beta_tilde": likelihood.BetaTilde}
+    variances = {"beta": likelihood.BetaVariance, "beta_tilde": likelihood.BetaTildeVariance}
     times = sample.uniform_log_snr(process, config.likelihood.vlb_steps)[::-1]
     return likelihood.Discretization(process, times, variances[config.likelihood.vlb_variance]())

@@ -16,13 +16,13 @@ from scoresde.data.absent import ABSENT
 from scoresde.data.labels import with_classes
 from scoresde.errors import CheckpointError, ConfigError
 from scoresde.experiment.build import (
+    abstract_network,
     build_averages,
     build_dataset,
     build_optimizer,
     build_score,
     flatten,
-    undrawn_network,
-    with_starts,
+    with_prior_data,
 )
 from scoresde.experiment.config import differences, from_json, override, to_json
 from scoresde.experiment.processes import PROCESSES, on_grid
@@ -49,7 +49,7 @@ _JAX_SETTINGS = (
 # Networks that are the same function on every grid.
 RESOLUTION_FREE = ("fno", "ufno")
 # What may be overridden: the rest belongs to what was trained.
-_OPEN = (
+_OVERRIDABLE = (
     "sampling.",
     "likelihood.",
     "evaluate.",
@@ -62,7 +62,7 @@ _OPEN = (
 )
 
 
-class Trained(NamedTuple):
+class TrainedModel(NamedTuple):
     config: ConfigDict
     dataset: Dataset
     score: NetworkScore  # with averaged parameters
@@ -71,7 +71,7 @@ class Trained(NamedTuple):
     shape: tuple[int, ...]  # of what is drawn, a record of the data set but for `at`
     classes: tuple[str, ...] = ()  # the labels of the training data, in the order of the network's classes; () if none
 
-    def at(self, grid: tuple[int, ...]) -> "Trained":
+    def at(self, grid: tuple[int, ...]) -> "TrainedModel":
         """The same run, to draw on another grid.
 
         Raises:
@@ -111,7 +111,7 @@ def load_trained(
     sampler: str | None = None,
     overrides: list[str] = (),
     checkpoint: str = LATEST,
-) -> Trained:
+) -> TrainedModel:
     """The score of a run, with the averaged parameters of `ema`, a decay, half-life or name (the first one if None).
 
     Args:
@@ -125,7 +125,7 @@ def load_trained(
     """
     folder = pathlib.Path(local(str(workdir)))
     config, written = stored_config(folder)
-    if fixed := [text for text in overrides if not text.startswith(_OPEN)]:
+    if fixed := [text for text in overrides if not text.startswith(_OVERRIDABLE)]:
         raise ConfigError(*(f"--config.{text}: a trained run keeps this as it was trained" for text in fixed))
     if sampler not in (None, config.sampling.sampler):
         overrides = [
@@ -137,11 +137,11 @@ def load_trained(
         ]
     override(config, list(overrides))
 
-    dataset, score = build_dataset(config), build_score(config, undrawn_network(config))
+    dataset, score = build_dataset(config), build_score(config, abstract_network(config))
     optimizer, averages = build_optimizer(config), build_averages(config)
     chosen = averages[0] if ema is None else average_name(ema)
     target = jax.eval_shape(lambda p: init_state(p, optimizer, averages, root_key(0)), score.network.params)
-    target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here()), target)
+    target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=local_sharding()), target)
     checkpoints, step = _checkpoint(folder, checkpoint)
     restored = checkpoints.restore(
         target, accept=lambda meta: check_experiment(meta, written, folder / "config.json"), set_aside=False, step=step
@@ -154,10 +154,10 @@ def load_trained(
             f"note: data are {dataset.fingerprint}, the run was trained on {meta['data']['fingerprint']}",
             file=sys.stderr,
         )
-    averaged = with_starts(averaged_score(score, state, chosen), config, dataset)
+    averaged = with_prior_data(averaged_score(score, state, chosen), config, dataset)
     classes = _classes(config.model.num_classes, dataset, tuple(meta["data"].get("classes", ())))
     dataset = with_classes(dataset, classes) if classes else dataset
-    return Trained(config, dataset, averaged, meta["step"], chosen, dataset.shape, classes)
+    return TrainedModel(config, dataset, averaged, meta["step"], chosen, dataset.shape, classes)
 
 
 def _classes(count: int, dataset: Dataset, stored: tuple[str, ...]) -> tuple[str, ...]:
@@ -270,5 +270,5 @@ def check_experiment(meta: dict, written: dict, path: pathlib.Path) -> None:
         raise CheckpointError(f"{path} is not of its checkpoints: {'; '.join(lines)}; undo the change")
 
 
-def here():
+def local_sharding():
     return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

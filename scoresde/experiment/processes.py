@@ -58,7 +58,7 @@ def _check_grid(c, grid) -> None:
 
 def _pixelate(c, grid):
     _check_grid(c, grid)
-    return sde.Pixelate(grid, sigma=c.noise)
+    return sde.pixelate(grid, sigma=c.noise)
 
 
 def _cosine(c, _=None):
@@ -96,7 +96,7 @@ PROCESSES = {
         starts=True,
     ),
     "pixelate": Entry(_pixelate, spectral=True, modal_alpha=True, starts=True),
-    "fade": Entry(lambda c, grid: sde.Fade(grid, sigma=c.noise), spectral=True, modal_alpha=True, starts=True),
+    "fade": Entry(lambda c, grid: sde.fade(grid, sigma=c.noise), spectral=True, modal_alpha=True, starts=True),
 }
 
 
@@ -173,6 +173,6 @@ def out_of_range(process: sde.AbstractSDE) -> str | None:
     return None
 
 
-def started(process: sde.AbstractSDE, config: ConfigDict, fields: Callable[[], np.ndarray]) -> sde.AbstractSDE:
+def give_prior_data(process: sde.AbstractSDE, config: ConfigDict, fields: Callable[[], np.ndarray]) -> sde.AbstractSDE:
     """The process with the data that its prior starts from, where it needs them; `fields()` reads them."""
     return process.started_from(jnp.asarray(fields())) if PROCESSES[config.sde.name].starts else process

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from scoresde.guide.joint import JointPosterior, ModeCovariance
 from scoresde.guide.observation import Observation
 from scoresde.guide.posterior import AbstractGuided, Posterior, Replacement, check_coordinates
-from scoresde.sample.base import BATCH, AbstractSampler, Draw
+from scoresde.sample.base import BATCH_AXIS, AbstractSampler, Draw
 from scoresde.score.base import AbstractScore
 from scoresde.types import Coef, Key, Keys, State
 
@@ -83,7 +83,7 @@ def continued(sampler: AbstractSampler, score: AbstractScore, x_T: Float[Array, 
     sde = score.sde
     t_min = jnp.asarray(sde.t_min, x_T.dtype)
     last = lambda x: score.denoise(x, t_min)
-    return jax.vmap(lambda x, key: _ended(sampler(score, x, key=key), last), axis_name=BATCH)(x_T, keys)
+    return jax.vmap(lambda x, key: _ended(sampler(score, x, key=key), last), axis_name=BATCH_AXIS)(x_T, keys)
 
 
 @eqx.filter_jit
@@ -103,7 +103,7 @@ def _guided(
         drawn = sampler(guided, sde.sample_prior(y.shape, key=prior_key), key=path_key)
         return _ended(drawn, lambda x: guided.draw(x, jnp.asarray(sde.t_min, x.dtype), key=last_key))
 
-    return jax.vmap(one, axis_name=BATCH)(y, keys)
+    return jax.vmap(one, axis_name=BATCH_AXIS)(y, keys)
 
 
 def _any(observation: Observation, y: Float[Array, "N *x"]) -> Observation:

@@ -1,8 +1,15 @@
 """Likelihoods: by the probability flow, bounds, and bits/dim of integers."""
 
-from scoresde.likelihood.bits import bits_per_dim, dequantized, mean_and_error
+from scoresde.likelihood.bits import bits_per_dim, dequantize, mean_and_error
 from scoresde.likelihood.bounds import Bound, decoder_draws, elbo, elbo_per_mode
-from scoresde.likelihood.chain import AbstractVariance, Beta, BetaTilde, Discretization, Interpolated, vlb
+from scoresde.likelihood.chain import (
+    AbstractVariance,
+    BetaTildeVariance,
+    BetaVariance,
+    Discretization,
+    InterpolatedVariance,
+    vlb,
+)
 from scoresde.likelihood.decode import AbstractDecoder, CategoricalDecoder, DiscretizedGaussian, GaussianDecoder
 from scoresde.likelihood.dequantize import (
     AbstractDequantization,
@@ -13,18 +20,18 @@ from scoresde.likelihood.dequantize import (
 )
 from scoresde.likelihood.flow import LogLikelihood, log_likelihood
 from scoresde.likelihood.reference import gaussian_kl, relative_log_prob
-from scoresde.likelihood.trace import AbstractTrace, ExactTrace, Gaussian, HutchPlusPlus, Rademacher
+from scoresde.likelihood.trace import AbstractTrace, ExactTrace, GaussianProbes, HutchPlusPlus, Rademacher
 
 __all__ = [
     "LogLikelihood",
     "log_likelihood",
     "bits_per_dim",
-    "dequantized",
+    "dequantize",
     "mean_and_error",
     "AbstractTrace",
     "ExactTrace",
     "Rademacher",
-    "Gaussian",
+    "GaussianProbes",
     "HutchPlusPlus",
     "AbstractDequantization",
     "Bins",
@@ -38,9 +45,9 @@ __all__ = [
     "vlb",
     "Discretization",
     "AbstractVariance",
-    "Beta",
-    "BetaTilde",
-    "Interpolated",
+    "BetaVariance",
+    "BetaTildeVariance",
+    "InterpolatedVariance",
     "gaussian_kl",
     "relative_log_prob",
     "AbstractDecoder",

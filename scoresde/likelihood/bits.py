@@ -35,7 +35,7 @@ def mean_and_error(values) -> tuple[float, float]:
 
 
 @eqx.filter_jit
-def dequantized(
+def dequantize(
     sde: AbstractSDE,
     values: Num[Array, "N *x"],
     dequantization: AbstractDequantization,

@@ -141,16 +141,16 @@ def averaged(prior, diffusion, reconstruction, dtype, samples: int, key: Key) ->
     return Bound(-(start + total + end), jnp.sqrt(variance), start, total, end)
 
 
-class Draw(NamedTuple):
+class BoundDraw(NamedTuple):
     value: Scalar  # nats
     control: Scalar  # mean 0, nats
     share: Scalar  # of the noise that was not predicted, 0 to 1
 
 
-def _diffusion(score, x0: State, u: Scalar, key: Key) -> Draw:
+def _diffusion(score, x0: State, u: Scalar, key: Key) -> BoundDraw:
     residual, z, weight = _weighted(score, x0, u, key)
     missed = weight * residual**2
-    return Draw(0.5 * jnp.sum(missed), control(z, weight), share_of(missed, z, weight))
+    return BoundDraw(0.5 * jnp.sum(missed), control(z, weight), share_of(missed, z, weight))
 
 
 def _weighted(score, x0: State, u: Scalar, key: Key) -> tuple[State, State, Coef]:

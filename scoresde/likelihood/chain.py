@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from scoresde.errors import ConfigError
-from scoresde.likelihood.bounds import Bound, Draw, averaged, control, floating, keys_of, residual_at, share_of
+from scoresde.likelihood.bounds import Bound, BoundDraw, averaged, control, floating, keys_of, residual_at, share_of
 from scoresde.likelihood.decode import AbstractDecoder, GaussianDecoder
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
@@ -44,14 +44,14 @@ class AbstractVariance(eqx.Module):
         """log v = w log beta + (1 - w) log beta-tilde (Nichol and Dhariwal 2021, eq. 15)."""
 
 
-class Beta(AbstractVariance):
+class BetaVariance(AbstractVariance):
     """v = beta: optimal for data N(0, I) (Ho et al. 2020, sec. 3.2)."""
 
     def weight(self, x, t):
         return jnp.ones((), x.dtype)
 
 
-class BetaTilde(AbstractVariance):
+class BetaTildeVariance(AbstractVariance):
     """v = beta-tilde: optimal for a single data point. At the first step, where it is 0, that of the second is taken,
     and where this is 0 too, in a mode that does not fade, beta."""
 
@@ -59,7 +59,7 @@ class BetaTilde(AbstractVariance):
         return jnp.zeros((), x.dtype)
 
 
-class Interpolated(AbstractVariance):
+class InterpolatedVariance(AbstractVariance):
     """v as `predict(x_t, t)` says: the weight, one number or one per coordinate (Nichol and Dhariwal 2021, sec.
     3.1)."""
 
@@ -86,7 +86,7 @@ class Discretization(eqx.Module):
 
     sde: AbstractSDE
     times: Float[Array, " T"]
-    variance: AbstractVariance = Beta()
+    variance: AbstractVariance = BetaVariance()
 
     def __check_init__(self):
         times = np.asarray(self.times)
@@ -98,7 +98,7 @@ class Discretization(eqx.Module):
         z."""
         return self._term(score, x0, i, z).value
 
-    def _term(self, score, x0, i, z) -> Draw:
+    def _term(self, score, x0, i, z) -> BoundDraw:
         s, t = self.times[i - 1], self.times[i]
         residual, x = residual_at(score, x0, t, z)
         before, after = self.sde.log_snr(s), self.sde.log_snr(t)
@@ -114,7 +114,7 @@ class Discretization(eqx.Module):
         # is finite. With the factor of beta: that of a learned variance depends on z, and the control would have a
         # mean.
         weight = -jnp.expm1(-gap) * jnp.exp(before - after + 2 * jax.nn.log_sigmoid(after) - rho_of_beta)
-        return Draw(value, control(z, weight), share_of(jnp.exp(-rho_of_beta) * missed, z, weight))
+        return BoundDraw(value, control(z, weight), share_of(jnp.exp(-rho_of_beta) * missed, z, weight))
 
     def reconstruction_term(self, score: AbstractScore, x0: State, decoder: AbstractDecoder, *, z: State) -> Scalar:
         """L_0 = -log p(data | x_{t_1}) in nats, with noise z."""
@@ -165,7 +165,7 @@ def vlb_of_keys(discretization, score, x0, *, keys: Keys, samples: int, decoder:
             i = jnp.clip(jnp.searchsorted(-levels, -level), 1, len(times) - 1)
             draw = discretization._term(score, x0, i, jax.random.normal(key, x0.shape, x0.dtype))
             share = ((levels[i - 1] - levels[i]) / (levels[0] - levels[-1])).astype(x0.dtype)
-            return Draw(draw.value / share, draw.control / share, draw.share)
+            return BoundDraw(draw.value / share, draw.control / share, draw.share)
 
         def reconstruction(key):
             z = jax.random.normal(key, x0.shape, x0.dtype)

@@ -5,7 +5,7 @@
 
 The divergence is exact or estimated by probes, see `trace`; value and derivative come from one forward-mode pass.
 
-Steps are taken in t, not in log t as on the way down (`scoresde.sample.clock`): where sigma(t_min) is below the
+Steps are taken in t, not in log t as on the way down (`scoresde.sample.time_change`): where sigma(t_min) is below the
 tolerance, as for integers under sub-VP, the small first steps are what keeps the place of x within its noise.
 
 The number is the log-density of the model at t_min, not at 0: quote t_min with it. The prior stands for p_T.

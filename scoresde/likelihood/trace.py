@@ -129,7 +129,7 @@ class Rademacher(AbstractProbes):
         return jax.random.rademacher(key, (self.probes, *x.shape), x.dtype)
 
 
-class Gaussian(AbstractProbes):
+class GaussianProbes(AbstractProbes):
     """Probes with entries N(0, 1): more variance than Rademacher, by 2 sum_i A_ii^2. See `AbstractProbes`."""
 
     probes: int = 1

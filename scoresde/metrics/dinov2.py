@@ -150,7 +150,7 @@ def _as(kind: str, array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, np.float32)
 
 
-class DINOv2:
+class DINOv2Features:
     """The normalized class token.
 
     Args:

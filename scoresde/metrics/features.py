@@ -24,7 +24,7 @@ from scoresde.runtime.arrays import array_header
 from scoresde.runtime.files import MissingError, UnreadableError, open_regular, write_text
 from scoresde.runtime.progress import Progress
 from scoresde.runtime.reading import read_object
-from scoresde.runtime.sharding import batch_for_devices, local_copy, padded, spread
+from scoresde.runtime.sharding import batch_for_devices, local_copy, pad, shard
 
 _BATCH_CPU, _BATCH = 32, 256  # images at once: a CPU gains nothing from more
 
@@ -86,7 +86,7 @@ class Given:
         raise DataError("features of a file: there is no network to compute more of them; give all in the file")
 
 
-class Inception:
+class InceptionFeatures:
     """pool_3 [2048] of the network of 2015, and its logits where the file has a readout.
 
     Args:
@@ -142,7 +142,7 @@ def in_batches(
     size, found = batch_for_devices(_batch(), _batch()), []
     for first in range(0, len(images), size):
         part = prepared(images[first : first + size])
-        found.append(np.asarray(rows(spread(padded(part, size))))[: len(part)])
+        found.append(np.asarray(rows(shard(pad(part, size))))[: len(part)])
     return np.concatenate(found)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scoresde.errors import ConfigError, DataError, NumericError
-from scoresde.metrics.features import Features, Inception
+from scoresde.metrics.features import Features, InceptionFeatures
 from scoresde.metrics.frechet import Moments, frechet_with_error, moments
 from scoresde.metrics.inception_score import SPLITS, inception_score
 from scoresde.metrics.kid import kid
@@ -48,7 +48,7 @@ def check(wanted: tuple[str, ...], space: Features, *, features_known: bool = Tr
     Raises:
         ConfigError: they do not.
     """
-    if "fid" in wanted and space.name != Inception.name:
+    if "fid" in wanted and space.name != InceptionFeatures.name:
         raise ConfigError(
             f"fid: is defined on the features of the 2015 Inception, got those of {space.name}; ask for fd, or give "
             "its file to --network"
@@ -82,7 +82,7 @@ def measure(wanted: tuple[str, ...], fake: np.ndarray, real: Reals | None, space
         DataError: too few features. NumericError: a number is not finite.
     """
     features, logits = fake[:, : space.dimensions], fake[:, space.dimensions :]
-    inception = space.name == Inception.name
+    inception = space.name == InceptionFeatures.name
     suffix = "" if inception else f"_{space.name}"
     found = []
     if "fid" in wanted or "fd" in wanted:

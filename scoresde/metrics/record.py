@@ -36,7 +36,7 @@ def append(path: pathlib.Path, record: dict) -> None:
         os.close(descriptor)
 
 
-def read(path: pathlib.Path) -> dict[int, dict]:
+def read_results(path: pathlib.Path) -> dict[int, dict]:
     """{line, from 1: record} of all lines that are whole.
 
     Raises:

@@ -33,7 +33,7 @@ class SpectrumError(NamedTuple):
     above: float
 
 
-class Moments(NamedTuple):
+class FieldMoments(NamedTuple):
     """Of every point: [*grid, channels]. The kurtosis of a Gaussian is 3; where the variance is 0, both last are 0."""
 
     mean: np.ndarray
@@ -111,14 +111,14 @@ def spectrum_error(x, y, nyquist: int | None = None, floor: float = FLOOR) -> Sp
     return SpectrumError(*(float(np.sqrt(part.mean())) if part.size else float("nan") for part in parts))
 
 
-def moments(x) -> Moments:
+def moments(x) -> FieldMoments:
     """Mean, variance, skewness E z^3 and kurtosis E z^4 of each value, z standardised; averages over N."""
     x = functions(x, "x")
     mean = x.mean(axis=0)
     apart = x - mean
     variance = np.mean(apart**2, axis=0)
     z = apart / np.sqrt(np.where(variance > 0, variance, 1.0))
-    return Moments(mean, variance, np.mean(z**3, axis=0), np.mean(z**4, axis=0))
+    return FieldMoments(mean, variance, np.mean(z**3, axis=0), np.mean(z**4, axis=0))
 
 
 def moment_errors(x, y) -> dict[str, float]:

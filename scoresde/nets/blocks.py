@@ -32,7 +32,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..errors import ConfigError
 from .attention import attend, split_heads
-from .remat import rematerialised
+from .remat import rematerialise
 
 FeatureMap = Float[Array, "b _ _ _"]  # batch, height, width, channels
 
@@ -146,7 +146,7 @@ class ResidualBlock(nnx.Module):
         changes = in_features != out_features or (resample is not None and resample_skip == "conv")
         self.skip = conv(in_features, out_features, 1, **options) if changes else None
 
-    @rematerialised
+    @rematerialise
     def __call__(
         self, x: FeatureMap, temb: Float[Array, "b features"], *, key: PRNGKeyArray | None = None
     ) -> FeatureMap:
@@ -199,7 +199,7 @@ class AttentionBlock(nnx.Module):
         self.value = linear(features, features, scale=0.1, **options)
         self.out = linear(features, features, scale=0.0, **options)
 
-    @rematerialised
+    @rematerialise
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         b, height, width, c = x.shape
         h = self.norm(x).reshape(b, height * width, c)

@@ -31,7 +31,7 @@ from .attention import attend, split_heads
 from .blocks import linear, num_heads
 from .embedding import Conditioning
 from .network import check_input
-from .remat import rematerialised
+from .remat import rematerialise
 
 POSITIONS = ("sincos", "rotary")
 MLP_RATIO = 4  # hidden features of a block over its width
@@ -116,7 +116,7 @@ class DiTBlock(nnx.Module):
         self.dropout = nnx.Dropout(dropout)  # no rngs: the key comes with the call
         self.dense_2 = linear(MLP_RATIO * width, width, **options)
 
-    @rematerialised
+    @rematerialise
     def __call__(
         self, h: Tokens, temb: Float[Array, "b width"], angle: np.ndarray | None, *, key: PRNGKeyArray | None = None
     ) -> Tokens:

@@ -38,7 +38,7 @@ from ..errors import ConfigError
 from .attention import attend, split_heads
 from .blocks import FeatureMap, num_heads
 from .network import check_input
-from .remat import rematerialised
+from .remat import rematerialise
 from .resampling import downsample, upsample
 from .unet import check_levels
 
@@ -138,7 +138,7 @@ class MPAttention(nnx.Module):
         self.value = MPConv(features, features, 0, **options)
         self.out = MPConv(features, features, 0, **options)
 
-    @rematerialised
+    @rematerialise
     def __call__(self, x: FeatureMap) -> FeatureMap:
         b, height, width, c = x.shape
         h = x.reshape(b, height * width, c)
@@ -175,7 +175,7 @@ class MPBlock(nnx.Module):
         self.conv_2 = MPConv(out_features, out_features, 3, **options)
         self.attention = MPAttention(out_features, head_channels=head_channels, **options) if attend else None
 
-    @rematerialised
+    @rematerialise
     def __call__(
         self, x: FeatureMap, temb: Float[Array, "b features"], *, key: PRNGKeyArray | None = None
     ) -> FeatureMap:

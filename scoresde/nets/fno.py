@@ -30,7 +30,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ..errors import ConfigError
 from .blocks import linear
 from .embedding import Conditioning
-from .remat import rematerialised
+from .remat import rematerialise
 from .spectral import SpectralConv, check_modes, first_modes, per_axis
 
 
@@ -88,7 +88,7 @@ class FNOBlock(nnx.Module):
         space = tuple(range(1, len(modes) + 1))
         self.dropout = nnx.Dropout(dropout, broadcast_dims=space)  # no rngs: the key comes with the call
 
-    @rematerialised
+    @rematerialise
     def __call__(
         self, h: Float[Array, "b *space c"], temb: Float[Array, "b features"], *, key: PRNGKeyArray | None = None
     ) -> Float[Array, "b *space o"]:

@@ -20,7 +20,7 @@ from ..errors import ConfigError
 from .blocks import linear
 from .embedding import Conditioning
 from .network import check_input
-from .remat import rematerialised
+from .remat import rematerialise
 
 
 class MLPBlock(nnx.Module):
@@ -33,7 +33,7 @@ class MLPBlock(nnx.Module):
         self.dropout = nnx.Dropout(dropout)  # no rngs: the key comes with the call
         self.dense_2 = linear(width, width, scale=0.0, **options)
 
-    @rematerialised
+    @rematerialise
     def __call__(
         self, h: Float[Array, "b width"], temb: Float[Array, "b width"], *, key: PRNGKeyArray | None = None
     ) -> Float[Array, "b width"]:

@@ -62,7 +62,7 @@ class Network(eqx.Module):
 
         def draw(key):
             rngs = nnx.Rngs(key)
-            rngs.default.count = _Count(rngs.default.count[...], tag=rngs.default.count.tag)
+            rngs.default.count = _ParameterCount(rngs.default.count[...], tag=rngs.default.count.tag)
             graphdef, state = nnx.split(build(rngs))
             random = ["/".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.filter_state(state, nnx.RngState))]
             if random:
@@ -120,7 +120,7 @@ class Network(eqx.Module):
         return sum(p.size for p in jax.tree.leaves(self.params))
 
 
-class _Count(nnx.RngCount):
+class _ParameterCount(nnx.RngCount):
     """Of keys drawn. A `Variable` that is set in place asks for the sharding of its values; of traced ones this writes
     the message of an error from all that was traced so far, and drawing a network took time with the square of its
     layers."""

@@ -37,7 +37,7 @@ def rematerialising(remat: str) -> Iterator[None]:
         _kept.reset(token)
 
 
-def rematerialised(call: Callable) -> Callable:
+def rematerialise(call: Callable) -> Callable:
     """Marks the `__call__` of a block."""
 
     @functools.wraps(call)

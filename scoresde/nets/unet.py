@@ -29,10 +29,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ..errors import ConfigError
 from .blocks import GROUP_NORM_EPSILON, conv, group_norm
 from .embedding import Conditioning, check_fourier, fourier_features
-from .levels import DECODER_ATTENTIONS, RESAMPLINGS, DecoderLevel, EncoderLevel, Style
 from .network import check_input
 from .pyramids import COMBINES, PROGRESSIVE_INPUTS, PROGRESSIVE_OUTPUTS
 from .resampling import FILTERS
+from .stages import DECODER_ATTENTIONS, RESAMPLINGS, DecoderLevel, EncoderLevel, Style
 
 TEMB_RATIO = 4  # length of the conditioning vector over `channels`, as in DDPM
 

@@ -1,5 +1,5 @@
 """The run folder: checkpoints, logs, goodput, trackers, preemption, and stores of samples."""
 
-from scoresde.runs.run import Cadence, Run
+from scoresde.runs.run import Intervals, Run
 
-__all__ = ["Cadence", "Run"]
+__all__ = ["Intervals", "Run"]

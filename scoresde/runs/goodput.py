@@ -32,7 +32,7 @@ PARTS = {
 _EVERY = 5.0  # seconds between writes at the least, but for those at checkpoints and at the end
 
 
-class Ledger:
+class GoodputTimer:
     """Seconds by part. One clock runs; `part` says where it counts until the block ends.
 
     Args:

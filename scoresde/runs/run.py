@@ -20,7 +20,7 @@ from scoresde.errors import Interrupted, NumericError
 from scoresde.runs.best import Best
 from scoresde.runs.checkpoint import Checkpoints
 from scoresde.runs.folder import hold
-from scoresde.runs.goodput import Ledger
+from scoresde.runs.goodput import GoodputTimer
 from scoresde.runs.metrics_log import MetricsLog
 from scoresde.runs.preemption import StopRequest
 from scoresde.runs.snapshots import Snapshots
@@ -33,7 +33,7 @@ WATCH = "watch/"  # how the names of metrics of `watch` begin in the logs
 
 
 @dataclasses.dataclass(frozen=True)
-class Cadence:
+class Intervals:
     """Every how many steps; the last step counts too."""
 
     log: int = 50
@@ -69,10 +69,10 @@ class Run:
         *,
         meta: dict,
         accept: Callable[[dict], None],
-        cadence: Cadence,
+        cadence: Intervals,
         watch: Callable[[TrainState, pathlib.Path], dict[str, float]],
         report: Callable[[], None] = _nothing,
-        ledger: Ledger | None = None,
+        ledger: GoodputTimer | None = None,
         learning_rate: Callable | None = None,
         keep_best: str = "",
         trackers: tuple[str, ...] = (),
@@ -81,7 +81,7 @@ class Run:
         self._cadence, self._watch_state, self._report = cadence, watch, report
         self._learning_rate, self._tracker_names = learning_rate, trackers
         self._main = jax.process_index() == 0
-        self.ledger = ledger or Ledger(self.folder / "ledger.json" if self._main else None)
+        self.ledger = ledger or GoodputTimer(self.folder / "ledger.json" if self._main else None)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", report=self._say)
         self._best = Best(self.folder, keep_best, report=self._say)
         self._snapshots = Snapshots(self.folder, self._say)

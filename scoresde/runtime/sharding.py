@@ -30,7 +30,7 @@ def shardings(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
     return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
 
-def stored(mesh: Mesh, tree: PyTree) -> PyTree:
+def state_sharding(mesh: Mesh, tree: PyTree) -> PyTree:
     """The sharding in which each array of `tree` is kept between steps: its longest axis that "fsdp" divides is
     split."""
 
@@ -45,7 +45,7 @@ def stored(mesh: Mesh, tree: PyTree) -> PyTree:
     return jax.tree.map(sharding, tree)
 
 
-def gathered(tree: PyTree) -> PyTree:
+def all_gather(tree: PyTree) -> PyTree:
     """Every array whole on every device that holds a part of it. A collective: to be called on every process."""
     split = [x for x in jax.tree.leaves(tree) if isinstance(x, jax.Array) and not x.is_fully_replicated]
     if not split:
@@ -66,7 +66,7 @@ def memory_limit() -> int | None:
         return None
 
 
-def spread(tree: PyTree) -> PyTree:
+def shard(tree: PyTree) -> PyTree:
     """Split the first axis of every array over the devices of this process, which must divide it."""
     devices = jax.local_devices()
     mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
@@ -89,7 +89,7 @@ def on_host(array) -> np.ndarray:
     return np.asarray(array)
 
 
-def padded(array: np.ndarray, size: int) -> np.ndarray:
+def pad(array: np.ndarray, size: int) -> np.ndarray:
     """`array` made `size` long by repeating its last row, so that every batch has one shape and none is dropped."""
     return np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)]) if len(array) < size else array
 

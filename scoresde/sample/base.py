@@ -18,7 +18,7 @@ from scoresde.score.base import AbstractScore
 from scoresde.types import Key, Keys, State
 
 # The name of the axis of examples: what needs the whole batch asks for it by this name.
-BATCH = "batch"
+BATCH_AXIS = "batch"
 
 
 class Draw(eqx.Module):
@@ -43,7 +43,7 @@ def draw(sampler: AbstractSampler, score: AbstractScore, shape: tuple[int, ...],
     and so are keys of another implementation than JAX's default threefry: under `vmap` the draws of "rbg" belong to the
     batch.
     """
-    return jax.vmap(lambda key: _draw_one(sampler, score, shape, key), axis_name=BATCH)(keys)
+    return jax.vmap(lambda key: _draw_one(sampler, score, shape, key), axis_name=BATCH_AXIS)(keys)
 
 
 @eqx.filter_jit
@@ -69,7 +69,7 @@ def denoised_draw(
         ok = drawn.ok & jnp.all(jnp.isfinite(x0))
         return Draw(jnp.where(ok, x0, jnp.nan), jnp.where(drawn.nfe < 0, drawn.nfe, drawn.nfe + 1), ok)
 
-    return jax.vmap(one, axis_name=BATCH)(keys, labels)
+    return jax.vmap(one, axis_name=BATCH_AXIS)(keys, labels)
 
 
 def sample(
@@ -89,7 +89,7 @@ def noise(key: Key, i, x: State) -> State:
     return jax.random.normal(jax.random.fold_in(key, i), jnp.shape(x), x.dtype)
 
 
-def finished(x: State, nfe) -> Draw:
+def draw_without_error_estimate(x: State, nfe) -> Draw:
     """The Draw of a sampler without an error estimate: it fails only by leaving the finite numbers."""
     ok = jnp.all(jnp.isfinite(x))
     return Draw(jnp.where(ok, x, jnp.nan), jnp.asarray(nfe), ok)

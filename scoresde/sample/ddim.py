@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from scoresde.sample.grid import uniform_log_snr
-from scoresde.sample.multistep import AbstractMultistep, Row, Table
+from scoresde.sample.multistep import AbstractMultistep, MultistepCoefficients, StepCoefficients
 from scoresde.sde.base import at_least, check_parameters
 
 
@@ -35,8 +35,8 @@ class DDIM(AbstractMultistep):
         shrunk = self.eta**2 * jnp.expm1(-2 * h)  # c^2 - 1
         log_c = 0.5 * jnp.log1p(shrunk)
         keep = there.sigma / here.sigma * jnp.exp(log_c)
-        return Table(
-            Row(
+        return MultistepCoefficients(
+            StepCoefficients(
                 keep=keep,
                 weights=(-there.alpha * jnp.expm1(log_c - h),),
                 noise=there.sigma * jnp.sqrt(-shrunk) if self.eta else None,

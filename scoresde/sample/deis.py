@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from scoresde.errors import ConfigError
 from scoresde.sample.grid import uniform_log_snr
-from scoresde.sample.levels import Levels, lagrange, one_alpha, one_log_snr, quadrature
-from scoresde.sample.multistep import AbstractMultistep, Row, Table, growing
+from scoresde.sample.multistep import AbstractMultistep, MultistepCoefficients, StepCoefficients, warm_up_orders
+from scoresde.sample.schedule_on_grid import ScheduleOnGrid, lagrange, one_alpha, one_log_snr, quadrature
 from scoresde.sde.base import at_least, check_parameters
 
 _REASON = "extrapolated noise is unstable where alpha differs by mode; use DDIM, DPMSolverPP or UniPC"
@@ -73,7 +73,9 @@ class DEIS(AbstractMultistep):
             first = _rho_step(levels)[rows] - sum(later)
             return [there.alpha[rows] * part for part in (first, *later)]
 
-        return Table(Row(there.alpha / here.alpha, growing(self.steps, self.order, integrals)))
+        return MultistepCoefficients(
+            StepCoefficients(there.alpha / here.alpha, warm_up_orders(self.steps, self.order, integrals))
+        )
 
 
 class IPNDM(AbstractMultistep):
@@ -99,11 +101,13 @@ class IPNDM(AbstractMultistep):
         one_alpha(sde, "IPNDM", _REASON)
         here, there = levels[:-1], levels[1:]
         slope = there.alpha * _rho_step(levels)
-        weights = growing(self.steps, self.order, lambda rows, n: [w * slope[rows] for w in _ADAMS_BASHFORTH[n - 1]])
-        return Table(Row(there.alpha / here.alpha, weights))
+        weights = warm_up_orders(
+            self.steps, self.order, lambda rows, n: [w * slope[rows] for w in _ADAMS_BASHFORTH[n - 1]]
+        )
+        return MultistepCoefficients(StepCoefficients(there.alpha / here.alpha, weights))
 
 
-def _rho_step(levels: Levels):
+def _rho_step(levels: ScheduleOnGrid):
     """rho' - rho of each step, without cancellation on fine grids."""
     return levels.sigma[:-1] / levels.alpha[:-1] * jnp.expm1(-levels.h)
 

@@ -6,10 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from scoresde.sample.base import AbstractSampler, finished
+from scoresde.sample.base import AbstractSampler, draw_without_error_estimate
 from scoresde.sample.grid import between, uniform_log_snr
-from scoresde.sample.levels import Levels, exponential_weights, grid_levels, history_nodes
-from scoresde.sample.multistep import AbstractMultistep, Row, Table, growing
+from scoresde.sample.multistep import AbstractMultistep, MultistepCoefficients, StepCoefficients, warm_up_orders
+from scoresde.sample.schedule_on_grid import ScheduleOnGrid, exponential_weights, history_nodes, schedule_on_grid
 from scoresde.sde.base import at_least, check_parameters
 
 
@@ -31,10 +31,12 @@ class DPMSolverPP(AbstractMultistep):
         _check("DPMSolverPP", self)
 
     def table(self, sde, levels):
-        return Table(
-            Row(
+        return MultistepCoefficients(
+            StepCoefficients(
                 keep=levels.sigma[1:] / levels.sigma[:-1],
-                weights=growing(self.steps, self.order, lambda rows, points: multistep_weights(levels, rows, points)),
+                weights=warm_up_orders(
+                    self.steps, self.order, lambda rows, points: multistep_weights(levels, rows, points)
+                ),
             )
         )
 
@@ -59,10 +61,10 @@ class SDEDPMSolverPP(AbstractMultistep):
 
     def table(self, sde, levels):
         there, h = levels[1:], levels.h
-        return Table(
-            Row(
+        return MultistepCoefficients(
+            StepCoefficients(
                 keep=there.sigma / levels.sigma[:-1] * jnp.exp(-h),
-                weights=growing(
+                weights=warm_up_orders(
                     self.steps, self.order, lambda rows, points: multistep_weights(levels, rows, points, rate=2.0)
                 ),
                 noise=there.sigma * jnp.sqrt(-jnp.expm1(-2 * h)),
@@ -86,8 +88,8 @@ class DPMSolverPPSinglestep(AbstractSampler):
     def __call__(self, score, x_T, *, key):
         sde = score.sde
         del key  # deterministic
-        levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
-        middles = Levels(sde, between(sde, levels.t, 0.5))
+        levels = schedule_on_grid(sde, self.grid, self.steps, x_T.dtype)
+        middles = ScheduleOnGrid(sde, between(sde, levels.t, 0.5))
 
         def step(x, row):
             here, middle, there = row
@@ -100,10 +102,10 @@ class DPMSolverPPSinglestep(AbstractSampler):
             return (there.sigma / here.sigma * x - there.alpha * jnp.expm1(-h) * mixed).astype(x.dtype), None
 
         x, _ = jax.lax.scan(step, x_T, (levels[:-1], middles, levels[1:]))
-        return finished(x, 2 * self.steps)
+        return draw_without_error_estimate(x, 2 * self.steps)
 
 
-def multistep_weights(levels: Levels, rows: slice, points: int, rate: float = 1.0) -> list:
+def multistep_weights(levels: ScheduleOnGrid, rows: slice, points: int, rate: float = 1.0) -> list:
     """The weights of D_i, D_{i-1}, ... in the steps `rows`, alpha' included. Two points: the short form of 2M."""
     h, there = levels.h[rows], levels.alpha[1:][rows]
     total = -jnp.expm1(-rate * h)

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from equinox import AbstractClassVar
 
-from scoresde.sample.base import AbstractSampler, finished, noise
+from scoresde.sample.base import AbstractSampler, draw_without_error_estimate, noise
 from scoresde.sample.grid import karras
-from scoresde.sample.levels import Levels, grid_levels, one_alpha, one_log_snr
+from scoresde.sample.schedule_on_grid import ScheduleOnGrid, one_alpha, one_log_snr, schedule_on_grid
 from scoresde.sde.base import at_least, check_parameters
 
 # The largest factor by which churn may raise sigma^2 is 2 (Karras et al. 2022, algorithm 2).
@@ -60,7 +60,7 @@ class AbstractEDM(AbstractSampler):
             type(self).__name__,
             "in y = x / alpha its steps are unstable where alpha differs by mode; use DDIM or DPMSolverPP",
         )
-        levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
+        levels = schedule_on_grid(sde, self.grid, self.steps, x_T.dtype)
         start, added = self._churned(sde, levels)
         rho = jnp.exp(-levels.half_log_snr[1:])
 
@@ -77,9 +77,9 @@ class AbstractEDM(AbstractSampler):
             return (there.alpha * y).astype(x.dtype), None
 
         x, _ = jax.lax.scan(step, x_T, (jnp.arange(self.steps), levels[:-1], start, added, levels[1:], rho))
-        return finished(x, self.calls * self.steps)
+        return draw_without_error_estimate(x, self.calls * self.steps)
 
-    def _churned(self, sde, levels: Levels):
+    def _churned(self, sde, levels: ScheduleOnGrid):
         """The levels that the flow steps start from, and the standard deviation of the noise that leads there."""
         if not self.churn:
             return levels[:-1], None
@@ -90,12 +90,12 @@ class AbstractEDM(AbstractSampler):
         raised = jnp.minimum((1 + gamma) * rho, rho[0])
         # Steps without churn keep their own t: the inverse of lambda rounds, and the root of a rounding is not small.
         t = jnp.where(churning, jax.vmap(sde.time_of_log_snr)(-2 * jnp.log(raised)), levels.t[:-1])
-        start = Levels(sde, t)
+        start = ScheduleOnGrid(sde, t)
         added = jnp.sqrt(jnp.maximum(jnp.exp(-2 * start.half_log_snr) - rho**2, 0))
         return start, jnp.where(churning, added, 0)
 
     @abc.abstractmethod
-    def advance(self, slope, y, start: Levels, rho, there: Levels, arrived):
+    def advance(self, slope, y, start: ScheduleOnGrid, rho, there: ScheduleOnGrid, arrived):
         """y at the level `there` (noise `arrived`) from y at `start` (noise `rho`); `slope(y, level, rho)` is
         dy/drho."""
 

@@ -22,8 +22,8 @@ import lineax as lx
 from equinox import AbstractVar
 
 from scoresde.sample.base import AbstractSampler, Draw
-from scoresde.sample.clock import Clock, steady_clock
 from scoresde.sample.grid import uniform_log_snr
+from scoresde.sample.time_change import TimeChange, log_time_if_smoother
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
 from scoresde.sde.base import at_least, check_parameters
@@ -181,7 +181,7 @@ class ProbabilityFlow(AbstractSampler):
     def _solve(self, score, x, *, sign: int) -> Draw:
         sde = score.sde
         steady = isinstance(self.stepping, Adaptive) and sign < 0
-        clock = steady_clock(sde) if steady else Clock(jnp.asarray(False))
+        clock = log_time_if_smoother(sde) if steady else TimeChange(jnp.asarray(False))
         return _solve(dfx.ODETerm(_probability_flow), self, score, x, sign=sign, clock=clock)
 
 
@@ -207,7 +207,7 @@ class ReverseSDE(AbstractSampler):
             levy_area=dfx.SpaceTimeLevyArea if hasattr(inner, "minimal_levy_area") else dfx.BrownianIncrement,
         )
         terms = dfx.MultiTerm(dfx.ODETerm(_reverse_drift), dfx.ControlTerm(_diffusion, path))
-        return _solve(terms, self, score, x_T, sign=-1, clock=Clock(jnp.asarray(False)))
+        return _solve(terms, self, score, x_T, sign=-1, clock=TimeChange(jnp.asarray(False)))
 
 
 def _probability_flow(r, x, args):
@@ -230,7 +230,7 @@ def _diffusion(r, x, args):
     return lx.DiagonalLinearOperator(jnp.broadcast_to(jnp.sqrt(sde.g2(-r)), x.shape).astype(x.dtype))
 
 
-def _solve(terms, sampler, score: AbstractScore, x, *, sign: int, clock: Clock) -> Draw:
+def _solve(terms, sampler, score: AbstractScore, x, *, sign: int, clock: TimeChange) -> Draw:
     """From t_max to t_min in r = -u, or from t_min to t_max in r = u; u is t by `clock`."""
     sde = score.sde
     time_type = jnp.result_type(x.dtype, jnp.float32)  # never below float32

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from scoresde.errors import ConfigError
-from scoresde.sample.base import BATCH, Draw
+from scoresde.sample.base import BATCH_AXIS, Draw
 from scoresde.sample.integrate import ProbabilityFlow
 from scoresde.score.base import AbstractScore
 from scoresde.types import root_key
@@ -19,14 +19,14 @@ _SMALL_ANGLE = 1e-3
 @eqx.filter_jit
 def encode(score: AbstractScore, x0: Float[Array, "N *x"], *, sampler: ProbabilityFlow = ProbabilityFlow()) -> Draw:
     """x_T [N, *x] of x at t_min under the probability flow; `decode` is its inverse up to the solver's tolerance."""
-    return jax.vmap(lambda x: sampler.encode(score, x), axis_name=BATCH)(x0)
+    return jax.vmap(lambda x: sampler.encode(score, x), axis_name=BATCH_AXIS)(x0)
 
 
 @eqx.filter_jit
 def decode(score: AbstractScore, x_T: Float[Array, "N *x"], *, sampler: ProbabilityFlow = ProbabilityFlow()) -> Draw:
     """x at t_min [N, *x] of x_T, with no denoising: what `encode` maps back."""
     key = root_key(0)  # the flow draws nothing
-    return jax.vmap(lambda x: sampler(score, x, key=key), axis_name=BATCH)(x_T)
+    return jax.vmap(lambda x: sampler(score, x, key=key), axis_name=BATCH_AXIS)(x_T)
 
 
 def interpolate(

@@ -18,14 +18,14 @@ import jax.numpy as jnp
 from equinox import AbstractVar
 from jaxtyping import Array, Float
 
-from scoresde.sample.base import AbstractSampler, Draw, finished, noise
-from scoresde.sample.levels import Levels, grid_levels
+from scoresde.sample.base import AbstractSampler, Draw, draw_without_error_estimate, noise
+from scoresde.sample.schedule_on_grid import ScheduleOnGrid, schedule_on_grid
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
 from scoresde.types import State
 
 
-class Row(eqx.Module):
+class StepCoefficients(eqx.Module):
     """Coefficients of one kind of step, each with a leading axis of steps; `weights` has one entry a history point."""
 
     keep: Float[Array, "steps *coef"]
@@ -37,9 +37,9 @@ class Row(eqx.Module):
         return moved if self.noise is None else moved + self.noise * z
 
 
-class Table(eqx.Module):
-    predictor: Row
-    corrector: Row | None = None
+class MultistepCoefficients(eqx.Module):
+    predictor: StepCoefficients
+    corrector: StepCoefficients | None = None
     new: Float[Array, "steps *coef"] | None = None  # the weight of P~_{i+1} in the corrector
 
 
@@ -50,16 +50,16 @@ class AbstractMultistep(AbstractSampler):
     grid: AbstractVar[Callable]
 
     @abc.abstractmethod
-    def table(self, sde: AbstractSDE, levels: Levels) -> Table:
+    def table(self, sde: AbstractSDE, levels: ScheduleOnGrid) -> MultistepCoefficients:
         """The coefficients of every step from levels[i] to levels[i + 1]."""
 
-    def predict(self, score: AbstractScore, level: Levels, x: State) -> State:
+    def predict(self, score: AbstractScore, level: ScheduleOnGrid, x: State) -> State:
         """P at (x, t), by one call of the score: the data prediction E[x_0 | x_t]."""
         return score.denoise(x, level.t)
 
     def __call__(self, score: AbstractScore, x_T: State, *, key) -> Draw:
         sde = score.sde
-        levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
+        levels = schedule_on_grid(sde, self.grid, self.steps, x_T.dtype)
         table = jax.tree.map(lambda part: part.astype(x_T.dtype), self.table(sde, levels))
         depth = len(table.predictor.weights)
         # The corrector of a step ends at the start of the next, where its newest prediction is known.
@@ -80,10 +80,10 @@ class AbstractMultistep(AbstractSampler):
         start = (x_T, None if table.corrector is None else zeros, (zeros,) * depth)
         rows = (jnp.arange(self.steps), levels[:-1], table, arriving)
         (x, _, _), _ = jax.lax.scan(step, start, rows)
-        return finished(x, self.steps)
+        return draw_without_error_estimate(x, self.steps)
 
 
-def growing(
+def warm_up_orders(
     steps: int, order: int, weights: Callable[[slice, int], list], extra: int = 0
 ) -> tuple[Float[Array, "steps *coef"], ...]:
     """The weights of a method of `order` points that starts with as many as there are: one, then two, and so on.

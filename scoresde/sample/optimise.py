@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from scoresde.sample.grid import Times, uniform_log_snr
-from scoresde.sample.levels import grid_levels, one_log_snr
+from scoresde.sample.schedule_on_grid import one_log_snr, schedule_on_grid
 from scoresde.score.base import AbstractScore
 from scoresde.sde.base import check_parameters
 from scoresde.types import Key
@@ -48,7 +48,7 @@ def optimised_times(
 @eqx.filter_jit
 def _costs(score, shape, keys, candidates) -> Float[Array, "starts ends"]:
     sde = score.sde
-    levels = grid_levels(sde, uniform_log_snr, candidates, jnp.float32)
+    levels = schedule_on_grid(sde, uniform_log_snr, candidates, jnp.float32)
     rho = jnp.exp(-levels.half_log_snr)
 
     def trajectory(key):

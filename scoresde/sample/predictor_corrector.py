@@ -19,9 +19,9 @@ import jax.numpy as jnp
 from equinox import AbstractVar
 
 from scoresde.errors import ConfigError
-from scoresde.sample.base import BATCH, AbstractSampler, finished, noise
+from scoresde.sample.base import BATCH_AXIS, AbstractSampler, draw_without_error_estimate, noise
 from scoresde.sample.grid import uniform_log_snr
-from scoresde.sample.levels import Levels, grid_levels, one_alpha
+from scoresde.sample.schedule_on_grid import ScheduleOnGrid, one_alpha, schedule_on_grid
 from scoresde.score.base import AbstractScore
 from scoresde.sde.base import at_least, check_parameters
 from scoresde.types import Coef, State
@@ -30,8 +30,8 @@ from scoresde.types import Coef, State
 class Transition(eqx.Module):
     """One step of a grid: its two ends, r and omega."""
 
-    here: Levels
-    there: Levels
+    here: ScheduleOnGrid
+    there: ScheduleOnGrid
 
     @property
     def r(self):
@@ -136,7 +136,7 @@ class Langevin(AbstractCorrector):
         sizes = [jnp.sqrt(jnp.sum(part)) for part in (z**2, covariance * score**2)]
         if self.norm == "batch":
             try:
-                sizes = [jax.lax.pmean(size, BATCH) for size in sizes]
+                sizes = [jax.lax.pmean(size, BATCH_AXIS) for size in sizes]
             except NameError:
                 raise ConfigError(
                     "Langevin: norm = 'batch' needs a batch; call draw or sample, or use norm = 'image'"
@@ -176,7 +176,7 @@ class PredictorCorrector(AbstractSampler):
 
     def __call__(self, score, x_T, *, key):
         sde = score.sde
-        levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
+        levels = schedule_on_grid(sde, self.grid, self.steps, x_T.dtype)
         repeats = 0 if self.corrector is None else self.corrector.repeats
         moves = 0 if self.predictor is None else 1
 
@@ -198,7 +198,7 @@ class PredictorCorrector(AbstractSampler):
 
         transitions = Transition(levels[:-1], levels[1:])
         x, _ = jax.lax.scan(step, x_T, (jnp.arange(self.steps), transitions))
-        return finished(x, self.steps * (repeats + moves))
+        return draw_without_error_estimate(x, self.steps * (repeats + moves))
 
 
 class LangevinDynamics(AbstractSampler):
@@ -233,7 +233,7 @@ class LangevinDynamics(AbstractSampler):
             "LangevinDynamics",
             "the factor alpha'/alpha would blow up noise in modes that have no signal yet; use DDIM",
         )
-        levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
+        levels = schedule_on_grid(sde, self.grid, self.steps, x_T.dtype)
 
         def level(x, row):
             i, here, there = row
@@ -247,7 +247,7 @@ class LangevinDynamics(AbstractSampler):
             return jax.lax.fori_loop(0, self.repeats, move, x), None
 
         x, _ = jax.lax.scan(level, x_T, (jnp.arange(self.steps), levels[:-1], levels[1:]))
-        return finished(x, self.steps * self.repeats)
+        return draw_without_error_estimate(x, self.steps * self.repeats)
 
 
 def _check_corrector(corrector: AbstractCorrector) -> None:

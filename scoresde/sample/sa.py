@@ -7,8 +7,8 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from scoresde.sample.grid import uniform_log_snr
-from scoresde.sample.levels import exponential_weights, history_nodes
-from scoresde.sample.multistep import AbstractMultistep, Row, Table, growing
+from scoresde.sample.multistep import AbstractMultistep, MultistepCoefficients, StepCoefficients, warm_up_orders
+from scoresde.sample.schedule_on_grid import exponential_weights, history_nodes
 from scoresde.sde.base import at_least, check_parameters
 
 
@@ -57,6 +57,10 @@ class SASolver(AbstractMultistep):
             nodes = [*(h[rows] for _ in ends), *history_nodes(levels, rows, points)]
             return [there.alpha[rows] * w for w in exponential_weights(h[rows], nodes, 1 + tau2[rows])]
 
-        predictor = growing(self.steps, self.order, lambda rows, points: weights(rows, points, ends=[]))
-        new, *corrector = growing(self.steps, self.order, lambda rows, points: weights(rows, points, ends=[h]), extra=1)
-        return Table(Row(keep, predictor, noise), Row(keep, tuple(corrector), noise), new)
+        predictor = warm_up_orders(self.steps, self.order, lambda rows, points: weights(rows, points, ends=[]))
+        new, *corrector = warm_up_orders(
+            self.steps, self.order, lambda rows, points: weights(rows, points, ends=[h]), extra=1
+        )
+        return MultistepCoefficients(
+            StepCoefficients(keep, predictor, noise), StepCoefficients(keep, tuple(corrector), noise), new
+        )

@@ -7,9 +7,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from scoresde.sample.base import AbstractSampler, finished, noise
+from scoresde.sample.base import AbstractSampler, draw_without_error_estimate, noise
 from scoresde.sample.grid import between, uniform_log_snr
-from scoresde.sample.levels import Levels, exponential_weights, grid_levels
+from scoresde.sample.schedule_on_grid import ScheduleOnGrid, exponential_weights, schedule_on_grid
 from scoresde.sde.base import at_least, check_parameters
 
 
@@ -22,7 +22,7 @@ class SEEDS(AbstractSampler):
 
     W are the exact weights of the line through both predictions for c = 2. z_1 is the noise of the first half of the
     step in both lines, which is what gives the law of x order 2. Gonzalez et al. 2023 write the method in noise
-    prediction for VP; here it is that of `scoresde.sample.levels`, for every process.
+    prediction for VP; here it is that of `scoresde.sample.schedule_on_grid`, for every process.
     """
 
     steps: int = eqx.field(static=True)
@@ -33,8 +33,8 @@ class SEEDS(AbstractSampler):
 
     def __call__(self, score, x_T, *, key):
         sde = score.sde
-        levels = grid_levels(sde, self.grid, self.steps, x_T.dtype)
-        middles = Levels(sde, between(sde, levels.t, 0.5))
+        levels = schedule_on_grid(sde, self.grid, self.steps, x_T.dtype)
+        middles = ScheduleOnGrid(sde, between(sde, levels.t, 0.5))
         h, a = levels.h, middles.half_log_snr - levels.half_log_snr[:-1]
         weights = exponential_weights(h, [jnp.zeros_like(h), a], 2.0)
 
@@ -51,4 +51,4 @@ class SEEDS(AbstractSampler):
 
         rows = (jnp.arange(self.steps), levels[:-1], middles, levels[1:], h, a, weights)
         x, _ = jax.lax.scan(step, x_T, rows)
-        return finished(x, 2 * self.steps)
+        return draw_without_error_estimate(x, 2 * self.steps)

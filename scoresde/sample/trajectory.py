@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from scoresde.sample.base import BATCH
+from scoresde.sample.base import BATCH_AXIS
 from scoresde.sample.grid import uniform_log_snr
-from scoresde.sample.levels import Levels
+from scoresde.sample.schedule_on_grid import ScheduleOnGrid
 from scoresde.score.base import AbstractScore
 
 
@@ -28,7 +28,7 @@ def trajectory(score: AbstractScore, x_T: Float[Array, "num *x"], steps: int) ->
     They hold for every process, and in every mode. One call of the score a step and an example, and one at t_min.
     """
     sde = score.sde
-    levels = Levels(sde, uniform_log_snr(sde, steps).astype(jnp.result_type(x_T, jnp.float32)))
+    levels = ScheduleOnGrid(sde, uniform_log_snr(sde, steps).astype(jnp.result_type(x_T, jnp.float32)))
     here, there = levels[:-1], levels[1:]
     rows = (here.t, there.sigma / here.sigma, -there.alpha * jnp.expm1(-levels.h))
 
@@ -42,5 +42,5 @@ def trajectory(score: AbstractScore, x_T: Float[Array, "num *x"], steps: int) ->
         last = score.denoise(x, levels.t[-1])
         return jnp.concatenate([xs, x[None]]), jnp.concatenate([x0s, last[None].astype(x0s.dtype)])
 
-    xs, x0s = jax.vmap(one, out_axes=1, axis_name=BATCH)(x_T)
+    xs, x0s = jax.vmap(one, out_axes=1, axis_name=BATCH_AXIS)(x_T)
     return Trajectory(levels.t, xs, x0s)

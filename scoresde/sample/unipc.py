@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from scoresde.errors import ConfigError
 from scoresde.sample.grid import uniform_log_snr
-from scoresde.sample.levels import Levels, exponential_weights, history_nodes
-from scoresde.sample.multistep import AbstractMultistep, Row, Table, growing
+from scoresde.sample.multistep import AbstractMultistep, MultistepCoefficients, StepCoefficients, warm_up_orders
+from scoresde.sample.schedule_on_grid import ScheduleOnGrid, exponential_weights, history_nodes
 from scoresde.sde.base import at_least, check_parameters
 
 
@@ -42,13 +42,13 @@ class UniPC(AbstractMultistep):
 
     def table(self, sde, levels):
         keep = levels.sigma[1:] / levels.sigma[:-1]
-        predictor = growing(self.steps, self.order, lambda rows, points: self._predictor(levels, rows, points))
-        new, *corrector = growing(
+        predictor = warm_up_orders(self.steps, self.order, lambda rows, points: self._predictor(levels, rows, points))
+        new, *corrector = warm_up_orders(
             self.steps, self.order, lambda rows, points: self._corrector(levels, rows, points), extra=1
         )
-        return Table(Row(keep, predictor), Row(keep, tuple(corrector)), new)
+        return MultistepCoefficients(StepCoefficients(keep, predictor), StepCoefficients(keep, tuple(corrector)), new)
 
-    def _predictor(self, levels: Levels, rows: slice, points: int) -> list:
+    def _predictor(self, levels: ScheduleOnGrid, rows: slice, points: int) -> list:
         h, there = levels.h[rows], levels.alpha[1:][rows]
         nodes = history_nodes(levels, rows, points)
         if points == 2:
@@ -57,7 +57,7 @@ class UniPC(AbstractMultistep):
             weights = exponential_weights(h, nodes)
         return [there * weight for weight in weights]
 
-    def _corrector(self, levels: Levels, rows: slice, points: int) -> list:
+    def _corrector(self, levels: ScheduleOnGrid, rows: slice, points: int) -> list:
         """Weights of D at the end of the step, then of D_i, D_{i-1}, ..."""
         h, there = levels.h[rows], levels.alpha[1:][rows]
         if points == 1:

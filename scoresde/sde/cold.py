@@ -132,7 +132,7 @@ class Cold(AbstractSpectral):
         )
 
 
-def InverseHeat(shape, *, sigma: float = 0.01, blur_min: float = 0.5, blur_max: float = 20.0) -> Cold:
+def inverse_heat(shape, *, sigma: float = 0.01, blur_min: float = 0.5, blur_max: float = 20.0) -> Cold:
     """Inverse heat dissipation (Rissanen et al. 2023) in continuous time: blur by blur_min to blur_max pixels, noise
     sigma.
 
@@ -142,12 +142,12 @@ def InverseHeat(shape, *, sigma: float = 0.01, blur_min: float = 0.5, blur_max: 
     return Cold(basis, None, sigma, blur_min, blur_max)
 
 
-def Fade(shape, *, sigma: float = 0.01) -> Cold:
+def fade(shape, *, sigma: float = 0.01) -> Cold:
     """All points fade together: alpha from 0.98 to 2e-4."""
     return Cold(Pixel(_sizes(shape)), jnp.ones((*_sizes(shape), 1)), sigma, 0.2, 4.1)
 
 
-def Mask(mask, *, sigma: float = 0.01) -> Cold:
+def mask(mask, *, sigma: float = 0.01) -> Cold:
     """Points where mask > 0 fade, in proportion to it: 1 is inpainting; a bump that widens is a hole that grows
     (Bansal et al. 2023).
 
@@ -158,7 +158,7 @@ def Mask(mask, *, sigma: float = 0.01) -> Cold:
     return Cold(Pixel(mask.shape), mask[..., None], sigma, 0.2, 4.1)
 
 
-def Pixelate(shape, *, sigma: float = 0.01) -> Cold:
+def pixelate(shape, *, sigma: float = 0.01) -> Cold:
     """Squares of 2, 4, 8, ... points take their means one after the other (Bansal et al. 2023)."""
     sizes = _sizes(shape)
     basis = Haar(sizes, tuple(float(n) for n in sizes))

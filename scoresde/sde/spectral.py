@@ -82,12 +82,12 @@ class Coloured(AbstractSpectral):
         _check_trace_class("Coloured", self.covariance, self.basis, "take VP or VE without colour, or")
 
 
-def ColouredVP(basis: AbstractBasis, covariance: AbstractCovariance, **of_vp) -> Coloured:
+def coloured_vp(basis: AbstractBasis, covariance: AbstractCovariance, **of_vp) -> Coloured:
     """`Coloured` around VP(**of_vp)."""
     return Coloured(basis, covariance, VP(**of_vp))
 
 
-def ColouredVE(basis: AbstractBasis, covariance: AbstractCovariance, **of_ve) -> Coloured:
+def coloured_ve(basis: AbstractBasis, covariance: AbstractCovariance, **of_ve) -> Coloured:
     """`Coloured` around VE(**of_ve)."""
     return Coloured(basis, covariance, VE(**of_ve))
 

@@ -2,22 +2,22 @@
 
 from scoresde.train.augment import LABELS, augment
 from scoresde.train.average import average_name, power_name
-from scoresde.train.law import LogNormalSigma, LowDiscrepancy, Uniform, UniformLogSigma, UniformLogSNR
-from scoresde.train.layout import Layout
+from scoresde.train.law import LogNormalSigma, StratifiedTime, UniformLogSigma, UniformLogSNR, UniformTime
 from scoresde.train.loop import averaged_score, fit
 from scoresde.train.loss import (
     EDMWeighting,
-    Likelihood,
+    LikelihoodWeighting,
     NoiseField,
     Objective,
     SigmaSquared,
     half_sum,
 )
+from scoresde.train.parallelism import Parallelism
 from scoresde.train.step import TrainState
 
 __all__ = [
     "fit",
-    "Layout",
+    "Parallelism",
     "averaged_score",
     "augment",
     "LABELS",
@@ -28,10 +28,10 @@ __all__ = [
     "half_sum",
     "SigmaSquared",
     "NoiseField",
-    "Likelihood",
+    "LikelihoodWeighting",
     "EDMWeighting",
-    "Uniform",
-    "LowDiscrepancy",
+    "UniformTime",
+    "StratifiedTime",
     "UniformLogSNR",
     "UniformLogSigma",
     "LogNormalSigma",

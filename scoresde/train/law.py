@@ -48,7 +48,7 @@ def _uniform_in_time(sde: AbstractSDE, u: Scalar) -> Scalar:
     return sde.t_min + u * (sde.t_max - sde.t_min)
 
 
-class Uniform(AbstractTimeLaw):
+class UniformTime(AbstractTimeLaw):
     """t ~ U[t_min, t_max], independent for each example (Song et al. 2021)."""
 
     def uniform(self, *, batch_key, key, rank):
@@ -61,7 +61,7 @@ class Uniform(AbstractTimeLaw):
         return jnp.full_like(t, 1 / (sde.t_max - sde.t_min))
 
 
-class LowDiscrepancy(AbstractTimeLaw):
+class StratifiedTime(AbstractTimeLaw):
     """t ~ U[t_min, t_max], stratified over the batch (Kingma et al. 2021, appendix I.1)."""
 
     def uniform(self, *, batch_key, key, rank):

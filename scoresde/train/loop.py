@@ -13,12 +13,12 @@ from jaxtyping import PyTree
 
 from scoresde.errors import ConfigError
 from scoresde.nets.network import CPU_INIT_OPTIONS
-from scoresde.runtime.sharding import gathered, stored
+from scoresde.runtime.sharding import all_gather, state_sharding
 from scoresde.score.network import NetworkScore
 from scoresde.train.average import average_name
-from scoresde.train.feed import Feed, ahead
-from scoresde.train.layout import Layout
+from scoresde.train.batch_iterator import BatchIterator, prefetch
 from scoresde.train.loss import Objective
+from scoresde.train.parallelism import Parallelism
 from scoresde.train.program import compile_step, memory_advice
 from scoresde.train.step import TrainState, init_state, make_step, with_params
 from scoresde.types import State, root_key
@@ -34,7 +34,7 @@ def fit(
     optimizer: optax.GradientTransformation | None = None,
     objective: Objective = Objective(),
     ema: tuple[float | str, ...] = (0.999,),
-    layout: Layout = Layout(),
+    layout: Parallelism = Parallelism(),
     prepare: Callable[..., State] | None = None,
     augment: Callable[..., tuple[State, jax.Array]] | None = None,
     seed: int = 0,
@@ -67,10 +67,10 @@ def fit(
     optimizer, mesh = optimizer or optax.chain(optax.clip_by_global_norm(1.0), optax.adam(2e-4)), layout.mesh()
     prepare = prepare or (lambda value, *, key: dataset.encode(value))
     init = functools.partial(init_state, optimizer=optimizer, ema=ema, key=root_key(seed))
-    like = _placed(jax.eval_shape(init, score.network.params), mesh)
+    like = _place(jax.eval_shape(init, score.network.params), mesh)
     options = dict(prepare=prepare, augment=augment, accumulation=layout.accumulation, remat=layout.remat)
     step = make_step(score, objective, optimizer, state=like, mesh=mesh, **options)
-    feed = Feed(dataset, seed, batch_size, mesh)
+    feed = BatchIterator(dataset, seed, batch_size, mesh)
     compiled = functools.cache(lambda n: compile_step(step, like, feed.shapes(n), layout))
 
     def start() -> TrainState:  # compiled before anything is allocated: that tells what does not fit
@@ -85,12 +85,12 @@ def fit(
 
 
 def _all_steps(
-    state: TrainState, compiled: Callable, feed: Feed, layout: Layout, run, *, steps: int, batch_size: int
+    state: TrainState, compiled: Callable, feed: BatchIterator, layout: Parallelism, run, *, steps: int, batch_size: int
 ) -> TrainState:
     """The state after `steps` steps in all."""
     ends = layout.ends(int(state.step), steps)
     batches = feed.read(int(state.step), ends)
-    for end, batch in zip(ends, ahead(batches if run is None else run.reading(batches), feed.put)):
+    for end, batch in zip(ends, prefetch(batches if run is None else run.reading(batches), feed.put)):
         state, metrics = _step(compiled, state, batch, layout, batch_size, wait=end == ends[0])
         if run is not None:
             run.after_step(end, state, metrics)
@@ -103,10 +103,10 @@ def _first_state(
     """The state at step 0 from the parameters `given`, or from those that `params` draws where they are kept."""
     make, arguments = (init, (given,)) if params is None else (lambda: init(params()), ())
     options = CPU_INIT_OPTIONS if mesh.devices.flat[0].platform == "cpu" else None
-    return jax.jit(make, out_shardings=stored(mesh, like), compiler_options=options)(*arguments)
+    return jax.jit(make, out_shardings=state_sharding(mesh, like), compiler_options=options)(*arguments)
 
 
-def _step(compiled: Callable, state: TrainState, batch: dict, layout: Layout, batch_size: int, *, wait: bool):
+def _step(compiled: Callable, state: TrainState, batch: dict, layout: Parallelism, batch_size: int, *, wait: bool):
     """One dispatch. `wait` for the first: memory that runs out is then told here, and not as that of a picture."""
     with memory_advice(batch_size, layout):
         state, metrics = compiled(batch["label"].shape[0])(state, batch)
@@ -115,9 +115,9 @@ def _step(compiled: Callable, state: TrainState, batch: dict, layout: Layout, ba
     return state, metrics
 
 
-def _placed(like: PyTree, mesh: Mesh) -> PyTree:
+def _place(like: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.map(
-        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), like, stored(mesh, like)
+        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), like, state_sharding(mesh, like)
     )
 
 
@@ -133,4 +133,4 @@ def averaged_score(score: NetworkScore, state: TrainState, decay: float | str | 
     wanted = only if decay is None else average_name(decay)
     if wanted not in state.ema:
         raise ConfigError(f"ema: no average {wanted}; there are {', '.join(state.ema)}")
-    return with_params(score, gathered(state.ema[wanted]))
+    return with_params(score, all_gather(state.ema[wanted]))

@@ -36,7 +36,7 @@ from scoresde.errors import ConfigError
 from scoresde.score import AbstractScore, DataSpectrum
 from scoresde.sde import AbstractSDE
 from scoresde.sde.base import derivative
-from scoresde.train.law import AbstractTimeLaw, LowDiscrepancy, effective_share
+from scoresde.train.law import AbstractTimeLaw, StratifiedTime, effective_share
 from scoresde.types import Coef, Key, Scalar, State
 
 # Uniform t with t_min = 1e-5 (Song, Durkan, Murray and Ermon 2021) has 0.0019 under VP; LogNormalSigma 0.0007 there,
@@ -80,7 +80,7 @@ class NoiseField(AbstractNoiseWeighting):
         return variance / jnp.mean(variance)
 
 
-class Likelihood(AbstractNoiseWeighting):
+class LikelihoodWeighting(AbstractNoiseWeighting):
     """w = g^2 / (sigma^2 p(t)): the mean is the integral of g^2 |s + z / sigma|^2 over t, for a law that visits all
     of it."""
 
@@ -131,7 +131,7 @@ class Objective(eqx.Module):
     """
 
     weighting: AbstractWeighting = SigmaSquared()
-    time_law: AbstractTimeLaw = LowDiscrepancy()
+    time_law: AbstractTimeLaw = StratifiedTime()
     reduce: Callable = eqx.field(default=jnp.mean, static=True)
 
     def check(self, sde: AbstractSDE) -> None:

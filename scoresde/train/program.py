@@ -15,12 +15,12 @@ from jaxtyping import PyTree
 
 from scoresde.errors import ResourceError
 from scoresde.runtime.sharding import memory_limit
-from scoresde.train.layout import Layout
+from scoresde.train.parallelism import Parallelism
 
 GIB = 2**30
 
 
-def compile_step(step, state: PyTree, batches: PyTree, layout: Layout) -> jax.stages.Compiled:
+def compile_step(step, state: PyTree, batches: PyTree, layout: Parallelism) -> jax.stages.Compiled:
     """`step` of `make_step` compiled for arrays like these, if the device can hold it.
 
     Args:
@@ -47,7 +47,7 @@ def return_heap() -> None:
 
 
 @contextlib.contextmanager
-def memory_advice(batch_size: int, layout: Layout) -> Iterator[None]:
+def memory_advice(batch_size: int, layout: Parallelism) -> Iterator[None]:
     """A context in which a device that runs out of memory is a ResourceError with advice."""
     try:
         yield
@@ -71,7 +71,7 @@ def memory(program: jax.stages.Compiled) -> tuple[int, int] | None:
     return stays, found.temp_size_in_bytes
 
 
-def too_large(stays: int, temporaries: int, limit: int, batch_size: int, layout: Layout) -> str:
+def too_large(stays: int, temporaries: int, limit: int, batch_size: int, layout: Parallelism) -> str:
     """One line for a step that needs `stays` + `temporaries` bytes of the `limit` of each device, with what would
     fit."""
     kind, unit = jax.devices()[0].device_kind, jax.device_count() * layout.accumulation
@@ -94,9 +94,9 @@ def too_large(stays: int, temporaries: int, limit: int, batch_size: int, layout:
     return f"{needed}; {_ways(layout.accumulation * times, fitting * unit, layout, about)}"
 
 
-def _ways(accumulation: int, batch_size: int, layout: Layout, about: str = "") -> str:
+def _ways(accumulation: int, batch_size: int, layout: Parallelism, about: str = "") -> str:
     return f"take training.accumulation = {accumulation}{about}, {_remat(layout)}or training.batch_size = {batch_size}"
 
 
-def _remat(layout: Layout) -> str:
+def _remat(layout: Parallelism) -> str:
     return "training.remat = 'block', " if layout.remat == "none" else ""

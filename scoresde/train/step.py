@@ -23,10 +23,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, PyTree, UInt32
 
 from scoresde.nets import Network
-from scoresde.runtime.sharding import shardings, stored
+from scoresde.runtime.sharding import shardings, state_sharding
 from scoresde.score.network import NetworkScore
 from scoresde.train.average import average_name, update
-from scoresde.train.feed import batches_sharding
+from scoresde.train.batch_iterator import batches_sharding
 from scoresde.train.loss import Objective
 from scoresde.types import Key, State, stored_key
 
@@ -105,7 +105,7 @@ def make_step(
     """
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     everywhere, _ = shardings(mesh)
-    parts = stored(mesh, state)
+    parts = state_sharding(mesh, state)
     if remat != "none":
         score = dataclasses.replace(score, network=dataclasses.replace(score.network, remat=remat))
     gradient = jax.value_and_grad(_batch_loss(score, objective, prepare, augment))

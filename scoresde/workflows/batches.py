@@ -9,16 +9,16 @@ from jaxtyping import PyTree
 
 from scoresde.data import npz
 from scoresde.errors import DataError
-from scoresde.experiment.load import Trained
+from scoresde.experiment.load import TrainedModel
 from scoresde.runtime.files import replacing
 from scoresde.runtime.progress import Progress
-from scoresde.runtime.sharding import batch_for_devices, padded, spread
+from scoresde.runtime.sharding import batch_for_devices, pad, shard
 from scoresde.sample import Draw
 
 PICTURE = 64  # images shown in OUT/grid.png
 
 
-def records_of(trained: Trained, source: str | None, split: str, num: int) -> tuple[np.ndarray, np.ndarray]:
+def records_of(trained: TrainedModel, source: str | None, split: str, num: int) -> tuple[np.ndarray, np.ndarray]:
     """The first records of the run's data set, or of the array `samples` of a file, and their numbers.
 
     Where the score has been given a class, and the data set has labels, they are records of this class.
@@ -49,11 +49,11 @@ def read_array(source: str, name: str) -> np.ndarray:
         return npz.member(archive, name, file)
 
 
-def data_values(trained: Trained, drawn: Draw) -> np.ndarray:
+def data_values(trained: TrainedModel, drawn: Draw) -> np.ndarray:
     return np.asarray(trained.dataset.decode(np.nan_to_num(drawn.x)))
 
 
-def in_batches(trained: Trained, function: Callable, rows: PyTree, each: int = 1) -> Draw:
+def in_batches(trained: TrainedModel, function: Callable, rows: PyTree, each: int = 1) -> Draw:
     """`function` of the rows, arrays with a common first axis, in batches of one shape on the devices of this process;
     each row stands for `each` solves."""
     num = len(jax.tree.leaves(rows)[0])
@@ -61,14 +61,14 @@ def in_batches(trained: Trained, function: Callable, rows: PyTree, each: int = 1
     progress, parts = Progress(0, num, items=1, unit="record"), []
     for first in range(0, num, size):
         last = min(first + size, num)
-        drawn = function(spread(jax.tree.map(lambda a: padded(a[first:last], size), rows)))
+        drawn = function(shard(jax.tree.map(lambda a: pad(a[first:last], size), rows)))
         parts.append(jax.tree.map(lambda a: np.asarray(a)[: last - first], drawn))
         progress.show(last, f"ok {int(parts[-1].ok.sum())} of {parts[-1].ok.size}")
     progress.close()
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-def told(drawn: Draw) -> str:
+def format_solver_status(drawn: Draw) -> str:
     nfe = f"{drawn.nfe.mean():.1f} (largest {drawn.nfe.max()})" if drawn.nfe.min() >= 0 else "unknown"
     return f"NFE {nfe}, solver ok for {int(drawn.ok.sum())} of {drawn.ok.size}"
 

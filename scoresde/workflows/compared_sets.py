@@ -9,7 +9,7 @@ import numpy as np
 
 from scoresde.data import npz
 from scoresde.errors import ConfigError, DataError, NumericError
-from scoresde.experiment.load import Trained
+from scoresde.experiment.load import TrainedModel
 from scoresde.metrics.features import Features, Given, extract
 from scoresde.metrics.frechet import Moments, moments
 from scoresde.metrics.measure import FID_NUM, Reals, needs_features, stored_moments
@@ -28,7 +28,7 @@ class Side(NamedTuple):
     span: tuple[float, float] | None = None  # of floats, as in Images
 
 
-def fakes_of(request: Request, trained: Trained | None) -> Side:
+def fakes_of(request: Request, trained: TrainedModel | None) -> Side:
     folder = request.out / "features"
     if request.samples:
         found = images.of_path(request.samples, trained.dataset if trained else None, request.num)
@@ -47,7 +47,7 @@ def fakes_of(request: Request, trained: Trained | None) -> Side:
 
     def several(space: Features) -> Iterator:
         for own in np.split(seeds, repeats):
-            drawn = images.drawn(trained, own, request.out / "samples")
+            drawn = images.draw_images(trained, own, request.out / "samples")
             if drawn.failed and not request.keep_going:
                 raise NumericError(
                     f"the solver failed for {drawn.failed} of {len(own)} samples; raise --steps, loosen "
@@ -64,7 +64,7 @@ def fakes_of(request: Request, trained: Trained | None) -> Side:
     return Side(about, trained.shape, several, images.span_of(trained.dataset, "train"))
 
 
-def reals_of(request: Request, trained: Trained | None) -> Side:
+def reals_of(request: Request, trained: TrainedModel | None) -> Side:
     published = images.statistics(request.reference) if request.reference else None
     known = Moments(published.mean, published.covariance, 0) if published else None
     about = {"reference": f"mu and sigma, sha256 {published.sha256}"} if published else {}

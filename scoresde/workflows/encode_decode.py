@@ -15,14 +15,22 @@ import numpy as np
 
 from scoresde.data.picture import save_picture
 from scoresde.errors import ConfigError, DataError
-from scoresde.experiment.load import Trained
+from scoresde.experiment.load import TrainedModel
 from scoresde.runtime.sharding import local_copy
 from scoresde.sample import decode, encode, interpolate
-from scoresde.workflows.batches import PICTURE, data_values, in_batches, read_array, records_of, told, write
+from scoresde.workflows.batches import (
+    PICTURE,
+    data_values,
+    format_solver_status,
+    in_batches,
+    read_array,
+    records_of,
+    write,
+)
 from scoresde.workflows.generate import fields, label_arrays, sampler_of, to_modes
 
 
-def encode_to(trained: Trained, *, source: str | None, split: str, num: int, out: pathlib.Path) -> np.ndarray:
+def encode_to(trained: TrainedModel, *, source: str | None, split: str, num: int, out: pathlib.Path) -> np.ndarray:
     """Encode records into OUT/latents.npz. Returns which of them the solver managed."""
     records, numbers = records_of(trained, source, split, num)
     out.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
@@ -33,11 +41,11 @@ def encode_to(trained: Trained, *, source: str | None, split: str, num: int, out
     good = drawn.x[drawn.ok]
     ratio = float((good / trained.score.sde.sigma(trained.score.sde.t_max)).std()) if len(good) else None
     spread_told = "" if ratio is None else f"; spread of the latents {ratio:.3f} of the prior's"
-    print(f"{len(records)} records encoded: {told(drawn)}{spread_told}\nwrote {path}")
+    print(f"{len(records)} records encoded: {format_solver_status(drawn)}{spread_told}\nwrote {path}")
     return drawn.ok
 
 
-def decode_to(trained: Trained, *, source: str | None, out: pathlib.Path) -> np.ndarray:
+def decode_to(trained: TrainedModel, *, source: str | None, out: pathlib.Path) -> np.ndarray:
     """Decode the latents of an NPZ file into OUT/samples.npz and OUT/grid.png. Rows that were not encoded stay
     failed."""
     if source is None:
@@ -57,14 +65,14 @@ def decode_to(trained: Trained, *, source: str | None, out: pathlib.Path) -> np.
     path = write(out / "samples.npz", samples=samples, ok=drawn.ok, **label_arrays(trained, len(samples)))
     pictured = save_picture(trained.dataset, drawn.x[:PICTURE], out / "grid.png")
     print(
-        f"{len(latents)} latents decoded: {told(drawn)}\nwrote {path}"
+        f"{len(latents)} latents decoded: {format_solver_status(drawn)}\nwrote {path}"
         + (f" and {out / 'grid.png'}" if pictured else "")
     )
     return drawn.ok
 
 
 def interpolate_to(
-    trained: Trained, *, source: str | None, split: str, num: int, points: int, out: pathlib.Path
+    trained: TrainedModel, *, source: str | None, split: str, num: int, points: int, out: pathlib.Path
 ) -> np.ndarray:
     """Between records 0 and 1, 2 and 3, and so on: `points` images each, ends included, a row of OUT/grid.png a
     pair."""
@@ -90,13 +98,13 @@ def interpolate_to(
     shown = drawn.x[: max(1, PICTURE // points)].reshape(-1, *trained.dataset.shape)
     pictured = save_picture(trained.dataset, shown, out / "grid.png", columns=points)
     print(
-        f"{len(pairs)} pairs, {points} points each: {told(drawn)}\nwrote {path}"
+        f"{len(pairs)} pairs, {points} points each: {format_solver_status(drawn)}\nwrote {path}"
         + (f" and {out / 'grid.png'}" if pictured else "")
     )
     return drawn.ok
 
 
-def _states(trained: Trained, records: np.ndarray) -> np.ndarray:
+def _states(trained: TrainedModel, records: np.ndarray) -> np.ndarray:
     """In the coordinates of the process."""
     fields = np.asarray(trained.dataset.encode(records, 0.5), np.float32)
     return np.asarray(to_modes(trained.score.sde, fields))

@@ -20,7 +20,7 @@ import numpy as np
 
 from scoresde.errors import ConfigError, DataError
 from scoresde.experiment.config import to_json
-from scoresde.experiment.load import LATEST, Trained, load_trained
+from scoresde.experiment.load import LATEST, TrainedModel, load_trained
 from scoresde.likelihood.report import versions
 from scoresde.metrics import record
 from scoresde.metrics.measure import FID_NUM, Measured, check, measure
@@ -29,7 +29,7 @@ from scoresde.workflows.compared_sets import fakes_of, given_features, reals_of
 from scoresde.workflows.feature_extractors import feature_network
 from scoresde.workflows.function_metrics import function_metrics
 from scoresde.workflows.generate import by_shares
-from scoresde.workflows.likelihood import evaluated, parameters_crc32
+from scoresde.workflows.likelihood import evaluate_batches, parameters_crc32
 from scoresde.workflows.request import Request, validate
 
 FILE = "records.jsonl"
@@ -53,7 +53,7 @@ _EMPTY = dict.fromkeys((
 ))  # fmt: skip
 
 
-def load(request: Request) -> Trained | None:
+def load(request: Request) -> TrainedModel | None:
     """The run of a request, if it is of one."""
     if not request.workdir:
         return None
@@ -70,7 +70,7 @@ def load(request: Request) -> Trained | None:
     return trained
 
 
-def evaluate(request: Request, trained: Trained | None, expected: dict | None = None) -> list[dict]:
+def evaluate(request: Request, trained: TrainedModel | None, expected: dict | None = None) -> list[dict]:
     """All metrics of a request, as records that are written and returned. `bpd` and `nats` share the work of several
     processes.
 
@@ -106,7 +106,7 @@ def evaluate(request: Request, trained: Trained | None, expected: dict | None = 
     return records
 
 
-def _compared(request: Request, trained: Trained | None, about: dict, expected: dict | None) -> list[dict]:
+def _compared(request: Request, trained: TrainedModel | None, about: dict, expected: dict | None) -> list[dict]:
     """The metrics of features. What can be wrong is looked at before samples are drawn: files, shapes, the
     reference."""
     wanted = request.of_features
@@ -136,13 +136,13 @@ def _compared(request: Request, trained: Trained | None, about: dict, expected: 
     return [_written(request, about | _together([part[k] for part in parts])) for k in range(len(parts[0]))]
 
 
-def _likelihood(request: Request, trained: Trained, name: str) -> list[dict]:
+def _likelihood(request: Request, trained: TrainedModel, name: str) -> list[dict]:
     if name == "bpd" and not trained.dataset.levels:
         raise DataError(
             f"bpd: bits/dim needs integer data, and {trained.dataset.name} is continuous (data.levels = 0); ask for "
             "nats"
         )
-    found = evaluated(
+    found = evaluate_batches(
         trained, num=-1 if request.num is None else request.num, out=request.out, folder=pathlib.Path(request.workdir)
     )
     if _main():
@@ -156,7 +156,7 @@ def _likelihood(request: Request, trained: Trained, name: str) -> list[dict]:
     return [about | _together([measured])]
 
 
-def _functions(request: Request, trained: Trained, _: str) -> list[dict]:
+def _functions(request: Request, trained: TrainedModel, _: str) -> list[dict]:
     about, found = function_metrics(trained, request.num, request.seeds, request.out)
     return [about | _together([measured]) for measured in found]
 

@@ -15,7 +15,7 @@ import numpy as np
 from scoresde.data import npz
 from scoresde.errors import ConfigError, DataError
 from scoresde.metrics import dinov2, port
-from scoresde.metrics.features import Features, Inception, Pixels
+from scoresde.metrics.features import Features, InceptionFeatures, Pixels
 from scoresde.runtime.files import UnreadableError
 from scoresde.runtime.reading import one_line, read_safetensors, read_torch
 
@@ -34,9 +34,9 @@ def feature_network(text: str, shape: tuple[int, ...]) -> Features:
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if file.suffix == ".safetensors" or dinov2.is_published(arrays):
-        return dinov2.DINOv2(arrays, str(file), sha256=digest, shape=shape)
+        return dinov2.DINOv2Features(arrays, str(file), sha256=digest, shape=shape)
     convolutions, readout = port.weights(arrays, str(file))
-    return Inception(convolutions, readout, sha256=digest, shape=shape)
+    return InceptionFeatures(convolutions, readout, sha256=digest, shape=shape)
 
 
 def _npz(file: pathlib.Path) -> dict[str, np.ndarray]:

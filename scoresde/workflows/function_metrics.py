@@ -11,7 +11,7 @@ import numpy as np
 
 from scoresde.data import functions
 from scoresde.errors import ConfigError, DataError, NumericError
-from scoresde.experiment.load import Trained
+from scoresde.experiment.load import TrainedModel
 from scoresde.experiment.processes import PROCESSES
 from scoresde.metrics.functions import mmd2, permutation_test, power, sliced_wasserstein, spectrum_error
 from scoresde.metrics.measure import Measured
@@ -24,7 +24,7 @@ _SIZES = (10, 100)  # functions in a test
 
 
 def function_metrics(
-    trained: Trained, num: int | None, seeds: str | None, out: pathlib.Path
+    trained: TrainedModel, num: int | None, seeds: str | None, out: pathlib.Path
 ) -> tuple[dict, list[Measured]]:
     """(what records say of it, the numbers).
 
@@ -42,7 +42,7 @@ def function_metrics(
         raise ConfigError(
             f"functions: takes at most {_MOST} samples, got {len(parse_seeds(text))}; give a smaller --num"
         )
-    drawn = images.drawn(trained, parse_seeds(text), out / "samples")
+    drawn = images.draw_images(trained, parse_seeds(text), out / "samples")
     if drawn.failed:
         raise NumericError(
             f"functions: the solver failed for {drawn.failed} samples; raise --steps, or loosen sampling.tolerance"

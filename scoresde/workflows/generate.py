@@ -13,11 +13,11 @@ from jaxtyping import Array, Float, Int
 from scoresde.data.labels import MISSING, shares
 from scoresde.data.picture import save_picture
 from scoresde.errors import ConfigError
-from scoresde.experiment.load import Trained
+from scoresde.experiment.load import TrainedModel
 from scoresde.experiment.samplers import build_sampler
 from scoresde.runs.sample_store import SampleStore
 from scoresde.runtime.progress import Progress
-from scoresde.runtime.sharding import batch_for_devices, local_copy, padded, spread
+from scoresde.runtime.sharding import batch_for_devices, local_copy, pad, shard
 from scoresde.sample import AbstractSampler, Draw, denoised_draw
 from scoresde.sde import AbstractSDE
 from scoresde.types import Keys, root_key
@@ -30,11 +30,11 @@ UNTRAINED = (
     "sampling.labels = 'null': nothing trains the null class yet, so that its samples would be arbitrary; use uniform "
     "or data, or give --label"
 )
-_PICTURE = 64  # samples shown in OUT/grid.png
+_NUM_PICTURED = 64  # samples shown in OUT/grid.png
 
 
 # Fields of sampling that change no sample; but see `_coupled`.
-_MATTER_NOT = ("num", "batch_size")
+_IRRELEVANT_FIELDS = ("num", "batch_size")
 
 
 def _coupled(config) -> bool:
@@ -42,17 +42,17 @@ def _coupled(config) -> bool:
     return config.sampling.sampler == "predictor_corrector" and config.sampling.norm == "batch"
 
 
-def sampler_of(trained: Trained) -> AbstractSampler:
+def sampler_of(trained: TrainedModel) -> AbstractSampler:
     """The sampler of its configuration."""
     return build_sampler(trained.config, trained.score, trained.shape)
 
 
-def has_null_class(trained: Trained) -> bool:
+def has_null_class(trained: TrainedModel) -> bool:
     """Whether its score takes classes and has been given none."""
     return trained.score.label is not None and int(trained.score.label) == NULL
 
 
-def classes(trained: Trained, keys: Keys) -> Int[Array, "num"] | None:
+def classes(trained: TrainedModel, keys: Keys) -> Int[Array, "num"] | None:
     """The class of each key, drawn from it as `sampling.labels` says; None where all have that of the score, or none.
 
     Raises:
@@ -70,24 +70,24 @@ def classes(trained: Trained, keys: Keys) -> Int[Array, "num"] | None:
     return jax.vmap(lambda key: jnp.searchsorted(ends, jax.random.uniform(key), side="right"))(own).astype(jnp.int32)
 
 
-def _by_shares(trained: Trained) -> bool:
+def _by_shares(trained: TrainedModel) -> bool:
     return has_null_class(trained) and trained.config.sampling.labels == "data"
 
 
-def by_shares(trained: Trained) -> Trained:
+def by_shares(trained: TrainedModel) -> TrainedModel:
     """The same run with classes drawn by their shares in the training data: for samples that are compared with data."""
     config = trained.config.copy_and_resolve_references()
     config.sampling.labels = "data"
     return trained._replace(config=config)
 
 
-def labels_of(trained: Trained, seeds: np.ndarray) -> np.ndarray:
+def labels_of(trained: TrainedModel, seeds: np.ndarray) -> np.ndarray:
     """The class of each seed, of a score that takes classes: int32 [N]."""
     drawn = classes(trained, _keys(seeds))
     return np.full(len(seeds), trained.score.label, np.int32) if drawn is None else np.asarray(drawn, np.int32)
 
 
-def label_arrays(trained: Trained, num: int) -> dict[str, np.ndarray]:
+def label_arrays(trained: TrainedModel, num: int) -> dict[str, np.ndarray]:
     """What a file of `num` rows says of the class that all of them have; nothing where there are no classes."""
     if trained.score.label is None:
         return {}
@@ -99,9 +99,9 @@ def _keys(seeds) -> Keys:
     return jax.vmap(lambda seed: jax.random.fold_in(root, seed))(seeds)
 
 
-def draw(trained: Trained, sampler: AbstractSampler, seeds: np.ndarray, size: int):
+def draw(trained: TrainedModel, sampler: AbstractSampler, seeds: np.ndarray, size: int):
     """One denoised sample per seed, in model coordinates; `size` seeds at once, on the devices of this process."""
-    keys, score = _keys(spread(padded(seeds, size))), trained.score
+    keys, score = _keys(shard(pad(seeds, size))), trained.score
     drawn = fields(score.sde, denoised_draw(sampler, score, trained.shape, keys=keys, labels=classes(trained, keys)))
     return jax.tree.map(lambda part: np.asarray(part)[: len(seeds)], drawn)
 
@@ -120,7 +120,7 @@ def to_modes(sde: AbstractSDE, x: Float[Array, "N *x"]) -> Float[Array, "N *x"]:
     return jax.vmap(sde.basis.to_modes)(x)
 
 
-def draw_picture(trained: Trained, path: pathlib.Path) -> None:
+def draw_picture(trained: TrainedModel, path: pathlib.Path) -> None:
     """The picture of the samples of seeds 0, 1, ...: the same keys each time, so that pictures can be compared."""
     num = trained.config.sampling.num
     trained = trained._replace(score=local_copy(trained.score))
@@ -128,13 +128,15 @@ def draw_picture(trained: Trained, path: pathlib.Path) -> None:
     save_picture(trained.dataset, drawn.x, path)
 
 
-def identity(trained: Trained, seeds: np.ndarray) -> dict:
+def identity(trained: TrainedModel, seeds: np.ndarray) -> dict:
     """JSON that tells the samples of these seeds from all others."""
     config = trained.config
     return {
         "seeds": f"{len(seeds)} with CRC-32 {zlib.crc32(seeds.tobytes())}",
         "sampling": {
-            k: v for k, v in config.sampling.items() if k not in _MATTER_NOT or _coupled(config) and k == "batch_size"
+            k: v
+            for k, v in config.sampling.items()
+            if k not in _IRRELEVANT_FIELDS or _coupled(config) and k == "batch_size"
         },
         "step": trained.step,
         "ema": trained.ema,
@@ -145,7 +147,7 @@ def identity(trained: Trained, seeds: np.ndarray) -> dict:
     } | ({"shares": shares(trained.dataset).tolist()} if _by_shares(trained) else {})
 
 
-def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]:
+def draw_to(trained: TrainedModel, seeds: np.ndarray, out: pathlib.Path) -> list[int]:
     """Draw one sample per seed into `out`. Returns the seeds whose solver failed; their rows hold the record of 0."""
     config, dataset = trained.config, trained.dataset
     trained = trained._replace(score=local_copy(trained.score))
@@ -172,7 +174,7 @@ def draw_to(trained: Trained, seeds: np.ndarray, out: pathlib.Path) -> list[int]
             progress.show(store.done, f"NFE {drawn.nfe.mean():.1f}" if drawn.nfe.min() >= 0 else "")
         speed = progress.rate(len(seeds))
         progress.close()
-        pictured = save_picture(dataset, np.asarray(dataset.encode(store.first(_PICTURE))), out / "grid.png")
+        pictured = save_picture(dataset, np.asarray(dataset.encode(store.first(_NUM_PICTURED))), out / "grid.png")
         path, ok = store.finish(seeds=seeds, **labelled)
     nfe = "unknown" if calls < 0 else f"{calls / max(len(seeds) - first, 1):.1f} (largest {most})"
     print(

@@ -17,7 +17,7 @@ from scoresde.data.files import Files, listed
 from scoresde.data.sources import COLLECTIONS
 from scoresde.data.unresized import unresized
 from scoresde.errors import DataError
-from scoresde.experiment.load import Trained
+from scoresde.experiment.load import TrainedModel
 from scoresde.metrics.features import Images
 from scoresde.runtime.files import read_bytes
 from scoresde.workflows.generate import draw_to, identity
@@ -36,7 +36,7 @@ class Published(NamedTuple):
     images: bool
 
 
-class Drawn(NamedTuple):
+class DrawnImages(NamedTuple):
     """Samples of a run: those whose solver succeeded, how many did not, calls of the score per sample (None:
     unknown)."""
 
@@ -50,7 +50,7 @@ def of_split(dataset: Dataset, split: str) -> Images:
     source = {"train": dataset.train, "test": dataset.test}[split]
 
     def read(first: int, last: int) -> np.ndarray:
-        return shown(source.rows(np.arange(first, last))[0], dataset.levels)
+        return to_uint8(source.rows(np.arange(first, last))[0], dataset.levels)
 
     identity = f"{dataset.fingerprint} {split}, {dataset.levels} levels"
     return Images(identity, len(source), dataset.shape, read, span_of(dataset, split))
@@ -137,12 +137,12 @@ def _of_array(values: np.ndarray, what: str, dataset: Dataset | None) -> Images:
         digest.update(np.ascontiguousarray(values[first : first + rows]))
 
     def read(first: int, last: int) -> np.ndarray:
-        return shown(np.array(values[first:last]), levels)
+        return to_uint8(np.array(values[first:last]), levels)
 
     return Images(f"sha256 {digest.hexdigest()}", len(values), shape, read, span)
 
 
-def drawn(trained: Trained, seeds: np.ndarray, folder: pathlib.Path) -> Drawn:
+def draw_images(trained: TrainedModel, seeds: np.ndarray, folder: pathlib.Path) -> DrawnImages:
     """The samples of the seeds, kept in FOLDER/KEY/samples.npz; drawn as far as they are not there yet.
 
     KEY tells seeds, sampler and parameters apart, so a folder holds the samples of one identity.
@@ -159,10 +159,10 @@ def drawn(trained: Trained, seeds: np.ndarray, folder: pathlib.Path) -> Drawn:
         raise DataError(f"{file}: the solver failed for every sample; raise --steps, or loosen sampling.tolerance")
     kept = values if ok.all() else values[ok]
     mean = float(nfe[ok].mean()) if nfe[ok].min() >= 0 else None
-    return Drawn(_of_array(kept, str(file), trained.dataset), int((~ok).sum()), mean)
+    return DrawnImages(_of_array(kept, str(file), trained.dataset), int((~ok).sum()), mean)
 
 
-def shown(values: np.ndarray, levels: int) -> np.ndarray:
+def to_uint8(values: np.ndarray, levels: int) -> np.ndarray:
     """uint8 of integer records; other values as float32."""
     if not levels:
         return values.astype(np.float32)

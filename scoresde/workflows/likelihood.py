@@ -23,7 +23,7 @@ from scoresde.data.labels import check_classes
 from scoresde.errors import ConfigError, DataError, NumericError
 from scoresde.experiment.build import build_chain, build_trace
 from scoresde.experiment.config import to_json
-from scoresde.experiment.load import Trained
+from scoresde.experiment.load import TrainedModel
 from scoresde.experiment.processes import DEGRADED, PROCESSES
 from scoresde.likelihood.bounds import elbo_of_keys
 from scoresde.likelihood.chain import vlb_of_keys
@@ -31,7 +31,7 @@ from scoresde.likelihood.flow import log_likelihood_of_keys
 from scoresde.likelihood.report import SIGNS, DataLikelihood, meaning, versions, without_nan, write
 from scoresde.runs.checkpoint import manifest
 from scoresde.runtime.progress import Progress
-from scoresde.runtime.sharding import batch_for_devices, local_copy, padded, spread
+from scoresde.runtime.sharding import batch_for_devices, local_copy, pad, shard
 from scoresde.sde import AbstractSDE, Coloured, Heat
 from scoresde.train.dequantizer import dequantizer_network, fit_dequantizer, load_network, save_network
 from scoresde.types import root_key
@@ -41,7 +41,7 @@ from scoresde.workflows.generate import to_modes
 _ROOT = 1
 
 
-def data_likelihood(trained: Trained, *, split: str, num: int, nats: bool, folder: pathlib.Path) -> DataLikelihood:
+def data_likelihood(trained: TrainedModel, *, split: str, num: int, nats: bool, folder: pathlib.Path) -> DataLikelihood:
     """The likelihood of the first `num` records of a split (-1: all), by `likelihood.method`.
 
     Args:
@@ -73,8 +73,8 @@ def data_likelihood(trained: Trained, *, split: str, num: int, nats: bool, folde
     for index, values, score in _batches(trained, source, total, options.batch_size):
         for k in range(draws):
             root = jax.random.fold_in(root_key(_ROOT), k)
-            keys = jax.vmap(lambda i, root=root: jax.random.fold_in(root, i))(spread(padded(index, len(values))))
-            x, log_q, keys = points(spread(values), keys)
+            keys = jax.vmap(lambda i, root=root: jax.random.fold_in(root, i))(shard(pad(index, len(values))))
+            x, log_q, keys = points(shard(values), keys)
             found = solve(score, x, keys) | {"log_q": log_q}
             # Densities of coefficients become densities of the field at its points.
             pixels = score.sde.basis.pixel_logdet(dataset.shape)
@@ -107,12 +107,12 @@ def bins_of(dataset: Dataset) -> likelihood.Bins:
     return likelihood.Bins(dataset.levels, -1.0 if dataset.centered else 0.0, 1.0)
 
 
-def parameters_crc32(trained: Trained) -> str:
+def parameters_crc32(trained: TrainedModel) -> str:
     """Of all parameters of the score, in hexadecimal."""
     return f"{zlib.crc32(json.dumps(manifest(trained.score.network.params), sort_keys=True).encode()):08x}"
 
 
-def _points(trained: Trained, folder: pathlib.Path, crc: str):
+def _points(trained: TrainedModel, folder: pathlib.Path, crc: str):
     """(values, keys) -> (x, log q, keys left): what the method is taken at, for integers after their dequantization, in
     the coordinates of the process."""
     dataset, sde = trained.dataset, trained.score.sde
@@ -122,7 +122,7 @@ def _points(trained: Trained, folder: pathlib.Path, crc: str):
 
     def points(values, keys):
         first, second = _halves(keys)
-        x, log_q = likelihood.dequantized(sde, values, dequantization, bins, keys=first)
+        x, log_q = likelihood.dequantize(sde, values, dequantization, bins, keys=first)
         return to_modes(sde, x), log_q, second
 
     return points
@@ -133,7 +133,7 @@ def _halves(keys) -> tuple:
     return both[:, 0], both[:, 1]
 
 
-def _decoder(trained: Trained, of_integers) -> likelihood.AbstractDecoder:
+def _decoder(trained: TrainedModel, of_integers) -> likelihood.AbstractDecoder:
     dataset = trained.dataset
     integers = dataset.levels and trained.config.likelihood.dequantization == "none"
     return of_integers(bins_of(dataset)) if integers else likelihood.GaussianDecoder()
@@ -142,7 +142,7 @@ def _decoder(trained: Trained, of_integers) -> likelihood.AbstractDecoder:
 # Each method: trained -> (score, x, keys) -> the rows of a batch.
 
 
-def _flow(trained: Trained):
+def _flow(trained: TrainedModel):
     tolerance, trace = trained.config.likelihood.tolerance, build_trace(trained.config)
 
     def solve(score, x, keys):
@@ -152,7 +152,7 @@ def _flow(trained: Trained):
     return solve
 
 
-def _elbo(trained: Trained):
+def _elbo(trained: TrainedModel):
     samples, decoder = trained.config.likelihood.samples, _decoder(trained, likelihood.CategoricalDecoder)
 
     def solve(score, x0, keys):
@@ -161,7 +161,7 @@ def _elbo(trained: Trained):
     return solve
 
 
-def _vlb(trained: Trained):
+def _vlb(trained: TrainedModel):
     samples, decoder = trained.config.likelihood.samples, _decoder(trained, likelihood.DiscretizedGaussian)
     chain = build_chain(trained.config, trained.score.sde)
 
@@ -180,7 +180,7 @@ def _bound_rows(bound: likelihood.Bound, samples: int) -> dict:
     }  # fmt: skip
 
 
-def _dequantization(trained: Trained, folder: pathlib.Path, crc: str) -> likelihood.AbstractDequantization:
+def _dequantization(trained: TrainedModel, folder: pathlib.Path, crc: str) -> likelihood.AbstractDequantization:
     """Of integers, as `likelihood.dequantization` says."""
     fixed = {
         "uniform": likelihood.UniformDequantization,
@@ -194,7 +194,7 @@ def _dequantization(trained: Trained, folder: pathlib.Path, crc: str) -> likelih
     return fixed[name]() if name in fixed else _variational(trained, folder, crc)
 
 
-def _variational(trained: Trained, folder: pathlib.Path, crc: str) -> likelihood.VariationalDequantization:
+def _variational(trained: TrainedModel, folder: pathlib.Path, crc: str) -> likelihood.VariationalDequantization:
     """The flow kept in the run folder for these parameters and options, or one that is trained and put there."""
     c, dataset, seed = trained.config.likelihood, trained.dataset, trained.config.seed
     about = {
@@ -217,7 +217,7 @@ def _variational(trained: Trained, folder: pathlib.Path, crc: str) -> likelihood
     return likelihood.VariationalDequantization(trained_network)
 
 
-def _batches(trained: Trained, source, total: int, batch_size: int) -> Iterator[tuple]:
+def _batches(trained: TrainedModel, source, total: int, batch_size: int) -> Iterator[tuple]:
     """(indices, records padded to one shape, score) of this process's share; by class where the score takes labels."""
     mine = np.arange(jax.process_index(), total, jax.process_count())
     labels = None if trained.score.label is None else source.rows(mine)[1]
@@ -230,10 +230,10 @@ def _batches(trained: Trained, source, total: int, batch_size: int) -> Iterator[
         score = trained.score if label is None else dataclasses.replace(trained.score, label=jnp.asarray(label))
         for first in range(0, len(members), size):
             index = members[first : first + size]
-            yield index, padded(source.rows(index)[0], size), score
+            yield index, pad(source.rows(index)[0], size), score
 
 
-def _summary(trained: Trained, split: str, rows: dict, crc: str) -> DataLikelihood:
+def _summary(trained: TrainedModel, split: str, rows: dict, crc: str) -> DataLikelihood:
     dataset, options = trained.dataset, trained.config.likelihood
     good = rows["ok"].all(axis=1)
     if not good.any():
@@ -278,7 +278,7 @@ def _estimator(options) -> str:
     return options.estimator if options.probes else "exact"
 
 
-def evaluated(trained: Trained, *, num: int, out: pathlib.Path, folder: pathlib.Path) -> DataLikelihood:
+def evaluate_batches(trained: TrainedModel, *, num: int, out: pathlib.Path, folder: pathlib.Path) -> DataLikelihood:
     """Likelihood of the first `num` test records (-1: all), also into OUT/evaluation.json.
 
     To be called on every process: they share the work, and the first one writes. `folder` is the run folder.

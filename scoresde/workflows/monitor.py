@@ -35,17 +35,17 @@ from PIL import Image
 from scoresde.data import Dataset
 from scoresde.data.picture import picture, save_picture
 from scoresde.experiment.build import build_objective, build_prepare
-from scoresde.experiment.load import Trained
+from scoresde.experiment.load import TrainedModel
 from scoresde.experiment.methods import with_sampler
 from scoresde.metrics.functions import moments, sliced_wasserstein
 from scoresde.metrics.neighbours import nearest
 from scoresde.runtime.files import replacing
-from scoresde.runtime.sharding import batch_for_devices, local_copy, padded, spread
+from scoresde.runtime.sharding import batch_for_devices, local_copy, pad, shard
 from scoresde.sample import Draw, trajectory
 from scoresde.types import root_key
 from scoresde.workflows.generate import by_shares, classes, draw, sampler_of
 
-LEVELS = 8
+QUANTILES = 8
 RECORDS = 256  # of each split, for distances
 LOSSES = 128  # of each split, for losses: 2048 calls of the score in all
 SEARCHED = 10_000  # training records in which the nearest are looked for
@@ -57,7 +57,7 @@ _CELL = 200  # pixels of a picture in a strip of pictures
 _ROOT = 2  # of the keys, apart from those of sampling and likelihood
 
 
-class Watch:
+class Monitor:
     """Looks at a score with the same seeds, records and noise each time. What is fixed is prepared once.
 
     Args:
@@ -71,7 +71,7 @@ class Watch:
         self.dataset, self.folder, self.names = dataset, pathlib.Path(folder), tuple(config.training.watch)
         self._objective, self._prepare = build_objective(config), build_prepare(config, dataset)
 
-    def __call__(self, trained: Trained, path: pathlib.Path) -> dict[str, float]:
+    def __call__(self, trained: TrainedModel, path: pathlib.Path) -> dict[str, float]:
         """The picture of the samples at `path`, the files of WORKDIR/watch, and the figures; with `training.watch` = ()
         the first of these alone. On one process alone."""
         trained = trained._replace(config=self.config, score=local_copy(trained.score))
@@ -90,7 +90,7 @@ class Watch:
         _write(place / "newest.npz", step=trained.step, seeds=seeds, ok=drawn.ok, samples=values, **arrays)
         return figures
 
-    def _look(self, trained: Trained, drawn: Draw) -> tuple[dict[str, float], dict]:
+    def _look(self, trained: TrainedModel, drawn: Draw) -> tuple[dict[str, float], dict]:
         good = drawn.x[drawn.ok]
         figures, arrays = {}, {f"floor_{name}": value for name, value in self._floor.items()}
         if "sliced_wasserstein" in self.names:
@@ -150,18 +150,18 @@ class Watch:
 
     # Losses
 
-    def _losses(self, trained: Trained) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def _losses(self, trained: TrainedModel) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The levels of log-SNR, and the loss at each of them by split; none of a split that lacks labels."""
         sde = trained.score.sde
-        times = jax.vmap(lambda u: self._objective.time_law.quantile(sde, u))((jnp.arange(LEVELS) + 0.5) / LEVELS)
+        times = jax.vmap(lambda u: self._objective.time_law.quantile(sde, u))((jnp.arange(QUANTILES) + 0.5) / QUANTILES)
         losses = {}
         for split, source in (("train", self.dataset.train), ("test", self.dataset.test)):
             if trained.score.label is not None and not source.labelled:
                 continue  # each record is taken under its own label, and some have none
             num = min(LOSSES, len(source))
-            rows = tuple(padded(part, batch_for_devices(num, num)) for part in source.rows(np.arange(num)))
+            rows = tuple(pad(part, batch_for_devices(num, num)) for part in source.rows(np.arange(num)))
             keys = jax.vmap(lambda n: jax.random.fold_in(root_key(_ROOT), n))(np.arange(len(rows[0])))
-            each = _losses(trained.score, self._objective, self._prepare, times, *spread((*rows, keys)))
+            each = _losses(trained.score, self._objective, self._prepare, times, *shard((*rows, keys)))
             losses[split] = np.asarray(each, np.float64)[:, :num].mean(axis=1)
         levels = np.asarray(jax.vmap(sde.reference_log_snr)(times))
         order = np.argsort(levels)
@@ -169,13 +169,13 @@ class Watch:
 
     # Pictures
 
-    def _save_trajectory(self, trained: Trained, path: pathlib.Path) -> dict:
+    def _save_trajectory(self, trained: TrainedModel, path: pathlib.Path) -> dict:
         """A picture, but of curves the values: the report draws those. With classes, those of one of them."""
         score = trained.score
         sde = score.sde
         seeds = _SEEDS if len(trained.shape) > 1 else _POINTS
         keys = jax.random.split(root_key(_ROOT), batch_for_devices(seeds, seeds))
-        x_T = jax.vmap(lambda key: sde.sample_prior(trained.shape, key=key))(spread(keys))
+        x_T = jax.vmap(lambda key: sde.sample_prior(trained.shape, key=key))(shard(keys))
         labels = classes(trained, keys)
         score = score if labels is None else dataclasses.replace(score, label=labels[0])
         found = trajectory(score, x_T, _STEPS)

@@ -18,7 +18,7 @@ import numpy as np
 
 from scoresde.data.picture import save_picture
 from scoresde.errors import ConfigError
-from scoresde.experiment.load import Trained
+from scoresde.experiment.load import TrainedModel
 from scoresde.experiment.processes import PROCESSES
 from scoresde.guide import (
     Observation,
@@ -39,7 +39,7 @@ from scoresde.runtime.sharding import local_copy
 from scoresde.sample import Draw
 from scoresde.sde import DCT, AbstractSDE
 from scoresde.types import root_key
-from scoresde.workflows.batches import in_batches, records_of, told, write
+from scoresde.workflows.batches import format_solver_status, in_batches, records_of, write
 from scoresde.workflows.generate import fields, label_arrays, sampler_of
 
 START = "start"
@@ -54,7 +54,7 @@ _SHOWN = 12  # records in OUT/grid.png
 
 
 def restore_to(
-    trained: Trained,
+    trained: TrainedModel,
     *,
     operator: str,
     strength: float | None,
@@ -114,7 +114,7 @@ def _mask(grid: tuple[int, ...], hidden: float) -> np.ndarray:
     return np.random.default_rng(_ROOT).permutation(np.arange(count) >= round(hidden * count)).reshape(grid)
 
 
-def _check(trained: Trained, operator: str, strength, noise, baseline: bool, joint: bool) -> None:
+def _check(trained: TrainedModel, operator: str, strength, noise, baseline: bool, joint: bool) -> None:
     process = trained.config.sde.name
     starts = PROCESSES[process].starts
     if starts and operator != START:
@@ -142,7 +142,7 @@ def _check(trained: Trained, operator: str, strength, noise, baseline: bool, joi
 
 
 def _from_observation(
-    trained: Trained, observation: Observation, x0: np.ndarray, baseline: bool, joint: bool
+    trained: TrainedModel, observation: Observation, x0: np.ndarray, baseline: bool, joint: bool
 ) -> tuple[str, np.ndarray, dict[str, Draw]]:
     score, sampler, index = trained.score, sampler_of(trained), np.arange(len(x0), dtype=np.uint32)
     of_data = _spread(trained, observation, joint)
@@ -156,7 +156,7 @@ def _from_observation(
     return where, np.asarray(jax.jit(jax.vmap(observation.picture))(y)), found
 
 
-def _spread(trained: Trained, observation: Observation, joint: bool):
+def _spread(trained: TrainedModel, observation: Observation, joint: bool):
     """Variances of the modes of training records, or their covariance, for which more records are needed.
 
     With classes they are those of records of the class of the score.
@@ -174,7 +174,7 @@ def _spread(trained: Trained, observation: Observation, joint: bool):
     return (mode_covariance if joint else mode_variances)(observation.basis, known)
 
 
-def _from_start(trained: Trained, x0: np.ndarray) -> tuple[str, np.ndarray, dict[str, Draw]]:
+def _from_start(trained: TrainedModel, x0: np.ndarray) -> tuple[str, np.ndarray, dict[str, Draw]]:
     """x_T is the record degraded to t_max by the process, with its noise."""
     score, sampler = trained.score, sampler_of(trained)
     index = np.arange(len(x0), dtype=np.uint32)
@@ -187,7 +187,7 @@ def _from_start(trained: Trained, x0: np.ndarray) -> tuple[str, np.ndarray, dict
     return name, np.asarray(jax.jit(jax.vmap(sde.basis.from_modes))(x_T)), {"restored": found}
 
 
-def _drawn(trained: Trained, guide: Callable, states: np.ndarray, index: np.ndarray) -> Draw:
+def _drawn(trained: TrainedModel, guide: Callable, states: np.ndarray, index: np.ndarray) -> Draw:
     """Draw k depends on state k and on k, not on the size of a batch."""
     sde = trained.score.sde
     return in_batches(trained, lambda rows: fields(sde, guide(rows[0], _keys(1, rows[1]))), (states, index))
@@ -199,7 +199,7 @@ def _keys(purpose: int, index):
 
 
 def _report(
-    trained: Trained, name: str, originals, x0, degraded, found: dict[str, Draw], out: pathlib.Path
+    trained: TrainedModel, name: str, originals, x0, degraded, found: dict[str, Draw], out: pathlib.Path
 ) -> np.ndarray:
     dataset = trained.dataset
     ok = np.all([drawn.ok for drawn in found.values()], axis=0)
@@ -218,7 +218,7 @@ def _report(
     }
     print(
         f"{len(x0)} records restored from {name} by {trained.config.sampling.sampler} at step {trained.step}: "
-        f"{told(found['restored'])}\n"
+        f"{format_solver_status(found['restored'])}\n"
         "PSNR in dB, 10 log10(range^2 / mean squared error): "
         f"{', '.join(f'{part} {value:.2f}' for part, value in psnr.items())}\n"
         f"wrote {path}" + (f" and {out / 'grid.png'}" if pictured else "")

@@ -11,30 +11,30 @@ from ml_collections import ConfigDict
 from scoresde.data.labels import check_classes, shown
 from scoresde.errors import CheckpointError, ConfigError, DataError
 from scoresde.experiment.build import (
+    abstract_network,
     build_augment,
     build_averages,
     build_dataset,
-    build_layout,
     build_network,
     build_objective,
     build_optimizer,
+    build_parallelism,
     build_prepare,
     build_score,
     learning_rate,
-    undrawn_network,
-    with_starts,
+    with_prior_data,
 )
 from scoresde.experiment.config import differences, from_json, to_json
-from scoresde.experiment.load import Trained, check_description, description
+from scoresde.experiment.load import TrainedModel, check_description, description
 from scoresde.experiment.processes import PROCESSES
 from scoresde.report import write_report
-from scoresde.runs import Cadence, Run
-from scoresde.runs.goodput import Ledger
+from scoresde.runs import Intervals, Run
+from scoresde.runs.goodput import GoodputTimer
 from scoresde.runtime import peers
 from scoresde.train import averaged_score, fit
 from scoresde.workflows.evaluate import evaluate
 from scoresde.workflows.generate import UNTRAINED
-from scoresde.workflows.monitor import Watch
+from scoresde.workflows.monitor import Monitor
 from scoresde.workflows.request import Request, default_stats
 
 _SCALE_RECORDS = 1000  # the first ones, from which the scale of the data is taken
@@ -55,23 +55,23 @@ def train_run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> N
     """
     main_process = jax.process_index() == 0
     devices = f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}"
-    ledger = Ledger(workdir / "ledger.json" if main_process else None, {"command": command, "devices": devices})
+    ledger = GoodputTimer(workdir / "ledger.json" if main_process else None, {"command": command, "devices": devices})
     dataset = checked_dataset(config)
     classes = dataset.label_names[: dataset.classes] if config.model.num_classes else ()
     peers.agree(
         "data", fingerprint=dataset.fingerprint, devices=f"{jax.local_device_count()} {jax.devices()[0].device_kind}"
     )
-    score = build_score(config, undrawn_network(config))
+    score = build_score(config, abstract_network(config))
     averages = build_averages(config)
     if main_process:
         devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), {jax.process_count()} process(es)"
         print(f"{score.network.num_params:,} parameters, {len(dataset.train)} examples, {devices}, in {workdir}")
 
-    def trained(state) -> Trained:
-        averaged = with_starts(averaged_score(score, state, averages[0]), config, dataset)
-        return Trained(config, dataset, averaged, int(state.step), averages[0], dataset.shape, classes)
+    def trained(state) -> TrainedModel:
+        averaged = with_prior_data(averaged_score(score, state, averages[0]), config, dataset)
+        return TrainedModel(config, dataset, averaged, int(state.step), averages[0], dataset.shape, classes)
 
-    watch, meta = Watch(config, dataset, workdir), description(config, dataset.fingerprint, classes)
+    watch, meta = Monitor(config, dataset, workdir), description(config, dataset.fingerprint, classes)
 
     def look(state, path: pathlib.Path) -> dict[str, float]:
         looked_at = trained(state)  # whole on every process
@@ -87,7 +87,7 @@ def train_run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> N
             optimizer=build_optimizer(config),
             objective=build_objective(config),
             ema=averages,
-            layout=build_layout(config),
+            layout=build_parallelism(config),
             prepare=build_prepare(config, dataset),
             augment=build_augment(config),
             seed=config.seed,
@@ -103,12 +103,12 @@ def train_run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> N
         print(f"done: {workdir}")
 
 
-def _folder(config: ConfigDict, workdir: pathlib.Path, meta: dict, watch: Callable, ledger: Ledger) -> Run:
+def _folder(config: ConfigDict, workdir: pathlib.Path, meta: dict, watch: Callable, ledger: GoodputTimer) -> Run:
     return Run(
         workdir,
         meta=meta,
         accept=lambda stored: accept(stored, meta),
-        cadence=Cadence(*(config.training[f"{name}_every"] for name in ("log", "checkpoint", "sample", "snapshot"))),
+        cadence=Intervals(*(config.training[f"{name}_every"] for name in ("log", "checkpoint", "sample", "snapshot"))),
         watch=watch,
         report=lambda: write_report(workdir),
         ledger=ledger,
@@ -118,7 +118,7 @@ def _folder(config: ConfigDict, workdir: pathlib.Path, meta: dict, watch: Callab
     )
 
 
-def evaluate_trained(trained: Trained, workdir: pathlib.Path) -> None:
+def evaluate_trained(trained: TrainedModel, workdir: pathlib.Path) -> None:
     """The likelihood of `evaluate.num` test records, as a record in WORKDIR/evaluation."""
     num, metric = trained.config.evaluate.num, "bpd" if trained.dataset.levels else "nats"
     request = Request(

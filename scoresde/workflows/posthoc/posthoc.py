@@ -19,8 +19,8 @@ from ml_collections import ConfigDict
 
 from scoresde.convert.folder import write_state
 from scoresde.errors import CheckpointError, ConfigError
-from scoresde.experiment.build import build_optimizer, undrawn_network
-from scoresde.experiment.load import check_description, check_experiment, here, stored_config
+from scoresde.experiment.build import abstract_network, build_optimizer
+from scoresde.experiment.load import check_description, check_experiment, local_sharding, stored_config
 from scoresde.runs.checkpoint import AllDamagedError, Checkpoints
 from scoresde.runs.snapshots import snapshots
 from scoresde.runtime.files import write_text
@@ -155,7 +155,8 @@ def _combined(
 ) -> PyTree[np.ndarray]:
     """sum_i x_i snapshot_i in float64, a snapshot at a time."""
     like = jax.tree.map(
-        lambda p: jax.ShapeDtypeStruct(p.shape, jnp.promote_types(p.dtype, jnp.float32), sharding=here()), _like(config)
+        lambda p: jax.ShapeDtypeStruct(p.shape, jnp.promote_types(p.dtype, jnp.float32), sharding=local_sharding()),
+        _like(config),
     )
     target = {power_name(width): like for width in config.training.power_ema}
     total = jax.tree.map(lambda p: np.zeros(p.shape), like)
@@ -167,4 +168,4 @@ def _combined(
 
 
 def _like(config: ConfigDict) -> PyTree[jax.ShapeDtypeStruct]:
-    return undrawn_network(config).params
+    return abstract_network(config).params

@@ -11,7 +11,7 @@ from scoresde.errors import ConfigError
 from scoresde.likelihood import ExactTrace, log_likelihood
 from scoresde.likelihood.flow import check_tolerance, least_tolerance, log_likelihood_of_keys
 from scoresde.sample import Adaptive, ProbabilityFlow, denoised_draw, integrate
-from scoresde.sample.clock import Clock, steady_clock
+from scoresde.sample.time_change import TimeChange, log_time_if_smoother
 from scoresde.sde import VE, VP, Cosine, Karras, SubVP
 
 STEADY = {VP: True, SubVP: True, Karras: True, VE: False, Cosine: False}
@@ -21,16 +21,20 @@ STEADY = {VP: True, SubVP: True, Karras: True, VE: False, Cosine: False}
 def test_each_process_has_its_clock(kind):
     """Also where the process is an argument of a compiled function."""
     process = kind()
-    assert bool(steady_clock(process).logarithmic) == bool(jax.jit(steady_clock)(process).logarithmic) == STEADY[kind]
+    assert (
+        bool(log_time_if_smoother(process).logarithmic)
+        == bool(jax.jit(log_time_if_smoother)(process).logarithmic)
+        == STEADY[kind]
+    )
 
 
 @pytest.mark.parametrize("logarithmic", [True, False])
 def test_a_clock_goes_back_and_forth(logarithmic):
-    clock, t = Clock(jnp.asarray(logarithmic)), jnp.geomspace(1e-5, 1.0, 50)
+    clock, t = TimeChange(jnp.asarray(logarithmic)), jnp.geomspace(1e-5, 1.0, 50)
     np.testing.assert_allclose(jax.vmap(clock.time)(jax.vmap(clock.reading)(t)), t, rtol=2e-6)
     rates = jax.vmap(jax.grad(clock.time))(jax.vmap(clock.reading)(t))
     np.testing.assert_allclose(jax.vmap(clock.rate)(t), rates, rtol=2e-6)
-    assert Clock(jnp.asarray(False)).reading(jnp.asarray(0.0)) == 0.0
+    assert TimeChange(jnp.asarray(False)).reading(jnp.asarray(0.0)) == 0.0
 
 
 @pytest.mark.parametrize("process", [VP(), Karras(sigma_min=0.002, sigma_max=80.0)], ids=["VP", "Karras"])
@@ -43,7 +47,7 @@ def test_fewer_calls_for_no_larger_error(process, monkeypatch, x64):
         return denoised_draw(ProbabilityFlow(solver, Adaptive(tolerance)), score, (5,), keys=keys)
 
     exact, ours = draw(1e-7, dfx.Dopri8()), draw(1e-5)
-    monkeypatch.setattr(integrate, "steady_clock", lambda sde: Clock(jnp.asarray(False)))
+    monkeypatch.setattr(integrate, "steady_clock", lambda sde: TimeChange(jnp.asarray(False)))
     in_t = draw(1e-5)
     error, error_in_t = (np.sqrt(np.mean((drawn.x - exact.x) ** 2)) for drawn in (ours, in_t))
     assert ours.nfe.mean() < 0.95 * in_t.nfe.mean(), (ours.nfe.mean(), in_t.nfe.mean())

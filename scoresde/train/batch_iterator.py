@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
-class Feed:
+class BatchIterator:
     """The batches of a run, [n, B, ...] for n steps at a time.
 
     Args:
@@ -52,7 +52,7 @@ def batches_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(None, mesh.axis_names))
 
 
-def ahead(batches: Iterable, put: Callable) -> Iterator:
+def prefetch(batches: Iterable, put: Callable) -> Iterator:
     """`put(batch)` of each batch, one ahead of the one in use: its way to the device runs beside the step before."""
     for one, _on_its_way in itertools.pairwise(itertools.chain(map(put, batches), [None])):
         yield one

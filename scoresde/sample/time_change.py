@@ -21,7 +21,7 @@ from scoresde.sde import AbstractSDE
 from scoresde.types import Scalar, Time
 
 
-class Clock(eqx.Module):
+class TimeChange(eqx.Module):
     """u(t) and back. Times keep 5e-7 of relative precision in float32 in log t from 1e-5 to 1."""
 
     logarithmic: Bool[Array, ""]
@@ -39,10 +39,10 @@ class Clock(eqx.Module):
         return jnp.where(self.logarithmic, t, jnp.ones_like(t))
 
 
-def steady_clock(sde: AbstractSDE) -> Clock:
+def log_time_if_smoother(sde: AbstractSDE) -> TimeChange:
     """The clock by which the log-SNR of a process runs more evenly. Steps in t where t_min = 0."""
     low, high = jnp.asarray(sde.t_min, jnp.float32), jnp.asarray(sde.t_max, jnp.float32)
     t = jnp.stack([low, jnp.sqrt(low * high), (low + high) / 2, high])
     slope = jnp.log(jnp.abs(jax.vmap(jax.grad(sde.reference_log_snr))(t)))
     in_t, in_log_t = jnp.ptp(slope), jnp.ptp(slope + jnp.log(t))
-    return Clock((low > 0) & (in_log_t < in_t))  # False for NaN
+    return TimeChange((low > 0) & (in_log_t < in_t))  # False for NaN

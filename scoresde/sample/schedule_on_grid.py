@@ -32,7 +32,7 @@ _QUADRATURE = np.polynomial.legendre.leggauss(16)
 _PANELS = (8.0, 40.0)
 
 
-class Levels(eqx.Module):
+class ScheduleOnGrid(eqx.Module):
     """alpha, sigma and l = log(alpha / sigma) at the points of a grid, each [points, *coef]."""
 
     t: Grid
@@ -47,7 +47,7 @@ class Levels(eqx.Module):
             lambda t: jnp.broadcast_arrays(sde.log_alpha(t), sde.sigma(t), sde.log_snr(t) / 2)
         )(t)
 
-    def __getitem__(self, index) -> "Levels":
+    def __getitem__(self, index) -> "ScheduleOnGrid":
         return jax.tree.map(lambda part: part[index], self)
 
     @property
@@ -60,9 +60,9 @@ class Levels(eqx.Module):
         return self.half_log_snr[1:] - self.half_log_snr[:-1]
 
 
-def grid_levels(sde: AbstractSDE, grid: Callable, steps: int, dtype) -> Levels:
+def schedule_on_grid(sde: AbstractSDE, grid: Callable, steps: int, dtype) -> ScheduleOnGrid:
     """The levels of `grid(sde, steps)`, in the type of x but never below float32."""
-    return Levels(sde, grid(sde, steps).astype(jnp.result_type(dtype, jnp.float32)))
+    return ScheduleOnGrid(sde, grid(sde, steps).astype(jnp.result_type(dtype, jnp.float32)))
 
 
 def one_log_snr(sde: AbstractSDE, name: str, reason: str) -> None:
@@ -87,7 +87,7 @@ def one_alpha(sde: AbstractSDE, name: str, reason: str) -> None:
         )
 
 
-def history_nodes(levels: Levels, rows: slice, points: int) -> list[Float[Array, "rows *coef"]]:
+def history_nodes(levels: ScheduleOnGrid, rows: slice, points: int) -> list[Float[Array, "rows *coef"]]:
     """l_{i-j} - l_i for j = 0, 1, ..., the places of past predictions in the steps `rows`.
 
     A mode whose log-SNR stands still moves by nothing, whatever the nodes; they are set apart so that 0/0 does not

@@ -11,7 +11,7 @@ from scoresde.runtime.sharding import data_mesh
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class Parallelism:
     """The same training on other devices, or in less memory.
 
     Attributes:
