@@ -52,7 +52,7 @@ class Result(NamedTuple):
 
 def call(command: str, *arguments) -> Result:
     """A command in this process; whatever leaves `run` other than by its exit code fails the test."""
-    main = importlib.import_module(f"scoresde.cli.{command}").main
+    main = importlib.import_module(f"scoresde.cli.{command.removeprefix('data.')}").main
     out, err = io.StringIO(), io.StringIO()
     before = {number: signal.getsignal(number) for number in STOPS}
     try:

@@ -253,7 +253,7 @@ def test_a_fifo_in_a_checkpoint_is_damage(workdir, tmp_path, capsys):
 def test_a_platform_without_a_device_is_refused():
     """In a process of its own: this one has its devices already."""
     for platform in ("cuda", "nonsense"):
-        code = "from scoresde import door; import jax; door.run(lambda arguments: jax.numpy.zeros(1))"
+        code = "from scoresde.cli import parser; import jax; parser.run(lambda arguments: jax.numpy.zeros(1))"
         done = subprocess.run(
             [sys.executable, "-c", code],
             env=os.environ | {"JAX_PLATFORMS": platform},

@@ -92,7 +92,7 @@ def build_training(config) -> None:
 
     def loss(params, x, key):
         score = dataclasses.replace(model, network=dataclasses.replace(network, params=params), key=key)
-        return objective(score, process, x, batch_key=key, key=key, rank=jnp.float32(0.5))
+        return objective(dataclasses.replace(score, sde=process), x, batch_key=key, key=key, rank=jnp.float32(0.5))
 
     x, key = jax.ShapeDtypeStruct(shape, jnp.float32), jax.eval_shape(lambda: jax.random.key(0))
     assert jax.eval_shape(loss if network.remat == "none" else _with_gradient(loss), network.params, x, key).shape == ()

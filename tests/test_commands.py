@@ -13,7 +13,7 @@ from PIL import Image
 from scoresde.errors import ConfigError
 from scoresde.experiment.config import override
 from scoresde.experiment.load import load_trained
-from scoresde.runs.run import lock
+from scoresde.runs.folder import lock
 from scoresde.runs.sample_store import SampleStore, parse_seeds
 from scoresde.train.step import with_params
 from scoresde.workflows.generate import draw, draw_to, sampler_of

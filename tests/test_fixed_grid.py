@@ -68,7 +68,7 @@ def test_order_of_the_flow(name, smooth, x64):
     """On every process, from the same x_T, against a solve at tolerance 1e-13."""
     build, order, _ = FLOWS[name]
     steps = (320, 640) if order < 4 else (1280, 2560)  # a high order shows late
-    for score, x_T, exact in smooth:
+    for _, score, x_T, exact in smooth:
         coarse, fine = (jnp.sqrt(jnp.mean((ends(build(n, graded), score, x_T) - exact) ** 2)) for n in steps)
         assert fine < 0.02
         assert np.log2(coarse / fine) == pytest.approx(order, abs=0.2)
@@ -204,7 +204,7 @@ class ModesScore(AbstractScore):
 )
 def test_what_divides_by_alpha_refuses_one_per_mode(sampler):
     with pytest.raises(ConfigError, match="one alpha"):
-        sampler(PerMode(), ModesScore(PerMode()), jnp.ones(2), key=jax.random.key(0))
+        sampler(ModesScore(PerMode()), jnp.ones(2), key=jax.random.key(0))
 
 
 @pytest.mark.parametrize(

@@ -141,10 +141,10 @@ def test_what_a_joint_posterior_needs():
     score = GaussianScore(VP(), np.zeros((4, 1)), np.ones(4))
     traced = lambda h: Observation(DCT((4,)), h, 0.1, observation.y)
     with pytest.raises(ConfigError, match="outside jit"):
-        jax.jit(lambda h: JointPosterior(VP(), score, traced(h), measured)(jnp.ones((4, 1)), 0.5))(observation.h)
+        jax.jit(lambda h: JointPosterior(score, traced(h), measured)(jnp.ones((4, 1)), 0.5))(observation.h)
     with pytest.raises(ConfigError, match=r"observation.given\(y\)"):
-        JointPosterior(VP(), score, deblur((4,), 1.0), measured)
-    nothing = Posterior(VP(), score, deblur((4,), 1.0).given(jnp.zeros((4, 1))), 0.0)  # no variance and no noise
+        JointPosterior(score, deblur((4,), 1.0), measured)
+    nothing = Posterior(score, deblur((4,), 1.0).given(jnp.zeros((4, 1))), 0.0)  # no variance and no noise
     np.testing.assert_array_equal(nothing.gain(0.5), 0)
 
 
@@ -169,6 +169,6 @@ def test_what_was_seen_without_noise_comes_back_where_the_data_did_not_vary(guid
     y = case.observation.observe(case.x0, key=jax.random.key(3))
     keys = jax.random.split(jax.random.key(1), 4)
     drawn = restore(
-        SDEDPMSolverPP(20), case.sde, wrong, case.observation, case.spreads[guide], y[None].repeat(4, 0), keys=keys
+        SDEDPMSolverPP(20), wrong, case.observation, case.spreads[guide], y[None].repeat(4, 0), keys=keys
     )
     np.testing.assert_allclose(drawn.x[:, 1:], y[None, 1:].repeat(4, 0), atol=2e-3)  # 1 / 32^2 of what the score is off

@@ -46,6 +46,10 @@ class Recorded(AbstractScore):
     inner: AbstractScore
     tell: Callable = eqx.field(static=True)
 
+    @property
+    def sde(self):
+        return self.inner.sde
+
     def __call__(self, x, t):
         jax.debug.callback(self.tell, t, jnp.mean(x**2))
         return self.inner(x, t)

@@ -92,7 +92,7 @@ def test_probability_flow_keeps_quantiles(sde, x64):
     drawn = ProbabilityFlow(stepping=Adaptive(1e-8))(score, x_T, key=jax.random.key(2))
     assert drawn.ok
     # Ten times the tolerance of a step, in units of the data (1): errors of single steps add up.
-    np.testing.assert_allclose(drawn.x, flow_map(score, x_T), atol=1e-7, rtol=0)
+    np.testing.assert_allclose(drawn.x, flow_map(sde, score, x_T), atol=1e-7, rtol=0)
 
 
 def test_sample_ends_with_the_denoising_step():
@@ -121,7 +121,7 @@ def test_ode_order(sde, name, x64):
     solver, order = ODE_SOLVERS[name]
     score = GaussianScore(sde, np.array([0.5, -1.0]), np.array([0.05, 1.0]))
     x_T = sde.sample_prior((2,), key=jax.random.key(4))
-    exact = flow_map(score, x_T)
+    exact = flow_map(sde, score, x_T)
 
     def error(steps):
         drawn = ProbabilityFlow(solver, FixedGrid(steps, uniform_log_snr))(score, x_T, key=jax.random.key(0))
@@ -231,7 +231,7 @@ def test_a_second_call_compiles_nothing(name):
     keys = jax.random.split(jax.random.key(9), (2, 3))
     draw(SAMPLERS[name], score, (5,), keys=keys[0])
     first = len(traces)
-    draw(SAMPLERS[name], VP(t_min=1e-3), Watched(mixture(sde, 1), score.trace), (5,), keys=keys[1])
+    draw(SAMPLERS[name], Watched(mixture(sde, 1), score.trace), (5,), keys=keys[1])
     assert len(traces) == first > 0
 
 

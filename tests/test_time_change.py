@@ -75,7 +75,7 @@ def test_a_step_that_is_rejected_for_ever_ends_the_solve_of_its_row():
 
 def test_a_tolerance_that_float32_does_not_carry_is_refused():
     with pytest.raises(ConfigError, match="float32 carries 7e-06 for Cosine"):
-        log_likelihood(Cosine(-30.0, 30.0), mixture(VP()), jnp.zeros((1, 5)), key=jax.random.key(0), tolerance=1e-6)
+        log_likelihood(mixture(Cosine(-30.0, 30.0)), jnp.zeros((1, 5)), key=jax.random.key(0), tolerance=1e-6)
     check_tolerance(Cosine(-30.0, 30.0), 1e-6, jnp.float64)
     check_tolerance(Cosine(-30.0, 30.0), 1e-5)
 

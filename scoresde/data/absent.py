@@ -16,16 +16,13 @@ class Absent:
 
     classes = 0
     labelled = False
+    labels = np.zeros(0, np.int32)
     threads = 0
 
     def __init__(self, shape: tuple[int, ...]):
         self.shape = tuple(shape)
 
     def __len__(self) -> int:
-        raise _nothing()
-
-    @property
-    def labels(self) -> np.ndarray:
         raise _nothing()
 
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -81,10 +81,10 @@ def records(values: np.ndarray, what: str, shape: tuple[int, ...] | None, levels
     shape = values.shape[1:] if shape is None else shape
     if values.shape[1:] + (1,) == shape and len(shape) == 3:
         values = values[..., None]
-    if values.shape[1:] != shape or len(values) == 0:
+    if values.shape[1:] != shape or values.ndim == 0 or len(values) == 0:
+        advice = remedy(values.shape[1:], shape) if values.size else "give at least one record"
         raise DataError(
-            f"{what}: expected [N, {', '.join(map(str, shape))}] with N >= 1, got {list(values.shape)}; "
-            f"{remedy(values.shape[1:], shape) if len(values) else 'give at least one record'}"
+            f"{what}: expected [N, {', '.join(map(str, shape))}] with N >= 1, got {list(values.shape)}; {advice}"
         )
     if levels == 0:
         return _continuous(values, what)
