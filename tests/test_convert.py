@@ -193,7 +193,7 @@ def test_the_training_example_of_diffusers(tmp_path):
         np.testing.assert_allclose(
             score(jnp.asarray(x), t), -epsilon / sigma, atol=2e-3
         )  # the label is rounded by 999 t too
-        np.testing.assert_allclose(score.denoise(score.sde, jnp.asarray(x), t), x0, atol=2e-3)
+        np.testing.assert_allclose(score.denoise(jnp.asarray(x), t), x0, atol=2e-3)
 
 
 def test_a_strided_convolution_padded_on_both_sides():
