@@ -102,8 +102,8 @@ class LikelihoodWeighting(AbstractNoiseWeighting):
 
 class EDMWeighting(AbstractWeighting):
     """|D - x_0|^2 / c_out^2: every noise level starts with the same loss. For one coefficient this is
-    (alpha^2 c^2 + sigma^2) / (alpha^2 c^2) |sigma s + z|^2. It is computed from D, which cannot be recovered from s where
-    alpha is close to 0.
+    (alpha^2 c^2 + sigma^2) / (alpha^2 c^2) |sigma s + z|^2. It is computed from D, because D cannot be recovered from
+    s where alpha is close to 0.
 
     Args:
       spectrum: the spectrum of the preconditioning.
@@ -147,7 +147,7 @@ class Objective(eqx.Module):
         return self.at(score, x0, t, key=noise_key)
 
     def at(self, score: AbstractScore, x0: State, t: Scalar, *, key: Key) -> Scalar:
-        """Return the loss of one example at one time, w |sigma s(x_t, t) + z|^2 reduced over its values (Vincent 2011)."""
+        """Return the loss of one example at one time, w |sigma s(x_t, t) + z|^2 reduced over values (Vincent 2011)."""
         sde = score.sde
         x_t, z = sde.perturb(x0, t, key=key)
         return self.reduce(self.weighting.error(score, x0, x_t, z, t, self.time_law.density(sde, t)))
