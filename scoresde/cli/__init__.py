@@ -1,1 +1,1 @@
-"""The commands: flags, one line for each error, exit codes. `parser` holds what they share, one module each command."""
+"""The commands: flags, errors as one line each, exit codes. One module per command; `parser` holds shared code."""

@@ -8,7 +8,7 @@ from scoresde.convert.folder import check_free
 from scoresde.errors import ConfigError
 from scoresde.workflows.posthoc import reconstruct, write
 
-# Above this relative error of the profile, the average is noticeably another one than was asked for.
+# Above this relative error of the profile, the average differs noticeably from the requested one.
 LARGE = 0.02
 
 

@@ -1,4 +1,4 @@
-"""`python -m scoresde.data inspect SOURCE`: what is in a data set, and what the configuration should say."""
+"""`python -m scoresde.data inspect SOURCE`: the content of a data set, and a suggested configuration."""
 
 import json
 import math
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
 
 
 def suggestions(report: dict, config) -> list[str]:
-    """Lines for get_config()."""
+    """Return suggested lines for get_config()."""
     shape = tuple(report["shape"])
     size = 0 if len(shape) == 1 else shape[0] if len(shape) == 3 and shape[0] == shape[1] else shape[:-1]
     lines = [
@@ -69,7 +69,7 @@ def suggestions(report: dict, config) -> list[str]:
 
 
 def _config(path: str | None, source: str, overrides: list[str]):
-    """The configuration whose data section says how `source` is read; what it does not declare is found out."""
+    """Return the configuration whose data section describes `source`; undeclared fields are inferred."""
     if path:
         config = load_config(path, [*overrides, f"data.source={source}"])
     else:
@@ -96,11 +96,11 @@ def _config(path: str | None, source: str, overrides: list[str]):
 
 
 def _twos(number: int) -> int:
-    """How often a number can be halved."""
+    """Return how often a number can be halved."""
     return (number & -number).bit_length() - 1
 
 
 def _two_digits_up(value: float) -> float:
-    """Two digits, not below the value: the sample's largest distance is a lower estimate."""
+    """Round up to two digits, because the sample's largest distance is a lower estimate."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 1) if value > 0 else 1.0
     return float(f"{math.ceil(value / unit) * unit:.6g}")

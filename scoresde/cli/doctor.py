@@ -1,4 +1,4 @@
-"""`python -m scoresde.doctor`: what this installation consists of, and whether it computes what it should."""
+"""`python -m scoresde.doctor`: a description and a self-test of the installation."""
 
 import json
 import pathlib

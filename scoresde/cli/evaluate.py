@@ -1,4 +1,4 @@
-"""`python -m scoresde.evaluate`: numbers of a trained run, or of two sets of images, and the same numbers again."""
+"""`python -m scoresde.evaluate`: metrics of a trained run, or of two sets of images, and their repetition."""
 
 import argparse
 import dataclasses
@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _asked(found: argparse.Namespace) -> tuple[Request, TrainedModel | None, bool]:
-    """The request, its run, and whether no metric was named."""
+    """Return the request, its run, and whether no metric was named."""
     if found.num is not None and (found.num < -1 or found.num == 0):
         raise ConfigError(f"--num: expected at least 1, or -1 for all, got {found.num}")
     plain = found.metrics is None
@@ -114,11 +114,11 @@ def _asked(found: argparse.Namespace) -> tuple[Request, TrainedModel | None, boo
 
 
 def _repeat(text: str, others: list[str]) -> None:
-    """Do again what a record says, from the start and in a folder of its own. `others` are flags for what has moved
-    since.
+    """Recompute the number of a record from the start, in a separate folder. `others` are flags for files that have
+    moved.
 
     Raises:
-        NumericError: the number is another one.
+        NumericError: the numbers differ.
     """
     name, colon, number = text.rpartition(":")
     file, line = (pathlib.Path(name), int(number)) if colon and is_whole_number(number) else (pathlib.Path(text), None)
@@ -131,7 +131,7 @@ def _repeat(text: str, others: list[str]) -> None:
     again = [*old["arguments"], "--metrics", old["asked"], "--out", str(folder), *others]
     request, trained, _ = _asked(_parser().parse(again))
     found = {new["metric"]: new for new in evaluate(request, trained, expected=old)}
-    shutil.rmtree(folder)  # it served to continue after a kill; kept, it would make the next repetition a copy
+    shutil.rmtree(folder)  # it allowed resuming; if it were kept, the next repetition would be a copy
     if old["metric"] not in found:
         raise NumericError(f"{old['metric']}: the repetition gave {', '.join(found)} instead")
     new = found[old["metric"]]["value"]

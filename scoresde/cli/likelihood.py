@@ -69,7 +69,7 @@ _METHODS = {
 
 
 def _check(flags: dict, trained: TrainedModel) -> None:
-    """A flag that would do nothing is a mistake."""
+    """Refuse flags that have no effect."""
     method = trained.config.likelihood.method
     if idle := [name for name in flags if method not in _METHODS[name]]:
         raise ConfigError(*(f"--{name}: --method {method} has no such thing; leave it out" for name in idle))

@@ -1,6 +1,6 @@
-"""What all commands share: flags, `--distributed`, and errors as one line with an exit code.
+"""Code shared by all commands: flags, `--distributed`, and errors as one line with an exit code.
 
-Exit codes: see `scoresde.errors`. An error that none of them names is a bug of scoresde: exit code 1.
+`scoresde.errors` defines the exit codes. Any other error is a bug of scoresde, with exit code 1.
 """
 
 import argparse
@@ -29,11 +29,11 @@ _CANNOT_WRITE = (
 )  # fmt: skip
 
 
-_REASON = 3.0  # seconds in which a process that ended may have said why
+_REASON = 3.0  # seconds to wait for the reason of a process that ended
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are ConfigErrors, and which collects `--config.SECTION.FIELD=value`."""
+    """A parser that raises ConfigErrors and collects `--config.SECTION.FIELD=value`."""
 
     def __init__(self, command: str, description: str):
         super().__init__(
@@ -49,14 +49,14 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_path(self, *names: str, **options) -> None:
-        """An argument that is a path, such as add_argument takes it."""
+        """Add an argument that is a path; the parameters are those of add_argument."""
         self.add_argument(*names, type=_path, **options)
 
     def error(self, message: str):
         raise ConfigError(f"{message}; see {self.prog} --help")
 
     def parse(self, arguments: list[str]) -> argparse.Namespace:
-        """As `parse_args`; the overrides, without `--config.`, are in `.overrides`."""
+        """Parse arguments like `parse_args`; the overrides, without `--config.`, are in `.overrides`."""
         found, rest = self.parse_known_args(arguments)
         found.overrides, problems = [], []
         while rest:
@@ -91,7 +91,7 @@ def add_distributed(parser: Parser) -> None:
 
 
 def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> None:
-    """Run a command and leave with its exit code."""
+    """Run a command and exit with its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     code, error = 0, None
     for number in STOPS:
@@ -115,19 +115,19 @@ def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -
         # All processes answer a signal during training at the same step; any other error is of this one alone.
         together = isinstance(known, Interrupted) and not isinstance(known, _InterruptedAlone)
         peers.leave(code, str(known).partition("\n")[0], wait=together)
-        os._exit(code)  # a process that dies in order keeps its peers waiting for minutes
+        os._exit(code)  # a process that shuts down in order keeps its peers waiting for minutes
     sys.exit(code)
 
 
 class _InterruptedAlone(Interrupted):
-    """By a signal that other processes of the run may not have had."""
+    """An interruption by a signal that other processes of the run may not have received."""
 
     def __init__(self):
         super().__init__("interrupted; run the same command again")
 
 
 def _stop(_number, _frame):
-    """A signal where nothing else handles it (training does): leave at once; the same command continues or repeats."""
+    """Handle a signal outside training: exit immediately; the same command continues or starts again."""
     raise _InterruptedAlone
 
 
@@ -143,7 +143,7 @@ def _report(error: BaseException, *, debug: bool) -> int:
 
 
 def _known(error: BaseException) -> ScoreSDEError:
-    """The error as one that has an exit code and one line."""
+    """Convert an error to one with an exit code and a one-line message."""
     import jax
 
     if isinstance(error, ScoreSDEError):
@@ -166,7 +166,7 @@ def _known(error: BaseException) -> ScoreSDEError:
             f"{reason}; unset JAX_PLATFORMS, or install JAX for it, such as pip install 'scoresde[cuda13]'"
         )
     elif isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
-        where = f": {error.filename}" if error.filename else ""  # a write that fails does not know its file
+        where = f": {error.filename}" if error.filename else ""  # the error of a failed write does not contain its file
         known = ResourceError(f"{error.strerror}{where}; free space or choose another folder")
     else:
         known = ScoreSDEError(f"unexpected {type(error).__name__}: {text[:300]}; run with --debug for the traceback")
@@ -175,8 +175,7 @@ def _known(error: BaseException) -> ScoreSDEError:
 
 
 def _no_device() -> str:
-    """Why JAX has no device at all, "" if it has one. Some of its platforms fail with an AssertionError without a
-    word."""
+    """Return why JAX has no device, or "". Some platforms fail with an AssertionError without a message."""
     import jax
 
     try:

@@ -1,4 +1,4 @@
-"""`python -m scoresde.report`: the page of a run, or one that compares several."""
+"""`python -m scoresde.report`: a report of one run, or a comparison of several."""
 
 import pathlib
 import sys
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
 
 
 def look(folder: pathlib.Path) -> None:
-    """Draw what a run left out, from its newest checkpoint; where that cannot be read, the report goes without."""
+    """Compute what training did not record, from the newest checkpoint; without one the report omits it."""
     try:
         trained = load_trained(folder)
         path = folder / "samples" / f"{trained.step:06}.png"

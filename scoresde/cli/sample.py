@@ -1,4 +1,4 @@
-"""`python -m scoresde.sample`: draw samples of a trained run."""
+"""`python -m scoresde.sample`: samples of a trained run, and encoding, decoding, interpolation and restoration."""
 
 import dataclasses
 import pathlib
@@ -17,7 +17,7 @@ from scoresde.workflows.restore import OPERATORS, START, restore_to
 
 _MOST = 10**9
 _SHOWN = 10  # names of classes in a message
-# Of --task restore: a stochastic sampler forgets what it drew before it saw more of the record.
+# Default of --task restore: a stochastic sampler removes errors made before more of the record was determined.
 _RESTORER = "sde_dpmpp"
 _TASKS = ("generate", "encode", "decode", "interpolate", "restore")
 
@@ -108,7 +108,7 @@ def main(arguments: list[str]) -> None:
         )
 
 
-# Which tasks take a flag that not all of them take.
+# Tasks that accept a flag, for flags that not all tasks accept.
 _TAKEN_BY = {
     "num": ("generate", "encode", "interpolate", "restore"), "seeds": ("generate",), "sampler": ("generate", "restore"),
     "grid": ("generate",), "input": ("encode", "decode", "interpolate", "restore"),
@@ -119,7 +119,7 @@ _TAKEN_BY = {
 
 
 def _check(found) -> None:
-    """A flag that would do nothing is a mistake; the others get their defaults."""
+    """Refuse flags that have no effect, and set the defaults of the others."""
     given = [name for name in _TAKEN_BY if getattr(found, name) is not None]
     problems = [
         f"--{name.replace('_', '-')}: --task {found.task} has no such thing; leave it out"
@@ -135,13 +135,13 @@ def _check(found) -> None:
         problems.append(f"--num: expected at least 1, got {found.num}")
     if problems:
         raise ConfigError(*problems)
-    # A file is taken whole, unless --num says otherwise.
+    # A file is used completely unless --num is given.
     found.num = found.num or (_MOST if found.input else 64)
     found.split, found.points = found.split or "test", 8 if found.points is None else found.points
 
 
 def _perform(found, trained: TrainedModel, out: pathlib.Path) -> tuple[list[int], int, str]:
-    """Do the task. Returns what failed, of how many, and what they are."""
+    """Perform the task. Returns the failed items, the total number, and the name of the items."""
     if found.task == "generate":
         seeds = parse_seeds(f"0-{found.num - 1}" if found.seeds is None else found.seeds)
         return draw_to(trained, seeds, out), len(seeds), "seeds"
@@ -177,7 +177,7 @@ def _grid(text: str) -> tuple[int, ...]:
 
 
 def _with_label(trained: TrainedModel, label: str) -> TrainedModel:
-    """The same run with the class of that name; where no name is a number, the number of a class names it too."""
+    """Return the run with the class of that name; if no name is a number, the index of a class is accepted too."""
     names, numbers = trained.classes, tuple(map(str, range(len(trained.classes))))
     known = names if label in names or any(name.isdecimal() for name in names) else numbers
     if label not in known:

@@ -1,4 +1,4 @@
-"""`python -m scoresde.train`: train, draw, evaluate; run again to continue."""
+"""`python -m scoresde.train`: training with samples and an evaluation; the same command resumes."""
 
 import pathlib
 import shlex

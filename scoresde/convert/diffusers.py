@@ -17,7 +17,7 @@ _BLOCK = ("norm1", "conv1", "time_emb_proj", "norm2", "conv2", "conv_shortcut")
 _STEPS = 1000  # that the noise label 999 t counts
 _SIGMAS = dict(sigma_min=0.01, sigma_max=1348.0)  # the defaults of ScoreSdeVeScheduler
 _PREDICTIONS = {"epsilon": "eps", "v_prediction": "v"}
-# What a scheduler of DDPM may say; the first is meant where it says nothing. How samples are drawn is not looked at.
+# Allowed values in a scheduler of DDPM; the first is the default. Settings of sampling are ignored.
 _KNOWN = {
     "num_train_timesteps": (_STEPS,), "beta_schedule": ("linear", "squaredcos_cap_v2"),
     "prediction_type": tuple(_PREDICTIONS),

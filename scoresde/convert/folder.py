@@ -29,7 +29,7 @@ _SHOWN = 5
 
 
 def configuration(fields: dict[str, dict], overrides: list[str]) -> ConfigDict:
-    """The defaults with {section: {field: value}}, no data of its own, and `SECTION.FIELD=value` texts.
+    """Return the defaults with {section: {field: value}}, without data, and with `SECTION.FIELD=value` texts.
 
     Raises:
         ConfigError: every problem there is, one line each.

@@ -1,7 +1,7 @@
 """`none`: no records, a shape and grey levels alone. Converted networks have it: they can be drawn from where their
 data are not.
 
-Whatever needs a record says so, and another source of the same shape can take its place on the command line.
+Code that needs a record raises an error; the command line can replace it by another source of the same shape.
 """
 
 import numpy as np

@@ -139,9 +139,9 @@ class Dataset:
         levels: grey levels L of integer records, 2 to 65536; 0: continuous values.
         centered: the model's range is [-1, 1) if True, [0, 1) if False. Of continuous data it only says how
             `images` shows them.
-        fingerprint: identifies the content, so that a resumed run can tell whether its data changed.
+        fingerprint: identifies the content, so that a resumed run detects changed data.
         offset, scale: numbers, or one per channel: the original values of continuous data are offset + scale x.
-        span: of continuous data: the values +-span are shown white and black; 0: the ends of the model's range.
+        span: for continuous data: the values +-span appear white and black; 0: the ends of the model's range.
         found: of image files: what they were before they were brought to one shape, a `scoresde.data.collection.Found`.
         names: of the labels, see `scoresde.data.labels`; (): the numbers of the classes.
 

@@ -122,7 +122,7 @@ class Folder:
         try:
             found, others = _walk(self.root)
             self.others = counted(others)
-        except OSError as error:  # passed over, its images would be missing without a word
+        except OSError as error:  # if it were ignored, its images would be missing without an error
             raise DataError(
                 f"{error.filename or self.root} cannot be read: {error.strerror or error}; change its permissions, or "
                 "leave it out"

@@ -99,7 +99,7 @@ def dataset(name: str, shape: tuple[int, ...]) -> tuple[ArraySource, ArraySource
 
 
 def calibration(num: int, shape: tuple[int, ...], seed: int) -> dict[str, np.ndarray]:
-    """`quadratic` and laws near it, [num, *shape] each: what a two-sample test of curves should tell apart, or not.
+    """Generate `quadratic` and distributions near it, [num, *shape] each, to calibrate two-sample tests of curves.
 
     fresh truth; a Gaussian process with the same mean and covariance (a ~ N(0, 1)); 70 % of the curves with a = 1;
     all of them; offsets e of standard deviation 5; white noise per point in place of the offset.

@@ -6,7 +6,7 @@
 3. 16 bits become 8 by rounding v/257 (grey; of colour Pillow keeps the upper byte); for more than 256 `levels` the
    values of 16-bit grey images stay what they are. Palettes, CMYK and the rest become RGB.
 4. C = 1: luma (299 R + 587 G + 114 B)/1000 (ITU-R BT.601), C = 3: RGB, both over white where there is transparency; C =
-   4: RGBA, alpha 255 where there is none. Colour profiles are not looked at.
+   4: RGBA, alpha 255 where there is none. Colour profiles are ignored.
 5. The largest centred part of the target's aspect ratio is scaled to H x W by Pillow's Lanczos filter, whose support
    grows with the reduction, so that nothing aliases. For squares it is the `center-crop` of EDM's dataset_tool (Karras
    et al. 2022). Smaller images are enlarged by the same filter.

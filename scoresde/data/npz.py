@@ -1,11 +1,11 @@
-"""Records from an NPZ file of the user's: arrays named x_train, y_train, x_test, y_test, or as told.
+"""Records from a user's NPZ file: arrays named x_train, y_train, x_test, y_test, or as `data.arrays` sets.
 
     x_*  [N, *shape]  integers 0..L-1 for L grey levels, or finite floats for L = 0; [N, H, W] counts as one channel
     y_*  [N]          integers from 0; optional. Class k is the k-th of those in y_train, see `scoresde.data.labels`
 
 The file is read by `scoresde.runtime.arrays.Npz`: an object array holds a pickle, which could run code, and is refused,
 and so is a header that promises other values than there are.
-Everything is looked at before training starts, so that a fault is met with its place and a remedy.
+Everything is checked before training starts, so that errors state their position and a remedy.
 """
 
 import warnings

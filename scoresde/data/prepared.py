@@ -24,7 +24,7 @@ from scoresde.errors import DataError
 from scoresde.runtime.places import local
 
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"  # that of TensorFlow Datasets
-CHECKED = 256  # records of each split looked at before training; looking at all would read the whole set
+CHECKED = 256  # records of each split checked before training; checking all would read the whole set
 # Plain arrays came at 15,000 records/s (32 x 32 x 3) from 1 to 8 threads alike, since the interpreter lock is shared;
 # decoding PNG lets it go. What threads do give is that a training step need not wait: 0.4 ms instead of 10 ms.
 READ_THREADS = 4
@@ -222,7 +222,7 @@ def _order(builder, split: str) -> np.ndarray:
 
 
 def find(name: str, root: Path) -> Path:
-    """The folder in which `name` is prepared under `root`: the newest version unless `name` tells one.
+    """Return the folder in which `name` is prepared under `root`: the newest version unless `name` contains one.
 
     Raises:
         DataError: none, or several configurations to choose from.

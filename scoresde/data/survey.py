@@ -33,7 +33,7 @@ VERSION = 2  # of what is kept
 FEWEST_BAD, BAD_SHARE, MOST_BAD = 10, 0.001, 100
 _SHOWN = 10  # damaged files that are named one by one
 _CHUNK = 64  # images a task
-_PATIENCE = 2.0  # seconds before progress is shown
+_PATIENCE = 2.0  # seconds before progress is printed
 
 
 @dataclasses.dataclass

@@ -28,7 +28,7 @@ EXTRAS = {
     "test": "pytest",
     "docs": "matplotlib",
 }
-# Those that change results, speed or where things are; values of keys are never shown.
+# Variables that change results, speed or locations; values of keys are never included.
 VARIABLES = (
     "XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_COMPILATION_CACHE_DIR",
     "JAX_DEBUG_NANS",

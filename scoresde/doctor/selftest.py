@@ -7,7 +7,7 @@
 | likelihood | the log-density of a Gaussian at t_min, by the probability flow with the exact trace |
 | training | a few steps bring the loss of a small network from its start to the posterior variance of Gaussian data |
 
-Each raises no exception of its own: what a broken installation raises is what it reports.
+No check raises its own exceptions; exceptions of a broken installation are reported unchanged.
 """
 
 import math

@@ -1,1 +1,1 @@
-"""The configuration of an experiment, the objects that it names, and a trained run loaded from its folder."""
+"""The configuration of an experiment, the objects that it names, and loading of a trained run from its folder."""

@@ -1,4 +1,4 @@
-"""Names in a configuration become objects here, and nowhere else."""
+"""Construction of the objects that a configuration names."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ from scoresde.experiment.processes import build_sde, data_covariance, give_prior
 from scoresde.runtime.places import local
 from scoresde.types import root_key
 
-# Of the learning rate, from `optim.decay_steps` on: a run that is prolonged goes on learning.
+# Factor of the learning rate from `optim.decay_steps` on, so that a prolonged run continues to learn.
 _LAST_RATE = 0.01
 # Fields of `model` that are arguments of the U-Net by the same name.
 UNET_FIELDS = (
@@ -23,7 +23,7 @@ UNET_FIELDS = (
     "resample_skip",
     "progressive_input", "progressive", "combine", "center_input", "input_fourier", "norm_epsilon",
 )  # fmt: skip
-# Records that a prior of degraded data draws from.
+# Number of records from which a prior of degraded data samples.
 NUM_PRIOR_RECORDS = 4096
 
 
@@ -71,7 +71,7 @@ def build_preconditioning(config: ConfigDict) -> score.AbstractPreconditioning:
 
 
 def build_network(config: ConfigDict) -> nets.Network:
-    """The network with fresh parameters."""
+    """Return the network with newly initialised parameters."""
     c, shape = config.model, image_shape(config)
     common = dict(
         dropout=c.dropout,
@@ -130,12 +130,12 @@ def build_network(config: ConfigDict) -> nets.Network:
 
 
 def abstract_network(config: ConfigDict) -> nets.Network:
-    """The network with the shapes of its parameters; nothing is computed."""
+    """Return the network with only the shapes of its parameters, without computing anything."""
     return jax.eval_shape(lambda: build_network(config))
 
 
 def build_score(config: ConfigDict, network: nets.Network | None = None) -> score.NetworkScore:
-    """The score of `network`, by default one with fresh parameters."""
+    """Return the score of `network`, by default a newly initialised one."""
     network = build_network(config) if network is None else network
     # -1 is the null class; training puts each example's label in its place.
     label = jnp.asarray(-1) if config.model.num_classes else None
@@ -145,8 +145,8 @@ def build_score(config: ConfigDict, network: nets.Network | None = None) -> scor
 
 
 def with_prior_data(model: score.NetworkScore, config: ConfigDict, dataset: data.Dataset) -> score.NetworkScore:
-    """The score of a process whose prior is degraded data, given the first training records; any other score as it
-    is."""
+    """Give the first training records to a score whose process has degraded data as its prior; return any other score
+    unchanged."""
 
     def starts():
         return dataset.encode(dataset.train.rows(np.arange(min(NUM_PRIOR_RECORDS, len(dataset.train))))[0])
@@ -177,7 +177,7 @@ def build_objective(config: ConfigDict) -> train.Objective:
 
 
 def learning_rate(config: ConfigDict) -> optax.Schedule:
-    """Of the number of updates done before: linear warm-up, then constant or a cosine to a hundredth."""
+    """Return the learning rate after a number of updates: linear warm-up, then constant or a cosine to a hundredth."""
     c = config.optim
     if c.decay_steps:
         return optax.warmup_cosine_decay_schedule(
@@ -188,7 +188,7 @@ def learning_rate(config: ConfigDict) -> optax.Schedule:
 
 
 def beyond_decay(config: ConfigDict) -> str:
-    """A line for a run with steps after its cosine has ended, "" for any other."""
+    """Return a note for a run with steps after the end of its cosine, "" for any other."""
     steps, end = config.training.steps, config.optim.decay_steps
     if not 0 < end < steps:
         return ""
@@ -202,7 +202,7 @@ def beyond_decay(config: ConfigDict) -> str:
 
 
 def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Adam or AdamW after clipping by the global norm, at `learning_rate`."""
+    """Return Adam or AdamW after clipping by the global norm, at `learning_rate`."""
     c, schedule = config.optim, learning_rate(config)
     moments = dict(b1=c.beta1, b2=c.beta2, eps=c.eps)
     optimizers = {
@@ -227,19 +227,20 @@ def _is_weight(params):
 
 
 def build_parallelism(config: ConfigDict) -> train.Parallelism:
-    """How the work is laid out over devices, micro-batches and dispatches."""
+    """Return the division of the work over devices, micro-batches and dispatches."""
     return train.Parallelism(
         **{field.name: config.training[field.name] for field in dataclasses.fields(train.Parallelism)}
     )
 
 
 def build_averages(config: ConfigDict) -> tuple[str, ...]:
-    """The names of the averages of the parameters; the first one is used where none is asked for."""
+    """Return the names of the averages of the parameters; the first one is the default."""
     return (*map(train.average_name, config.training.ema), *map(train.power_name, config.training.power_ema))
 
 
 def build_prepare(config: ConfigDict, dataset: data.Dataset) -> Callable:
-    """(value, key=key) -> x0: one record in the coordinates of the process, with the augmentation of training."""
+    """Return (value, key=key) -> x0: one record in the coordinates of the process, with the augmentation of
+    training."""
     basis = build_sde(config, image_shape(config)[:-1]).basis
 
     def prepare(value, *, key):
@@ -254,8 +255,8 @@ def build_prepare(config: ConfigDict, dataset: data.Dataset) -> Callable:
 
 
 def build_augment(config: ConfigDict) -> Callable | None:
-    """(x0, key=key) -> (x0, label): the augmentation of training that the network is told of, in the coordinates of the
-    process."""
+    """Return (x0, key=key) -> (x0, label): the augmentation whose label is passed to the network, in the coordinates of
+    the process."""
     if not config.data.augment:
         return None
     basis = build_sde(config, image_shape(config)[:-1]).basis
@@ -278,7 +279,7 @@ def build_trace(config: ConfigDict) -> likelihood.AbstractTrace:
 
 
 def build_chain(config: ConfigDict, process: sde.AbstractSDE) -> likelihood.Discretization:
-    """The times of the discrete-time bound, equal steps in log-SNR, with a fixed variance."""
+    """Return the times of the discrete-time bound, with equal steps in log-SNR and a fixed variance."""
     variances = {"beta": likelihood.BetaVariance, "beta_tilde": likelihood.BetaTildeVariance}
     times = sample.uniform_log_snr(process, config.likelihood.vlb_steps)[::-1]
     return likelihood.Discretization(process, times, variances[config.likelihood.vlb_variance]())

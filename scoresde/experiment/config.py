@@ -26,10 +26,10 @@ _IN_FULL = {"source": sources.in_full, "data_dir": in_full, "labels": in_full}
 
 
 def load_config(path: str, overrides: list[str]) -> ConfigDict:
-    """The configuration of a file with `SECTION.FIELD=value` overrides applied, validated.
+    """Load the configuration of a file, apply `SECTION.FIELD=value` overrides, and validate the result.
 
     Raises:
-      ConfigError: every problem there is, one line each.
+      ConfigError: all problems, one line each.
     """
     config = _from_file(pathlib.Path(path))
     override(config, overrides)
@@ -40,7 +40,7 @@ def override(config: ConfigDict, overrides: list[str]) -> None:
     """Apply `SECTION.FIELD=value` texts in place and validate the result.
 
     Raises:
-      ConfigError: every problem there is, one line each.
+      ConfigError: all problems, one line each.
     """
     problems = [problem for text in overrides if (problem := apply(config, *text.partition("=")[::2]))]
     if problems := problems + validate(config):
@@ -51,7 +51,7 @@ def with_full_paths(config: ConfigDict) -> None:
     """Write the paths of data in full, in place, so that the run can be used from another working directory.
 
     Raises:
-      ConfigError: an address in the place of a path.
+      ConfigError: an address instead of a path.
     """
     for field, full in _IN_FULL.items():
         if value := config.data[field]:
@@ -59,14 +59,14 @@ def with_full_paths(config: ConfigDict) -> None:
 
 
 def with_full_path(text: str) -> str:
-    """A `SECTION.FIELD=value` text, with its path of data written in full."""
+    """Return a `SECTION.FIELD=value` text with its path of data written in full."""
     name, _, value = text.partition("=")
     section, _, field = name.partition(".")
     return f"{name}={_IN_FULL[field](value)}" if section == "data" and field in _IN_FULL and value else text
 
 
 def differences(old: dict, new: dict) -> list[str]:
-    """Lines for the fields that a resumed run may not change and that differ between two JSON forms."""
+    """Return lines for the fields that a resumed run may not change and that differ between two JSON forms."""
     old, new, lines = flatten(old), flatten(new), []
     for name in sorted(old.keys() | new.keys()):
         a, b = old.get(name, "absent"), new.get(name, "absent")
@@ -81,9 +81,9 @@ def to_json(config: ConfigDict) -> dict:
 
 
 def from_json(stored: dict, where: str = "config.json") -> ConfigDict:
-    """The inverse of `to_json`. Fields that are missing take their defaults: they came with a later version. Fields of
-    an earlier version are left out where they hold what this version does (`RETIRED`), and, with a note, where nothing
-    of them enters the model (`FREE_FIELDS`).
+    """Invert `to_json`. Missing fields take their defaults, because a later version added them. Fields of an earlier
+    version are left out if they hold the value that this version assumes (`RETIRED`), and, with a note, if they do not
+    affect the model (`FREE_FIELDS`).
 
     Raises:
       ConfigError: other unknown fields, or wrong types.
@@ -96,12 +96,11 @@ def from_json(stored: dict, where: str = "config.json") -> ConfigDict:
 
 
 def fill(config: ConfigDict, stored: dict, where: str) -> list[str]:
-    """Set the fields of {"section": {"field": value}} in place, without looking at what their values mean; returns the
-    problems, one
-    line each: unknown fields and wrong types. Fields of an earlier version are left out as in `from_json`.
+    """Set the fields of {"section": {"field": value}} in place, without validating their values. Returns the problems,
+    one line each: unknown fields and wrong types. Fields of an earlier version are left out as in `from_json`.
 
     Args:
-      where: how messages call what was stored.
+      where: the name of the stored configuration in messages.
     """
     known, problems = flatten(config), []
     for name, value in flatten(stored).items():
@@ -136,7 +135,7 @@ def _from_file(path: pathlib.Path) -> ConfigDict:
         raise ConfigError(
             f"{path}: it leaves with sys.exit({error.code!r}); expected get_config() to return a configuration"
         ) from error
-    except BaseException as error:  # whatever the user's file raises is a problem of the file
+    except BaseException as error:  # any exception of the user's file is reported as a problem of the file
         raise ConfigError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not isinstance(config, ConfigDict) or set(default().keys()) - set(config.keys()):
         raise ConfigError(f"{path}: expected get_config() to return scoresde.experiment.config.default() with changes")

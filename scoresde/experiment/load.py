@@ -1,4 +1,5 @@
-"""A trained score from its run folder: `config.json` and the newest good checkpoint. No Python file is executed."""
+"""Loading of a trained score from its run folder: `config.json` and the newest valid checkpoint. No Python file is
+executed."""
 
 import dataclasses
 import hashlib
@@ -72,7 +73,7 @@ class TrainedModel(NamedTuple):
     classes: tuple[str, ...] = ()  # the labels of the training data, in the order of the network's classes; () if none
 
     def at(self, grid: tuple[int, ...]) -> "TrainedModel":
-        """The same run, to draw on another grid.
+        """Return the run for sampling on another grid.
 
         Raises:
           ConfigError: the process or the network has one grid.
@@ -99,7 +100,7 @@ class TrainedModel(NamedTuple):
                 "another grid; train with model.data_index above half the dimensions"
             )
         if not process.spectral:
-            return self._replace(shape=(*grid, self.shape[-1]))  # white noise, at the points of whatever grid
+            return self._replace(shape=(*grid, self.shape[-1]))  # white noise, at the points of any grid
         score = dataclasses.replace(self.score, sde=on_grid(self.score.sde, self.config, grid))
         return self._replace(score=score, shape=(*grid, self.shape[-1]))
 
@@ -112,11 +113,11 @@ def load_trained(
     overrides: list[str] = (),
     checkpoint: str = LATEST,
 ) -> TrainedModel:
-    """The score of a run, with the averaged parameters of `ema`, a decay, half-life or name (the first one if None).
+    """Load a run, with the averaged parameters of `ema`, a decay, half-life or name (the first one if None).
 
     Args:
-      checkpoint: "latest", the newest good one; "best", that of `training.keep_best`; or a step that was kept.
-      sampler: the name of another sampler than the run's; it brings its own steps, grid and order.
+      checkpoint: "latest", the newest valid one; "best", that of `training.keep_best`; or a step that was kept.
+      sampler: the name of a sampler other than the run's, which uses its default steps, grid and order.
       overrides: `SECTION.FIELD=value` texts for sampling, likelihood, evaluate, and for where and how the data are
         read.
 
@@ -161,13 +162,13 @@ def load_trained(
 
 
 def _classes(count: int, dataset: Dataset, stored: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of the classes of a run. Runs of earlier versions, and converted ones, have not stored them."""
+    """Return the names of the classes of a run. Runs of earlier versions and converted runs do not store them."""
     own = dataset.label_names[: dataset.classes]
     return stored or (own if len(own) == count else tuple(map(str, range(count))))
 
 
 def stored_config(folder: pathlib.Path) -> tuple[ConfigDict, dict]:
-    """The configuration of a run folder, and its JSON form in this version.
+    """Read the configuration of a run folder, and its JSON form in this version.
 
     Raises:
       ConfigError: no run there, or its config.json is damaged.
@@ -186,7 +187,7 @@ def stored_config(folder: pathlib.Path) -> tuple[ConfigDict, dict]:
 
 
 def description(config: ConfigDict, fingerprint: str, classes: tuple[str, ...] = ()) -> dict:
-    """What is stored with every checkpoint beside the arrays. `fingerprint`, `classes`: of the data set."""
+    """Return the metadata of every checkpoint. `fingerprint` and `classes` are those of the data set."""
     return {
         "config": to_json(config),
         "versions": _versions(),
@@ -202,7 +203,7 @@ def description(config: ConfigDict, fingerprint: str, classes: tuple[str, ...] =
 
 
 def settings(config: ConfigDict) -> dict[str, str]:
-    """By name: all that decides what a process of a run does, but for its data."""
+    """Return by name all settings that determine what a process of a run does, except for its data."""
     fields = {name: repr(value) for name, value in flatten(to_json(config)).items()}
     versions = {f"version of {name}": version for name, version in _versions().items()}
     return (
@@ -218,7 +219,7 @@ def _versions() -> dict[str, str]:
 
 
 def _code() -> str:
-    """A digest of the source files of this package."""
+    """Return a digest of the source files of this package."""
     root, digest = pathlib.Path(__file__).parent, hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + read_bytes(path) + b"\0")
@@ -226,7 +227,7 @@ def _code() -> str:
 
 
 def _checkpoint(folder: pathlib.Path, name: str) -> tuple[Checkpoints, int | None]:
-    """Where a checkpoint is, and its step if only that one will do.
+    """Return the folder of a checkpoint, and its step if only that step is acceptable.
 
     Raises:
       ConfigError: not a name. CheckpointError: it was not kept.
@@ -251,10 +252,10 @@ def _checkpoint(folder: pathlib.Path, name: str) -> tuple[Checkpoints, int | Non
 
 
 def check_description(meta: dict) -> None:
-    """Whether a stored meta is of the form of `description`. One that is not makes its checkpoint a damaged one.
+    """Check that stored metadata have the form of `description`. Otherwise the checkpoint counts as damaged.
 
     Raises:
-      ValueError: it is not.
+      ValueError: the form is different.
     """
     for part, kind in (("config", dict), ("versions", dict), ("data", dict), ("devices", str)):
         if not isinstance(meta.get(part), kind):
@@ -264,7 +265,7 @@ def check_description(meta: dict) -> None:
 
 
 def check_experiment(meta: dict, written: dict, path: pathlib.Path) -> None:
-    """The checkpoint must be of the experiment in config.json: another SDE would draw wrong samples without a word."""
+    """Check that the checkpoint belongs to config.json: with another SDE samples would be wrong without an error."""
     check_description(meta)
     if lines := differences(to_json(from_json(meta["config"])), written):
         raise CheckpointError(f"{path} is not of its checkpoints: {'; '.join(lines)}; undo the change")

@@ -1,4 +1,4 @@
-"""What the sampler and the likelihood of a configuration ask of its process and of its data."""
+"""Requirements of the sampler and the likelihood of a configuration on its process and its data."""
 
 from ml_collections import ConfigDict
 
@@ -10,7 +10,7 @@ from scoresde.experiment.processes import DEGRADED, PROCESSES
 
 
 def with_sampler(config: ConfigDict, name: str) -> ConfigDict:
-    """A copy with another sampler, which brings its own steps, grid and order."""
+    """Return a copy with another sampler, which uses its default steps, grid and order."""
     changed = config.copy_and_resolve_references()
     changed.sampling.update(sampler=name, steps=0, grid="", order=0)
     return changed
@@ -35,7 +35,7 @@ def validate_sampling(config: ConfigDict) -> list[str]:
 
 
 def _wrong_for_modes(config: ConfigDict) -> str:
-    """What the process, one of modes, does not go with."""
+    """Return why the sampler or grid does not support a process with one coefficient per mode, or ""."""
     name, c = config.sde.name, config.sampling
     entry = PROCESSES[name]
     if entry.modal_alpha and samplers.SAMPLERS[c.sampler].one_alpha:

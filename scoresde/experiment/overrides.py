@@ -1,7 +1,7 @@
 """`SECTION.FIELD=value` texts applied to a configuration.
 
-They are parsed here and not by ml_collections' flags: those stop at the first problem, inside a traceback, take a
-missing file for an empty configuration, and reject 1e5 for a whole number.
+They are not parsed by ml_collections' flags, which stop at the first problem, inside a traceback, treat a missing file
+as an empty configuration, and reject 1e5 for a whole number.
 """
 
 import ast
@@ -10,12 +10,12 @@ import re
 
 from ml_collections import ConfigDict
 
-# Tuples of numbers that may be empty, and then do not show their type; the others are of texts.
+# Tuples of numbers that may be empty, so that their type is not visible; the others are tuples of texts.
 _ELEMENTS = {"training.ema": 0.0, "training.power_ema": 0.0, "model.attention": 0}
 
 
 def apply(config: ConfigDict, path: str, text: str) -> str | None:
-    """Set the field at `path` ("section.field") from text, in the type it has. Returns the problem, or None."""
+    """Set the field at `path` ("section.field") from text, in the type of the field. Returns the problem, or None."""
     node, fields = config, path.split(".")
     for depth, field in enumerate(fields):
         if not isinstance(node, ConfigDict) or field not in node:
@@ -70,7 +70,7 @@ def _parse(text: str, old, path: str):
 
 
 def _cast(value, old):
-    """The value in the type of the old one; 1e5 counts as an integer, 1.5 does not."""
+    """Convert the value to the type of the old one; 1e5 counts as an integer, 1.5 does not."""
     if isinstance(value, bool) != isinstance(old, bool) or isinstance(value, str) != isinstance(old, str):
         raise TypeError
     if isinstance(old, int) and value != int(value):

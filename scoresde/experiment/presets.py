@@ -1,4 +1,4 @@
-"""What the configurations of one paper share, so that a file in `configs/` says what it has of its own.
+"""Settings that the configurations of one paper share, so that a file in `configs/` contains only the differences.
 
 score_sde  Song et al. 2021, appendix H and their configurations: CIFAR-10 and CelebA 64 x 64
 edm        Karras et al. 2022, table 1, appendix F and the table of options in their README
@@ -11,7 +11,7 @@ from scoresde.nets import PUBLISHED
 
 
 def score_sde(process: str, network: str) -> ConfigDict:
-    """CIFAR-10 with continuous times: `process` is vp, subvp or ve, `network` a name of `scoresde.nets.PUBLISHED`.
+    """Set CIFAR-10 with continuous times: `process` is vp, subvp or ve, `network` a name of `scoresde.nets.PUBLISHED`.
 
     1.3 M steps of 128 images, 0.95 M for the deep networks. VE has data in [0, 1], the sum over dimensions, EMA 0.999,
     the network's output divided by sigma, and a corrector whose norms are means over the batch.
@@ -37,13 +37,13 @@ def score_sde(process: str, network: str) -> ConfigDict:
 
 
 def edm(network: str, *, images: int, batch_size: int, augment: float) -> ConfigDict:
-    """EDM's training of `network` with its own preconditioning, for `images` in all; `augment` is the probability of
-    its augmentations.
+    """Set EDM's training of `network` with EDM's preconditioning, for a total of `images`; `augment` is the probability
+    of its augmentations.
 
     The learning rate ramps up over 10 M images, the average has a half-life of 0.5 M images, and gradients are not
     clipped. The loss
-    is half the sum over dimensions, where theirs is the whole: Adam hardly tells. 18 Heun steps with theirs are 17 and
-    a last Euler step to sigma = 0, 35 calls of the network; here the last is the denoising of every sampler.
+    is half the sum over dimensions, theirs is the whole sum; the difference hardly matters for Adam. Their 18 Heun
+    steps are 17 and a last Euler step to sigma = 0, 35 calls of the network; our last one is the final denoising.
     """
     c = default()
     c.sde.name, c.sde.sigma_min, c.sde.sigma_max = "karras", 0.002, 80.0

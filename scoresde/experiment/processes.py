@@ -17,7 +17,7 @@ KERNELS = {
     "matern32": lambda length, variance: sde.matern(1.5, length, variance),
     "matern52": lambda length, variance: sde.matern(2.5, length, variance),
 }
-# Why a probability flow says nothing of data.
+# Why the probability flow gives no likelihood of the data.
 DEGRADED = "the density of {0} at t_min is that of degraded data"
 BASES = ("dct", "fourier", "haar", "kernel")
 
@@ -26,8 +26,8 @@ _DDPM_STEPS = 1000  # of the networks that were trained with a table (Ho et al. 
 
 
 class Entry(NamedTuple):
-    """A process by name. `spectral`: it has modes, with `modal_alpha` also in alpha. `starts`: its prior is degraded
-    data, which it must be given."""
+    """A process by name. `spectral`: it has one coefficient per mode; `modal_alpha`: alpha also differs between modes.
+    `starts`: its prior is degraded data, which must be supplied."""
 
     build: Callable[[ConfigDict, tuple[int, ...]], sde.AbstractSDE]
     spectral: bool = False
@@ -101,10 +101,10 @@ PROCESSES = {
 
 
 def build_basis(c: ConfigDict, grid: tuple[int, ...]) -> sde.AbstractBasis:
-    """Of the section `sde`, on a grid. `sde.length` = 0 measures lengths in points of this grid.
+    """Build the basis of the section `sde` on a grid. `sde.length` = 0 measures lengths in points of this grid.
 
     Raises:
-      ConfigError: what the basis itself refuses, or no grid.
+      ConfigError: parameters that the basis refuses, or no grid.
     """
     _check_grid(c, grid)
     lengths = tuple(c.length or float(n) for n in grid)
@@ -120,24 +120,24 @@ def _centres(points: int, length: float) -> np.ndarray:
 
 
 def on_grid(process: sde.AbstractSpectral, config: ConfigDict, grid: tuple[int, ...]) -> sde.AbstractSpectral:
-    """The process of a run on another grid of the same domain."""
+    """Return the process of a run on another grid of the same domain."""
     if config.sde.basis != "kernel":
         return process.at(grid)
     return process.at(_centres(grid[0], config.sde.length or float(config.data.image_size[0])))
 
 
 def build_sde(config: ConfigDict, grid: tuple[int, ...]) -> sde.AbstractSDE:
-    """The process of a configuration for fields on `grid`, () for vectors.
+    """Build the process of a configuration for fields on `grid`, () for vectors.
 
     Raises:
-      ConfigError: what the process itself refuses.
+      ConfigError: parameters that the process refuses.
     """
     return PROCESSES[config.sde.name].build(config.sde, grid)
 
 
 def data_covariance(config: ConfigDict, grid: tuple[int, ...]) -> sde.AbstractCovariance | None:
-    """How the square of `model.sigma_data` is shared among the modes, by shares of the grid of training; None: evenly.
-    In a kernel basis as the noise is."""
+    """Return the shares of the modes in the square of `model.sigma_data`, on the training grid; None: equal shares. In
+    a kernel basis they are those of the noise."""
     c, spectral = config.model, PROCESSES[config.sde.name].spectral
     if spectral and config.sde.basis == "kernel":
         return sde.Gram()
@@ -147,7 +147,7 @@ def data_covariance(config: ConfigDict, grid: tuple[int, ...]) -> sde.AbstractCo
 
 
 def out_of_range(process: sde.AbstractSDE) -> str | None:
-    """Which coefficient of a process leaves float32 at t_min or t_max; None if none does.
+    """Return which coefficient of a process leaves the range of float32 at t_min or t_max, or None.
 
     alpha and sigma are squared in variances and in signal-to-noise ratios, so their squares must be finite and above
     float32's smallest normal number. A process in modes may let some of them fade to zero, but not all.
@@ -174,5 +174,5 @@ def out_of_range(process: sde.AbstractSDE) -> str | None:
 
 
 def give_prior_data(process: sde.AbstractSDE, config: ConfigDict, fields: Callable[[], np.ndarray]) -> sde.AbstractSDE:
-    """The process with the data that its prior starts from, where it needs them; `fields()` reads them."""
+    """Return the process with the data of its prior, if it needs them; `fields()` reads them."""
     return process.started_from(jnp.asarray(fields())) if PROCESSES[config.sde.name].starts else process

@@ -1,4 +1,4 @@
-"""The values that each field of a configuration may have by itself."""
+"""The allowed values of each field of a configuration."""
 
 import difflib
 import math
@@ -8,7 +8,7 @@ from scoresde.experiment.processes import BASES, KERNELS, PROCESSES
 from scoresde.nets import POSITIONS, REMAT, UNET_CHOICES
 from scoresde.runs.trackers import TRACKERS
 
-# What `scoresde.workflows.monitor` can look at, and its figures that may choose a checkpoint: lower must be better.
+# Metrics of `scoresde.workflows.monitor`, and those that may select a checkpoint: lower must be better.
 WATCHES = ("sliced_wasserstein", "moments", "nearest", "loss")
 BEST = {
     "sliced_wasserstein": ("sliced_wasserstein",),
@@ -92,7 +92,7 @@ def _whole_limit(name: str) -> int:
 
 
 def check_field(name: str, value) -> str | None:
-    """What is wrong with the value of a field, such as "training.steps", in one line; None if nothing."""
+    """Return the problem with the value of a field, for example "training.steps", in one line, or None."""
     values = value if isinstance(value, tuple) else (value,)
     numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
     expected = None

@@ -47,9 +47,9 @@ CORRECTORS = {
 
 
 class Entry(NamedTuple):
-    """A sampler by name: steps and grid are what `sampling.steps` = 0 and `sampling.grid` = "" stand for. The grid is
-    one in noise level, which fits every process; one in t fits only the processes whose noise grows evenly in t.
-    `one_alpha`: it refuses processes whose alpha differs by mode."""
+    """A sampler by name. `steps` and `grid` are the defaults for `sampling.steps` = 0 and `sampling.grid` = "". The
+    grid is one in noise level, which suits every process; a grid in t suits only processes whose noise grows evenly in
+    t. `one_alpha`: the sampler refuses processes whose alpha differs between modes."""
 
     build: Callable[[ConfigDict, int, Callable], sample.AbstractSampler]
     steps: int  # 0: the solver chooses its steps
@@ -61,7 +61,7 @@ def _flow(c, steps, grid):
     solver = ODE_SOLVERS[c.ode_solver]()
     if not steps:
         return sample.ProbabilityFlow(solver, sample.Adaptive(c.tolerance))
-    if isinstance(solver, dfx.AbstractImplicitSolver):  # on a fixed grid nothing else says how exact its roots must be
+    if isinstance(solver, dfx.AbstractImplicitSolver):  # nothing else sets the tolerance of its root finder
         solver = ODE_SOLVERS[c.ode_solver](root_finder=dfx.VeryChord(rtol=c.tolerance, atol=c.tolerance))
     return sample.ProbabilityFlow(solver, sample.FixedGrid(steps, grid))
 
@@ -104,16 +104,16 @@ SAMPLERS = {
 
 
 def steps_of(config: ConfigDict) -> int:
-    """Steps of the sampler; 0 where the solver chooses them."""
+    """Return the number of steps of the sampler; 0 if the solver chooses them."""
     c = config.sampling
     return c.steps or SAMPLERS[c.sampler].steps
 
 
 def build_sampler(config: ConfigDict, model: score.NetworkScore | None = None, shape: tuple[int, ...] = ()):
-    """The sampler of a configuration. An optimised grid needs the score and the shape of an example.
+    """Build the sampler of a configuration. An optimised grid needs the score and the shape of an example.
 
     Raises:
-      ConfigError: what the sampler itself refuses.
+      ConfigError: parameters that the sampler refuses.
     """
     c = config.sampling
     entry, steps = SAMPLERS[c.sampler], steps_of(config)
@@ -121,7 +121,7 @@ def build_sampler(config: ConfigDict, model: score.NetworkScore | None = None, s
     if name != OPTIMISED:
         grid = GRIDS[name]
     elif model is None:
-        grid = sample.uniform_log_snr  # stands for it where only the parameters are looked at
+        grid = sample.uniform_log_snr  # placeholder when only the parameters are checked
     else:
         grid = sample.optimised_times(model, shape, steps=steps, key=root_key(_OPTIMISED_ROOT))
     return entry.build(c, steps, grid)

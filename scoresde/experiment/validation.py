@@ -1,5 +1,5 @@
-"""What a configuration must satisfy: each field by itself (`ranges`), and what goes with what. All problems at once,
-one line each."""
+"""Validation of a configuration: each field alone (`ranges`), and combinations of fields. All problems are reported
+together, one line each."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ from scoresde.train.average import check_averages
 
 _CADENCES = ("log_every", "checkpoint_every", "sample_every", "snapshot_every")
 
-# What decides whether a network of images fits them.
+# Fields that decide whether a network accepts the images.
 _SHAPE_FIELDS = (
     "name",
     "multipliers",
@@ -43,13 +43,13 @@ _SHAPE_FIELDS = (
 
 
 def validate(config: ConfigDict) -> list[str]:
-    """What is wrong with the values, one line each; [] if nothing."""
+    """Return all problems with the values, one line each."""
     problems = [problem for name, value in flatten(config).items() if (problem := check_field(name, value))]
     return problems + _validate_together(config, broken={problem.split(" = ")[0] for problem in problems})
 
 
 def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
-    """Rules between fields; a rule is left out while a field of it is broken by itself."""
+    """Check the rules between fields; a rule is skipped if one of its fields is invalid by itself."""
 
     def sound(*names: str) -> bool:
         return not broken & set(names)
@@ -99,7 +99,7 @@ def _validate_together(config: ConfigDict, broken: set[str]) -> list[str]:
 
 
 def _validate_training(config: ConfigDict, sound: Callable[..., bool]) -> list[str]:
-    """Rules between the fields of training and of the optimizer."""
+    """Check the rules between the fields of training and of the optimizer."""
     c, problems = config, []
     batch, parts = c.training.batch_size, c.training.accumulation
     if sound("training.batch_size", "training.accumulation") and batch % parts:
@@ -125,7 +125,7 @@ def _validate_training(config: ConfigDict, sound: Callable[..., bool]) -> list[s
 
 
 def _validate_network(config: ConfigDict, shape: tuple[int, ...]) -> list[str]:
-    """The networks of images: their size, and their heads."""
+    """Check networks for images: the image size, and the attention heads."""
     c, size = config.model, "data.image_size"
     if c.name not in ("unet", "edm2", "dit"):
         return []
@@ -154,7 +154,7 @@ def _validate_network(config: ConfigDict, shape: tuple[int, ...]) -> list[str]:
 
 
 def _validate_operator(config: ConfigDict, grid: tuple[int, ...]) -> list[str]:
-    """The networks of functions: the modes, and the levels, that the grid holds."""
+    """Check networks for functions: whether the grid holds the modes and the levels."""
     c = config.model
     if not grid:
         return [f"model.name = '{c.name}': expected curves or fields, but data.image_size = 0; use model.name = 'mlp'"]
@@ -165,7 +165,7 @@ def _validate_operator(config: ConfigDict, grid: tuple[int, ...]) -> list[str]:
 
 
 def _validate_cadences(training: ConfigDict) -> list[str]:
-    """The host sees the state between dispatches alone."""
+    """Check that the intervals are multiples of a dispatch, because the host sees the state only between dispatches."""
     each = training.steps_per_dispatch
     return [
         f"training.{name} = {training[name]}: expected a multiple of training.steps_per_dispatch = {each}; nearest: "
@@ -176,7 +176,7 @@ def _validate_cadences(training: ConfigDict) -> list[str]:
 
 
 def _validate_sde(config: ConfigDict, broken: set[str]) -> list[str]:
-    """The process, and what trains and solves it."""
+    """Check the process with its training and its solver."""
     try:  # the process itself knows what it takes
         process = build_sde(config, image_shape(config)[:-1])
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""From a score of the data to a score of the data given an observation: restoration, super-resolution, imputation."""
+"""Scores of the data given an observation: restoration, super-resolution, imputation."""
 
 from scoresde.guide.batch import continued, guide_of, replace, restore, restore_by
 from scoresde.guide.joint import JointPosterior, ModeCovariance, mode_covariance

@@ -1,4 +1,4 @@
-"""Many examples at once: draw x_0 given y, or go on from a degraded state."""
+"""Batches of examples: samples of x_0 given y, or from a degraded state."""
 
 from collections.abc import Callable
 

@@ -242,7 +242,7 @@ def _same(one: AbstractBasis, other: AbstractBasis) -> bool:
 
 
 def _same_points(one: AbstractBasis, other: AbstractBasis) -> bool:
-    """Where they can be looked at: when a guided score is made, not while it is compiled."""
+    """Check concrete values: when a guided score is built, not while it is compiled."""
     if not isinstance(one, Kernel) or _traced(one.points) or _traced(other.points):
         return True
     return bool(jnp.all(one.points == other.points))

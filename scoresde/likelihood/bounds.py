@@ -5,15 +5,16 @@ r"""Lower bounds on log p of the model that runs the reverse process: prior, rev
     diffusion, continuous time  = 1/2 int E|r|^2 d lambda,  r = z + sigma s(x_t, t)     (Kingma et al. 2021, eq. 15;
                                   lambda from log-SNR(t_max) to log-SNR(t_min)           Song et al. 2021b, theorem 3)
 
-With one log-SNR per mode it is 1/2 int sum_k E r_k^2 d lambda_k, and `elbo_per_mode` tells the modes apart.
+With one log-SNR per mode it is 1/2 int sum_k E r_k^2 d lambda_k, and `elbo_per_mode` returns the terms of all modes.
 
 The last term is a decoder's, see `decode`, and decides what is bounded: log p(x_0) of continuous data at time 0 under a
 Gaussian decoder (not the density at t_min that the probability flow gives), log P(v) of integers under the other two,
 from x_0 at the centres of their bins, which needs pixels for the coordinates of the process.
 The bound of DDPM, in discrete time, is in `chain`.
 
-Noise that the network cannot predict, |z|^2 at small t, is most of the variance of |r|^2, and its mean D is known. So
-c (|z|^2 - D) is subtracted, with c = |r|^2 / |z|^2, at most 1, of the draw before: independent of z, so the mean stays.
+Noise that the network cannot predict, |z|^2 at small t, causes most of the variance of |r|^2, and its mean D is known.
+Therefore c (|z|^2 - D) is subtracted, with c = |r|^2 / |z|^2, at most 1, of the previous sample, which is independent
+of z and preserves the mean.
 """
 
 import math
@@ -32,7 +33,7 @@ from scoresde.types import Coef, Key, Keys, Scalar, State
 # Of the key of the prior's term, which only a prior of data draws from.
 _PRIOR = 3
 # A draw of the prior's and the decoder's term for so many of the diffusion: as a rule these have far less variance,
-# and the decoder's needs a call of its own.
+# and the decoder's needs a separate call.
 _DIFFUSION_DRAWS_PER_DECODER_DRAW = 8
 # From fewer draws a standard error is no estimate: intervals of +- 1.96 of them cover 70 % with 2 draws, 91 % with 8.
 _FEWEST_DRAWS = 8
@@ -64,7 +65,7 @@ def elbo(
 ) -> Bound:
     """The continuous-time bound for every example of a batch, by importance sampling uniform in log-SNR.
 
-    One draw in each of `samples` equal strata of the log-SNR: low discrepancy, and every draw has an error of its own.
+    One sample in each of `samples` equal strata of the log-SNR: low discrepancy with independent errors.
 
     Args:
       x0: [N, *x], in model coordinates; centres of bins for a decoder of integers.
@@ -118,8 +119,8 @@ def reconstruction_draw(score: AbstractScore, x0: State, decoder: AbstractDecode
 
 
 def decoder_draws(samples: int) -> int:
-    """Number of draws of the prior's and the decoder's term for a given number of draws of the diffusion: an eighth,
-    but 8 or as many as those where that is more, so that their standard error is an estimate."""
+    """Return the number of samples of the prior's and the decoder's term for a given number of diffusion samples: an
+    eighth, but at least 8 (or all of them if there are fewer), so that a standard error can be estimated."""
     return max(-(-samples // _DIFFUSION_DRAWS_PER_DECODER_DRAW), min(samples, _FEWEST_DRAWS))
 
 
@@ -169,8 +170,8 @@ def control(z: State, weight: Coef) -> Scalar:
 
 
 def share_of(missed: State, z: State, weight: Coef) -> Scalar:
-    """How much of the noise was not predicted, 0 to 1: the weighted square of the residual over that of z, the
-    weights of `control` the same."""
+    """Return the share of the noise that was not predicted, 0 to 1: the weighted square of the residual divided by that
+    of z, with the weights of `control`."""
     noise = jnp.sum(weight * z**2)
     return jnp.where(noise > 0, jnp.minimum(jnp.sum(missed) / jnp.where(noise > 0, noise, 1), 1), 0)
 

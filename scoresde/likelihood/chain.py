@@ -13,9 +13,9 @@ Of the last two forms the first keeps its digits where SNR(t) > 1, the second wh
 equation falls by hundreds of nats in one step, where r is rounding alone and expm1(e) infinite in float32. As e -> 0
 the sum becomes the integral of `bounds`.
 
-A step is drawn with probability in proportion to its share of the reference log-SNR, as the times of `bounds` are.
-Where times are equal in t, as those of DDPM, the few steps next to t_1 make most of the sum: drawn like the others,
-they would be in too few draws for these to give their own error.
+A step is sampled with probability proportional to its share of the reference log-SNR, like the times of `bounds`. If
+times are equal in t, as for DDPM, the few steps near t_1 make up most of the sum; with uniform probabilities they would
+occur in too few samples for an estimate of the error.
 """
 
 import abc

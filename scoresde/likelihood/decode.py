@@ -1,7 +1,8 @@
 """Decoders: the last step of a bound, from x_t at its first time back to the data. -E[log p(data | x_t)] is L_0.
 
-Three numbers say all: the noise z in x_t = alpha x_0 + sigma z; the residual r = z + sigma s(x_t, t), by which the
-denoised x_0-hat = (x_t + sigma^2 s) / alpha misses, x_0-hat = x_0 + (sigma / alpha) r; and the decoder's own deviation.
+Decoders depend on three numbers: the noise z in x_t = alpha x_0 + sigma z; the residual r = z + sigma s(x_t, t), which
+is the error of the denoised x_0-hat = (x_t + sigma^2 s) / alpha = x_0 + (sigma / alpha) r; and the decoder's standard
+deviation.
 
 | decoder             | p(data | x_t)                                         | data              | source            |
 |---------------------|-------------------------------------------------------|-------------------|-------------------|

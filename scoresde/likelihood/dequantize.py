@@ -16,9 +16,9 @@ for the uniform q it is the log-Jacobian of the encoding, D log(2/L) for data in
 |   normal     | (alpha, sigma of t_min)                        |                                                     |
 | variational  | v + u, u by a flow that was trained for it     | any model (Ho et al. 2019)                          |
 
-The truncated normal is what a model of bin centres sees at t_min, where p is a comb of Gaussians of width sigma: then
-the bound is tight, up to the mass outside the bins. Its edge lies at tau = alpha h / sigma standard deviations, h half
-a bin.
+The truncated normal is the distribution on which a model of bin centres is trained at t_min, where p is a comb of
+Gaussians of width sigma. The bound is then tight, up to the mass outside the bins. The edge lies at tau = alpha h /
+sigma standard deviations, where h is half a bin.
 """
 
 import abc
@@ -91,7 +91,7 @@ class TruncatedNormalDequantization(AbstractDequantization):
 
     log q = -sum(z^2 / 2 + log sigma + log(2 pi) / 2 + log erf(tau / sqrt 2)). The bins are those of v shrunk by
     alpha(t_min),
-    and the ODE starts at the time whose alpha and sigma these are: nothing stands between training and evaluation.
+    and the ODE starts at the time with this alpha and sigma, so training and evaluation use the same inputs.
     As tau -> 0 it becomes uniform, and the mass of p outside the bins grows: below tau = 3 use another q.
     """
 

@@ -5,10 +5,10 @@
 
 The divergence is exact or estimated by probes, see `trace`; value and derivative come from one forward-mode pass.
 
-Steps are taken in t, not in log t as on the way down (`scoresde.sample.time_change`): where sigma(t_min) is below the
-tolerance, as for integers under sub-VP, the small first steps are what keeps the place of x within its noise.
+Steps are taken in t, not in log t as for sampling (`scoresde.sample.time_change`): where sigma(t_min) is below the
+tolerance, as for integers under sub-VP, the small first steps preserve the position of x within its noise.
 
-The number is the log-density of the model at t_min, not at 0: quote t_min with it. The prior stands for p_T.
+The result is the log-density of the model at t_min, not at 0: quote t_min with it. The prior replaces p_T.
 """
 
 from collections.abc import Callable
@@ -41,9 +41,9 @@ class LogLikelihood(eqx.Module):
     """Per example, N in all. Rows with ok = False hold NaN in `log_prob` and must not be averaged in.
 
     standard_error is that of the trace estimate: the spread over its estimates / sqrt(their number). It is 0 for the
-    exact trace and NaN for one probe, which cannot tell its own error. As an estimate from few values it is honest from
-    8 probes on: with 2, plus or minus 1.96 standard errors cover the truth 70 % of the time, with 8 about 91 %, with 24
-    about 94 %.
+    exact trace and NaN for one probe, for which there is no estimate. Because it is estimated from few values, it is
+    reliable from 8 probes on: with 2, plus or minus 1.96 standard errors cover the truth 70 % of the time, with 8
+    about 91 %, with 24 about 94 %.
     """
 
     log_prob: Float[Array, "*N"]  # nats
@@ -99,7 +99,7 @@ def least_tolerance(sde: AbstractSDE, dtype) -> float:
 
 
 def check_tolerance(sde: AbstractSDE, tolerance: float, dtype=jnp.float32) -> None:
-    """Raises a ConfigError for a tolerance that the type does not carry."""
+    """Raise a ConfigError for a tolerance that the type does not support."""
     if tolerance < (least := least_tolerance(sde, dtype)):
         raise ConfigError(
             f"tolerance = {tolerance:g}: {jnp.dtype(dtype).name} carries {least:.1g} for {type(sde).__name__} from t = "
@@ -157,7 +157,7 @@ def _log_likelihood(score, x: State, key: Key, trace: AbstractTrace, tolerance: 
 
 
 def _norm(sde: AbstractSDE, error) -> Scalar:
-    """The larger of the errors of x and of the log-density: in one mean, x would drown the one number that is
-    wanted."""
+    """Return the larger of the errors of x and of the log-density: in a joint mean, x would dominate the
+    log-density."""
     x, log_density = error
     return jnp.maximum(field_norm(sde, x), _LOG_DENSITY_WEIGHT * jnp.sqrt(jnp.mean(log_density**2)))

@@ -7,8 +7,7 @@ What may have one is the density relative to a reference N(0, Q), here the prior
 
 and it has a limit on ever finer grids if and only if mu and N(0, Q) are equivalent. For mu = N(0, C) with C and Q
 diagonal in one basis that is sum (v_k/q_k - 1)^2 < infinity (Feldman and Hajek), and then the KL divergence below has
-one too. Else what
-can be compared is the density of the first K coefficients: that of `sde.at(K)`.
+one too. Otherwise compare the density of the first K coefficients: that of `sde.at(K)`.
 """
 
 import jax.numpy as jnp

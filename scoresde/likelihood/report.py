@@ -33,7 +33,7 @@ _PROBABILITY = {
 
 
 def meaning(options, *, integers: bool) -> str:
-    """What log_prob is, for the `likelihood` section of a configuration."""
+    """Return the definition of log_prob for the `likelihood` section of a configuration."""
     if integers and options.dequantization == "none":
         return _PROBABILITY[options.method]
     return _DENSITY[options.method]
@@ -97,12 +97,12 @@ def write(report: dict, path: pathlib.Path) -> None:
 
 
 def without_nan(report: dict) -> dict:
-    """One record has no spread, and JSON no NaN: null stands for it."""
+    """Replace NaN by null: a single record has no spread, and JSON has no NaN."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in report.items()}
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that a likelihood depends on, and of Python."""
+    """Return the versions of Python and of the packages that a likelihood depends on."""
     return {name: importlib.metadata.version(name) for name in _PACKAGES} | {"python": platform.python_version()}
 
 

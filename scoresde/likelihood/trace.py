@@ -40,11 +40,11 @@ class AbstractTrace(eqx.Module):
     @property
     @abc.abstractmethod
     def count(self) -> int:
-        """How many estimates there are."""
+        """Return the number of estimates."""
 
     @abc.abstractmethod
     def directions(self, x: State, *, key: Key) -> Float[Array, "K *x"] | None:
-        """What is drawn once per trajectory."""
+        """Sample what is fixed along a trajectory."""
 
     @abc.abstractmethod
     def flow(self, score: AbstractScore, x: State, t: Time, directions) -> tuple[State, Float[Array, " n"]]:
@@ -52,7 +52,7 @@ class AbstractTrace(eqx.Module):
 
     @abc.abstractmethod
     def standard_error(self, integrals: Float[Array, " n"]) -> Scalar:
-        """Of the mean of the `count` integrals of the divergence, in nats; NaN where one estimate cannot tell."""
+        """Return the standard error of the mean of the `count` integrals, in nats; NaN for a single estimate."""
 
 
 class ExactTrace(AbstractTrace):
@@ -155,15 +155,14 @@ class HutchPlusPlus(AbstractTrace):
     honest standard error. Of the K derivatives a third goes to S, a third to Q, the rest to probes; the error bar
     needs two of these, K = 4.
 
-    When it pays: for the trace at one time, at middle and high noise, where the data lie near a surface of few
-    dimensions. On a Gaussian of 24 dimensions with three large variances, 9 derivatives at t = 0.2 have a sixth of
-    the variance of 9 Rademacher probes. It seldom pays for log p, the integral over all times: near t_min the
-    Jacobian is nearly diagonal, which Rademacher probes take exactly and the projection does not, and most of the
-    variance comes from there. On the same Gaussian log p has 4 to 5 times the variance at 2.3 times the calls from
-    VP's t_min = 1e-5, 1.8 times from 1e-3 and as much from 1e-2; on the digits U-Net (64 dimensions, dequantized;
+    Use it for the trace at one time, at middle and high noise, if the data lie near a surface of few dimensions. On a
+    Gaussian of 24 dimensions with three large variances, 9 derivatives at t = 0.2 have a sixth of the variance of 9
+    Rademacher probes. It seldom pays for log p, the integral over all times: near t_min the Jacobian is nearly
+    diagonal, which Rademacher probes take exactly and the projection does not, and most of the variance comes from
+    there. On the same Gaussian log p has 4 to 5 times the variance at 2.3 times the calls from VP's t_min = 1e-5, 1.8
+    times from 1e-3 and as much from 1e-2; on the digits U-Net (64 dimensions, dequantized;
     benchmarks/likelihood_cost.py) the trace with 12 derivatives has 0.4 of the variance at t = 0.3, but 15 times as
-    much at t = 0.02. Take Rademacher, unless t_min is so large that the noise there hides the thickness of the
-    surface.
+    much at t = 0.02. Use Rademacher, unless t_min is so large that the noise there hides the thickness of the surface.
 
     Args:
       probes: K, at least 3: directional derivatives an evaluation.

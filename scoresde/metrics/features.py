@@ -3,7 +3,7 @@
     FOLDER/KEY/features.npy     float32 [N, dimensions + classes], filled from the front
     FOLDER/KEY/progress.json    how many rows are good, and of which images and network
 
-KEY tells images and network apart by their content. Features of the same images are found again, whoever asks.
+KEY identifies images and network by their content, so features of the same images are always reused.
 """
 
 import functools
@@ -196,7 +196,7 @@ def _created(file: pathlib.Path, shape: tuple[int, ...]) -> None:
 
 
 def _fill(features: Features, images: Images, rows: np.memmap, done: int, note: Callable[[int], None]) -> None:
-    """Rows from `done` on, a batch at a time; they count once `note` says so: a killed run repeats at most one
+    """Rows from `done` on, a batch at a time; they count once `note` records them: a killed run repeats at most one
     batch."""
     if done == images.num:
         return

@@ -1,6 +1,6 @@
 """Nearest records: does a model repeat its training data? Distances are root mean squares over the values of a record.
 
-A copy is told by comparison: samples that lie much closer to the training data than fresh data do were memorised.
+Copies are detected by comparison: samples much closer to the training data than fresh data are were memorised.
 """
 
 from typing import NamedTuple

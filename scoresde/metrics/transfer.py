@@ -1,6 +1,6 @@
 r"""How a model trained on one grid does on finer ones.
 
-Samples on a finer grid are looked at twice: projected to the training grid, where nothing may have become worse, and on
+Samples on a finer grid are compared twice: projected to the training grid, where nothing may have become worse, and on
 their own grid, where the waves above the training grid's must be right as well. The truth is projected in the same way,
 so that what the projection leaves out does not count as an error.
 """

@@ -94,7 +94,7 @@ def permutation_test(x, y, *, permutations: int = 1000, seed: int = 0) -> Test:
 
 
 def power(x, y, size: int, *, repeats: int = 30, permutations: int = 1000, seed: int = 0) -> Power:
-    """How often the permutation test at level 5 % tells `size` functions of x from `size` of y.
+    """Return how often the permutation test at level 5 % distinguishes `size` functions of x from `size` of y.
 
     5 % means that it cannot (Lim et al. 2023, HDM, report this for size 10). With 10 functions a test is weak: a
     Gaussian process with the right mean and covariance nearly passes as a bimodal law. So report 100 as well, and the

@@ -6,7 +6,7 @@
         h = h + g_2 * Dense(dropout(gelu(Dense(LN(h) * (1 + s_2) + b_2))))
     out = patches put together of Dense_0(LN(h) * (1 + s) + b),    (b, s) = Dense_0(act(temb))
 
-LN has no scale and shift of its own. Subscript 0: initialized at zero, so that every block starts as the identity and
+LN has no learned scale and shift. Subscript 0: initialized at zero, so that every block starts as the identity and
 the network as the zero function. Dense layers start with Glorot's uniform law. `act` is swish, gelu its tanh
 approximation.
 

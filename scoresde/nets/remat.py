@@ -6,7 +6,7 @@
     work
 
 A block is a residual, attention, transformer or Fourier block: whatever is marked `@rematerialised`. Which it is
-belongs to the `Network`, which tells its blocks while it is traced.
+belongs to the `Network`, which passes it to its blocks while it is traced.
 """
 
 import contextlib

@@ -31,7 +31,7 @@ BOUNDARIES = ("periodic", "even")
 
 
 def held(boundary: str, n: int) -> int:
-    """The number of modes k = 0, 1, ... per axis that n points tell apart."""
+    """Return the number of modes k = 0, 1, ... per axis that n points resolve."""
     return n if boundary == "even" else (n + 1) // 2
 
 
@@ -80,7 +80,7 @@ def basis(boundary: str, n: int, modes: int, signed: bool = False) -> np.ndarray
 
 
 def first_modes(boundary: str, space: tuple[int, ...]) -> np.ndarray:
-    """[*space, c]: the first modes along each axis, which tell where a point is.
+    """Return [*space, c]: the first modes along each axis, which encode the position of a point.
 
     The coordinate itself jumps at the ends ("periodic") or has a kink there ("even"), so no finite grid would hold it.
     """

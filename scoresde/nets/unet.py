@@ -138,7 +138,7 @@ class UNet(nnx.Module):
         fourier_scale: standard deviation of the Fourier frequencies.
         skip_rescale: divide every sum of skip path and block by sqrt(2).
         num_classes: 0 for a network without classes.
-        augmentation: entries of the label of an augmentation; 0 for a network that is told of none.
+        augmentation: entries of the label of an augmentation; 0 for a network without this label.
         dtype: of the computation. Embeddings, normalization statistics, softmax and output are float32 in any case.
         param_dtype: of the parameters.
     Raises:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 LARGE, SMALL = (620, 300), (430, 230)  # width and height of a drawing, in its own units
 _LEFT, _RIGHT, _TOP, _BOTTOM = 74, 24, 14, 46
-# Okabe and Ito's colours, told apart also by those who see few.
+# Okabe and Ito's colours, which are distinguishable with colour vision deficiency.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
 _POINTS = 400  # of a line that are drawn; more are averaged
 _IN_A_ROW, _ROW, _LONGEST = 3, 20, 26  # of the legend: entries, its height, characters of a name

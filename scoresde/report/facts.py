@@ -20,7 +20,7 @@ _MOST_ROWS = 60  # of the metric table: the newest
 
 @dataclass(frozen=True)
 class Facts:
-    """A run as its folder tells it.
+    """The content of a run folder for the report.
 
     Attributes:
       folder: the run folder. name: how the page calls it.

@@ -1,8 +1,8 @@
 """The checkpoint with the lowest value of a metric, in WORKDIR/best/STEP, beside the newest ones.
 
-The value is stored in the checkpoint itself, under its CRC: no file beside it can tell another story, wherever a run is
-killed. `best.json` repeats it for readers. A run that goes on from an older checkpoint meets the same values again, and
-ends with the same best one as a run that was never stopped.
+The value is stored in the checkpoint itself, under its CRC, so no other file can contradict it wherever a run is
+interrupted. `best.json` repeats it for readers. A run that resumes from an older checkpoint computes the same values
+again, and ends with the same best checkpoint as an uninterrupted run.
 """
 
 import json
@@ -22,7 +22,7 @@ FOLDER = "best"
 
 
 class Best:
-    """Keeps the checkpoint whose metric is lowest.
+    """Storage of the checkpoint whose metric is lowest.
 
     Args:
       folder: the run folder.
@@ -35,8 +35,8 @@ class Best:
         self._lowest = _lowest(self._checkpoints, metric) if metric else None
 
     def offer(self, step: int, values: dict[str, float], state: PyTree, meta: dict) -> None:
-        """Keep the state if its value is below all before. To be called on every process; the main one's `values`
-        count.
+        """Save the state if its value is below all earlier ones. Call this on every process; only the `values` of the
+        main one count.
 
         Raises:
           ResourceError: the checkpoint could not be written.
@@ -48,11 +48,11 @@ class Best:
             return
         record = {"metric": self.metric, "value": value}
         before = self._checkpoints.steps()
-        if step in before:  # of a session whose steps are done again, with other numbers
+        if step in before:  # from a session whose steps are repeated, with other values
             self._checkpoints.remove([step])
         self._checkpoints.save(step, state, meta | {"best": record})
         self._checkpoints.wait()
-        self._checkpoints.remove([other for other in before if other != step])  # only now that this one is on disk
+        self._checkpoints.remove([other for other in before if other != step])  # only after this one is on disk
         self._lowest = (value, step)
         if jax.process_index() == 0:
             _write(self._folder.parent / "best.json", record | {"step": step})
@@ -63,13 +63,13 @@ class Best:
 
 
 def lowest(checkpoints: Checkpoints) -> int | None:
-    """The step of the best one. A run that was killed in the middle of a change may hold two."""
+    """Return the step of the best checkpoint. A run that was killed while replacing it may hold two."""
     found = {step: meta["best"]["value"] for step, meta in checkpoints.metas(_check).items()}
     return min(found, key=found.get, default=None)
 
 
 def _check(meta: dict) -> None:
-    """Raises a ValueError for a meta without the record of a best checkpoint."""
+    """Raise a ValueError for a meta without the record of a best checkpoint."""
     best = meta.get("best")
     if (
         not isinstance(best, dict)
@@ -80,7 +80,7 @@ def _check(meta: dict) -> None:
 
 
 def _lowest(checkpoints: Checkpoints, metric: str) -> tuple[float, int] | None:
-    """(value, step) of the best one by a metric; one of another metric, or damaged, counts for none."""
+    """Return (value, step) of the best checkpoint by a metric; one of another metric, or a damaged one, is ignored."""
     records = [
         (meta["best"]["value"], step)
         for step, meta in checkpoints.metas(_check).items()
@@ -90,7 +90,7 @@ def _lowest(checkpoints: Checkpoints, metric: str) -> tuple[float, int] | None:
 
 
 def _of_main(value: float) -> float:
-    """The main process's value, on every process: they must agree whether to save."""
+    """Broadcast the main process's value to every process, so that they agree whether to save."""
     if jax.process_count() == 1:
         return value
     return float(multihost_utils.broadcast_one_to_all(np.float64(value)))

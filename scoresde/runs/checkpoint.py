@@ -1,12 +1,12 @@
-"""Checkpoints: Orbax writes them, atomically and in the background; a CRC per leaf says whether they are whole.
+"""Checkpoints: Orbax writes them, atomically and in the background; a CRC per leaf detects damage.
 
-Orbax restores flipped bits without a word. So the CRC-32 of every leaf is stored beside it and checked on restore, and
-the newest checkpoint that passes is used. A damaged one, or one with values that are not finite, is reported and set
-aside. If none passes, the run stops: it
-never starts again from zero by itself.
+Orbax restores flipped bits without an error. The CRC-32 of every leaf is therefore stored beside it and checked on
+restore, and the newest checkpoint that passes is used. A damaged one, or one with values that are not finite, is
+reported and set aside. If none passes, the run stops; it never restarts from zero by itself.
 
-    FOLDER/<step>/state   the arrays            FOLDER/<step>/meta   JSON: manifest, its own CRC, and what the caller
-    adds FOLDER/damaged/       what was set aside
+    FOLDER/<step>/state   the arrays
+    FOLDER/<step>/meta    JSON: manifest, its CRC, and the fields that the caller adds
+    FOLDER/damaged/       checkpoints that were set aside
 """
 
 import errno
@@ -35,7 +35,7 @@ _KEEP = 3  # the newest ones; older ones are deleted
 
 
 class AllDamagedError(CheckpointError):
-    """No good checkpoint among those of `steps`."""
+    """The error that no checkpoint among those of `steps` is valid."""
 
     def __init__(self, folder: pathlib.Path, steps: list[int]):
         self.steps = steps
@@ -49,9 +49,9 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-      folder: created when the first one is saved.
-      report: takes one line of text about a damaged checkpoint.
-      keep: how many of the newest ones are kept; None: all.
+      folder: created when the first checkpoint is saved.
+      report: called with one line of text about each damaged checkpoint.
+      keep: how many of the newest checkpoints are kept; None: all.
     """
 
     def __init__(self, folder: pathlib.Path, report: Callable[[str], None] = print, keep: int | None = _KEEP):
@@ -61,7 +61,7 @@ class Checkpoints:
         leave_out_late_reports()
 
     def steps(self) -> list[int]:
-        """Steps found on disk, newest first; they may be damaged."""
+        """Return the steps found on disk, newest first; their checkpoints may be damaged."""
         if not self.folder.is_dir():
             return []
         return sorted((int(path.name) for path in self.folder.iterdir() if _is_step(path.name)), reverse=True)
@@ -84,7 +84,7 @@ class Checkpoints:
             raise _write_error(self.folder, error) from error
 
     def wait(self) -> None:
-        """Return when all checkpoints are on disk. Raises ResourceError if one could not be written."""
+        """Wait until all checkpoints are on disk. Raises ResourceError if one could not be written."""
         if self._manager is not None:
             try:
                 self._manager.wait_until_finished()
@@ -98,10 +98,10 @@ class Checkpoints:
             self._manager = None
 
     def metas(self, check: Callable[[dict], None] = lambda meta: None) -> dict[int, dict]:
-        """The meta of each step whose meta is whole, newest first; the arrays are not looked at.
+        """Return the meta of each step whose meta is intact, newest first; the arrays are not read.
 
         Args:
-          check: raises if a meta is not of the expected form; it counts as damaged then.
+          check: raises if a meta does not have the expected form; it then counts as damaged.
         """
         found = {}
         for step in self.steps():
@@ -114,7 +114,7 @@ class Checkpoints:
         return found
 
     def remove(self, steps: list[int]) -> None:
-        """Delete checkpoints. To be called on every process."""
+        """Delete checkpoints. Call this on every process."""
         self.close()
         if jax.process_index() == 0:
             for step in steps:
@@ -125,16 +125,16 @@ class Checkpoints:
     def restore(
         self, target: PyTree, *, accept: Callable[[dict], None], set_aside: bool, step: int | None = None
     ) -> tuple[PyTree, dict] | None:
-        """The newest good (state, meta), or None where there is no checkpoint at all.
+        """Return the newest valid (state, meta), or None if there is no checkpoint at all.
 
         Args:
           target: arrays or ShapeDtypeStructs with the shardings wanted; any number of devices.
           accept: raises if the stored meta does not belong to this run; called before arrays are read.
           set_aside: move damaged checkpoints to FOLDER/damaged, so that their steps can be written again.
-          step: this one and no other; it must be there.
+          step: restore only this step, which must exist.
 
         Raises:
-          CheckpointError: none is good, or a good one does not fit the target.
+          CheckpointError: none is valid, or a valid one does not fit the target.
         """
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
         damaged = []
@@ -160,7 +160,7 @@ class Checkpoints:
         return None
 
     def _read_meta(self, step: int) -> dict:
-        """Raises UnreadableError or ValueError if it is damaged."""
+        """Restore one checkpoint. Raises UnreadableError or ValueError if it is damaged."""
         try:
             meta = read_object(self.folder / str(step) / "meta" / "metadata")  # where Orbax's JsonSave puts it
         except UnreadableError as error:
@@ -184,7 +184,7 @@ class Checkpoints:
         return state, meta
 
     def _reader(self) -> ocp.CheckpointManager:
-        """A manager of its own: one that has saved restores only what it saved."""
+        """Return a new manager, because one that has saved restores only what it saved."""
         return ocp.CheckpointManager(self.folder, options=ocp.CheckpointManagerOptions(read_only=True))
 
     def _open(self) -> ocp.CheckpointManager:
@@ -206,7 +206,7 @@ class Checkpoints:
 
 
 def manifest(state: PyTree) -> dict[str, dict]:
-    """Per leaf: CRC-32 of its bytes in C order, dtype, global shape. The same whatever the sharding.
+    """Return for each leaf the CRC-32 of its bytes in C order, dtype and global shape, independent of the sharding.
 
     Raises:
       NumericError: a value is not finite.
@@ -234,7 +234,7 @@ def _crc_of_json(meta: dict) -> int:
 
 
 def _check_fit(step: int, target: PyTree, stored: dict[str, dict]) -> None:
-    """Orbax casts another dtype silently, and names missing leaves in a page of text."""
+    """Check the stored leaves against the target. Orbax casts dtypes silently, and lists missing leaves at length."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(target)
     wanted = {jax.tree_util.keystr(path): (str(leaf.dtype), list(leaf.shape)) for path, leaf in leaves}
     for path in wanted.keys() | stored.keys():
@@ -249,20 +249,19 @@ def _check_fit(step: int, target: PyTree, stored: dict[str, dict]) -> None:
 
 
 def _any_process(flag: bool) -> bool:
-    """True if it is true on any process, so that all of them take the same checkpoint."""
+    """Return whether the value is true on any process, so that all of them use the same checkpoint."""
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
 def _is_step(name: str) -> bool:
-    """Whether a folder is named as Orbax names one: "40", and neither "040" nor digits of another script."""
+    """Return whether a folder is named as Orbax names one: "40", and neither "040" nor digits of another script."""
     return is_whole_number(name) and str(int(name)) == name
 
 
 def _refuse_irregular(step: pathlib.Path) -> None:
-    """Raises an UnreadableError where something else than files and folders is below `step`: tensorstore would wait for
-    a FIFO."""
+    """Raise an UnreadableError if anything but files and folders is below `step`: tensorstore would wait for a FIFO."""
     for place, _, files in os.walk(step):
         for name in files:
             open_regular(os.path.join(place, name)).close()
@@ -274,7 +273,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _write_error(folder: pathlib.Path, error: Exception) -> ResourceError:
-    """In tensorstore's messages the reason stands after all it did, as the number that the system gave."""
+    """Return a ResourceError for a failed write; tensorstore's messages contain the error number of the system."""
     number = re.search(r"os_error_code='(\d+)'", str(error))
     code = int(number[1]) if number else error.errno if isinstance(error, OSError) else None
     reason = os.strerror(code) if code in errno.errorcode else _first_line(error)

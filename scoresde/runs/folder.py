@@ -1,7 +1,7 @@
-"""One run folder, held by one run, and the same for all of its processes.
+"""The lock of a run folder, and the check that all processes of the run use the same folder.
 
-Process 0 locks WORKDIR/.lock and writes a random word into it. The others look for that word: in a folder that each
-machine has for itself, the parts of a checkpoint never become whole.
+Process 0 locks WORKDIR/.lock and writes a random token into it. The others wait for that token: if each machine had a
+separate folder, checkpoints would never become complete.
 """
 
 import fcntl
@@ -16,11 +16,11 @@ from scoresde.errors import ConfigError, DistributedError, ResourceError
 from scoresde.runtime import peers
 from scoresde.runtime.files import UnreadableError, read_bytes
 
-_VISIBLE = 60.0  # seconds after which a shared file system shows a new file to every machine
+_VISIBLE = 60.0  # seconds within which a new file on a shared file system is visible to every machine
 
 
 def hold(folder: pathlib.Path) -> IO | None:
-    """Hold the run folder for this run; the lock goes with the process, however it ends. To be called on every process.
+    """Lock the run folder for this run until the process ends, however it ends. Call this on every process.
 
     Returns:
       The open file of the lock on process 0.
@@ -39,10 +39,10 @@ def hold(folder: pathlib.Path) -> IO | None:
 
 
 def look_for(word: str, folder: pathlib.Path, patience: float = _VISIBLE) -> None:
-    """Return when `folder` holds the lock with this word.
+    """Wait until `folder` holds the lock with this token.
 
     Raises:
-      DistributedError: it does not within `patience` seconds.
+      DistributedError: the token does not appear within `patience` seconds.
     """
     path, deadline = folder / ".lock", time.monotonic() + patience
     while not _holds(path, word):
@@ -63,14 +63,14 @@ def _holds(path: pathlib.Path, word: str) -> bool:
 
 
 def lock(folder: pathlib.Path):
-    """The lock of a run folder.
+    """Acquire the lock of a run folder.
 
     Raises:
       ConfigError: another process holds it. ResourceError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "a")  # not "w": what stands there is of the process that holds it
+        file = open(folder / ".lock", "a")  # not "w": the existing content belongs to the process that holds the lock
     except OSError as error:
         raise ResourceError(f"cannot write in {folder}: {error.strerror}; choose another --workdir") from error
     try:

@@ -1,10 +1,10 @@
-"""Where the wall time of a run goes, and its goodput: the share spent in steps that count.
+"""The wall time of a run by activity, and its goodput: the share spent in steps that count.
 
     goodput = step / (init + restore + compile + data + step + lost + save + watch + report + evaluation)
 
-What the run does between steps is timed where it happens; `step` is the rest of the wall time, so nothing is measured
-on the device and nothing waits for it. Steps done after the last checkpoint of a session that was killed are `lost`:
-the next session does them again. Times add up over the sessions of a run, in WORKDIR/ledger.json.
+Activities between steps are timed on the host; `step` is the rest of the wall time, so nothing is measured on the
+device and nothing waits for it. Steps after the last checkpoint of an interrupted session are `lost`, because the next
+session repeats them. Times add up over the sessions of a run, in WORKDIR/ledger.json.
 """
 
 import contextlib
@@ -29,15 +29,15 @@ PARTS = {
     "report": "writing the report",
     "evaluation": "likelihood at the end",
 }
-_EVERY = 5.0  # seconds between writes at the least, but for those at checkpoints and at the end
+_EVERY = 5.0  # minimum seconds between writes, except at checkpoints and at the end
 
 
 class GoodputTimer:
-    """Seconds by part. One clock runs; `part` says where it counts until the block ends.
+    """A timer of seconds by activity. One clock runs; `part` sets the activity it counts for until the block ends.
 
     Args:
-      path: of the JSON; what it holds is added to. None keeps all in memory (the processes other than the main one).
-      session: facts of this session, kept in the JSON: the command, devices, versions.
+      path: of the JSON, whose times are added to. None keeps all in memory (the processes other than the main one).
+      session: facts of this session, stored in the JSON: the command, devices, versions.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class GoodputTimer:
     ):
         self._path, self._clock = path, clock
         self.seconds, self.sessions, saved = _read(path)
-        # A session that was killed had done steps which this one repeats.
+        # An interrupted session had done steps that this one repeats.
         lost = self.seconds["step"] - saved if self.sessions else 0.0
         self.seconds["step"] -= lost
         self.seconds["lost"] += lost
@@ -57,7 +57,7 @@ class GoodputTimer:
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Time counts as `name` within, and as before afterwards."""
+        """Count time as `name` within the context, and as before afterwards."""
         before = self.switch(name)
         try:
             yield
@@ -65,15 +65,15 @@ class GoodputTimer:
             self.switch(before)
 
     def switch(self, name: str) -> str:
-        """From now on time counts as `name`. Returns what it counted as before."""
+        """Count time as `name` from now on. Returns the previous activity."""
         now, before = self._clock(), self._part
         self.seconds[before] += now - self._since
         self._part, self._since = name, now
         return before
 
     def waiting(self, batches: Iterable, idle: Callable[[], bool]) -> Iterator:
-        """`batches`, timed: reading counts as `data` where the device is `idle` when it ends, or else as a step. A
-        device that ran out of work on the way counts as idle for the whole of it."""
+        """Iterate over `batches` and time them: reading counts as `data` if the device is `idle` when it ends,
+        otherwise as a step. A device that became idle during the reading counts as idle for all of it."""
         batches = iter(batches)
         while True:
             before = self.switch("data")
@@ -82,29 +82,29 @@ class GoodputTimer:
                 self.switch(before)
                 return
             if not idle():
-                self._part = before  # the device was busy: nothing was waited for
+                self._part = before  # the device was busy, so nothing waited
             self.switch(before)
             yield batch
 
     def saved(self) -> None:
-        """All steps until now are in a checkpoint."""
+        """Record that all steps until now are in a checkpoint."""
         self.switch(self._part)
         self._at_save = self.seconds["step"]
         self.write()
 
     def goodput(self) -> float:
-        """The share of the time in steps that count."""
+        """Return the share of the time in steps that count."""
         self.switch(self._part)
         return self.seconds["step"] / max(sum(self.seconds.values()), 1e-9)
 
     def text(self) -> str:
-        """One line."""
+        """Return the summary in one line."""
         share, total = self.goodput(), sum(self.seconds.values())
         parts = ", ".join(f"{name} {seconds:.3g}" for name, seconds in self.seconds.items() if seconds >= 0.05)
         return f"goodput {share:.1%} of {total:.4g} s ({parts}) in {len(self.sessions)} session(s)"
 
     def tick(self) -> None:
-        """Write it if the last time was some seconds ago."""
+        """Write the file if the last write was some seconds ago."""
         if self._clock() - self._written >= _EVERY:
             self.write()
 
@@ -118,13 +118,13 @@ class GoodputTimer:
             "step_at_checkpoint": self._at_save,
             "sessions": self.sessions,
         }
-        with contextlib.suppress(OSError):  # of a full disk the metrics and checkpoints tell; these are only times
+        with contextlib.suppress(OSError):  # metrics and checkpoints report a full disk; these are only times
             write_text(self._path, json.dumps(content, indent=1) + "\n")
 
 
 def _read(path: pathlib.Path | None) -> tuple[dict[str, float], list[dict], float]:
-    """Seconds, sessions, and the seconds of steps at the last checkpoint. A damaged file counts for none: it is no part
-    of the state."""
+    """Read seconds, sessions, and the seconds of steps at the last checkpoint. A damaged file is ignored, because it is
+    not part of the state."""
     empty = dict.fromkeys(PARTS, 0.0)
     if path is None:
         return empty, [], 0.0

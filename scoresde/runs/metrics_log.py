@@ -1,4 +1,4 @@
-"""The figures of a run on disk: metrics.jsonl, and TensorBoard beside it."""
+"""The metrics of a run on disk: metrics.jsonl and TensorBoard events."""
 
 import json
 import math
@@ -11,11 +11,11 @@ from scoresde.runtime.reading import json_lines
 
 
 class MetricsLog:
-    """`metrics.jsonl`, one JSON object a line with `step` among its keys, and TensorBoard events beside it.
+    """A log in `metrics.jsonl`, one JSON object per line with `step` among its keys, and in TensorBoard events.
 
     Args:
       folder: the run folder; it exists.
-      step: the step the run continues from. Lines after it are dropped, so that no step stands twice.
+      step: the step from which the run continues. Lines after it are dropped, so that no step appears twice.
 
     Raises:
       ResourceError: the files cannot be written.
@@ -51,7 +51,7 @@ class MetricsLog:
 
 
 def _truncate(path: pathlib.Path, step: int) -> None:
-    """Drop the lines after `step`, and those that are damaged: the last one of a killed run may be cut short."""
+    """Drop the lines after `step` and damaged ones: the last line of an interrupted run may be truncated."""
     try:
         lines, damaged = json_lines(path)
     except MissingError:
@@ -69,6 +69,6 @@ def _truncate(path: pathlib.Path, step: int) -> None:
 
 
 def _step(line: dict) -> float:
-    """Of a line; one without a step counts as of no step that was done."""
+    """Return the step of a line; a line without a step counts as later than every step."""
     found = line.get("step")
     return found if isinstance(found, int | float) else math.inf

@@ -1,8 +1,8 @@
-"""SIGTERM and the other signals of `errors.STOPS`: finish the step, save, leave.
+"""Handling of SIGTERM and the other signals of `errors.STOPS`: finish the step, save, exit.
 
-One process keeps a flag. Several processes must stop at the same step: there JAX's own preemption service takes the
-SIGTERM, and `reached_preemption_sync_point` is true at one step, the same on all of them. The other signals are passed
-on to it.
+A single process sets a flag. Several processes must stop at the same step: JAX's preemption service then handles
+SIGTERM, and `reached_preemption_sync_point` is true at the same step on all of them. The other signals are forwarded
+to it.
 """
 
 import os
@@ -16,9 +16,9 @@ from scoresde.errors import STOPS
 
 
 class StopRequest:
-    """A context in which a first signal asks to stop and a second one of the same kind stops at once.
+    """A context in which a first signal requests a stop and a second one of the same kind stops immediately.
 
-    A signal that is ignored when the context is entered stays ignored: `nohup` asks for that with SIGHUP.
+    A signal that is ignored when the context is entered stays ignored, as SIGHUP is under `nohup`.
     """
 
     def __init__(self):
@@ -32,7 +32,7 @@ class StopRequest:
         for number in numbers:
             signal.signal(number, _pass_on if several and number != signal.SIGTERM else self._ask)
         if several and distributed.global_state.preemption_sync_manager is None:
-            # Only now, as `peers.join` asked for: before the first step nothing would answer its SIGTERM.
+            # Not earlier, see `peers.join`: before the first step nothing would handle its SIGTERM.
             jax.config.update("jax_enable_preemption_service", True)
             distributed.global_state.initialize_preemption_sync_manager()
         return self
@@ -46,7 +46,7 @@ class StopRequest:
         signal.signal(number, signal.SIG_DFL)
 
     def reached(self, step: int) -> bool:
-        """Whether to stop after `step`. To be asked once after every step, on every process."""
+        """Return whether to stop after `step`. Call this once after every step, on every process."""
         if jax.process_count() > 1:
             self.asked = self.asked or multihost_utils.reached_preemption_sync_point(step)
         return self.asked

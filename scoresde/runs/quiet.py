@@ -1,11 +1,9 @@
-"""What Orbax and tensorstore print about a write or read that has failed, beside the exception that they raise: left
-out.
+"""Suppression of what Orbax and tensorstore print about a failed write or read in addition to their exception.
 
-When one array of a checkpoint fails, Orbax raises and closes its event loop while the other arrays are still on their
-way. Each of
-them then finds the loop closed, in a thread of tensorstore, or is collected as a future whose result is never read: a
-traceback each, 36 of them for a network of 80,000 parameters on a full disk. The exception itself is caught in
-checkpoint.py, which reports it in one line.
+When one array of a checkpoint fails, Orbax raises and closes its event loop while the other arrays are still being
+processed. Each of them then finds the loop closed, in a thread of tensorstore, or is collected as a future whose result
+is never read. Each prints a traceback: 36 of them for a network of 80,000 parameters on a full disk. The exception
+itself is caught in checkpoint.py, which reports it in one line.
 """
 
 import functools
@@ -19,7 +17,7 @@ _THEIRS = ("orbax", "tensorstore", "OCDBT", "zarr", _LOOP_CLOSED)
 
 @functools.cache  # once a process
 def leave_out_late_reports() -> None:
-    """From now on these reports are not printed; all others are."""
+    """Suppress these reports from now on; all others are printed."""
     # Orbax logs every step, and the tracebacks of failed writes as errors.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").addFilter(_is_not_theirs)
@@ -37,7 +35,7 @@ def leave_out_late_reports() -> None:
 
 
 def _is_not_theirs(record: logging.LogRecord) -> bool:
-    """Whether a report of asyncio is of other work than reading or writing a checkpoint."""
+    """Return whether a report of asyncio concerns other work than reading or writing a checkpoint."""
     error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
     text = record.getMessage() + ("".join(traceback.format_exception(error)) if error else "")
     return not any(word in text for word in _THEIRS)

@@ -1,12 +1,12 @@
-"""The run folder: what happens around the steps of `fit`.
+"""The run folder: restoring, logging, saving and monitoring around the steps of `fit`.
 
-    WORKDIR/config.json    the configuration        WORKDIR/metrics.jsonl, tensorboard/   see log.py
+    WORKDIR/config.json    the configuration        WORKDIR/metrics.jsonl, tensorboard/   see metrics_log.py
     WORKDIR/checkpoints/   see checkpoint.py        WORKDIR/best/                         see best.py
-    WORKDIR/ledger.json    see ledger.py            WORKDIR/samples/000500.png            fixed keys, averaged
-    parameters WORKDIR/averages/      see snapshots.py
+    WORKDIR/ledger.json    see goodput.py           WORKDIR/averages/                     see snapshots.py
+    WORKDIR/samples/000500.png   samples of fixed keys, from averaged parameters
 
-After a step: log, watch, take a snapshot, save. So a checkpoint at a step says that its metrics, picture and snapshot
-are there too.
+The order after a step is: log, monitor, take a snapshot, save. A checkpoint at a step therefore implies that its
+metrics, picture and snapshot were written.
 """
 
 import dataclasses
@@ -29,12 +29,12 @@ from scoresde.runtime.files import write_text
 from scoresde.runtime.progress import Progress
 from scoresde.train.step import MAX_SKIPPED, TrainState
 
-WATCH = "watch/"  # how the names of metrics of `watch` begin in the logs
+WATCH = "watch/"  # prefix of the metrics of `watch` in the logs
 
 
 @dataclasses.dataclass(frozen=True)
 class Intervals:
-    """Every how many steps; the last step counts too."""
+    """Numbers of steps between actions, which also take place at the last step."""
 
     log: int = 50
     checkpoint: int = 1000
@@ -47,19 +47,19 @@ def _nothing() -> None:
 
 
 class Run:
-    """Restores, logs, saves, watches and stops. `fit` calls `begin`, `reading`, then `after_step`, then `end`.
+    """A run in a folder. `fit` calls `begin`, `reading`, then `after_step`, then `end`.
 
     Args:
       folder: the run folder.
       meta: JSON stored with every checkpoint (configuration, versions, data).
-      accept: raises CheckpointError if a stored meta is not of this run.
-      cadence: when to log, save, watch, and take snapshots of averages by power functions.
-      watch: (state, path) -> metrics; writes the picture of samples to `path` and returns figures by name. Called on
-        every process; it must hold no collective, as only the main one need do the work. Its figures count.
-      report: writes the report; called on the main process. Whatever it raises is one line of warning.
-      ledger: where the time goes; by default one in the folder.
-      learning_rate: of the number of updates done before, for the logs.
-      keep_best: name of a figure of `watch`: the checkpoint where it is lowest is kept, "" for none.
+      accept: raises CheckpointError if a stored meta does not belong to this run.
+      cadence: when to log, save, monitor, and take snapshots of averages by power functions.
+      watch: (state, path) -> metrics; writes the picture of samples to `path` and returns metrics by name. Called on
+        every process; it must contain no collective, as only the main process has to do the work. Its result is used.
+      report: writes the report; called on the main process. Exceptions are printed as a one-line warning.
+      ledger: the timer of wall time; by default one in the folder.
+      learning_rate: function of the number of previous updates, for the logs.
+      keep_best: name of a metric of `watch`: the checkpoint where it is lowest is kept, "" for none.
       trackers: names, see trackers.py.
     """
 
@@ -108,7 +108,7 @@ class Run:
                 part.close()
 
     def begin(self, like: TrainState, start: Callable[[], TrainState], *, steps: int, batch_size: int) -> TrainState:
-        """The state to continue from: the newest good checkpoint, or that of `start`, which also compiles the step.
+        """Return the state to continue from: the newest valid checkpoint or that of `start`, which compiles the step.
 
         Args:
           like: shapes, dtypes and shardings of the state.
@@ -137,14 +137,14 @@ class Run:
         return state
 
     def reading(self, batches: Iterable) -> Iterator:
-        """`batches`, with the time that the device waits for them."""
+        """Iterate over `batches`, and time how long the device waits for them."""
         return self.ledger.waiting(batches, idle=lambda: self._pending is None or self._pending.is_ready())
 
     def after_step(self, step: int, state: TrainState, metrics: dict) -> None:
-        """Called with the number of steps done, after each dispatch.
+        """Log, monitor and save after a dispatch. `fit` passes the number of steps done.
 
         Raises:
-          NumericError: too many steps in a row were not finite. Interrupted: a signal came; the state is saved.
+          NumericError: too many steps in a row were not finite. Interrupted: by a signal; the state is saved.
         """
         self._pending = metrics["loss"]
         if not self._started:
@@ -160,10 +160,10 @@ class Run:
         if log:
             self._write(step, metrics)
         if watch:
-            jax.block_until_ready(metrics)  # the time of the steps before is theirs
+            jax.block_until_ready(metrics)  # the preceding time belongs to the steps
             try:
                 self._watch(step, state)
-            except Exception:  # whatever it is, the steps since the last checkpoint are worth keeping
+            except Exception:  # whatever the error, the steps since the last checkpoint are worth keeping
                 self._save(step, state)
                 self.checkpoints.wait()
                 raise
@@ -179,7 +179,7 @@ class Run:
             self._leave(step)
 
     def end(self, state: TrainState) -> None:
-        """Everything is on disk when this returns."""
+        """Wait until everything is on disk."""
         if self._saved != int(state.step):
             self._save(int(state.step), state)
         with self.ledger.part("save"):
@@ -188,7 +188,7 @@ class Run:
             self._leave(int(state.step))
 
     def conclude(self) -> None:
-        """After all that follows training: the last report, and what the time went to."""
+        """Write the last report and print the summary of the wall time, after everything that follows training."""
         if self._main:
             self.try_report()
             self._say(self.ledger.text())
@@ -242,11 +242,11 @@ class Run:
                 self.try_report()
 
     def try_report(self) -> None:
-        """Write the report; a failure is told and passed over."""
+        """Write the report; failures are logged and ignored."""
         self.ledger.write()
         try:
             self._report()
-        except Exception as error:  # a page is not worth a run
+        except Exception as error:  # a failed report must not end the run
             self._say(
                 f"warning: the report was not written ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
             )

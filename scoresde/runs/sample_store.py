@@ -1,7 +1,7 @@
-"""Many samples, one per seed, in bounded memory: drawn in batches, written as they come, continued where they stopped.
+"""Storage of many samples, one per seed, in bounded memory: written batch by batch, and resumable.
 
 OUT/samples.npz     samples [N, *shape], seeds [N], ok [N], nfe [N] (calls of the score; -1: unknown);
-                    with classes, labels [N], the class of each, and label_names, what the data call the classes
+                    with classes, labels [N], the class of each, and label_names, the names of the classes
 OUT/.partial/       samples.npy, ok.npy, nfe.npy and progress.json of a run that has not finished
 """
 
@@ -21,20 +21,20 @@ from scoresde.runtime.arrays import array_header
 from scoresde.runtime.files import MissingError, UnreadableError, open_regular, write_text
 from scoresde.runtime.reading import read_object
 
-_MOST_SEEDS = 10**8  # in one range; a slip of the finger should not fill the memory
+_MOST_SEEDS = 10**8  # in one range, so that a typing error does not fill the memory
 
 
 class SampleStore:
-    """Rows on disk, filled from the front. A context manager: it lets go of the folder at its end, also of an
+    """Rows on disk, filled from the front. A context manager that releases the folder at its end, also after an
     exception.
 
     Args:
       folder: OUT.
-      identity: JSON that tells these samples from others (seeds, sampler, checkpoint).
+      identity: JSON that identifies these samples (seeds, sampler, checkpoint).
       num, shape, dtype: of the whole array.
 
     Raises:
-      ConfigError: the folder holds an unfinished run of another identity, or another process is drawing into it.
+      ConfigError: the folder holds an unfinished run of another identity, or another process writes to it.
     """
 
     def __init__(self, folder: pathlib.Path, identity: dict, *, num: int, shape: tuple[int, ...], dtype):
@@ -57,7 +57,8 @@ class SampleStore:
         self._lock.close()
 
     def append(self, samples: np.ndarray, ok: np.ndarray, nfe: np.ndarray) -> None:
-        """Write the next rows. They count once `progress.json` says so: a killed run repeats at most one batch."""
+        """Write the next rows. They count once `progress.json` includes them; a killed run repeats at most one
+        batch."""
         rows = slice(self.done, self.done + len(samples))
         self._samples[rows], self._ok[rows], self._nfe[rows] = samples, ok, nfe
         for part in (self._samples, self._ok, self._nfe):
@@ -66,11 +67,11 @@ class SampleStore:
         write_text(self._partial / "progress.json", json.dumps({"done": self.done, "identity": self._identity}))
 
     def first(self, num: int) -> np.ndarray:
-        """The first rows, for a look at them."""
+        """Return the first rows, for a picture."""
         return np.array(self._samples[:num])
 
     def finish(self, **known: np.ndarray) -> tuple[pathlib.Path, np.ndarray]:
-        """Put the parts and the arrays `known` into samples.npz, one file at a time. Returns its path and `ok`."""
+        """Write the parts and the arrays `known` into samples.npz, one file at a time. Returns its path and `ok`."""
         path, scratch = self.folder / "samples.npz", self.folder / ".samples.tmp"
         ok = np.array(self._ok)
         for name, array in known.items():
@@ -80,13 +81,13 @@ class SampleStore:
             for name in ("samples", "ok", "nfe", *known):
                 archive.write(self._partial / f"{name}.npy", f"{name}.npy")
         os.replace(scratch, path)
-        (self._partial / "progress.json").unlink()  # first, so that a kill in the middle leaves nothing to continue
+        (self._partial / "progress.json").unlink()  # first, so that an interruption leaves nothing to continue
         shutil.rmtree(self._partial)
         return path, ok
 
     def _locked(self):
-        """The lock of the folder, which goes with the process at the latest. Two that fill one file would lose each
-        other's rows."""
+        """Lock the folder, at most until the process ends. Two processes that fill one file would lose each other's
+        rows."""
         lock = open(self._partial / "lock", "w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,7 +122,7 @@ class SampleStore:
 
     def _map(self, name: str, mode: str, shape: tuple[int, ...], dtype) -> np.memmap:
         file = self._partial / f"{name}.npy"
-        if mode == "r+":  # such a map would make the file as long as a damaged header says
+        if mode == "r+":  # this map would extend the file to the length in a damaged header
             try:
                 with open_regular(file) as raw:
                     found = array_header(raw, file.stat().st_size)

@@ -1,9 +1,10 @@
 """Snapshots of the averages by power functions: WORKDIR/averages/STEP, by Orbax and with a CRC-32 per leaf, see
 checkpoint.py.
 
-From them `scoresde.workflows.posthoc` makes the average of any other width, after the run. All are kept. A snapshot is
-on disk before a later checkpoint is begun, so a run that continues from that checkpoint misses none; those after it are
-of steps that are done again, and go. So a run that was killed ends with the snapshots of one that was not.
+From them `scoresde.workflows.posthoc` computes the average of any other width after the run. All are kept. A snapshot
+is on disk before a later checkpoint is begun, so a run that resumes from that checkpoint misses none. Later snapshots
+belong to steps that are repeated, and are removed. An interrupted run ends with the same snapshots as an uninterrupted
+one.
 """
 
 import pathlib
@@ -17,12 +18,12 @@ FOLDER = "averages"
 
 
 def snapshots(folder: pathlib.Path, report: Callable[[str], None] = print) -> Checkpoints:
-    """The snapshots in a run folder: each holds {name of the average: parameters}."""
+    """Open the snapshots in a run folder: each holds {name of the average: parameters}."""
     return Checkpoints(folder / FOLDER, report=lambda text: report(f"{FOLDER}: {text}"), keep=None)
 
 
 class Snapshots:
-    """Takes the snapshots of a run. Every method is to be called on every process.
+    """Snapshots of a run. Call every method on every process.
 
     Args:
       folder: the run folder.
@@ -32,15 +33,15 @@ class Snapshots:
         self._checkpoints = snapshots(folder, report)
 
     def begin(self, step: int) -> None:
-        """Remove those after the step that the run continues from."""
-        # Whether there are any or not: it is where the processes meet, and one may look when another has removed them.
+        """Remove the snapshots after the step from which the run continues."""
+        # Always called, because the processes synchronise here, and one may list the folder when another removes them.
         self._checkpoints.remove([found for found in self._checkpoints.steps() if found > step])
 
     def take(self, step: int, state: TrainState, meta: dict) -> None:
         """Write the averages by power functions, if there are any, and wait for the disk.
 
         Raises:
-          ResourceError: it could not be written.
+          ResourceError: the snapshot could not be written.
         """
         if averages := {name: average for name, average in state.ema.items() if is_power(name)}:
             self._checkpoints.save(step, averages, meta)

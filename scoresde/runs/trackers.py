@@ -1,11 +1,11 @@
-"""The figures of a run sent elsewhere: Weights & Biases, MLflow, trackio, behind one interface of three methods.
+"""Trackers that receive the metrics of a run: Weights & Biases, MLflow, trackio, with one interface of three methods.
 
-A tracker is told, never asked: nothing it does enters the run. One that fails is left out with one warning, and
-training goes on; metrics.jsonl holds everything anyway. Keys and addresses come from the environment (WANDB_API_KEY,
-MLFLOW_TRACKING_URI, TRACKIO_SPACE_ID, ...) and are stored nowhere. Each run keeps the id it was given in
-WORKDIR/trackers.json, so that a resumed run goes on in the same place.
+Trackers only receive data; nothing they do affects the run. One that fails is left out with one warning, and training
+continues; metrics.jsonl holds all metrics in any case. Keys and addresses come from the environment (WANDB_API_KEY,
+MLFLOW_TRACKING_URI, TRACKIO_SPACE_ID, ...) and are not stored. WORKDIR/trackers.json holds the id of the run at each
+tracker, so that a resumed run continues its entry.
 
-The packages are optional and each has another release cycle, so only calls that their documents promise are used.
+The packages are optional and have separate release cycles, so only documented calls are used.
 """
 
 import abc
@@ -20,7 +20,7 @@ from scoresde.errors import ConfigError
 from scoresde.runtime.files import UnreadableError, write_text
 from scoresde.runtime.reading import read_object
 
-PROJECT = "scoresde"  # of W&B and trackio; WANDB_PROJECT and TRACKIO_PROJECT name another
+PROJECT = "scoresde"  # for W&B and trackio; WANDB_PROJECT and TRACKIO_PROJECT override it
 
 
 class AbstractTracker(abc.ABC):
@@ -59,8 +59,8 @@ class WandB(AbstractTracker):
 
 
 class MLflow(AbstractTracker):
-    """MLflow; without MLFLOW_TRACKING_URI it keeps the run in its default store. Runs are found again by a tag, for
-    their ids are MLflow's own. Characters that names of metrics may not have become "_"."""
+    """MLflow; without MLFLOW_TRACKING_URI it keeps the run in its default store. Runs are identified by a tag, because
+    MLflow assigns their ids. Characters that are not allowed in names of metrics become "_"."""
 
     def __init__(self, module, name: str, run_id: str, config: dict, folder: pathlib.Path):
         del folder
@@ -109,7 +109,7 @@ TRACKERS: dict[str, type[AbstractTracker]] = {"wandb": WandB, "mlflow": MLflow, 
 
 
 class Trackers:
-    """All trackers of a run. One that raises, also at its start (no key, no network), is left out with one warning."""
+    """All trackers of a run. One that raises, also when it starts (no key, no network), is left out with a warning."""
 
     def __init__(self, names: tuple[str, ...], folder: pathlib.Path, config: dict, say: Callable[[str], None]):
         self._say, self._open = say, {}
@@ -147,7 +147,7 @@ class Trackers:
 
 
 def require(names: tuple[str, ...]) -> None:
-    """To be called before the work starts.
+    """Check that the packages are installed. Call this before the work starts.
 
     Raises:
       ConfigError: a package is not installed.
@@ -163,7 +163,7 @@ def require(names: tuple[str, ...]) -> None:
 
 
 def _id(folder: pathlib.Path, name: str) -> str:
-    """The id of this run at a tracker: the one of an earlier session, or a new one."""
+    """Return the id of this run at a tracker: that of an earlier session, or a new one."""
     path = folder / "trackers.json"
     try:
         known = {key: value for key, value in read_object(path).items() if isinstance(value, str)}

@@ -43,7 +43,7 @@ def join(distributed_flag: str) -> None:
         except Exception as error:
             failures.append(error)
 
-    # In a thread of its own, as a signal is handled only while the main thread runs Python.
+    # In a separate thread, because a signal is handled only while the main thread runs Python.
     thread = threading.Thread(target=initialise, daemon=True)
     thread.start()
     deadline = time.monotonic() + START

@@ -98,7 +98,7 @@ class Progress:
         )
 
     def say(self, text: str) -> None:
-        """A line of its own."""
+        """Print a separate line."""
         if self._bar is not None:
             self._bar.write(text)
         else:

@@ -1,4 +1,4 @@
-"""From noise to data: time grids, samplers, `sample`, and the probability flow both ways."""
+"""Sampling: time grids, samplers, `sample`, and the probability flow in both directions."""
 
 from scoresde.sample.base import AbstractSampler, Draw, denoised_draw, draw, sample
 from scoresde.sample.ddim import DDIM

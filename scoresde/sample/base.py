@@ -1,9 +1,9 @@
-"""A sampler takes a process and a score from x_T at t_max to x at t_min. `sample` does it for many keys.
+"""Samplers, which integrate a score from x_T at t_max to x at t_min, and `sample`, which does so for many keys.
 
 `sample` ends with one denoising step, E[x_0 | x at t_min] by Tweedie's formula, as the published results do. It
 removes the noise of t_min and hides what data have below it: of a variance v it leaves v^2 / (v + s^2),
 s = sigma / alpha at t_min.
-`draw` leaves it out and tells how the solver fared.
+`draw` omits the denoising and returns the status of the solver.
 """
 
 import abc
@@ -22,7 +22,7 @@ BATCH_AXIS = "batch"
 
 
 class Draw(eqx.Module):
-    """What a sampler returns. Under `vmap` every field has a leading batch axis."""
+    """The result of a sampler. Under `vmap` every field has a leading batch axis."""
 
     x: Float[Array, "*x"]  # x at t_min; NaN where the solver failed
     nfe: Int[Array, ""]  # calls of the score; -1: unknown (an implicit solver)

@@ -1,7 +1,7 @@
 """DEIS and iPNDM (Zhang and Chen 2023): exponential Adams-Bashforth methods in the noise prediction.
 
 In the coordinates y = x / alpha, rho = sigma / alpha the probability flow is dy = eps(y, rho) drho. Both extrapolate
-eps from past calls. Dividing by alpha makes them unfit for processes whose alpha differs by mode.
+eps from past calls. They divide by alpha and therefore do not support processes whose alpha differs between modes.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,8 @@ class DEIS(AbstractMultistep):
 
     Args:
       order: points of the polynomial, 1 (DDIM) to 4.
-      variable: what eps is a polynomial of: "log_rho" (-l, as in diffusers; the most accurate on the mixtures of
+      variable: the variable of the polynomial for eps: "log_rho" (-l, as in diffusers; the most accurate on the
+      mixtures of
         docs/samplers.md), "rho" (the paper's rhoAB) or "t" (tAB). In float32 "t" needs a grid whose times are well
         apart: on Cosine with equal steps in lambda the first ones are not.
     """

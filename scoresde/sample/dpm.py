@@ -48,8 +48,8 @@ class SDEDPMSolverPP(AbstractMultistep):
         2M: x' = (sigma'/sigma) e^{-h} x + alpha' (1 - e^{-2h}) [(1 + 1/2r) D_i - (1/2r) D_{i-1}] + sigma' sqrt(1 -
         e^{-2h}) z
 
-    On Gaussian data the law of x converges with order 1 for `order` 1 and 2 for 2 and 3: the noise within a step does
-    not enter D.
+    On Gaussian data the distribution of x converges with order 1 for `order` 1 and with order 2 for `order` 2 and 3,
+    because the noise within a step does not enter D.
     """
 
     steps: int = eqx.field(static=True)

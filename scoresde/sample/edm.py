@@ -1,6 +1,6 @@
 """The samplers of Karras et al. 2022 ("EDM"): Euler and Heun with churn, for any process.
 
-They live in the coordinates y = x / alpha, rho = sigma / alpha, in which every process is Karras's own (eq. 4).
+They use the coordinates y = x / alpha, rho = sigma / alpha, in which every process is that of Karras et al. (eq. 4).
 """
 
 import abc

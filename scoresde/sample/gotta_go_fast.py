@@ -23,13 +23,12 @@ class GottaGoFast(AbstractSampler):
         E   = |(x~ - x'') / max(absolute, relative max(|x~|, |x~_previous|))| / sqrt D,   accept x'' if E <= 1
         h  <- min(t - t_min, 0.9 h E^{-0.9})
 
-    A rejected trial draws fresh noise, as in the paper, so accepted steps do not have the law of their noise. The shift
-    of one
-    step is of the order of h, as the step itself: over all steps it adds up to a bias that no tolerance removes. It
-    falls with the dimension, since E is a mean over coordinates. On N(0, I/4) under VE the variance of the samples is
-    2.5 times the true one in 2 dimensions at relative = 0.02 and 2.9 times at 0.005, 1.1 times in 16, and right in 128.
-    `ReverseSDE(dfx.ShARK(), Adaptive(...))` continues along the Brownian path of the rejected trial and has no such
-    bias.
+    A rejected trial uses fresh noise, as in the paper, so the noise of accepted steps does not have its nominal
+    distribution. The shift of one step is of order h, like the step itself, and adds up over all steps to a bias that
+    no tolerance removes. It falls with the dimension, because E is a mean over coordinates. On N(0, I/4) under VE the
+    variance of the samples is 2.5 times the true one in 2 dimensions at relative = 0.02 and 2.9 times at 0.005, 1.1
+    times in 16, and right in 128. `ReverseSDE(dfx.ShARK(), Adaptive(...))` continues along the Brownian path of the
+    rejected trial and has no such bias.
 
     Args:
       relative: the paper's eps_rel; 0.01 to 0.05.

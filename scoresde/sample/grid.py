@@ -9,13 +9,13 @@
 | `karras`           | (sigma / alpha)^(1/7)       | Karras et al. 2022, eq. 5, rho = 7           |
 | `Times`            | nothing: given times        | for instance `optimised_times`               |
 
-They hold for every process: the ones in noise level find their times by the inverse of a monotone function. Where there
-is one log-SNR per mode they go by the reference log-SNR of the process; `geometric` needs one sigma that grows.
-Neighbouring times must differ in float32. A sampler takes any such function.
+Grids in noise level find their times with the inverse of a monotone function. For one log-SNR per mode they use the
+reference log-SNR of the process; `geometric` needs one sigma that grows. Neighbouring times must differ in float32. A
+sampler accepts any function of this form.
 
-`uniform_log_snr` and `karras` pass the same noise levels whatever t measures, so the default grid of every sampler is
-one of them. `uniform` and `quadratic` depend on it: of 1000 equal steps in t, Karras, where t is sigma, has none
-between its last noise level, 0.002, and 0.08.
+`uniform_log_snr` and `karras` visit the same noise levels for every parameterisation of t, so the default grid of
+every sampler is one of them. `uniform` and `quadratic` depend on the parameterisation: with 1000 equal steps in t,
+Karras, where t is sigma, has no point between its last noise level, 0.002, and 0.08.
 """
 
 import math
@@ -93,13 +93,13 @@ class Times(eqx.Module):
 
 
 def between(sde: AbstractSDE, t: Grid, fraction: float) -> Float[Array, " steps"]:
-    """The times a `fraction` of the way in lambda from each point of a grid to the next."""
+    """Return the times at a `fraction` of each step in lambda from one point of a grid to the next."""
     log_snr = jax.vmap(sde.reference_log_snr)(t)
     return jax.vmap(sde.time_of_log_snr)((1 - fraction) * log_snr[:-1] + fraction * log_snr[1:])
 
 
 def _ends(sde: AbstractSDE, function) -> tuple[Scalar, Scalar]:
-    """The values of `function` at t_max and t_min.
+    """Return the values of `function` at t_max and t_min.
 
     Raises:
       ConfigError: it is not one number.
@@ -114,5 +114,5 @@ def _ends(sde: AbstractSDE, function) -> tuple[Scalar, Scalar]:
 
 
 def _with_ends(sde: AbstractSDE, t: Grid) -> Grid:
-    """The inverse of the log-SNR rounds; the two ends are known."""
+    """Set the two end points exactly, because the inverse of the log-SNR rounds."""
     return t.at[0].set(sde.t_max).at[-1].set(sde.t_min)

@@ -4,11 +4,12 @@
     probability flow    dx = [f x - g^2 s(x, t) / 2] dt           (Song et al. 2021, eq. 13)
 
 Both are solved forward in r = -t, from -t_max up to -t_min: some of diffrax's SDE solvers are wrong, without an
-error, when time runs down. Unlike t_max - t, this r keeps the relative precision of t next to t_min in float32.
+error, when time decreases. Unlike t_max - t, this r keeps the relative precision of t near t_min in float32.
 Encoding, from t_min to t_max, runs forward in r = t. Adaptive solves of the flow to t_min step in log t where that is
-better, see `clock`.
+better, see `time_change`.
 
-One example is one solve, so an adaptive solver chooses its steps per example and a failure stays in its own row.
+Each example is a separate solve, so an adaptive solver chooses its steps per example and a failure affects only its
+row.
 """
 
 import abc
@@ -66,7 +67,7 @@ class Resolved(dfx.AbstractStepSizeController):
 
 
 def adaptive_controller(span: Scalar, tolerance: float, norm: Callable) -> dfx.AbstractStepSizeController:
-    """Steps of a solve over `span` whose error, in `norm`, stays below tolerance (1 + |y|); a NaN gives up."""
+    """Return the step control for error, in `norm`, below tolerance (1 + |y|) over `span`; a NaN gives up."""
 
     def finite_norm(error):
         size = norm(error)
@@ -84,12 +85,12 @@ def adaptive_controller(span: Scalar, tolerance: float, norm: Callable) -> dfx.A
 
 
 def field_norm(sde: AbstractSDE, error) -> Scalar:
-    """Root mean square over the points of the field whose coefficients `error` is."""
+    """Return the root mean square over the points of the field with coefficients `error`."""
     return jnp.sqrt(sde.basis.field_variance(error**2))
 
 
 class AbstractStepping(eqx.Module):
-    """Where a solver steps: on a given grid, or where the error allows."""
+    """The steps of a solver: on a given grid, or chosen by the error."""
 
     max_steps: AbstractVar[int]
 
@@ -103,7 +104,7 @@ class AbstractStepping(eqx.Module):
 
     @abc.abstractmethod
     def first_step(self, span: Scalar) -> Scalar | None:
-        """The size of the step to try first; None where the grid gives it."""
+        """Return the size of the first step to try; None if the grid sets it."""
 
 
 class FixedGrid(AbstractStepping):
@@ -163,7 +164,7 @@ class ProbabilityFlow(AbstractSampler):
 
     Args:
       solver: any diffrax ODE solver: Tsit5, Dopri5, Dopri8, Kvaerno5 and so on. An implicit one takes O(D^2) memory and
-        does not tell its NFE.
+        does not report its NFE.
       stepping: `Adaptive(tolerance)` or `FixedGrid(steps, grid)`.
     """
 
@@ -175,7 +176,7 @@ class ProbabilityFlow(AbstractSampler):
         return self._solve(score, x_T, sign=-1)
 
     def encode(self, score: AbstractScore, x0: State) -> Draw:
-        """The way back, from x at t_min to t_max."""
+        """Encode: integrate from x at t_min to t_max."""
         return self._solve(score, x0, sign=1)
 
     def _solve(self, score, x, *, sign: int) -> Draw:

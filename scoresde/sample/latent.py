@@ -37,10 +37,10 @@ def interpolate(
     *,
     sampler: ProbabilityFlow = ProbabilityFlow(),
 ) -> Draw:
-    """Images between pairs: encode both, go along the great circle, decode. Fields have leading axes [N, K].
+    """Interpolate between pairs: encode both, follow the great circle, decode. Fields have leading axes [N, K].
 
-    `last` has the shape of `first`. NFE is that of decoding. A pair of which an end could not be encoded has ok =
-    False.
+    `last` has the shape of `first`. NFE is that of decoding. A pair has ok = False if one of its images could not be
+    encoded.
 
     Raises:
       ConfigError: the two batches differ in shape.
@@ -58,7 +58,7 @@ def interpolate(
 def slerp(a: Float[Array, "*x"], b: Float[Array, "*x"], weight) -> Float[Array, "*x"]:
     """sin((1 - w) angle) / sin(angle) a + sin(w angle) / sin(angle) b (Shoemake 1985): from a at w = 0 to b at w = 1.
 
-    Noise keeps its norm on the way, which on the straight line between two draws falls to 1 / sqrt 2.
+    This path preserves the norm of noise, which on the straight line between two samples falls to 1 / sqrt 2.
     """
     cosine = jnp.vdot(a, b) / (jnp.linalg.norm(a) * jnp.linalg.norm(b))
     angle = jnp.arccos(jnp.clip(cosine, -1, 1))

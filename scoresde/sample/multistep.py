@@ -5,8 +5,9 @@ With P_i the prediction at (x_i, t_i), one call of the score a step and fresh no
     predictor   x~_{i+1} = keep x_i + sum_j weights_j P_{i-j} + noise z_i
     corrector   x_{i+1}  = keep' x_i + new' P~_{i+1} + sum_j weights'_j P_{i-j} + noise' z_i
 
-P~_{i+1} is taken at the predicted point and kept as P_{i+1}, so that a corrector costs no call (Zhao et al. 2023). The
-last step, to t_min, is not corrected. A family of samplers is a function from the levels of a grid to its table.
+P~_{i+1} is evaluated at the predicted point and reused as P_{i+1}, so that a corrector costs no call (Zhao et al.
+2023). The last step, to t_min, is not corrected. A family of samplers is a function from the noise levels of a grid to
+its table.
 """
 
 import abc
@@ -44,17 +45,17 @@ class MultistepCoefficients(eqx.Module):
 
 
 class AbstractMultistep(AbstractSampler):
-    """A sampler that is a table. `steps` calls of the score."""
+    """A sampler defined by a table, with `steps` calls of the score."""
 
     steps: AbstractVar[int]
     grid: AbstractVar[Callable]
 
     @abc.abstractmethod
     def table(self, sde: AbstractSDE, levels: ScheduleOnGrid) -> MultistepCoefficients:
-        """The coefficients of every step from levels[i] to levels[i + 1]."""
+        """Return the coefficients of every step from levels[i] to levels[i + 1]."""
 
     def predict(self, score: AbstractScore, level: ScheduleOnGrid, x: State) -> State:
-        """P at (x, t), by one call of the score: the data prediction E[x_0 | x_t]."""
+        """Return P at (x, t) with one call of the score: the data prediction E[x_0 | x_t]."""
         return score.denoise(x, level.t)
 
     def __call__(self, score: AbstractScore, x_T: State, *, key) -> Draw:

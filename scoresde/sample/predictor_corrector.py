@@ -1,13 +1,13 @@
 """The samplers of Song et al. 2021: predictors, Langevin correctors, and annealed Langevin dynamics alone.
 
-The published discretisations are those of the transition between neighbouring grid points, so they are written for it:
-with h = l' - l > 0 from t to the next, less noisy t', the process takes x_{t'} to
+The published discretisations are those of the transition between neighbouring grid points, so they are written in its
+terms: with h = l' - l > 0 from t to the next, less noisy t', the process takes x_{t'} to
 
     x_t = r x_{t'} + omega z,   r = alpha / alpha',   omega^2 = sigma^2 - r^2 sigma'^2 = sigma^2 (1 - e^{-2h})
 
 For DDPM's discrete VP that is r = sqrt(1 - beta_i), omega^2 = beta_i; for VE r = 1, omega^2 = sigma_i^2 -
-sigma_{i-1}^2. score_sde steps by 1/N on a grid with spacing (T - eps)/(N - 1), which agree for N = 1000 only; here the
-grid itself is used.
+sigma_{i-1}^2. score_sde steps by 1/N on a grid with spacing (T - eps)/(N - 1), which agree only for N = 1000; this
+module uses the grid itself.
 """
 
 import abc
@@ -92,7 +92,7 @@ class AbstractCorrector(eqx.Module):
     With one coefficient per mode e is one number times the covariance of the noise, C_k = sigma_k^2 / mean of sigma^2:
     then C s and C^{1/2} z are functions (Lim et al. 2023), and where alpha is one number high modes move as far as low
     ones. a = r^2 in the step sizes is DDPM's 1 - beta_i for VP and 1 for VE (Song et al. 2021, algorithms 4 and 5),
-    taken of the grid at hand; score_sde looks it up among the 1000 levels of training, which is wrong for another
+    computed on the sampling grid; score_sde looks it up among the 1000 training levels, which is wrong for another
     number of steps.
     """
 
@@ -106,10 +106,10 @@ class AbstractCorrector(eqx.Module):
 class Langevin(AbstractCorrector):
     """e = 2 a (snr |z| / |C^{1/2} s|)^2 C (Song et al. 2021, algorithms 4 and 5, where C = 1).
 
-    For images. The step depends on x by |s|, which in hundreds of dimensions hardly varies. In few dimensions long
-    steps are taken
-    where the score is small, and the law is biased at any number of steps: in 6 dimensions by snr = 0.16 variances of
-    up to 5.9 times the true ones after 1000 calls, where `AnnealedLangevin` has 1.03.
+    Use it for images. The step depends on x through |s|, which hardly varies in hundreds of dimensions. In few
+    dimensions steps are long where the score is small, and the distribution is biased at any number of steps: in 6
+    dimensions with snr = 0.16 variances are up to 5.9 times the true ones after 1000 calls, where `AnnealedLangevin`
+    has 1.03.
 
     Args:
       snr: the published values are 0.16 (VP, VE on CIFAR-10) and 0.01 to 0.2 elsewhere.

@@ -1,4 +1,4 @@
-"""What a fixed-grid sampler knows of its grid, and the weights that exponential integrators take from it.
+"""The schedule of a process on a time grid, and the weights of exponential integrators on it.
 
 With l = lambda / 2 = log(alpha / sigma) and the data prediction D = E[x_0 | x_t], every process obeys
 
@@ -9,8 +9,8 @@ and, with noise of strength tau (tau = 0: probability flow, tau = 1: reverse SDE
     x_t = (sigma_t / sigma_s) e^{-tau^2 h} x_s + alpha_t int_0^h c e^{-c (h - u)} D(l_s + u) du
           + sigma_t sqrt(1 - e^{-2 tau^2 h}) z                                      (Xue et al. 2023, prop. 4.1)
 
-Nothing else of the process enters, so one update serves VP, sub-VP, VE, Cosine and Karras alike, and processes with one
-coefficient per mode in each mode.
+Nothing else of the process enters, so the same update applies to VP, sub-VP, VE, Cosine and Karras, and to processes
+with one coefficient per mode in each mode.
 """
 
 from collections.abc import Callable
@@ -61,7 +61,7 @@ class ScheduleOnGrid(eqx.Module):
 
 
 def schedule_on_grid(sde: AbstractSDE, grid: Callable, steps: int, dtype) -> ScheduleOnGrid:
-    """The levels of `grid(sde, steps)`, in the type of x but never below float32."""
+    """Return the schedule on `grid(sde, steps)`, in the type of x but never below float32."""
     return ScheduleOnGrid(sde, grid(sde, steps).astype(jnp.result_type(dtype, jnp.float32)))
 
 
@@ -76,7 +76,7 @@ def one_log_snr(sde: AbstractSDE, name: str, reason: str) -> None:
 
 
 def one_alpha(sde: AbstractSDE, name: str, reason: str) -> None:
-    """Refuse a process whose alpha differs by mode; one with coloured noise alone passes.
+    """Refuse a process whose alpha differs between modes; one whose modes differ only in the noise is accepted.
 
     Raises:
       ConfigError: alpha is not one number; `reason` says why the sampler needs that.
@@ -90,8 +90,7 @@ def one_alpha(sde: AbstractSDE, name: str, reason: str) -> None:
 def history_nodes(levels: ScheduleOnGrid, rows: slice, points: int) -> list[Float[Array, "rows *coef"]]:
     """l_{i-j} - l_i for j = 0, 1, ..., the places of past predictions in the steps `rows`.
 
-    A mode whose log-SNR stands still moves by nothing, whatever the nodes; they are set apart so that 0/0 does not
-    arise.
+    A mode with constant log-SNR does not move, whatever the nodes; they are separated so that 0/0 does not arise.
     """
     steps = len(levels.t) - 1
     here = levels.half_log_snr[:-1]
@@ -108,7 +107,7 @@ def quadrature(low: Float[Array, "..."], high: Float[Array, "..."]) -> tuple[Flo
 
 def lagrange(nodes: list[Float[Array, "..."]], points: Float[Array, "... q"]) -> list[Float[Array, "... q"]]:
     """The Lagrange polynomials of `nodes` at `points`: L_j is 1 at node j and 0 at the others. Finite where nodes
-    coincide, as they do in a mode whose log-SNR stands still."""
+    coincide, as they do in a mode with constant log-SNR."""
     polynomials = []
     for j, own in enumerate(nodes):
         value = jnp.ones_like(points)

@@ -2,14 +2,15 @@
 
     dx/du = dx/dt dt/du,    dt/du = 1 or t
 
-A controller of steps assumes that neighbouring steps are alike. Along the flow that holds where the log-SNR runs
-evenly, as steps even in log-SNR have errors alike (Lu et al. 2022, DPM-Solver). Near t = 0 that of VP, sub-VP and
-Karras falls as log t: in t, half of all steps are tried and rejected there. That of VE is even in t. So u is the one of
-the two in which the slope of the reference log-SNR varies less between t_min and t_max; its inverse would be even
-everywhere, but costs a bisection a call.
+A step controller assumes that neighbouring steps are similar. Along the flow this holds where the log-SNR varies
+evenly, because equal steps in log-SNR have similar errors (Lu et al. 2022, DPM-Solver). Near t = 0 the log-SNR of VP,
+sub-VP and Karras falls as log t: in t, half of all steps are rejected there. The log-SNR of VE is even in t. u is
+therefore the variable in which the slope of the reference log-SNR varies less between t_min and t_max. The inverse of
+the log-SNR would be even everywhere, but costs a bisection per call.
 
-Down to t_min alone: an error there counts against |x|, which is what is wanted. On the way up it counts against the
-noise sigma(t), which at t_min may be below the tolerance, and large first steps would lose the place of x in it.
+The change applies only to solves down to t_min, where an error matters relative to |x|. In the other direction an error
+matters relative to the noise sigma(t), which at t_min may be below the tolerance, so that large first steps would lose
+the position of x in it.
 """
 
 import equinox as eqx
@@ -27,20 +28,20 @@ class TimeChange(eqx.Module):
     logarithmic: Bool[Array, ""]
 
     def reading(self, t: Time) -> Scalar:
-        """u of t."""
+        """Return u for t."""
         return jnp.where(self.logarithmic, jnp.log(jnp.where(self.logarithmic, t, 1.0)), t)
 
     def time(self, u: Scalar) -> Time:
-        """t of u."""
+        """Return t for u."""
         return jnp.where(self.logarithmic, jnp.exp(jnp.where(self.logarithmic, u, 0.0)), u)
 
     def rate(self, t: Time) -> Scalar:
-        """dt/du."""
+        """Return dt/du."""
         return jnp.where(self.logarithmic, t, jnp.ones_like(t))
 
 
 def log_time_if_smoother(sde: AbstractSDE) -> TimeChange:
-    """The clock by which the log-SNR of a process runs more evenly. Steps in t where t_min = 0."""
+    """Return the variable in which the log-SNR of a process varies more evenly; t if t_min = 0."""
     low, high = jnp.asarray(sde.t_min, jnp.float32), jnp.asarray(sde.t_max, jnp.float32)
     t = jnp.stack([low, jnp.sqrt(low * high), (low + high) / 2, high])
     slope = jnp.log(jnp.abs(jax.vmap(jax.grad(sde.reference_log_snr))(t)))

@@ -1,4 +1,4 @@
-"""What a model thinks of x_0 on the way: E[x_0 | x_t] along the probability flow."""
+"""The model's estimate of x_0 during sampling: E[x_0 | x_t] along the probability flow."""
 
 import equinox as eqx
 import jax
@@ -12,7 +12,7 @@ from scoresde.score.base import AbstractScore
 
 
 class Trajectory(eqx.Module):
-    """At each point of a grid, from t_max to t_min; `x0` at the last point is the sample."""
+    """The trajectory at each point of a grid, from t_max to t_min; `x0` at the last point is the sample."""
 
     t: Float[Array, " points"]
     x: Float[Array, "points num *x"]
@@ -25,7 +25,7 @@ def trajectory(score: AbstractScore, x_T: Float[Array, "num *x"], steps: int) ->
 
         x' = (sigma' / sigma) x + alpha' (1 - e^{-h}) E[x_0 | x_t],   h = l' - l,   l = log(alpha / sigma)
 
-    They hold for every process, and in every mode. One call of the score a step and an example, and one at t_min.
+    The formula holds for every process and every mode. It takes one score call per step and example, and one at t_min.
     """
     sde = score.sde
     levels = ScheduleOnGrid(sde, uniform_log_snr(sde, steps).astype(jnp.result_type(x_T, jnp.float32)))

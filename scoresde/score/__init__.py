@@ -1,4 +1,4 @@
-"""What is learned: scores, exact or from a network."""
+"""Scores: exact ones, and scores from a network."""
 
 from scoresde.score.base import (
     AbstractScore,

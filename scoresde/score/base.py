@@ -1,4 +1,4 @@
-"""A score is a callable (x, t) -> grad log p_t(x), and the four ways to say the same thing.
+"""Scores, callables (x, t) -> grad log p_t(x), and conversions between four equivalent quantities.
 
 x and the score are in the coordinates of the process, see `scoresde.sde`: in function space one coefficient per mode.
 
@@ -9,11 +9,10 @@ With x_t = alpha x_0 + sigma eps, Tweedie's formula ties them together (all at o
     v     = alpha eps - sigma x_0                Salimans and Ho 2022, section 4
     score = s
 
-Each conversion passes through the score. A prediction (x_0, eps, v) survives the way through the score and back up to
-rounding, also at t_min. A score does not survive the way through x_0 where sigma is small: x_0 then no longer holds it.
-Nor
-does x_0 survive the way through the score where alpha is small, as in the high modes of a heat equation: s is then
--x / sigma^2 to the last digit, whatever x_0. So a score that knows x_0 says it itself, by `denoise`.
+Each conversion passes through the score. Converting a prediction (x_0, eps, v) to the score and back is accurate up to
+rounding, also at t_min. Converting a score to x_0 and back is not, where sigma is small. Converting x_0 to the score
+and back is not, where alpha is small, as in the high modes of a heat equation: s is then -x / sigma^2 to the last
+digit, whatever x_0. A score that computes x_0 therefore overrides `denoise`.
 """
 
 import abc

@@ -1,4 +1,4 @@
-"""Scores known in closed form: the oracles that every sampler and likelihood is checked against.
+"""Scores in closed form, which serve as oracles for samplers and likelihoods.
 
 Data x_0 ~ sum_k w_k N(m_k, S_k) under x_t = alpha x_0 + sigma eps stays a Gaussian mixture:
 

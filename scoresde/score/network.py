@@ -1,8 +1,8 @@
-"""A network with preconditioning is a score.
+"""Scores from a network inside a preconditioning.
 
-A preconditioning says what the raw network F predicts and what it is fed. F sees a field and returns one:
-`NetworkScore` goes to the basis of the process and back, and everything here is elementwise in its modes. With c_k^2
-the variance of the data in mode k and |v| = the variance of a field with mode variances v, averaged over its points,
+A preconditioning defines the input and the prediction of the raw network F. F maps a field to a field: `NetworkScore`
+transforms to the basis of the process and back, and the formulas are elementwise in its modes. With c_k^2 the variance
+of the data in mode k and |v| = the variance of a field with mode variances v, averaged over its points,
 
 | class                 | score                                                         | input          | noise label   |
 |-----------------------|---------------------------------------------------------------|----------------|---------------|
@@ -16,12 +16,12 @@ D = c_skip x + c_out F with, for any alpha and in every mode,
 
     c_skip = alpha c^2 / V,   c_out^2 = |sigma^2 c^2 / V|,   c_in = |V|^{-1/2},   c_noise = log(sigma / alpha) / 4.
 
-c_skip is one number per mode, c_out and c_in one for all: c_out^2 is the variance, at a point of the field, of what is
-left to predict. So F learns a field of unit variance that is as rough as that remainder; with one c_out per mode it
-would have to be white noise, which is no function. The score (alpha D - x) / sigma^2 is simplified by hand to the form
-in the table: alpha c_skip - 1 = -sigma^2 / V, so that nothing cancels in float32. The other two are Song et al. 2021,
-appendix C, with
-F the noise as a field: coloured if the noise is. For one coefficient and pixels all are the published ones.
+c_skip is one number per mode, c_out and c_in one for all: c_out^2 is the variance, at a point of the field, of the
+remainder to predict. F therefore learns a field of unit variance that is as rough as the remainder; with one c_out per
+mode it would have to be white noise, which is not a function. The score (alpha D - x) / sigma^2 is simplified by hand
+to the form in the table: alpha c_skip - 1 = -sigma^2 / V, so that nothing cancels in float32. The other two are from
+Song et al. 2021, appendix C, where F is the noise as a field, coloured if the noise is. For one coefficient and pixels
+all are the published ones.
 
 The fourth is v-prediction (Salimans and Ho 2022, appendix D), F = (alpha z - sigma x_0) / r with r^2 = alpha^2 +
 sigma^2, which is 1 for variance-preserving processes: x_0 = (alpha x / r - sigma F) / r and z = (sigma x / r + alpha F)
@@ -60,14 +60,14 @@ class AbstractPreconditioning(eqx.Module):
         """E[x_0 | x_t = x], from one call of the network."""
 
     def check(self, sde: AbstractSDE) -> None:
-        """Raises a ConfigError for a process that this preconditioning is not for."""
+        """Raise a ConfigError for a process that this preconditioning does not support."""
 
 
 class DataSpectrum(eqx.Module):
     """c_k^2, the variance that data are taken to have in each mode.
 
     Args:
-      sigma_data: deviation of the data at a point.
+      sigma_data: standard deviation of the data at a point.
       covariance: the shares of the modes in its square, which sum to 1 on the grid of training and are the same on
         every other: `PowerLaw.normalised(basis, ...)`. None: even shares of all modes, which change with the grid.
     """
@@ -146,7 +146,7 @@ class AbstractNoisePreconditioning(AbstractPreconditioning):
 
 
 def _rms(sde: AbstractSDE, t: Time) -> Scalar:
-    """The deviation of the noise at a point of the field."""
+    """Return the standard deviation of the noise at a point of the field."""
     return jnp.sqrt(sde.basis.field_variance(sde.sigma(t) ** 2))
 
 
@@ -159,7 +159,7 @@ class EpsPreconditioning(AbstractNoisePreconditioning):
 
 
 class ScorePreconditioning(AbstractNoisePreconditioning):
-    """The network predicts minus the noise and is told log sigma (Song et al. 2021, VE with scale_by_sigma)."""
+    """The network predicts minus the noise; its noise label is log sigma (Song et al. 2021, VE with scale_by_sigma)."""
 
     def check(self, sde: AbstractSDE) -> None:
         super().check(sde)
@@ -175,8 +175,8 @@ class ScorePreconditioning(AbstractNoisePreconditioning):
 
 
 class VPreconditioning(AbstractPreconditioning):
-    """The network predicts v (Salimans and Ho 2022): the noise where there is only signal, and minus the signal where
-    there is only noise."""
+    """The network predicts v (Salimans and Ho 2022): the noise if x is only signal, and minus the signal if x is only
+    noise."""
 
     def __call__(self, network, sde, x, t):
         alpha, sigma, r, v = self._parts(network, sde, x, t)
@@ -208,9 +208,9 @@ class NetworkScore(AbstractScore):
       network: a callable `(x[B, *x], c_noise[B], label[B] or None, key=None) -> [B, *x]`, such as
         `scoresde.nets.Network`. It is called with B = 1, on fields: Flax takes the first axis for a batch. `jax.vmap`
         makes it one batched call.
-      preconditioning: how its output becomes a score.
+      preconditioning: the conversion of its output to a score.
       label: the class of this example, if the network takes one.
-      augmentation: the label of what was done to this example; for training only.
+      augmentation: the augmentation label of this example; for training only.
       key: switches dropout on; for training only.
     """
 

@@ -1,4 +1,4 @@
-"""What noise does to data: forward processes as two formulas."""
+"""Forward processes, each defined by two formulas."""
 
 from scoresde.sde.base import AbstractSDE
 from scoresde.sde.basis import DCT, AbstractBasis, Fourier, Haar, Pixel, resample

@@ -1,17 +1,17 @@
-"""A forward process is two formulas; everything else follows.
+"""Forward processes: two formulas define a process, and everything else is derived from them.
 
     x_t | x_0 ~ N(alpha(t) x_0, sigma(t)^2 I),   t in [t_min, t_max]            (Song et al. 2021, eq. 29)
 
     dx = f(t) x dt + g(t) dw,   f = d log alpha / dt,   g^2 = d sigma^2 / dt - 2 f sigma^2
     lambda(t) = log-SNR = 2 log(alpha / sigma),         g^2 / sigma^2 = -d lambda / dt
 
-The state x is held in the coordinates in which the process is diagonal, those of `basis`. For VP, VE and their like
-these are the pixels themselves. A coefficient is then one number, or one number per mode that broadcasts against x. The
-covariance C of the noise is diagonal there and part of sigma, so g^2 s is what the literature on function space writes
-C grad log p.
+The state x is stored in the coordinates in which the process is diagonal, those of `basis`. For isotropic processes
+such as VP and VE these are the pixels. A coefficient is one number, or one number per mode that broadcasts against x.
+The covariance C of the noise is diagonal there and part of sigma, so g^2 s is what the literature on function space
+writes as C grad log p.
 
-Methods take one time t (a scalar) and one example x; `jax.vmap` gives the batch. Time is float32 by default and
-stays so whatever the network computes in.
+Methods take one time t (a scalar) and one example x; use `jax.vmap` for batches. Time is float32 by default,
+independently of the compute dtype of the network.
 """
 
 import abc
@@ -76,11 +76,12 @@ class AbstractSDE(eqx.Module):
         return 2 * (self.log_alpha(t) - self.log_sigma(t))
 
     def reference_log_snr(self, t: Time) -> Scalar:
-        """The one log-SNR that grids, laws of t and noise labels go by: lambda(t), or that of the first mode."""
+        """Return the log-SNR used by grids, distributions of t and noise labels: lambda(t), or that of the first
+        mode."""
         return jnp.ravel(self.log_snr(t))[0]
 
     def time_of_log_snr(self, log_snr: Time) -> Scalar:
-        """The t in [t_min, t_max] whose reference log-SNR is log_snr; values outside the range give the nearer end.
+        """Return the t in [t_min, t_max] with this reference log-SNR; values outside the range give the nearer end.
 
         Bisection, then one Newton step from the fixed root: it carries the derivative dt/dlambda = -sigma^2/g^2.
         """
@@ -101,19 +102,19 @@ class AbstractSDE(eqx.Module):
         return self.sigma(as_time(self.t_max)) * jax.random.normal(key, shape)
 
     def log_prior(self, x: State) -> Scalar:
-        """log N(x; 0, sigma(t_max)^2 I) in nats. It stands for p_T, which also holds alpha(t_max) x_0."""
+        """Return log N(x; 0, sigma(t_max)^2 I) in nats. It replaces p_T, which also contains alpha(t_max) x_0."""
         sigma = jnp.broadcast_to(self.sigma(as_time(self.t_max)), jnp.shape(x))
         return -0.5 * jnp.sum((x / sigma) ** 2 + 2 * jnp.log(sigma) + math.log(2 * math.pi))
 
     def prior_kl(self, x0: State, t: Time, *, key: Key) -> Scalar:
         """KL(q(x_t | x_0) || prior) in nats, for a prior that starts at t, as a rule t_max: |alpha x_0 / sigma|^2 / 2
-        for N(0, sigma^2 I). A process whose prior has no closed form draws an unbiased estimate from `key`."""
+        for N(0, sigma^2 I). A process whose prior has no closed form returns an unbiased estimate that uses `key`."""
         del key
         return 0.5 * jnp.sum((jnp.exp(self.log_snr(t) / 2) * x0) ** 2)
 
 
 def time_where(sde: AbstractSDE, noisier: Callable[[Scalar], Bool[Array, ""]], dtype) -> Scalar:
-    """The t in [t_min, t_max] from which on `noisier(t)` holds, by bisection to the last bit."""
+    """Return the smallest t in [t_min, t_max] for which `noisier(t)` holds, by bisection to the last bit."""
 
     def halve(_, bracket):
         low, high = bracket
@@ -126,12 +127,12 @@ def time_where(sde: AbstractSDE, noisier: Callable[[Scalar], Bool[Array, ""]], d
 
 
 def as_time(t: Time) -> Scalar:
-    """t as a floating array: Python numbers and integers are accepted."""
+    """Convert t to a floating array: Python numbers and integers are accepted."""
     return jnp.asarray(t, jnp.result_type(t, float))
 
 
 def derivative(function, t: Time) -> Coef:
-    """d function / dt by forward mode."""
+    """Return d function / dt by forward mode."""
     t = as_time(t)
     return jax.jvp(function, (t,), (jnp.ones_like(t),))[1]
 
@@ -151,7 +152,7 @@ def check_parameters(name: str, **rules: tuple[object, bool, str]) -> None:
 
 
 def at_least(value, least: int) -> tuple:
-    """The rule of `check_parameters` for a whole number."""
+    """Return the rule of `check_parameters` for a whole number."""
     return (
         value,
         isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least,

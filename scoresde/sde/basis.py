@@ -1,6 +1,6 @@
 r"""Bases in which a process is diagonal: a field on a grid <-> one coefficient per mode.
 
-A field is [*grid, channels], its coefficients [*modes, channels] with as many modes as points. But for `Pixel`, they
+A field is [*grid, channels], its coefficients [*modes, channels] with as many modes as points. Except for `Pixel`, they
 are coefficients of the function that the field samples, in an orthonormal system of L2 with the mean over the domain,
 
     c_k = <x, phi_k> = 1/n sum_i x(s_i) phi_k(s_i),     x = sum_k c_k phi_k,     1/n sum_i phi_k phi_l = delta_kl,
@@ -17,7 +17,7 @@ variance v_k has the variance sum_k v_k, averaged over its points; white noise o
 | `Kernel`  | eigenvectors of a Gram matrix, see `scoresde.sde.kernel` | none                    | given             |
 
 DCT, Fourier and Haar are products over the axes of a grid, their eigenvalues sums. `at` gives the same system on
-another grid: with a network that has no resolution of its own, that is all there is to drawing at another one.
+another grid. With a network that accepts any resolution, this is sufficient for sampling at another one.
 """
 
 import abc
@@ -47,24 +47,24 @@ class AbstractBasis(eqx.Module):
 
     @abc.abstractmethod
     def to_modes(self, x: State) -> State:
-        """The coefficients of a field [*grid, channels]."""
+        """Return the coefficients of a field [*grid, channels]."""
 
     @abc.abstractmethod
     def from_modes(self, c: State) -> State:
-        """The field of coefficients [*modes, channels]."""
+        """Return the field of coefficients [*modes, channels]."""
 
     @abc.abstractmethod
     def at(self, grid) -> "AbstractBasis":
-        """The same functions on another grid: its shape; for `Kernel`, its points."""
+        """Return the same basis functions on another grid, given by its shape or, for `Kernel`, by its points."""
 
     @property
     def white(self) -> float:
-        """The deviation of a coefficient of white noise of unit variance: n^{-1/2}."""
+        """Return the standard deviation of a coefficient of white noise of unit variance: n^{-1/2}."""
         return math.prod(self.shape) ** -0.5
 
     @property
     def eigenvalues(self) -> Float[Array, "*modes 1"]:
-        """Of minus the Laplacian, in units of 1 / length^2.
+        """Return the eigenvalues of minus the Laplacian, in units of 1 / length^2.
 
         Raises:
           ConfigError: the basis has none.
@@ -72,15 +72,15 @@ class AbstractBasis(eqx.Module):
         raise ConfigError(f"{type(self).__name__} has no eigenvalues of a Laplacian; take DCT, Fourier or Haar")
 
     def field_variance(self, variances: Coef) -> Scalar:
-        """The variance of a field, averaged over its points, from the variances of its coefficients."""
+        """Return the variance of a field, averaged over its points, from the variances of its coefficients."""
         return jnp.mean(variances) / self.white**2
 
     def pixel_logdet(self, shape: tuple[int, ...]) -> float:
-        """log |det dc/dx|, in nats, of a field of this shape: log p(x) = log p(c) + pixel_logdet."""
+        """Return log |det dc/dx|, in nats, for a field of this shape: log p(x) = log p(c) + pixel_logdet."""
         return math.prod(shape) * math.log(self.white)
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Raises a ConfigError unless fields [*grid, channels] of this shape live on the grid of this basis."""
+        """Raise a ConfigError unless fields [*grid, channels] of this shape are on the grid of this basis."""
         if tuple(shape[:-1]) != tuple(self.shape):
             raise ConfigError(
                 f"{type(self).__name__}: expected a field of shape {(*self.shape, 'channels')}, got {tuple(shape)}; "
@@ -124,7 +124,7 @@ class AbstractSeparable(AbstractBasis):
 
     @abc.abstractmethod
     def forward(self, x: Array, axis: int) -> Array:
-        """The orthogonal transform of one axis; `backward` is its inverse, the transpose."""
+        """Apply the orthogonal transform to one axis; `backward` applies its inverse, the transpose."""
 
     @abc.abstractmethod
     def backward(self, c: Array, axis: int) -> Array: ...
@@ -208,10 +208,9 @@ class Fourier(AbstractSeparable):
 
 
 class Haar(AbstractSeparable):
-    """Haar's square waves: the mean, then differences of halves, quarters, ...; what pixelating leaves are the first
-    ones.
+    """Haar's square waves: the mean, then differences of halves, quarters, ...; pixelation keeps the first ones.
 
-    Its "eigenvalue" 4^level / L^2 only ranks the scales.
+    The "eigenvalue" 4^level / L^2 only orders the scales.
 
     Args:
       shape: points of each axis, powers of 2. lengths: as of `DCT`.
@@ -239,11 +238,11 @@ class Haar(AbstractSeparable):
 
 
 def resample(c: State, source: AbstractBasis, target: AbstractBasis) -> Float[Array, "*y"]:
-    """Coefficients of the same function on another grid: modes it does not have are dropped, new ones are 0 (but see
+    """Return the coefficients of the same function on another grid: missing modes are dropped, new ones are 0 (but see
     `Fourier`).
 
     Raises:
-      ConfigError: two bases of different kinds, or c not of the source.
+      ConfigError: two bases of different kinds, or c does not belong to the source.
     """
     separable = isinstance(source, AbstractSeparable) and type(source) is type(target)
     if not separable or len(source.shape) != len(target.shape):
@@ -257,8 +256,8 @@ def resample(c: State, source: AbstractBasis, target: AbstractBasis) -> Float[Ar
 
 
 def along(matrix, x: Array, axis: int) -> Array:
-    """matrix @ x along one axis. At full precision: the default on an accelerator has 10 bits, and log p would see
-    it."""
+    """Compute matrix @ x along one axis at full precision: the default on an accelerator has 10 bits, too few for log
+    p."""
     matrix = jnp.asarray(matrix, jnp.result_type(x, jnp.float32))
     moved = jnp.tensordot(matrix, x, axes=(1, axis), precision=jax.lax.Precision.HIGHEST)
     return jnp.moveaxis(moved, 0, axis)

@@ -24,7 +24,7 @@ from scoresde.types import Coef, Key, Scalar, State, Time
 
 
 class Cold(AbstractSpectral):
-    """Linear cold diffusion, and inverse heat dissipation: the signal fades, the noise stays as it is.
+    """Linear cold diffusion, and inverse heat dissipation: the signal fades, the noise is constant.
 
         alpha_k = exp(-rate_k tau),   tau = scale^2 / 2,   scale = scale_min^{1 - t} scale_max^t,
         sigma_k = sigma white
@@ -34,7 +34,7 @@ class Cold(AbstractSpectral):
 
     Args:
       rates: per mode, at least 0, [*modes, 1]. None: the eigenvalues of the basis.
-      sigma_noise: deviation of the noise at each point.
+      sigma_noise: standard deviation of the noise at each point.
       starts: [N, *modes, channels], coefficients of data; the prior is these degraded to t_max, plus noise.
 
     Raises:
@@ -58,15 +58,15 @@ class Cold(AbstractSpectral):
         return jnp.full_like(as_time(t), self.sigma_noise * self.basis.white)
 
     def reference_log_snr(self, t: Time) -> Scalar:
-        """-2 log scale: some modes never lose their signal. Up to a constant it is the log-SNR of a process whose sigma
-        is the scale."""
+        """Return -2 log scale, because some modes never lose their signal. Up to a constant this is the log-SNR of a
+        process whose sigma is the scale."""
         return -2 * self._log_scale(t)
 
     def _log_scale(self, t: Time) -> Scalar:
         return math.log(self.scale_min) + as_time(t) * math.log(self.scale_max / self.scale_min)
 
     def started_from(self, x0: Float[Array, "N *x"]) -> "Cold":
-        """With the prior that starts from these fields, degraded."""
+        """Return the process with a prior of these fields, degraded."""
         return dataclasses.replace(self, starts=jax.vmap(self.basis.to_modes)(jnp.asarray(x0, float)))
 
     def at(self, grid) -> "Cold":
@@ -85,19 +85,20 @@ class Cold(AbstractSpectral):
         return self.alpha(t) * x0 + self.sigma(t) * jax.random.normal(noise, shape)
 
     def log_prior(self, x: State) -> Scalar:
-        """log 1/N sum_i N(x; alpha x_i, sigma^2): as a density it is that of the training data, degraded."""
+        """Return log 1/N sum_i N(x; alpha x_i, sigma^2), the density of the degraded training data."""
         return self._log_degraded(x, as_time(self.t_max))
 
     def prior_kl(self, x0: State, t: Time, *, key: Key) -> Scalar:
-        """log q(x_t | x_0) - log prior(x_t), the mean of one draw z and its mirror image -z, in nats. The two differ
-        by the part that is linear in z, next to all of the variance where one start lies nearest."""
+        """Return log q(x_t | x_0) - log prior(x_t) in nats, averaged over one sample z and its mirror image -z. This
+        cancels the part linear in z, which is almost all of the variance if one data point is much nearer than
+        others."""
         z = jax.random.normal(key, jnp.shape(x0), jnp.result_type(x0, float))
         log_q = -0.5 * jnp.sum(z**2) - jnp.size(z) * (jnp.log(self.sigma(t)) + 0.5 * math.log(2 * math.pi))
         mean, noise = self.alpha(t) * x0, self.sigma(t) * z
         return log_q - 0.5 * (self._log_degraded(mean + noise, t) + self._log_degraded(mean - noise, t))
 
     def _log_degraded(self, x: State, t: Time) -> Scalar:
-        """log of the density at x of the starts, degraded to t."""
+        """Return the log-density at x of the prior data degraded to t."""
         sigma, starts = self.sigma(t), self._starts()
         apart = jax.vmap(lambda x0: jnp.sum(((x - self.alpha(t) * x0) / sigma) ** 2))(starts)
         constant = jnp.size(x) * (jnp.log(sigma) + 0.5 * math.log(2 * math.pi))

@@ -1,7 +1,7 @@
 """The covariance of noise in a basis: the variance of each coefficient.
 
 A covariance is trace class on a domain if its variances have a finite sum: only then is the noise a random function,
-with the same law on every grid that resolves it.
+with the same distribution on every grid that resolves it.
 """
 
 import abc
@@ -24,7 +24,8 @@ class AbstractCovariance(eqx.Module):
         """q_k, the variances of the coefficients. They do not depend on the grid."""
 
     def summable(self, dimensions: int) -> str:
-        """Why the sum of all q_k is infinite on a domain of so many dimensions; "" where it is finite."""
+        """Return why the sum of all q_k is infinite on a domain with this number of dimensions, or "" if it is
+        finite."""
         del dimensions
         return ""
 
@@ -41,7 +42,8 @@ class PowerLaw(AbstractCovariance):
 
     @classmethod
     def normalised(cls, basis: AbstractBasis, index: float, screening: float, variance: float = 1.0) -> "PowerLaw":
-        """With the gain for which the sum of the q_k of `basis` is `variance`. On other grids it keeps that gain."""
+        """Build the covariance whose gain makes the sum of the q_k of `basis` equal to `variance`. Other grids keep the
+        gain."""
         total = float(jnp.sum(cls(index, screening)(basis)))
         return cls(index, screening, variance / total)
 

@@ -32,26 +32,26 @@ _OFFSET = 0.008
 
 
 class AbstractSpectral(AbstractSDE):
-    """A process with one coefficient per mode. The first mode, which it goes by, is the mean of the field."""
+    """A process with one coefficient per mode. Its reference mode is the first one, the mean of the field."""
 
     basis: AbstractVar[AbstractBasis]  # of the subclass: `eqx.field()`, as the class itself has the pixels
 
     def at(self, grid) -> "AbstractSpectral":
-        """The same process on another grid (its shape; for a `Kernel` basis, its points)."""
+        """Return the process on another grid, given by its shape or, for a `Kernel` basis, by its points."""
         return dataclasses.replace(self, basis=self.basis.at(grid))
 
 
 class Coloured(AbstractSpectral):
     """alpha of the process inside, sigma_k = q_k^{1/2} sigma: denoising diffusion operators (Lim et al. 2023),
-    functional DDPM (Kerrigan et al. 2023). With trace-class noise every level is a law of functions, the same on every
-    grid.
+    functional DDPM (Kerrigan et al. 2023). With trace-class noise every level is a distribution of functions, the same
+    on every grid.
 
     Args:
       basis, covariance: of the noise: `PowerLaw(...)`, or `Gram()` in a `Kernel` basis.
       process: VP, SubVP, VE, Cosine or Karras.
 
     Raises:
-      ConfigError: noise that is not trace class (for white noise take the process itself), or a variance that is not
+      ConfigError: noise that is not trace class (for white noise use the process itself), or a variance that is not
         positive.
     """
 
@@ -74,7 +74,7 @@ class Coloured(AbstractSpectral):
         return self.process.sigma(t) * jnp.sqrt(self.covariance(self.basis))
 
     def reference_log_snr(self, t: Time) -> Scalar:
-        """Of the process inside: modes differ by constants."""
+        """Return the log-SNR of the inner process; modes differ from it by constants."""
         return self.process.log_snr(t)
 
     def __check_init__(self):
@@ -102,9 +102,8 @@ class Heat(AbstractSpectral):
 
     Args:
       basis: one with eigenvalues.
-      index: of Q; the noise that is reached, (s + lambda_k)^{-index - 1}, must be trace class: index + 1 >
-        dimensions/2.
-      screening: s > 0; without it the mean of a field would keep its signal and gain noise without end.
+      index: of Q; the stationary noise, (s + lambda_k)^{-index - 1}, must be trace class: index + 1 > dimensions/2.
+      screening: s > 0; without it the mean of a field would keep its signal and its noise would grow without bound.
 
     Raises:
       ConfigError: parameters out of range, or noise that is not trace class.
@@ -125,7 +124,7 @@ class Heat(AbstractSpectral):
 
     @property
     def stationary(self) -> PowerLaw:
-        """The covariance that the noise tends to."""
+        """Return the covariance to which the noise converges."""
         return PowerLaw(self.index + 1, self.screening, self.gain)
 
     def _exponent(self, t: Time) -> Coef:
@@ -159,9 +158,9 @@ class Blur(AbstractSpectral):
 
     Args:
       basis: DCT, with the lengths of the grid for a blur in pixels.
-      process: what gives a and sigma; t_max = 1.
-      blur_max: deviation of the blur at t = 1, in units of the basis's length.
-      min_scale: d > 0, what is left of the highest mode: it keeps every alpha in float32.
+      process: the process that defines a and sigma; t_max = 1.
+      blur_max: standard deviation of the blur at t = 1, in units of the basis's length.
+      min_scale: d > 0, the remaining amplitude of the highest mode, which keeps every alpha in float32.
 
     Raises:
       ConfigError: parameters out of range.
@@ -191,7 +190,7 @@ class Blur(AbstractSpectral):
         return self.process.sigma(t) * self.basis.white
 
     def reference_log_snr(self, t: Time) -> Scalar:
-        """Of the process inside, as for pixels: that of the mean of the field is larger by log n, a constant."""
+        """Return the log-SNR of the inner process. The zero mode's is larger by the constant log n."""
         return self.process.log_snr(t)
 
     def __check_init__(self):

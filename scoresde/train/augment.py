@@ -1,8 +1,8 @@
-"""Non-leaking augmentation (Karras et al. 2020; for diffusion Karras et al. 2022, appendix F.2): the network is told
-what was done.
+"""Non-leaking augmentation (Karras et al. 2020; for diffusion Karras et al. 2022, appendix F.2): the network receives
+the transformation as a label.
 
-Each kind happens with probability p, but the left-right flip with 1/2. Order: flips, scaling, rotation, anisotropic
-scaling, translation.
+Each kind is applied with probability p, the left-right flip with 1/2. The order is flips, scaling, rotation,
+anisotropic scaling, translation.
 
 | kind          | parameters                        | entries of the label         |
 |---------------|-----------------------------------|------------------------------|
@@ -13,15 +13,16 @@ scaling, translation.
 | anisotropic   | 2^(0.2 w) along r, inverse across | w cos 2r, w sin 2r           |
 | translation   | by size / 8 times w ~ N(0, I)     | w along x, w along y         |
 
-The label of an image left alone is 0, which adds nothing to the conditioning: samples are drawn without a label and are
-not augmented. x runs along the width, y along the height.
+The label of an unmodified image is 0, which adds nothing to the conditioning: samples are generated without a label
+and are not augmented. x runs along the width, y along the height.
 
-The label names every transformation once: of the stretching, theirs has the angle r itself, which (w, r) and (-w, r +
-pi) share though they do inverse things; with 2r the pairs that share a label, (w, r) and (-w, r + pi/2), do the same.
+Different transformations have different labels. For the anisotropic scaling EDM uses the angle r, so that (w, r) and
+(-w, r + pi) share a label although they are inverse; with 2r the pairs that share a label, (w, r) and (-w, r + pi/2),
+are the same transformation.
 
-Interpolation is ours: twice the resolution by Lanczos, linear there, mirrored edges, and half of it by Lanczos with
-antialiasing. Images that are only flipped or left alone are exact. Theirs has wavelet filters for the change of
-resolution.
+The interpolation differs from EDM's: Lanczos to twice the resolution, linear interpolation there, mirrored edges, and
+Lanczos with antialiasing back to half of it. Images that are only flipped or unmodified are exact. EDM changes the
+resolution with wavelet filters.
 """
 
 import jax
@@ -32,13 +33,13 @@ from jaxtyping import Array, Float
 from scoresde.types import Key
 
 LABELS = 9  # entries of the label
-_OCTAVES, _SHIFT = 0.2, 1 / 8  # deviations of the scalings, in powers of 2, and of the translation, in sizes
+_OCTAVES, _SHIFT = 0.2, 1 / 8  # standard deviations: scalings (powers of 2), translation (image sizes)
 
 
 def augment(
     x: Float[Array, "h w c"], probability: float, *, key: Key
 ) -> tuple[Float[Array, "h w c"], Float[Array, "9"]]:
-    """An image, augmented, and its label."""
+    """Return an augmented image and its label."""
     chance_key, flip_key, normal_key, angle_key = jax.random.split(key, 4)
     on = jax.random.bernoulli(chance_key, probability, (5,))
     flip_x, flip_y = jax.random.bernoulli(flip_key, shape=(2,)) & jnp.stack([jnp.array(True), on[0]])
@@ -56,7 +57,8 @@ def augment(
 
 
 def warp(x: Float[Array, "h w c"], back: Float[Array, "2 2"], shift: Float[Array, "2"]) -> Float[Array, "h w c"]:
-    """The image y(u) = x(back (u - shift)), where u = (along the width, along the height) in pixels from the centre."""
+    """Return the image y(u) = x(back (u - shift)), where u = (along the width, along the height) in pixels from the
+    centre."""
     height, width, channels = x.shape
     fine = (2 * height, 2 * width)
     rows, columns = jnp.meshgrid(*((jnp.arange(n) + 0.5 - n / 2) / 2 for n in fine), indexing="ij")

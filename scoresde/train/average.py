@@ -1,4 +1,4 @@
-"""Averages of the parameters: a <- a + rate (p - a) after each step, where one of three laws says the rate.
+"""Averages of the parameters: a <- a + rate (p - a) after each step, with one of three formulas for the rate.
 
     decay d a step, below 1       rate = 1 - min(d, (1 + n) / (10 + n))        "0.999"
     half-life of H images         rate = 1 - 2^(-B / min(H, 0.05 n B))         "500000.0"
@@ -6,19 +6,19 @@
 
 n counts the steps before this one, t = n + 1, B is the batch.
 
-Decay: the warm-up is that of Song et al.'s PyTorch code, which short runs need (there n counts this step too).
+Decay: the warm-up is that of Song et al.'s PyTorch code, which short runs need (there n includes this step).
 
-Half-life: half of what it held is forgotten in H images, whatever the batch. It starts short, so that the first step
-takes p (Karras et al. 2022, their training loop).
+Half-life: the weight of a step halves every H images, independently of the batch size. The half-life is shorter at the
+start, so that the first step gives p (Karras et al. 2022, their training loop).
 
 Power function (Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models", section 3.1):
 the average is
 
     (gamma + 1) / t^(gamma + 1) integral_0^t tau^gamma p(tau) dtau,   p(tau) = the parameters after step ceil(tau),
 
-and the rate above gives it exactly: step i has the weight (i^(gamma + 1) - (i - 1)^(gamma + 1)) / t^(gamma + 1), the
-start has none. Its memory is a fixed part of the run, however long. The relative width, its standard deviation over t,
-is
+and the rate above gives it exactly: step i has the weight (i^(gamma + 1) - (i - 1)^(gamma + 1)) / t^(gamma + 1), and
+the initial parameters have none. The average covers a fixed fraction of the run. The relative width, which is the
+standard deviation of the weights divided by t, is
 
     s = sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3))),
 
@@ -35,17 +35,17 @@ from jaxtyping import Array, Float, Int, PyTree
 from scoresde.errors import ConfigError
 
 POWER = "power:"
-# Of the images seen so far, the longest half-life of an average (Karras et al. 2022, in their configuration).
+# Longest half-life of an average as a share of the images seen so far (Karras et al. 2022, in their configuration).
 RAMP_UP = 0.05
 # Relative width of gamma = 0, where all steps have the same weight.
 WIDEST = 1 / math.sqrt(12)
 
 
 def average_name(memory: float | str) -> str:
-    """The name of an average in `TrainState.ema`, from a number or a name: "0.999", "500000.0", "power:0.05".
+    """Return the name of an average in `TrainState.ema` for a number or a name: "0.999", "500000.0", "power:0.05".
 
     Raises:
-      ConfigError: it is no such thing.
+      ConfigError: the argument is neither.
     """
     prefix, number = (POWER, str(memory).removeprefix(POWER)) if str(memory).startswith(POWER) else ("", memory)
     try:
@@ -57,7 +57,7 @@ def average_name(memory: float | str) -> str:
 
 
 def power_name(width: float) -> str:
-    """The name of the power function of a relative width."""
+    """Return the name of the power function of a relative width."""
     return average_name(f"{POWER}{width}")
 
 
@@ -66,7 +66,7 @@ def is_power(name: str) -> bool:
 
 
 def check_width(width: float) -> None:
-    """Raises a ConfigError for a relative width that no power function with gamma > 0 has."""
+    """Raise a ConfigError for a relative width that no power function with gamma > 0 has."""
     if not 0 < width < WIDEST:
         raise ConfigError(
             f"expected a relative width above 0 and below {WIDEST:.4f} (the mean of all steps), got {width:g}"
@@ -74,7 +74,7 @@ def check_width(width: float) -> None:
 
 
 def check_averages(ema: tuple[float, ...], power_ema: tuple[float, ...], batch_size: int) -> list[str]:
-    """What is wrong with the fields of a configuration, one line each; [] if nothing."""
+    """Return the problems with the fields of a configuration, one line each."""
     problems = []
     if not ema and not power_ema:
         problems.append("ema = (): expected at least one decay, such as (0.999,), or a width in training.power_ema")
@@ -95,7 +95,7 @@ def check_averages(ema: tuple[float, ...], power_ema: tuple[float, ...], batch_s
 
 
 def exponent(width: float) -> float:
-    """gamma of a relative width, in float64.
+    """Return gamma for a relative width, in float64.
 
     Raises:
       ConfigError: the width is not between 0 and 0.2887.
@@ -106,19 +106,19 @@ def exponent(width: float) -> float:
 
 
 def relative_width(gamma: float) -> float:
-    """The standard deviation of the weights over t; the inverse of `exponent`."""
+    """Return the standard deviation of the weights divided by t; the inverse of `exponent`."""
     return math.sqrt((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3)))
 
 
 def update(
     averages: dict[str, PyTree[Array]], params: PyTree[Array], step: Int[Array, ""], batch_size: int
 ) -> dict[str, PyTree[Array]]:
-    """The averages by name after a step to `params`. `step` counts the steps before it."""
+    """Return the averages by name after a step to `params`. `step` counts the steps before it."""
     return {name: _moved(average, params, rate(name, step, batch_size)) for name, average in averages.items()}
 
 
 def rate(name: str, step: Int[Array, ""], batch_size: int) -> Float[Array, ""]:
-    """How far an average moves towards the parameters, see above."""
+    """Return the rate at which an average moves towards the parameters, see above."""
     if is_power(name):
         gamma = exponent(float(name.removeprefix(POWER)))
         return -jnp.expm1((gamma + 1) * jnp.log1p(-1.0 / (step + 1)))

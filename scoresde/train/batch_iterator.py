@@ -1,4 +1,4 @@
-"""Batches on their way from the data set to the devices."""
+"""Transfer of batches from the data set to the devices."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +13,7 @@ class BatchIterator:
 
     Args:
       dataset, seed, batch_size: as in `fit`. The order is that of `dataset.stream`.
-      mesh: of `data_mesh`; each process reads the rows of its own devices.
+      mesh: the result of `data_mesh`; each process reads the rows of its devices.
     """
 
     def __init__(self, dataset, seed: int, batch_size: int, mesh: Mesh):
@@ -23,7 +23,7 @@ class BatchIterator:
         self.sharding = batches_sharding(mesh)
 
     def shapes(self, n: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes and dtypes of n batches, from one record."""
+        """Return the shapes and dtypes of n batches, from one record."""
         stream = self._dataset.stream(self._seed, self._batch_size, 0, rows=slice(1))
         like = next(stream)
         stream.close()
@@ -34,7 +34,7 @@ class BatchIterator:
         return {name: of(array) for name, array in like.items()}
 
     def read(self, start: int, ends: list[int]) -> Iterator[dict[str, np.ndarray]]:
-        """For each of `ends` the batches of the steps up to it, the first from step `start` on."""
+        """Yield for each of `ends` the batches of the steps up to it, starting from step `start`."""
         stream = self._dataset.stream(self._seed, self._batch_size, start, rows=self._rows)
         try:
             for first, end in zip([start, *ends], ends):
@@ -48,11 +48,11 @@ class BatchIterator:
 
 
 def batches_sharding(mesh: Mesh) -> NamedSharding:
-    """Of [n, B, ...]: each batch is split over all devices."""
+    """Return the sharding of [n, B, ...]: each batch is split over all devices."""
     return NamedSharding(mesh, PartitionSpec(None, mesh.axis_names))
 
 
 def prefetch(batches: Iterable, put: Callable) -> Iterator:
-    """`put(batch)` of each batch, one ahead of the one in use: its way to the device runs beside the step before."""
+    """Yield `put(batch)` for each batch, one batch ahead, so that the transfer overlaps with the previous step."""
     for one, _on_its_way in itertools.pairwise(itertools.chain(map(put, batches), [None])):
         yield one

@@ -2,9 +2,9 @@
 
     minimise over the flow   E_v E_q [log q(x | v) + prior + diffusion],   q = q(x | v)
 
-on the training split: what `bounds` says of -log p(x), with one draw of the diffusion integral per example, uniform in
-log-SNR and stratified over the batch. The decoder's term is left out: at t_min it hardly depends on x. A bound holds
-whatever the flow; the training only makes it tighter.
+on the training split. The terms are those of `bounds` for -log p(x), with one sample of the diffusion integral per
+example, uniform in log-SNR and stratified over the batch. The decoder's term is left out, because at t_min it hardly
+depends on x. The bound holds for every flow; the training only makes it tighter.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from scoresde.types import root_key
 
 
 def dequantizer_network(shape: tuple[int, ...], *, width: int, depth: int, seed: int) -> Network:
-    """An untrained flow: u ~ U[0, 1)^D."""
+    """Return an untrained flow: u ~ U[0, 1)^D."""
     build = lambda rngs: CouplingFlow(shape, width=width, depth=depth, rngs=rngs)  # noqa: E731
     return Network.init(build, key=root_key(seed))
 
@@ -50,11 +50,11 @@ def fit_dequantizer(
     seed: int,
     labelled: Callable[[AbstractScore, Array], AbstractScore] = lambda score, label: score,
 ) -> Network:
-    """The flow after `steps` steps of Adam; the rate falls to 0 along a cosine.
+    """Train the flow for `steps` steps of Adam; the learning rate falls to 0 along a cosine.
 
     Args:
       dataset: `stream(seed, batch_size)` gives batches of integers.
-      labelled: (score, label) -> the score of one example, for a score that takes classes.
+      labelled: (score, label) -> the score of one example, for a score with classes.
 
     Raises:
       NumericError: the loss is not finite.
@@ -105,17 +105,17 @@ def _check_finite(step: int, value: Array, state) -> None:
 
 
 def save_network(network: Network, path: pathlib.Path, about: dict) -> None:
-    """Parameters as NPZ, whose entries carry a CRC-32 each, in one atomic step; `about` is JSON."""
+    """Write the parameters atomically as NPZ, whose entries each have a CRC-32; `about` is JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as scratch:
         np.savez(scratch, about=json.dumps(about), **_named(network.params))
 
 
 def load_network(network: Network, path: pathlib.Path) -> Network:
-    """`network` with the parameters of `path`.
+    """Load the parameters of `path` into `network`.
 
     Raises:
-      CheckpointError: the file is damaged, or of another network.
+      CheckpointError: the file is damaged, or belongs to another network.
     """
     try:
         arrays = {name: array for name, array in read_npz(path).items() if name != "about"}

@@ -1,7 +1,7 @@
-"""Laws of t: a quantile function and a density each.
+"""Distributions of t, each with a quantile function and a density.
 
-Randomness comes as uniforms. Stratified uniforms (u + i/B) mod 1 share one u in a batch and cover [0, 1) evenly
-(Kingma et al. 2021, appendix I.1): less variance at no cost.
+They are sampled from uniforms. Stratified uniforms (u + i/B) mod 1 share one u in a batch and cover [0, 1) evenly
+(Kingma et al. 2021, appendix I.1), which reduces the variance at no cost.
 """
 
 import abc
@@ -20,19 +20,19 @@ _SHARE_POINTS = 1000
 
 
 class AbstractTimeLaw(eqx.Module):
-    """The law of t, given by how it takes uniforms, its quantile function and its density."""
+    """A distribution of t, defined by its uniforms, its quantile function and its density."""
 
     @abc.abstractmethod
     def uniform(self, *, batch_key: Key, key: Key, rank: Scalar) -> Scalar:
-        """u in [0, 1) for the example at `rank` = i / B of its batch. `batch_key` is shared by the batch."""
+        """Return u in [0, 1) for the example at `rank` = i / B of its batch. `batch_key` is shared by the batch."""
 
     @abc.abstractmethod
     def quantile(self, sde: AbstractSDE, u: Scalar) -> Scalar:
-        """t with P(time <= t) = u, or, for laws in noise level, P(time > t) = u."""
+        """Return t with P(time <= t) = u, or, for distributions in noise level, P(time > t) = u."""
 
     @abc.abstractmethod
     def density(self, sde: AbstractSDE, t: Scalar) -> Scalar:
-        """p(t) on [t_min, t_max]."""
+        """Return p(t) on [t_min, t_max]."""
 
 
 def _stratified(batch_key: Key, rank: Scalar) -> Scalar:
@@ -40,7 +40,7 @@ def _stratified(batch_key: Key, rank: Scalar) -> Scalar:
 
 
 def _fall(sde: AbstractSDE, t: Scalar) -> Scalar:
-    """-d lambda/dt of the reference log-SNR: g^2 / sigma^2 of its mode."""
+    """Return -d lambda/dt of the reference log-SNR: g^2 / sigma^2 of its mode."""
     return -derivative(sde.reference_log_snr, t)
 
 
@@ -75,7 +75,7 @@ class StratifiedTime(AbstractTimeLaw):
 
 
 class UniformLogSNR(AbstractTimeLaw):
-    """The reference log-SNR uniform between its two ends, stratified: p(t) = (g^2/sigma^2) / (lambda(t_min) -
+    """Reference log-SNR uniform between its end points, stratified: p(t) = (g^2/sigma^2) / (lambda(t_min) -
     lambda(t_max))."""
 
     def uniform(self, *, batch_key, key, rank):
@@ -108,7 +108,7 @@ class UniformLogSigma(AbstractTimeLaw):
         return jax.nn.sigmoid(sde.reference_log_snr(t)) * _fall(sde, t) / (first - last)
 
     def _ends(self, sde) -> tuple[Scalar, Scalar]:
-        """-2 log sigma at t_min and at t_max."""
+        """Return -2 log sigma at t_min and at t_max."""
         return tuple(jax.nn.softplus(sde.reference_log_snr(t)) for t in (sde.t_min, sde.t_max))
 
 
@@ -133,7 +133,7 @@ class LogNormalSigma(AbstractTimeLaw):
         return per_log_sigma * _fall(sde, t) / 2
 
     def _ends(self, sde) -> tuple[Scalar, Scalar]:
-        """P(log(sigma / alpha) below its value) at t_min and at t_max."""
+        """Return P(log(sigma / alpha) below its value) at t_min and at t_max."""
         standard = lambda t: (-sde.reference_log_snr(t) / 2 - self.mean) / self.std  # noqa: E731
         return tuple(jax.scipy.special.ndtr(standard(t)) for t in (sde.t_min, sde.t_max))
 
@@ -145,11 +145,11 @@ class LogNormalSigma(AbstractTimeLaw):
 
 
 def effective_share(law: AbstractTimeLaw, sde: AbstractSDE) -> float:
-    """1 / E_p[(h/p)^2] for the integrand h of the likelihood weighting, normalised to the mean 1: the share of the
-    draws of the law that count (the effective sample size of importance sampling, Kong 1992). 1: every draw weighs
-    the same.
+    """Return 1 / E_p[(h/p)^2] for the integrand h of the likelihood weighting, normalised to the mean 1: the effective
+    sample size of importance sampling, as a share of the samples (Kong 1992). It is 1 if all samples have the same
+    weight.
 
-    h(t) = sum_k -d lambda_k/dt SNR_k / (1 + SNR_k) is that of data of variance 1 in every mode under their exact score.
+    h(t) = sum_k -d lambda_k/dt SNR_k / (1 + SNR_k) holds for data of variance 1 in every mode with their exact score.
     """
     first, last = (sde.reference_log_snr(as_time(t)) for t in (sde.t_min, sde.t_max))
     levels = first + (last - first) * (jnp.arange(_SHARE_POINTS) + 0.5) / _SHARE_POINTS

@@ -1,4 +1,4 @@
-"""`fit`: the loop, in one straight line.
+"""The training loop `fit`.
 
 state = begin;  for each dispatch of n steps: batches(seed, step) -> devices -> steps -> after_step;  end
 """
@@ -45,23 +45,23 @@ def fit(
     Args:
       score: the score to train. `averaged_score(score, state)` is the result.
       dataset: `stream(seed, batch_size, start, rows=slice)` gives batches, `encode(value)` model coordinates.
-      steps: in all, counting those a resumed run has done.
-      batch_size: examples a step over all devices and processes.
-      params: draws the parameters to start from, each device its part; `score` then holds their shapes. None: those of
+      steps: total number of steps, including those that a resumed run has done.
+      batch_size: examples per step over all devices and processes.
+      params: initialises the parameters, each device its part; `score` then holds their shapes. None: those of
         `score`.
-      optimizer: optax; Adam with learning rate 2e-4 and gradients clipped at norm 1 by default.
-      objective: weighting and law of t.
-      ema: of the averages of the parameters: decays a step, below 1, half-lives in images, or "power:WIDTH"; see
+      optimizer: optax; by default Adam with learning rate 2e-4 and gradients clipped at norm 1.
+      objective: weighting and distribution of t.
+      ema: averages of the parameters: decays per step, below 1, half-lives in images, or "power:WIDTH"; see
         average.py.
-      layout: over devices, micro-batches and dispatches.
+      layout: the division over devices, micro-batches and dispatches.
       prepare: (value, key=key) -> x0 for one record: encoding with dequantization and augmentation.
-      augment: (x0, key=key) -> (x0, label): an augmentation that the network is told of.
+      augment: (x0, key=key) -> (x0, label): an augmentation whose label is passed to the network.
       seed: order of the data and all noise. The same seed gives the same run on any number of devices, to rounding.
-      run: a `Run`, which restores, logs, saves and draws; None trains in memory, in silence.
+      run: a `Run`, which restores, logs, saves and samples; None trains in memory without output.
 
     Raises:
-      ConfigError: an uneven split, or a law of t unfit for the weighting. ResourceError: what would fit. Also see
-        `Run`.
+      ConfigError: an uneven split, or a distribution of t that does not suit the weighting. ResourceError: out of
+        memory; the message states what would fit. See also `Run`.
     """
     layout.check(batch_size)
     optimizer, mesh = optimizer or optax.chain(optax.clip_by_global_norm(1.0), optax.adam(2e-4)), layout.mesh()
@@ -73,7 +73,7 @@ def fit(
     feed = BatchIterator(dataset, seed, batch_size, mesh)
     compiled = functools.cache(lambda n: compile_step(step, like, feed.shapes(n), layout))
 
-    def start() -> TrainState:  # compiled before anything is allocated: that tells what does not fit
+    def start() -> TrainState:  # compiled before anything is allocated, to find out whether it fits
         compiled(min(layout.steps_per_dispatch, steps))
         return _first_state(init, score.network.params, params, like, mesh)
 
@@ -87,7 +87,7 @@ def fit(
 def _all_steps(
     state: TrainState, compiled: Callable, feed: BatchIterator, layout: Parallelism, run, *, steps: int, batch_size: int
 ) -> TrainState:
-    """The state after `steps` steps in all."""
+    """Return the state after a total of `steps` steps."""
     ends = layout.ends(int(state.step), steps)
     batches = feed.read(int(state.step), ends)
     for end, batch in zip(ends, prefetch(batches if run is None else run.reading(batches), feed.put)):
@@ -100,14 +100,14 @@ def _all_steps(
 def _first_state(
     init: Callable, given: PyTree, params: Callable[[], PyTree] | None, like: TrainState, mesh: Mesh
 ) -> TrainState:
-    """The state at step 0 from the parameters `given`, or from those that `params` draws where they are kept."""
+    """Return the state at step 0 from the parameters `given`, or from those that `params` initialises in place."""
     make, arguments = (init, (given,)) if params is None else (lambda: init(params()), ())
     options = CPU_INIT_OPTIONS if mesh.devices.flat[0].platform == "cpu" else None
     return jax.jit(make, out_shardings=state_sharding(mesh, like), compiler_options=options)(*arguments)
 
 
 def _step(compiled: Callable, state: TrainState, batch: dict, layout: Parallelism, batch_size: int, *, wait: bool):
-    """One dispatch. `wait` for the first: memory that runs out is then told here, and not as that of a picture."""
+    """Run one dispatch. `wait` for the first, so that running out of memory is reported for the step itself."""
     with memory_advice(batch_size, layout):
         state, metrics = compiled(batch["label"].shape[0])(state, batch)
         if wait:
@@ -122,11 +122,11 @@ def _place(like: PyTree, mesh: Mesh) -> PyTree:
 
 
 def averaged_score(score: NetworkScore, state: TrainState, decay: float | str | None = None) -> NetworkScore:
-    """The score with the averaged parameters of one decay, half-life or name, which may be left out if there is only
-    one.
+    """Return the score with the averaged parameters of one decay, half-life or name, which may be omitted if there is
+    only one.
 
     Raises:
-      ConfigError: that decay was not tracked, or which of several is not said.
+      ConfigError: that average was not tracked, or there are several and none is named.
     """
     # Not "the first one": JAX sorts the keys of a dict.
     only = next(iter(state.ema)) if len(state.ema) == 1 else None

@@ -1,4 +1,4 @@
-"""Denoising score matching, in one line for all processes, weightings and laws of t.
+"""Denoising score matching, with one formula for all processes, weightings and distributions of t.
 
     loss = E_{t ~ law} E_{x_0, z}  w(t) |sigma(t) s(x_t, t) + z|^2,    x_t = alpha x_0 + sigma z     (Vincent 2011)
 
@@ -14,15 +14,15 @@ With one coefficient per mode, SigmaSquared is the Cameron-Martin norm of the er
 Likelihood is the ELBO, mode by mode. EDMWeighting is the L2 error of what the network in `EDMPreconditioning` learns,
 c_out^{-2} |D - x_0|^2 with D = E[x_0 | x_t]; the table has its form for one coefficient.
 
-p(t) is the density of the law of t. The mean of Likelihood is the same integral under every law, but a finite number
-of draws has it only under a law that visits all of the integrand: LogNormalSigma has 7e-8 of its mass in the cleaner
-third of sub-VP's log-SNR, below the spacing of float32 uniforms. `effective_share` measures it, and `Objective.check`
-refuses such pairs. As g^2/sigma^2 = -d lambda/dt, the likelihood weighting is constant under `UniformLogSNR`:
-importance sampling with nothing to tabulate (Song, Durkan, Murray and Ermon 2021, eq. 12).
+p(t) is the density of the distribution of t. The mean of Likelihood is the same integral under every distribution, but
+a finite sample estimates it only if the distribution covers all of the integrand: LogNormalSigma has 7e-8 of its mass
+in the cleaner third of sub-VP's log-SNR, below the spacing of float32 uniforms. `effective_share` measures the
+coverage, and `Objective.check` refuses pairs without it. As g^2/sigma^2 = -d lambda/dt, the likelihood weighting is
+constant under `UniformLogSNR`: importance sampling without a table (Song, Durkan, Murray and Ermon 2021, eq. 12).
 
-`UniformLogSigma` makes it constant for the error of the velocity, alpha z - sigma x_0, where alpha^2 + sigma^2 = 1:
-with that of the noise it is alpha times as large (Zheng et al. 2023, i-DODE). Such a loss has less variance at the
-noisy end.
+`UniformLogSigma` makes the weighting constant for the error of the velocity, alpha z - sigma x_0, if alpha^2 + sigma^2
+= 1; this error is alpha times as large as that of the noise (Zheng et al. 2023, i-DODE). The loss then has less
+variance at the noisy end.
 """
 
 import abc
@@ -46,11 +46,12 @@ _LEAST_SHARE = 5e-4
 
 class AbstractWeighting(eqx.Module):
     def check(self, sde: AbstractSDE, law: AbstractTimeLaw) -> None:
-        """Raises a ConfigError for a law of t under which the mean is not what the weighting says."""
+        """Raise a ConfigError for a distribution of t that does not cover the integrand of the weighting."""
 
     @abc.abstractmethod
     def error(self, score: AbstractScore, x0: State, x_t: State, z: State, t: Scalar, density: Scalar) -> State:
-        """The weighted squared error of the score in every mode, where `density` is p(t). One call of the score."""
+        """Return the weighted squared error of the score in every mode, where `density` is p(t), with one score
+        call."""
 
 
 class AbstractNoiseWeighting(AbstractWeighting):
@@ -101,11 +102,11 @@ class LikelihoodWeighting(AbstractNoiseWeighting):
 
 class EDMWeighting(AbstractWeighting):
     """|D - x_0|^2 / c_out^2: every noise level starts with the same loss. For one coefficient this is
-    (alpha^2 c^2 + sigma^2) / (alpha^2 c^2) |sigma s + z|^2. It is taken of D, as s does not hold it where alpha is next
-    to 0.
+    (alpha^2 c^2 + sigma^2) / (alpha^2 c^2) |sigma s + z|^2. It is computed from D, because D cannot be recovered from
+    s where alpha is close to 0.
 
     Args:
-      spectrum: that of the preconditioning.
+      spectrum: the spectrum of the preconditioning.
     """
 
     spectrum: DataSpectrum = DataSpectrum()
@@ -118,16 +119,16 @@ class EDMWeighting(AbstractWeighting):
 
 
 def half_sum(x: State) -> Scalar:
-    """Half the sum over dimensions (Song et al. 2021 with reduce_mean = False)."""
+    """Return half the sum over dimensions (Song et al. 2021 with reduce_mean = False)."""
     return 0.5 * jnp.sum(x)
 
 
 class Objective(eqx.Module):
-    """What training minimises.
+    """The training objective.
 
     Attributes:
       weighting, time_law: see the top of this file.
-      reduce: over the dimensions of one example, `jnp.mean` or `half_sum`.
+      reduce: reduction over the dimensions of one example, `jnp.mean` or `half_sum`.
     """
 
     weighting: AbstractWeighting = SigmaSquared()
@@ -135,17 +136,18 @@ class Objective(eqx.Module):
     reduce: Callable = eqx.field(default=jnp.mean, static=True)
 
     def check(self, sde: AbstractSDE) -> None:
-        """Raises a ConfigError where the weighting, under this law and process, does not have the mean that it says."""
+        """Raise a ConfigError if the distribution of t does not cover the integrand for this weighting and process."""
         self.weighting.check(sde, self.time_law)
 
     def __call__(self, score: AbstractScore, x0: State, *, batch_key: Key, key: Key, rank: Scalar) -> Scalar:
-        """The loss of one example. `batch_key` is shared by the batch, `key` its own, `rank` its place i / B."""
+        """Return the loss of one example. The batch shares `batch_key`; `key` and `rank` = i / B are those of the
+        example."""
         time_key, noise_key = jax.random.split(key)
         t = self.time_law.quantile(score.sde, self.time_law.uniform(batch_key=batch_key, key=time_key, rank=rank))
         return self.at(score, x0, t, key=noise_key)
 
     def at(self, score: AbstractScore, x0: State, t: Scalar, *, key: Key) -> Scalar:
-        """The loss of one example at one time, w |sigma s(x_t, t) + z|^2 reduced over its values (Vincent 2011)."""
+        """Return the loss of one example at one time, w |sigma s(x_t, t) + z|^2 reduced over values (Vincent 2011)."""
         sde = score.sde
         x_t, z = sde.perturb(x0, t, key=key)
         return self.reduce(self.weighting.error(score, x0, x_t, z, t, self.time_law.density(sde, t)))

@@ -1,5 +1,4 @@
-"""How the work of a run is laid out over devices and over time: what changes sums in their rounding, and nothing
-else."""
+"""The division of a run's work over devices and over time. It changes results only by rounding."""
 
 import dataclasses
 
@@ -12,13 +11,13 @@ from scoresde.runtime.sharding import data_mesh
 
 @dataclasses.dataclass(frozen=True)
 class Parallelism:
-    """The same training on other devices, or in less memory.
+    """A division of the same training over devices and micro-batches.
 
     Attributes:
-      accumulation: micro-batches a step.
-      remat: a name of `scoresde.nets.REMAT`, what the backward pass computes again rather than keep.
+      accumulation: micro-batches per step.
+      remat: a name in `scoresde.nets.REMAT`, what the backward pass recomputes instead of storing.
       fsdp: devices over which parameters, optimizer and averages are split; 1: a copy on each, 0: all devices.
-      steps_per_dispatch: steps in one call of the device; a `Run` hears of the last of them.
+      steps_per_dispatch: steps in one call of the device; a `Run` is called after the last of them.
     """
 
     accumulation: int = 1
@@ -27,7 +26,7 @@ class Parallelism:
     steps_per_dispatch: int = 1
 
     def mesh(self) -> Mesh:
-        """All devices as [data, fsdp].
+        """Return the mesh of all devices, [data, fsdp].
 
         Raises:
           ConfigError: no group of `fsdp` chips lies along the axes of a TPU's torus.
@@ -42,11 +41,11 @@ class Parallelism:
             ) from None
 
     def check(self, batch_size: int) -> None:
-        """Every device must get the same number of examples in every micro-batch, and be in one group of `fsdp`
+        """Check that every device gets the same number of examples in every micro-batch, and is in a group of `fsdp`
         devices.
 
         Raises:
-          ConfigError: with the numbers and the nearest that fit.
+          ConfigError: an uneven division; the message states the nearest numbers that fit.
         """
         count, unit = jax.device_count(), jax.device_count() * self.accumulation
         if self.fsdp and count % self.fsdp:
@@ -65,6 +64,6 @@ class Parallelism:
             )
 
     def ends(self, start: int, steps: int) -> list[int]:
-        """The number of steps done after each dispatch: multiples of `steps_per_dispatch`, and the last."""
+        """Yield the number of steps done after each dispatch: multiples of `steps_per_dispatch`, and the last step."""
         each = self.steps_per_dispatch
         return [*range(start // each * each + each, steps, each), steps] if start < steps else []

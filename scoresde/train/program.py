@@ -1,8 +1,8 @@
-"""The compiled step: how much memory of a device it takes, and what would fit if that is too much.
+"""The compiled step, its memory on a device, and the settings that would fit if it is too large.
 
-    need = state + batch + temporaries,    temporaries of a micro-batches of B / a examples: about theirs of B, over a
+    need = state + batch + temporaries,    temporaries with a micro-batches: about those of the whole batch divided by a
 
-The compiler tells all of it before the first step runs, so a batch that is too large costs a compilation and no run.
+The compiler reports these before the first step runs, so a batch that is too large costs a compilation and no run.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ GIB = 2**30
 
 
 def compile_step(step, state: PyTree, batches: PyTree, layout: Parallelism) -> jax.stages.Compiled:
-    """`step` of `make_step` compiled for arrays like these, if the device can hold it.
+    """Compile `step` of `make_step` for these shapes, if the device has enough memory.
 
     Args:
       state, batches: arrays or ShapeDtypeStructs; the batches as [n, B, ...].
 
     Raises:
-      ResourceError: it does not fit, with what would.
+      ResourceError: it does not fit; the message states what would.
     """
     batch_size = jax.tree.leaves(batches)[0].shape[1]
     with memory_advice(batch_size, layout):
@@ -40,15 +40,14 @@ def compile_step(step, state: PyTree, batches: PyTree, layout: Parallelism) -> j
 
 
 def return_heap() -> None:
-    """Give the system what was freed: glibc keeps the memory of a compiler for itself, three quarters of a gigabyte of
-    two."""
+    """Return freed memory to the system: otherwise glibc keeps that of the compiler, 0.75 of 2 gigabytes."""
     with contextlib.suppress(OSError, AttributeError):  # other C libraries
         ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextlib.contextmanager
 def memory_advice(batch_size: int, layout: Parallelism) -> Iterator[None]:
-    """A context in which a device that runs out of memory is a ResourceError with advice."""
+    """A context that turns an out-of-memory error of a device into a ResourceError with advice."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -63,7 +62,7 @@ def memory_advice(batch_size: int, layout: Parallelism) -> Iterator[None]:
 
 
 def memory(program: jax.stages.Compiled) -> tuple[int, int] | None:
-    """(bytes a device of what stays: state and batch, bytes of temporaries), None where the compiler does not tell."""
+    """Return the bytes per device of (state and batch, temporaries), or None if the compiler does not report them."""
     found = program.memory_analysis()
     if found is None:
         return None
@@ -72,7 +71,7 @@ def memory(program: jax.stages.Compiled) -> tuple[int, int] | None:
 
 
 def too_large(stays: int, temporaries: int, limit: int, batch_size: int, layout: Parallelism) -> str:
-    """One line for a step that needs `stays` + `temporaries` bytes of the `limit` of each device, with what would
+    """Describe in one line a step that needs `stays` + `temporaries` of `limit` bytes per device, and what would
     fit."""
     kind, unit = jax.devices()[0].device_kind, jax.device_count() * layout.accumulation
     needed = (

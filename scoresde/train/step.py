@@ -3,13 +3,13 @@
     step_key = fold_in(root, step);  example i of the global batch uses fold_in(., i)
     loss = mean_i objective(x0_i);  gradient;  optimizer;  averages
 
-Randomness depends on (seed, step, index in the batch) alone. More devices, processes or micro-batches change the order
-of a sum and nothing else.
+Randomness depends only on (seed, step, index in the batch). More devices, processes or micro-batches change only the
+order of a sum.
 
 A step changes parameters, optimizer and averages only if its loss, its gradient and the new values of all three are
-finite. A finite gradient is not enough: a division by the square root of a moment can leave float32. Other steps are
-counted, and after `MAX_SKIPPED` in a row every further step is skipped as well, so that the state stays the last good
-one until the host looks. optax.apply_if_finite lets the bad update through in that case.
+finite. A finite gradient is not enough: a division by the square root of a moment can overflow float32. Other steps
+are counted, and after `MAX_SKIPPED` in a row every further step is skipped as well, so that the state stays the last
+good one until the host checks it. optax.apply_if_finite lets the bad update through in that case.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ _AUGMENT = 2  # root of its key
 
 
 class TrainState(eqx.Module):
-    """Everything a run needs to continue, and nothing else."""
+    """The state that a run needs to continue."""
 
     step: Int[Array, ""]
     params: PyTree[Array]
@@ -49,7 +49,7 @@ class TrainState(eqx.Module):
 def init_state(
     params: PyTree, optimizer: optax.GradientTransformation, ema: tuple[float | str, ...], key: Key
 ) -> TrainState:
-    """The state at step 0. Every leaf is a buffer of its own: donated buffers may not be shared.
+    """Return the state at step 0. Every leaf is a separate buffer, because donated buffers may not be shared.
 
     Parameters, averages and the moments of the optimizer are float32 or wider whatever the dtype of `params`: an
     average with decay 0.9999 moves by less than bfloat16 resolves, and so does Adam's second moment, which would never
@@ -72,7 +72,7 @@ def init_state(
 
 
 def with_params(score: NetworkScore, params: PyTree) -> NetworkScore:
-    """The same score with other parameters in its network."""
+    """Return the score with other parameters in its network."""
     return dataclasses.replace(score, network=dataclasses.replace(score.network, params=params))
 
 
@@ -88,20 +88,20 @@ def make_step(
     state: TrainState,
     mesh: Mesh,
 ) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
-    """The compiled (state, batches) -> (state, metrics of the last step); the old state's buffers are reused.
+    """Return the compiled (state, batches) -> (state, metrics of the last step); it reuses the old state's buffers.
 
-    `batches` holds [n, B, ...]: n steps in one dispatch. They share the activations of one. The parameters are gathered
-    once a step, in the dtype of the computation, and gradients come back as shards (see `scoresde.runtime.sharding`).
+    `batches` holds [n, B, ...]: n steps in one dispatch, which need the activations of one. Parameters are gathered
+    once per step, in the compute dtype, and gradients return as shards (see `scoresde.runtime.sharding`).
 
     Args:
       score: its process, preconditioning and network; the parameters come from the state. If it has a label, each
         example's own label is used.
       prepare: (value, key=key) -> x0, one stored record to model coordinates, with its augmentation.
-      augment: (x0, key=key) -> (x0, label of what was done), which the network is told; None: nothing.
-      accumulation: micro-batches a step; the gradient is their mean.
-      remat: a name of `scoresde.nets.REMAT`, what the backward pass computes again rather than keep.
+      augment: (x0, key=key) -> (x0, label), where the label is passed to the network; None: no augmentation.
+      accumulation: micro-batches per step; the gradient is their mean.
+      remat: a name in `scoresde.nets.REMAT`, what the backward pass recomputes instead of storing.
       state: arrays, or their shapes and dtypes.
-      mesh: of `data_mesh`.
+      mesh: the result of `data_mesh`.
     """
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     everywhere, _ = shardings(mesh)
@@ -111,8 +111,8 @@ def make_step(
     gradient = jax.value_and_grad(_batch_loss(score, objective, prepare, augment))
 
     def loop(body, carry, xs):
-        """The last carry and output. On the CPU no loop, not even one of a single turn: XLA computes weight gradients
-        20 to 50 times slower inside."""
+        """Return the last carry and output. The CPU uses no loop, not even of one iteration: XLA computes weight
+        gradients 20 to 50 times slower inside a loop."""
         count = jax.tree.leaves(xs)[0].shape[0]
         if not on_cpu and count > 1:
             carry, outs = jax.lax.scan(body, carry, xs)
@@ -122,7 +122,7 @@ def make_step(
         return carry, out
 
     def one_step(state: TrainState, batch):
-        # Pinned as shards first: the partitioner would gather in front of the conversion.
+        # Pinned as shards first, because the partitioner would otherwise gather before the conversion.
         params = jax.lax.with_sharding_constraint(_entering(score, state.params), parts.params)
         params = jax.lax.with_sharding_constraint(params, everywhere)
         loss, grads = _gradient(gradient, params, state, batch, accumulation, loop, parts.params)
@@ -138,7 +138,7 @@ def make_step(
 
 
 def _compiler_options(platform: str, copies: int, remat: str) -> dict | None:
-    """`copies` of the state are kept, and their gradients summed."""
+    """Return compiler options for a step with `copies` of the state, whose gradients are summed."""
     if platform == "cpu":  # level 1 compiles several times faster and runs as fast
         return {"xla_backend_optimization_level": 1}
     if platform == "gpu" and remat != "none" and copies > 1:
@@ -150,7 +150,7 @@ def _compiler_options(platform: str, copies: int, remat: str) -> dict | None:
 
 
 def _batch_loss(score: NetworkScore, objective: Objective, prepare, augment):
-    """(params, records with labels, ranks and keys, key of the batch) -> the mean loss."""
+    """Return (params, records with labels, ranks and keys, key of the batch) -> the mean loss."""
     objective.check(score.sde)
 
     def example_loss(params, value, label, rank, key, batch_key):
@@ -169,13 +169,13 @@ def _batch_loss(score: NetworkScore, objective: Objective, prepare, augment):
 
 
 def _entering(score: NetworkScore, params: PyTree) -> PyTree:
-    """The parameters in the dtypes in which the network reads them, where it tells."""
+    """Cast the parameters to the compute dtype of their layers, if the network provides that."""
     network = with_params(score, params).network
     return network.entering().params if isinstance(network, Network) else params
 
 
 def _gradient(gradient, params, state: TrainState, batch, accumulation: int, loop, parts):
-    """Loss and gradient, the means over the micro-batches, of which one at a time is in memory."""
+    """Return loss and gradient averaged over micro-batches, which are processed one at a time."""
     size = batch["label"].shape[0]
     batch_key, example_key = jax.random.split(jax.random.fold_in(stored_key(state.key), state.step))
     index = jnp.arange(size)
@@ -199,13 +199,13 @@ def _gradient(gradient, params, state: TrainState, batch, accumulation: int, loo
 
 
 def finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether every floating-point value of every array is finite."""
+    """Return whether every floating-point value of every array is finite."""
     floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats])) if floats else jnp.asarray(True)
 
 
 def _update(optimizer, state: TrainState, loss, grads, batch_size: int) -> tuple[TrainState, dict]:
-    """The next state and the metrics; nothing but the counters changes if anything of it is not finite."""
+    """Return the next state and the metrics; if any value is not finite, only the counters change."""
     norm = optax.tree.norm(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

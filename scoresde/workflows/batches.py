@@ -1,4 +1,4 @@
-"""Records in, arrays out: what the tasks of `python -m scoresde.sample` other than `generate` share."""
+"""Reading of records and batching, shared by the tasks of `python -m scoresde.sample` other than `generate`."""
 
 import pathlib
 from collections.abc import Callable
@@ -19,12 +19,12 @@ PICTURE = 64  # images shown in OUT/grid.png
 
 
 def records_of(trained: TrainedModel, source: str | None, split: str, num: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first records of the run's data set, or of the array `samples` of a file, and their numbers.
+    """Return the first records of the run's data set, or of the array `samples` of a file, and their indices.
 
-    Where the score has been given a class, and the data set has labels, they are records of this class.
+    If the score has a class and the data set has labels, only records of this class are used.
 
     Raises:
-        DataError: there are none, or those of the file are of another kind.
+        DataError: there are no records, or those of the file have another shape or type.
     """
     dataset, label = trained.dataset, trained.score.label
     if source is not None:
@@ -54,8 +54,8 @@ def data_values(trained: TrainedModel, drawn: Draw) -> np.ndarray:
 
 
 def in_batches(trained: TrainedModel, function: Callable, rows: PyTree, each: int = 1) -> Draw:
-    """`function` of the rows, arrays with a common first axis, in batches of one shape on the devices of this process;
-    each row stands for `each` solves."""
+    """Apply `function` to rows, arrays with a common first axis, in batches of one shape on the devices of this
+    process; each row counts as `each` solves."""
     num = len(jax.tree.leaves(rows)[0])
     size = batch_for_devices(max(1, trained.config.sampling.batch_size // each), num)
     progress, parts = Progress(0, num, items=1, unit="record"), []

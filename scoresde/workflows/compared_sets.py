@@ -1,4 +1,4 @@
-"""The two sets that a metric of features compares: samples or files as fakes, data or files as reals."""
+"""The two sets that a metric of features compares: fakes (samples or files) and reals (data or files)."""
 
 import hashlib
 import pathlib
@@ -19,8 +19,8 @@ from scoresde.workflows.request import Request
 
 
 class Side(NamedTuple):
-    """Fakes or reals before any work: what records say of them, the shape of one (None: features only), and how they
-    are had."""
+    """Fakes or reals before any work: their description in result lines, the shape of one (None: features only), and
+    the functions that produce them."""
 
     about: dict
     shape: tuple[int, ...] | None
@@ -76,7 +76,7 @@ def reals_of(request: Request, trained: TrainedModel | None) -> Side:
     about = {"reference": found.identity, "num_real": found.num, "split": split} | about
 
     def get(space: Features) -> Reals:
-        # Statistics beside images are those of one network, of as many features; of another one the images are taken.
+        # Statistics stored beside images belong to one network; if the number of features differs, the images are used.
         given = known if known and len(known.mean) == space.dimensions else None
         if given and not needs_features(request.of_features):
             return Reals(given, None)
@@ -87,7 +87,7 @@ def reals_of(request: Request, trained: TrainedModel | None) -> Side:
 
 
 def given_features(request: Request) -> tuple[Features, Side, Side]:
-    """Features that were computed elsewhere: arrays `fake` and `real` [N, D], perhaps `fake_logits` [N, classes]."""
+    """Read features that were computed elsewhere: arrays `fake`, `real` [N, D], optional `fake_logits` [N, classes]."""
     file = pathlib.Path(request.features).expanduser()
     with npz.opened(file) as archive:
         arrays = {

@@ -1,11 +1,11 @@
-"""The tasks of the probability flow, as the command runs them: records -> latents -> images, and what lies between two.
+"""The tasks of the probability flow: records -> latents -> images, and interpolation between records.
 
     OUT/latents.npz     latents [N, *shape] (x at t_max, in the coordinates of the process), index [N], ok [N]
     encode OUT/samples.npz     samples [N, *shape], ok [N]                                  decode
     OUT/samples.npz     samples [pairs, points, *shape], weights [points], ok        interpolate
 
-`index` are the numbers of the records in their split. With classes each file has `labels`, the class of every row, and
-`label_names`, what the data call the classes.
+`index` holds the indices of the records in their split. With classes each file has `labels`, the class of every row,
+and `label_names`, the names of the classes in the data.
 """
 
 import pathlib
@@ -31,7 +31,7 @@ from scoresde.workflows.generate import fields, label_arrays, sampler_of, to_mod
 
 
 def encode_to(trained: TrainedModel, *, source: str | None, split: str, num: int, out: pathlib.Path) -> np.ndarray:
-    """Encode records into OUT/latents.npz. Returns which of them the solver managed."""
+    """Encode records into OUT/latents.npz. Returns for each whether the solver succeeded."""
     records, numbers = records_of(trained, source, split, num)
     out.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
     score, sampler = local_copy(trained.score), sampler_of(trained)
@@ -46,7 +46,7 @@ def encode_to(trained: TrainedModel, *, source: str | None, split: str, num: int
 
 
 def decode_to(trained: TrainedModel, *, source: str | None, out: pathlib.Path) -> np.ndarray:
-    """Decode the latents of an NPZ file into OUT/samples.npz and OUT/grid.png. Rows that were not encoded stay
+    """Decode the latents of an NPZ file into OUT/samples.npz and OUT/grid.png. Rows whose encoding failed stay
     failed."""
     if source is None:
         raise ConfigError(
@@ -74,8 +74,8 @@ def decode_to(trained: TrainedModel, *, source: str | None, out: pathlib.Path) -
 def interpolate_to(
     trained: TrainedModel, *, source: str | None, split: str, num: int, points: int, out: pathlib.Path
 ) -> np.ndarray:
-    """Between records 0 and 1, 2 and 3, and so on: `points` images each, ends included, a row of OUT/grid.png a
-    pair."""
+    """Interpolate between records 0 and 1, 2 and 3, and so on, with `points` images each, ends included. OUT/grid.png
+    has one row per pair."""
     records, _ = records_of(trained, source, split, num)
     if len(records) < 2 or len(records) % 2:
         raise ConfigError(
@@ -105,6 +105,6 @@ def interpolate_to(
 
 
 def _states(trained: TrainedModel, records: np.ndarray) -> np.ndarray:
-    """In the coordinates of the process."""
+    """Convert records to the coordinates of the process."""
     fields = np.asarray(trained.dataset.encode(records, 0.5), np.float32)
     return np.asarray(to_modes(trained.score.sde, fields))

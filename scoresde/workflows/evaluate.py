@@ -1,11 +1,10 @@
-"""What `python -m scoresde.evaluate` does: samples, features and likelihoods into numbers, each one line of
-OUT/records.jsonl.
+"""Evaluation of runs and of sets of images: each metric is one line of OUT/records.jsonl.
 
-    fakes   samples that a run draws, OUT/samples/KEY; or an array of a file
+    fakes   samples generated from a run, OUT/samples/KEY; or an array of a file
     reals   a split of the run's data; or an array of a file; or published mu and sigma
     both    -> features, OUT/features/KEY of fakes and STATS/KEY of reals -> metrics
 
-Every arrow keeps what it has done: a killed command continues, in the same batches, hence with the same numbers.
+Every arrow stores its results, so an interrupted command continues in the same batches and gives the same numbers.
 """
 
 import hashlib
@@ -54,7 +53,7 @@ _EMPTY = dict.fromkeys((
 
 
 def load(request: Request) -> TrainedModel | None:
-    """The run of a request, if it is of one."""
+    """Load the run of a request; None if the request has no run."""
     if not request.workdir:
         return None
     overrides = [*request.overrides] + ([] if request.steps is None else [f"sampling.steps={request.steps}"])
@@ -71,15 +70,15 @@ def load(request: Request) -> TrainedModel | None:
 
 
 def evaluate(request: Request, trained: TrainedModel | None, expected: dict | None = None) -> list[dict]:
-    """All metrics of a request, as records that are written and returned. `bpd` and `nats` share the work of several
-    processes.
+    """Compute all metrics of a request; write them as records and return them. Several processes share the work of
+    `bpd` and `nats`.
 
     Args:
-        trained: of `load`.
-        expected: a record that this is to repeat.
+        trained: the result of `load`.
+        expected: a record that this evaluation repeats.
 
     Raises:
-        ConfigError, DataError: something is wrong or missing, or not what `expected` is of. NumericError: a solver
+        ConfigError, DataError: something is wrong or missing, or differs from `expected`. NumericError: a solver
           failed.
     """
     validate(request)
@@ -91,7 +90,7 @@ def evaluate(request: Request, trained: TrainedModel | None, expected: dict | No
     }  # fmt: skip
     if trained:
         config = to_json(trained.config)
-        # Where the data lie and how long the run went on are no part of it: see "data" and "parameters_crc32".
+        # The location of the data and the length of the run are not compared: see "data" and "parameters_crc32".
         config["data"] = {k: v for k, v in config["data"].items() if k not in ("source", "data_dir")}
         config = {k: v for k, v in config.items() if k not in ("training", "optim")}
         digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
@@ -107,8 +106,7 @@ def evaluate(request: Request, trained: TrainedModel | None, expected: dict | No
 
 
 def _compared(request: Request, trained: TrainedModel | None, about: dict, expected: dict | None) -> list[dict]:
-    """The metrics of features. What can be wrong is looked at before samples are drawn: files, shapes, the
-    reference."""
+    """Compute the metrics of features. Files, shapes and the reference are checked before samples are generated."""
     wanted = request.of_features
     if request.features:
         space, fakes, reals = given_features(request)
@@ -165,8 +163,7 @@ _OF_RUN = {"bpd": _likelihood, "nats": _likelihood, "functions": _functions}
 
 
 def _together(parts: list[Measured]) -> dict:
-    """The mean over repeats, with the standard error of that mean if there are several, and else that of the one
-    number."""
+    """Average over repeats, with the standard error over repeats, or that of the single estimate."""
     values, first = [part.value for part in parts], parts[0]
     error = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else first.standard_error
     spread = "over repeats" if len(values) > 1 else None if error is None else "within the one set of fakes"
@@ -205,15 +202,15 @@ def _written(request: Request, found: dict) -> dict:
 
 
 def _main() -> bool:
-    """Of several processes one writes and speaks."""
+    """Return whether this process writes and prints; only one of several processes does."""
     return jax.process_index() == 0
 
 
 def _same(about: dict, expected: dict | None, *, of_features: bool = True) -> None:
-    """Whether what is to be evaluated is what the record is of.
+    """Check that the evaluated run, data and network are those of the record.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: they differ.
     """
     names = _SAME if of_features else _SAME[:5]
     if expected and (

@@ -1,6 +1,6 @@
-"""Names of feature spaces -> objects: `--network pixels`, or the file of the 2015 Inception or of DINOv2.
+"""Construction of feature spaces from `--network`: `pixels`, or the file of the 2015 Inception or of DINOv2.
 
-| file | where it is from |
+| file | origin |
 |---|---|
 | NPZ | Inception: arrays under the names of the TensorFlow graph, or of the PyTorch port |
 | .pt, .pth | Inception: the port's state dict as pytorch-fid and torch-fidelity publish it; DINOv2: the state dict of its authors. Needs torch, reads tensors only and runs no code |
@@ -21,11 +21,11 @@ from scoresde.runtime.reading import one_line, read_safetensors, read_torch
 
 
 def feature_network(text: str, shape: tuple[int, ...]) -> Features:
-    """The feature space `text` names, for records of `shape`.
+    """Return the feature space that `text` names, for records of `shape`.
 
     Raises:
-        ConfigError: a state dict without torch. DataError: no such file, or not of that network, or not for such
-          records.
+        ConfigError: a state dict without torch. DataError: the file does not exist, is not of that network, or the
+          network does not accept records of this shape.
     """
     if text == "pixels":
         return Pixels(shape)

@@ -1,8 +1,8 @@
-"""Metrics of laws of functions for a run, `--metrics functions`: its samples against fresh truth, or against the test
-records.
+"""Metrics of distributions of functions for a run, `--metrics functions`: its samples against the truth, or against
+the test records.
 
-Where the source can draw functions without end (`gaussian_process`, `gp_mixture`, `quadratic`), both sets have NUM
-functions; measured functions are compared with the test records. Definitions are in `scoresde.metrics.functions`.
+If the source can generate any number of functions (`gaussian_process`, `gp_mixture`, `quadratic`), both sets have NUM
+functions; measured functions are compared with the test records. `scoresde.metrics.functions` has the definitions.
 """
 
 import pathlib
@@ -26,10 +26,10 @@ _SIZES = (10, 100)  # functions in a test
 def function_metrics(
     trained: TrainedModel, num: int | None, seeds: str | None, out: pathlib.Path
 ) -> tuple[dict, list[Measured]]:
-    """(what records say of it, the numbers).
+    """Return (the description for result lines, the metrics).
 
     Raises:
-        ConfigError: too many samples. DataError: records are no functions. NumericError: the solver failed.
+        ConfigError: too many samples. DataError: the records are not functions. NumericError: the solver failed.
     """
     dataset = trained.dataset
     if dataset.levels or len(dataset.shape) < 2 or PROCESSES[trained.config.sde.name].starts:

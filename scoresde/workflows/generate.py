@@ -1,4 +1,4 @@
-"""Samples of a trained score, as the commands draw them: seeds -> samples, in batches of one shape over the devices."""
+"""Sampling from a trained score for the commands: seeds -> samples, in batches of one shape over the devices."""
 
 import functools
 import pathlib
@@ -22,7 +22,7 @@ from scoresde.sample import AbstractSampler, Draw, denoised_draw
 from scoresde.sde import AbstractSDE
 from scoresde.types import Keys, root_key
 
-# Root of the keys: samples depend on their seeds alone, not on the seed of training.
+# Root of the keys: samples depend only on their seeds, not on the seed of training.
 _ROOT = 0
 _CLASS = 2  # root of the class of a seed, beside its noise
 NULL = MISSING  # the null class, which a score has until it is given another
@@ -38,25 +38,25 @@ _IRRELEVANT_FIELDS = ("num", "batch_size")
 
 
 def _coupled(config) -> bool:
-    """Whether the images of a batch see each other."""
+    """Return whether the sampler couples the images of a batch."""
     return config.sampling.sampler == "predictor_corrector" and config.sampling.norm == "batch"
 
 
 def sampler_of(trained: TrainedModel) -> AbstractSampler:
-    """The sampler of its configuration."""
+    """Build the sampler of the run's configuration."""
     return build_sampler(trained.config, trained.score, trained.shape)
 
 
 def has_null_class(trained: TrainedModel) -> bool:
-    """Whether its score takes classes and has been given none."""
+    """Return whether the score accepts classes but has none set."""
     return trained.score.label is not None and int(trained.score.label) == NULL
 
 
 def classes(trained: TrainedModel, keys: Keys) -> Int[Array, "num"] | None:
-    """The class of each key, drawn from it as `sampling.labels` says; None where all have that of the score, or none.
+    """Sample the class of each key as `sampling.labels` says; None if the score fixes the class or has no classes.
 
     Raises:
-      ConfigError: the null class is asked for. DataError: "data" is, and the training records have no labels.
+      ConfigError: `null`, the null class. DataError: `data`, and the training records have no labels.
     """
     if not has_null_class(trained):
         return None
@@ -75,20 +75,20 @@ def _by_shares(trained: TrainedModel) -> bool:
 
 
 def by_shares(trained: TrainedModel) -> TrainedModel:
-    """The same run with classes drawn by their shares in the training data: for samples that are compared with data."""
+    """Return the run with classes sampled by their training frequencies, for samples that are compared with data."""
     config = trained.config.copy_and_resolve_references()
     config.sampling.labels = "data"
     return trained._replace(config=config)
 
 
 def labels_of(trained: TrainedModel, seeds: np.ndarray) -> np.ndarray:
-    """The class of each seed, of a score that takes classes: int32 [N]."""
+    """Return the class of each seed, int32 [N], for a score that accepts classes."""
     drawn = classes(trained, _keys(seeds))
     return np.full(len(seeds), trained.score.label, np.int32) if drawn is None else np.asarray(drawn, np.int32)
 
 
 def label_arrays(trained: TrainedModel, num: int) -> dict[str, np.ndarray]:
-    """What a file of `num` rows says of the class that all of them have; nothing where there are no classes."""
+    """Return the label arrays of a file of `num` rows that share one class; empty if there are no classes."""
     if trained.score.label is None:
         return {}
     return {"labels": np.full(num, trained.score.label, np.int32), "label_names": np.array(trained.classes)}
@@ -100,7 +100,7 @@ def _keys(seeds) -> Keys:
 
 
 def draw(trained: TrainedModel, sampler: AbstractSampler, seeds: np.ndarray, size: int):
-    """One denoised sample per seed, in model coordinates; `size` seeds at once, on the devices of this process."""
+    """Generate one denoised sample per seed, in model coordinates, `size` seeds at once on this process's devices."""
     keys, score = _keys(shard(pad(seeds, size))), trained.score
     drawn = fields(score.sde, denoised_draw(sampler, score, trained.shape, keys=keys, labels=classes(trained, keys)))
     return jax.tree.map(lambda part: np.asarray(part)[: len(seeds)], drawn)
@@ -108,7 +108,7 @@ def draw(trained: TrainedModel, sampler: AbstractSampler, seeds: np.ndarray, siz
 
 @eqx.filter_jit
 def fields(sde: AbstractSDE, drawn: Draw) -> Draw:
-    """What was drawn, from the coordinates of the process to fields."""
+    """Convert samples from the coordinates of the process to fields."""
     leading = drawn.ok.shape
     flat = drawn.x.reshape(-1, *drawn.x.shape[len(leading) :])
     return eqx.tree_at(lambda drawn: drawn.x, drawn, jax.vmap(sde.basis.from_modes)(flat).reshape(drawn.x.shape))
@@ -116,12 +116,12 @@ def fields(sde: AbstractSDE, drawn: Draw) -> Draw:
 
 @eqx.filter_jit
 def to_modes(sde: AbstractSDE, x: Float[Array, "N *x"]) -> Float[Array, "N *x"]:
-    """Fields in the coordinates of the process."""
+    """Convert fields to the coordinates of the process."""
     return jax.vmap(sde.basis.to_modes)(x)
 
 
 def draw_picture(trained: TrainedModel, path: pathlib.Path) -> None:
-    """The picture of the samples of seeds 0, 1, ...: the same keys each time, so that pictures can be compared."""
+    """Save a picture of the samples of seeds 0, 1, ..., with the same keys each time, for comparison."""
     num = trained.config.sampling.num
     trained = trained._replace(score=local_copy(trained.score))
     drawn = draw(trained, sampler_of(trained), np.arange(num, dtype=np.uint32), batch_for_devices(num, num))
@@ -129,7 +129,7 @@ def draw_picture(trained: TrainedModel, path: pathlib.Path) -> None:
 
 
 def identity(trained: TrainedModel, seeds: np.ndarray) -> dict:
-    """JSON that tells the samples of these seeds from all others."""
+    """Return a JSON object that identifies the samples of these seeds."""
     config = trained.config
     return {
         "seeds": f"{len(seeds)} with CRC-32 {zlib.crc32(seeds.tobytes())}",
@@ -148,7 +148,7 @@ def identity(trained: TrainedModel, seeds: np.ndarray) -> dict:
 
 
 def draw_to(trained: TrainedModel, seeds: np.ndarray, out: pathlib.Path) -> list[int]:
-    """Draw one sample per seed into `out`. Returns the seeds whose solver failed; their rows hold the record of 0."""
+    """Write one sample per seed to `out`. Returns the seeds whose solver failed; their rows hold the record of 0."""
     config, dataset = trained.config, trained.dataset
     trained = trained._replace(score=local_copy(trained.score))
     size = batch_for_devices(config.sampling.batch_size, len(seeds))

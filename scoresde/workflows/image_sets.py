@@ -1,7 +1,7 @@
-"""Sets of images to be compared, read in parts: a split of a data set, image files, an array, samples of a run.
+"""Sets of images for comparison, read in parts: a split of a data set, image files, an array, samples of a run.
 
 Integer records of L grey levels become uint8 by 255 v/(L - 1), which for L = 256 changes nothing; no dequantization, no
-resize, no image left out. Continuous values stay what they are.
+resize, and no image is left out. Continuous values are not changed.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ class DrawnImages(NamedTuple):
 
 
 def of_split(dataset: Dataset, split: str) -> Images:
-    """All records of a split, in their order."""
+    """Return all records of a split, in their order."""
     source = {"train": dataset.train, "test": dataset.test}[split]
 
     def read(first: int, last: int) -> np.ndarray:
@@ -57,7 +57,7 @@ def of_split(dataset: Dataset, split: str) -> Images:
 
 
 def span_of(dataset: Dataset, split: str) -> tuple[float, float] | None:
-    """The least and greatest value of a split of continuous data; None of grey levels, which are shown as uint8."""
+    """Return the least and greatest value of a split of continuous data; None for grey levels, which become uint8."""
     if dataset.levels:
         return None
     source = {"train": dataset.train, "test": dataset.test}[split]
@@ -67,13 +67,13 @@ def span_of(dataset: Dataset, split: str) -> tuple[float, float] | None:
 
 
 def of_path(text: str, dataset: Dataset | None = None, num: int | None = None) -> Images:
-    """The first `num` images of a folder or zip of image files, of `KIND:PATH` as in `data.source`, or of an NPZ file.
+    """Return the first `num` images of a folder or zip, of `KIND:PATH` as in `data.source`, or of an NPZ file.
 
     Args:
-        dataset: whose records they are like.
+        dataset: the data set whose records the images must resemble.
 
     Raises:
-        DataError: there are none, or image files are damaged or of several sizes; see `of_file` for NPZ.
+        DataError: there are no images, or they are damaged or of several sizes; see `of_file` for NPZ.
     """
     files = _collection(text)
     if files is None:
@@ -88,7 +88,7 @@ def of_path(text: str, dataset: Dataset | None = None, num: int | None = None) -
 
 
 def _collection(text: str) -> Files | None:
-    """The image files that `text` names; None: it is an NPZ file."""
+    """Return the image files that `text` names, or None for an NPZ file."""
     kind, colon, argument = text.partition(":")
     if colon and kind in COLLECTIONS:
         return COLLECTIONS[kind](argument)
@@ -106,13 +106,13 @@ def _enough(num: int | None, count: int, what: str) -> None:
 
 
 def of_file(text: str, dataset: Dataset | None = None, num: int | None = None) -> Images:
-    """The first `num` images of `FILE.npz` (its array `samples` or `arr_0`), or of `FILE.npz:ARRAY`.
+    """Return the first `num` images of `FILE.npz` (its array `samples` or `arr_0`), or of `FILE.npz:ARRAY`.
 
     Args:
-        dataset: whose records they are like; None: uint8 images [N, H, W, C], or floats.
+        dataset: the data set whose records the images must resemble; None: uint8 images [N, H, W, C], or floats.
 
     Raises:
-        DataError: no such file or array, or other records.
+        DataError: the file or array does not exist, or its records have another shape or type.
     """
     path, name = (text, None) if text.endswith(".npz") else text.rpartition(":")[::2]
     file = pathlib.Path(path or text).expanduser()
@@ -143,9 +143,9 @@ def _of_array(values: np.ndarray, what: str, dataset: Dataset | None) -> Images:
 
 
 def draw_images(trained: TrainedModel, seeds: np.ndarray, folder: pathlib.Path) -> DrawnImages:
-    """The samples of the seeds, kept in FOLDER/KEY/samples.npz; drawn as far as they are not there yet.
+    """Return the samples of the seeds, stored in FOLDER/KEY/samples.npz; missing samples are generated.
 
-    KEY tells seeds, sampler and parameters apart, so a folder holds the samples of one identity.
+    KEY is a hash of seeds, sampler and parameters, so a folder holds the samples of one identity.
     """
     about = json.dumps(identity(trained, seeds), sort_keys=True)
     place = folder / hashlib.sha256(about.encode()).hexdigest()[:16]
@@ -163,17 +163,17 @@ def draw_images(trained: TrainedModel, seeds: np.ndarray, folder: pathlib.Path) 
 
 
 def to_uint8(values: np.ndarray, levels: int) -> np.ndarray:
-    """uint8 of integer records; other values as float32."""
+    """Convert integer records to uint8 and other values to float32."""
     if not levels:
         return values.astype(np.float32)
     return values if levels == 256 else np.round(255.0 * values / (levels - 1)).astype(np.uint8)
 
 
 def statistics(text: str) -> Published | None:
-    """Published statistics of features, `mu` [D] and `sigma` [D, D] of FILE.npz; None: it holds none.
+    """Read published statistics of features, `mu` [D] and `sigma` [D, D] of FILE.npz; None if it holds none.
 
     Raises:
-        DataError: they do not fit each other.
+        DataError: their shapes do not match.
     """
     file = pathlib.Path(text).expanduser()
     if not text.endswith(".npz"):

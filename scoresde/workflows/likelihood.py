@@ -1,6 +1,6 @@
-"""Likelihoods of a data set under a trained score, as the commands take them: records -> nats and bits/dim.
+"""Likelihoods of a data set under a trained score: records -> nats and bits/dim.
 
-In batches of one shape over the devices of each process, the records shared among the processes.
+Records are divided among the processes, and each process evaluates batches of one shape over its devices.
 """
 
 import dataclasses
@@ -37,16 +37,16 @@ from scoresde.train.dequantizer import dequantizer_network, fit_dequantizer, loa
 from scoresde.types import root_key
 from scoresde.workflows.generate import to_modes
 
-# Root of the keys: a likelihood depends on the index of its record alone, not on the seed of training.
+# Root of the keys: a likelihood depends only on the index of its record, not on the seed of training.
 _ROOT = 1
 
 
 def data_likelihood(trained: TrainedModel, *, split: str, num: int, nats: bool, folder: pathlib.Path) -> DataLikelihood:
-    """The likelihood of the first `num` records of a split (-1: all), by `likelihood.method`.
+    """Compute the likelihood of the first `num` records of a split (-1: all) by `likelihood.method`.
 
     Args:
-      nats: accept continuous data, which have no bits/dim.
-      folder: the run folder; a variational dequantization is kept there, and trained first if it is not there yet.
+      nats: accept continuous data, for which bits/dim are not defined.
+      folder: the run folder, which stores variational dequantizations; a missing one is trained first.
 
     Raises:
       DataError: bits/dim of continuous data. NumericError: no record has a finite likelihood.
@@ -98,23 +98,23 @@ _ROWS = {
 
 @eqx.filter_jit
 def _log_reference(sde: AbstractSDE, x):
-    """log N(x; 0, the covariance of the prior), which a density of functions may be taken relative to."""
+    """Return log N(x; 0, covariance of the prior), the reference for densities of functions."""
     return jax.vmap(lambda x: AbstractSDE.log_prior(sde, x))(x)
 
 
 def bins_of(dataset: Dataset) -> likelihood.Bins:
-    """The bins of a data set of integers in model coordinates."""
+    """Return the bins of a data set of integers in model coordinates."""
     return likelihood.Bins(dataset.levels, -1.0 if dataset.centered else 0.0, 1.0)
 
 
 def parameters_crc32(trained: TrainedModel) -> str:
-    """Of all parameters of the score, in hexadecimal."""
+    """Return the CRC-32 of all parameters of the score, in hexadecimal."""
     return f"{zlib.crc32(json.dumps(manifest(trained.score.network.params), sort_keys=True).encode()):08x}"
 
 
 def _points(trained: TrainedModel, folder: pathlib.Path, crc: str):
-    """(values, keys) -> (x, log q, keys left): what the method is taken at, for integers after their dequantization, in
-    the coordinates of the process."""
+    """Return a function (values, keys) -> (x, log q, remaining keys) that gives the points at which the method is
+    evaluated: dequantized for integers, in the coordinates of the process."""
     dataset, sde = trained.dataset, trained.score.sde
     if not dataset.levels or trained.config.likelihood.dequantization == "none":
         return lambda values, keys: (to_modes(sde, dataset.encode(values)), jnp.zeros(len(values)), _halves(keys)[1])
@@ -181,7 +181,7 @@ def _bound_rows(bound: likelihood.Bound, samples: int) -> dict:
 
 
 def _dequantization(trained: TrainedModel, folder: pathlib.Path, crc: str) -> likelihood.AbstractDequantization:
-    """Of integers, as `likelihood.dequantization` says."""
+    """Return the dequantization of integers that `likelihood.dequantization` selects."""
     fixed = {
         "uniform": likelihood.UniformDequantization,
         "truncated_normal": likelihood.TruncatedNormalDequantization,
@@ -195,7 +195,7 @@ def _dequantization(trained: TrainedModel, folder: pathlib.Path, crc: str) -> li
 
 
 def _variational(trained: TrainedModel, folder: pathlib.Path, crc: str) -> likelihood.VariationalDequantization:
-    """The flow kept in the run folder for these parameters and options, or one that is trained and put there."""
+    """Load the flow stored in the run folder for these parameters and options, or train and store one."""
     c, dataset, seed = trained.config.likelihood, trained.dataset, trained.config.seed
     about = {
         "parameters_crc32": crc, "seed": seed, "data": dataset.fingerprint,
@@ -218,7 +218,7 @@ def _variational(trained: TrainedModel, folder: pathlib.Path, crc: str) -> likel
 
 
 def _batches(trained: TrainedModel, source, total: int, batch_size: int) -> Iterator[tuple]:
-    """(indices, records padded to one shape, score) of this process's share; by class where the score takes labels."""
+    """Yield (indices, records padded to one shape, score) of this process's share, by class if the score has labels."""
     mine = np.arange(jax.process_index(), total, jax.process_count())
     labels = None if trained.score.label is None else source.rows(mine)[1]
     if labels is not None:
@@ -279,9 +279,9 @@ def _estimator(options) -> str:
 
 
 def evaluate_batches(trained: TrainedModel, *, num: int, out: pathlib.Path, folder: pathlib.Path) -> DataLikelihood:
-    """Likelihood of the first `num` test records (-1: all), also into OUT/evaluation.json.
+    """Compute the likelihood of the first `num` test records (-1: all), and write it to OUT/evaluation.json.
 
-    To be called on every process: they share the work, and the first one writes. `folder` is the run folder.
+    Call this on every process: they share the work, and the first one writes. `folder` is the run folder.
     """
     main_process = jax.process_index() == 0
     if main_process:

@@ -1,22 +1,21 @@
-"""What is looked at while a score trains: samples of fixed seeds, and the loss on fixed records with fixed noise.
+"""Metrics during training: from samples of fixed seeds, and the loss on fixed records with fixed noise.
 
-| `training.watch` | figures | what they are |
+| `training.watch` | metrics | definition |
 |---|---|---|
 | `sliced_wasserstein` | `sliced_wasserstein` | distance of the samples to test records (Bonneel et al. 2015), 256 directions |
 | `moments` | `mean_error`, `deviation_error` | root mean square over the values of a record of the error of mean and deviation |
 | `nearest` | `nearest` | median distance of a sample to its nearest training record, over that of a test record |
 | `loss` | `train_loss`, `test_loss`, `..._loss@LEVEL` | the objective without dropout, at 8 levels of the reference log-SNR |
 
-The levels are the quantiles (k + 1/2)/8 of the law of t, so that their mean is the loss that is trained, and the gap
-between
-train and test is what was memorised: records and noise are the same each time, and train and test share the noise.
-`nearest` far below 1 says that samples are copies. With few samples all distances have a floor, that of as many
-training records. A network with classes draws each sample's class by the shares of the training records, as it is
-compared with data; where test records lack labels there is no `test_loss`.
+The levels are the quantiles (k + 1/2)/8 of the distribution of t, so that their mean is the training loss. The gap
+between train and test measures memorisation: records and noise are the same each time, and train and test share the
+noise. `nearest` far below 1 means that samples are copies. With few samples all distances have a floor, the distance
+of as many training records. For a network with classes each sample's class follows the class frequencies of the
+training records, because it is compared with data; if test records lack labels, there is no `test_loss`.
 
     WORKDIR/samples/STEP.png      the samples
     WORKDIR/watch/trajectory.png  E[x_0 | x_t] of a few seeds
-    WORKDIR/watch/newest.npz      arrays behind the figures
+    WORKDIR/watch/newest.npz      arrays from which the metrics are computed
     WORKDIR/watch/pairs.png       samples and nearest records
 """
 
@@ -58,10 +57,10 @@ _ROOT = 2  # of the keys, apart from those of sampling and likelihood
 
 
 class Monitor:
-    """Looks at a score with the same seeds, records and noise each time. What is fixed is prepared once.
+    """Evaluation of a score with the same seeds, records and noise each time, which are prepared once.
 
     Args:
-      config: of the run. dataset: its records.
+      config: the configuration of the run. dataset: its records.
       folder: the run folder.
     """
 
@@ -72,8 +71,8 @@ class Monitor:
         self._objective, self._prepare = build_objective(config), build_prepare(config, dataset)
 
     def __call__(self, trained: TrainedModel, path: pathlib.Path) -> dict[str, float]:
-        """The picture of the samples at `path`, the files of WORKDIR/watch, and the figures; with `training.watch` = ()
-        the first of these alone. On one process alone."""
+        """Save the picture of the samples at `path` and the files of WORKDIR/watch, and return the metrics; with
+        `training.watch` = () only the picture. Call this on one process only."""
         trained = trained._replace(config=self.config, score=local_copy(trained.score))
         trained = by_shares(trained) if trained.classes else trained
         num = self.config.sampling.num
@@ -129,7 +128,7 @@ class Monitor:
 
     @functools.cached_property
     def _floor(self) -> dict[str, float]:
-        """The figures of as many training records as there are samples."""
+        """Compute the metrics of as many training records as there are samples."""
         few = self._train[: self.config.sampling.num]
         floor = {"sliced_wasserstein": _distance(few, self._test)} if "sliced_wasserstein" in self.names else {}
         return floor | (_moment_errors(few, self._test) if "moments" in self.names else {})
@@ -140,18 +139,18 @@ class Monitor:
 
     @functools.cached_property
     def _test_apart(self) -> np.ndarray:
-        """The distance of each test record to its nearest training record."""
+        """Return the distance of each test record to its nearest training record."""
         return nearest(self._test, self._searched).distance
 
     def _records(self, source, most: int) -> np.ndarray:
-        """Model values of the first records."""
+        """Return the model values of the first records."""
         most = min(most, len(source), max(2, _VALUES // math.prod(self.dataset.shape)))
         return np.asarray(self.dataset.encode(source.rows(np.arange(most))[0]), np.float32)
 
     # Losses
 
     def _losses(self, trained: TrainedModel) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The levels of log-SNR, and the loss at each of them by split; none of a split that lacks labels."""
+        """Return the levels of log-SNR, and the loss at each by split; a split that lacks labels is left out."""
         sde = trained.score.sde
         times = jax.vmap(lambda u: self._objective.time_law.quantile(sde, u))((jnp.arange(QUANTILES) + 0.5) / QUANTILES)
         losses = {}
@@ -170,7 +169,7 @@ class Monitor:
     # Pictures
 
     def _save_trajectory(self, trained: TrainedModel, path: pathlib.Path) -> dict:
-        """A picture, but of curves the values: the report draws those. With classes, those of one of them."""
+        """Save a picture; for curves return the values, which the report plots. With classes, one class is used."""
         score = trained.score
         sde = score.sde
         seeds = _SEEDS if len(trained.shape) > 1 else _POINTS
@@ -190,7 +189,7 @@ class Monitor:
         return {"trajectory_log_snr": levels}
 
     def _save_pairs(self, drawn: Draw, found) -> dict:
-        """The samples closest to the training data, and the records they are close to."""
+        """Save the samples closest to the training data, and the records they are close to."""
         order = np.argsort(np.where(drawn.ok, found.distance, np.inf))[: min(PAIRS, int(drawn.ok.sum()))]
         pairs = np.stack([drawn.x[order], self._searched[found.index[order]]])  # [2, pairs, ...]
         if len(order) and len(self.dataset.shape) == 3:
@@ -203,7 +202,7 @@ class Monitor:
 
 @eqx.filter_jit
 def _losses(score, objective, prepare, times, values, labels, keys):
-    """[levels, records]; as in training, but without dropout."""
+    """Compute the losses [levels, records] as in training, but without dropout."""
 
     def one(value, label, key, k, t):
         model = dataclasses.replace(score, label=None if score.label is None else label)
@@ -217,7 +216,7 @@ def _losses(score, objective, prepare, times, values, labels, keys):
 
 
 def _functions(x: np.ndarray) -> np.ndarray:
-    """Vectors as curves of one channel: what the metrics of functions take."""
+    """Reshape vectors to curves of one channel, as the metrics of functions require."""
     return x[..., None] if x.ndim == 2 else x
 
 
@@ -233,7 +232,7 @@ def _moment_errors(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
 
 
 def _strip(dataset: Dataset, x: np.ndarray) -> Image.Image | None:
-    """The picture of [times, seeds, ...]: a row a seed where each has a cell of its own, or else a picture per time."""
+    """Return the picture of [times, seeds, ...]: a row per seed if each has a cell, otherwise a picture per time."""
     if len(dataset.shape) == 3 and dataset.shape[-1] in (1, 3) or len(dataset.shape) == 2 and dataset.shape[-1] == 2:
         return picture(dataset, np.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]), len(x))
     parts = [picture(dataset, each) for each in x]

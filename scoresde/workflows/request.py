@@ -1,5 +1,4 @@
-"""What is asked of `python -m scoresde.evaluate`: its flags as data, their mistakes, and the flags that ask for it
-again."""
+"""The request of `python -m scoresde.evaluate`: its flags as data, their validation, and the flags that repeat it."""
 
 import dataclasses
 import os
@@ -12,7 +11,7 @@ OF_RUN = ("bpd", "nats", "functions")
 METRICS = (*OF_FEATURES, *OF_RUN)
 COLLECTIONS = ("folder", "zip", "array_record", "hf")  # of image files, before a colon, as in data.source
 _PATHS = ("workdir", "samples", "reference", "features", "network")
-# A flag that would do nothing is a mistake: what it does nothing beside.
+# Flags that have no effect together, which is an error.
 _IDLE = {
     "samples": ("features",), "reference": ("features",), "network": ("features",), "num": ("features",),
     "split": ("reference", "features"),
@@ -23,7 +22,7 @@ _IDLE = {
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """The flags; docs/commands.md says what each means."""
+    """The flags of the command, which docs/commands.md explains."""
 
     metrics: tuple[str, ...]
     out: pathlib.Path
@@ -53,7 +52,7 @@ class Request:
         return tuple(name for name in self.metrics if name in OF_RUN)
 
     def arguments(self) -> list[str]:
-        """Flags that ask for the same from any folder."""
+        """Return flags that repeat the request from any folder."""
         flags = [
             "--metrics",
             ",".join(self.metrics),
@@ -76,8 +75,8 @@ def _absolute(path: str) -> str:
 
 
 def default_stats() -> pathlib.Path | None:
-    """Where the features of references are kept: $XDG_CACHE_HOME/scoresde, or ~/.cache/scoresde. None: there is no home
-    that can be written, as in many containers."""
+    """Return the folder for features of references, $XDG_CACHE_HOME/scoresde or ~/.cache/scoresde, or None without a
+    writable home, as in many containers."""
     try:
         folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "scoresde"
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,10 +86,10 @@ def default_stats() -> pathlib.Path | None:
 
 
 def validate(request: Request) -> None:
-    """What can be said before anything is read.
+    """Check everything that can be checked before files are read.
 
     Raises:
-        ConfigError: every problem there is, one line each.
+        ConfigError: all problems, one line each.
     """
     problems = [
         f"--metrics: no metric '{name}'; there are: {', '.join(METRICS)}"

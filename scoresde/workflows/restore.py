@@ -1,12 +1,11 @@
-"""The task `restore` as the command runs it: records -> degraded -> restored by the score of a run.
+"""The task `restore`: records -> degraded -> restored by the score of a run.
 
-    OUT/samples.npz     restored, degraded, originals [N, *shape] in the values of the data, ok [N]; baseline, if asked
-                        for; with classes, labels [N] and label_names
+    OUT/samples.npz     restored, degraded, originals [N, *shape] in the values of the data, ok [N]; baseline if
+                        requested; with classes, labels [N] and label_names
     OUT/grid.png        a row each: originals, degraded, restored, baseline
 
-PSNR = 10 log10(range^2 / mean squared error) over all records and points, in model coordinates, in which the range is
-that of
-the data: 2 or 1 for grey levels, and for continuous values the largest original less the smallest.
+PSNR = 10 log10(range^2 / mean squared error) over all records and points, in model coordinates. The range is 2 or 1
+for grey levels, and for continuous values the largest original minus the smallest.
 """
 
 import pathlib
@@ -44,9 +43,9 @@ from scoresde.workflows.generate import fields, label_arrays, sampler_of
 
 START = "start"
 OPERATORS = ("blur", "downsample", "inpaint", START)
-# What --strength stands for when it is not given.
+# Defaults of --strength.
 _STRENGTHS = {"blur": 1.0, "downsample": 2.0, "inpaint": 0.5}
-NOISE = 0.05  # of an observation that is not told its own
+NOISE = 0.05  # default noise of an observation
 _KNOWN = 1000  # training records whose variances are taken
 _RECORDS_PER_VALUE = 8  # at least so many for a covariance
 _ROOT = 3  # of the keys: noise of the observations, draws, and the mask
@@ -66,8 +65,8 @@ def restore_to(
     num: int,
     out: pathlib.Path,
 ) -> np.ndarray:
-    """Degrade records, restore them into OUT/samples.npz and OUT/grid.png, print PSNRs. Returns which the solver
-    managed."""
+    """Degrade records, restore them into OUT/samples.npz and OUT/grid.png, and print PSNRs. Returns for each record
+    whether the solver succeeded."""
     _check(trained, operator, strength, noise, baseline, joint)
     originals, _ = records_of(trained, source, split, num)
     out.mkdir(parents=True, exist_ok=True)
@@ -87,10 +86,11 @@ def restore_to(
 def observation_of(
     sde: AbstractSDE, grid: tuple[int, ...], operator: str, strength: float | None, noise: float
 ) -> Observation:
-    """The operator of a name on a grid, in a basis that the process takes.
+    """Build an operator by name on a grid, in a basis that the process accepts.
 
     Raises:
-      ConfigError: what the operator itself refuses, vectors, or a process with coefficients per mode of another basis.
+      ConfigError: parameters that the operator refuses, vectors, or a process with one coefficient per mode in
+        another basis.
     """
     if not grid:
         raise ConfigError("--task restore: expected images or curves; vectors have no neighbours to be restored from")
@@ -107,7 +107,7 @@ def observation_of(
 
 
 def _mask(grid: tuple[int, ...], hidden: float) -> np.ndarray:
-    """Points drawn at random, the same for all records; `hidden` is their share."""
+    """Choose random hidden points, the same for all records; `hidden` is their share."""
     if not 0 < hidden < 1:
         raise ConfigError(f"--strength: expected the share of points hidden, between 0 and 1, got {hidden:g}")
     count = int(np.prod(grid))
@@ -157,9 +157,9 @@ def _from_observation(
 
 
 def _spread(trained: TrainedModel, observation: Observation, joint: bool):
-    """Variances of the modes of training records, or their covariance, for which more records are needed.
+    """Return variances of the modes of training records, or their covariance, which needs more records.
 
-    With classes they are those of records of the class of the score.
+    With classes only records of the class of the score are used.
     """
     if joint and not isotropic(trained.score.sde):
         raise ConfigError(
@@ -175,7 +175,7 @@ def _spread(trained: TrainedModel, observation: Observation, joint: bool):
 
 
 def _from_start(trained: TrainedModel, x0: np.ndarray) -> tuple[str, np.ndarray, dict[str, Draw]]:
-    """x_T is the record degraded to t_max by the process, with its noise."""
+    """Restore from x_T, the record degraded to t_max by the process, with its noise."""
     score, sampler = trained.score, sampler_of(trained)
     index = np.arange(len(x0), dtype=np.uint32)
     sde = score.sde
@@ -188,7 +188,7 @@ def _from_start(trained: TrainedModel, x0: np.ndarray) -> tuple[str, np.ndarray,
 
 
 def _drawn(trained: TrainedModel, guide: Callable, states: np.ndarray, index: np.ndarray) -> Draw:
-    """Draw k depends on state k and on k, not on the size of a batch."""
+    """Sample in batches; sample k depends on state k and on k, not on the size of a batch."""
     sde = trained.score.sde
     return in_batches(trained, lambda rows: fields(sde, guide(rows[0], _keys(1, rows[1]))), (states, index))
 

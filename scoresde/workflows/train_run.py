@@ -1,4 +1,4 @@
-"""What `python -m scoresde.train` does: one run from its configuration to its report."""
+"""Training of one run, from its configuration to its report."""
 
 import pathlib
 import sys
@@ -42,13 +42,13 @@ _SCALE_OFF, _SCALE_WRONG = 4.0, 100.0  # of model.sigma_data over the deviation 
 
 
 def train_run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> None:
-    """Train into a run folder, with samples and metrics on the way, an evaluation and a report at the end. The same
-    call continues a run that was interrupted.
+    """Train into a run folder, with samples and metrics during training, and an evaluation and a report at the end. The
+    same call resumes an interrupted run.
 
     Args:
       config: validated, as `load_config` returns it.
       workdir: the run folder.
-      command: kept for the report.
+      command: stored for the report.
 
     Raises:
       ScoreSDEError: see `scoresde.errors`.
@@ -119,7 +119,7 @@ def _folder(config: ConfigDict, workdir: pathlib.Path, meta: dict, watch: Callab
 
 
 def evaluate_trained(trained: TrainedModel, workdir: pathlib.Path) -> None:
-    """The likelihood of `evaluate.num` test records, as a record in WORKDIR/evaluation."""
+    """Compute the likelihood of `evaluate.num` test records, and write it as a record in WORKDIR/evaluation."""
     num, metric = trained.config.evaluate.num, "bpd" if trained.dataset.levels else "nats"
     request = Request(
         (metric,), workdir / "evaluation", default_stats(), workdir=str(workdir), num=None if num < 0 else num
@@ -128,10 +128,10 @@ def evaluate_trained(trained: TrainedModel, workdir: pathlib.Path) -> None:
 
 
 def checked_dataset(config):
-    """The data set of a configuration.
+    """Load the data set of a configuration.
 
     Raises:
-      DataError: too few records for a batch, or labels that are missing. ConfigError: another number of classes.
+      DataError: too few records for a batch, or missing labels. ConfigError: a different number of classes.
     """
     dataset = build_dataset(config)
     if len(dataset.train) < config.training.batch_size:
@@ -146,10 +146,10 @@ def checked_dataset(config):
 
 
 def _check_labels(config, dataset) -> None:
-    """What training with classes asks of the data. The null class is not trained, so nothing beside may take it.
+    """Check the labels for training with classes. The null class is not trained, so no record may use it.
 
     Raises:
-      DataError: labels are missing, or a test label was not trained. ConfigError: another number of classes.
+      DataError: labels are missing, or a test label was not trained. ConfigError: a different number of classes.
     """
     named = f" (training labels {shown(dataset)})" if dataset.classes else ""
     if beyond := dataset.label_names[dataset.classes :]:
@@ -178,10 +178,10 @@ def _check_labels(config, dataset) -> None:
 
 
 def check_scale(config, dataset) -> None:
-    """Whether `model.sigma_data` is that of the data: the network sees and gives values divided by it.
+    """Check `model.sigma_data` against the data: the input and output of the network are divided by it.
 
     Raises:
-      ConfigError: it is off by more than a factor of `_SCALE_WRONG`; above `_SCALE_OFF` it is a warning.
+      ConfigError: it differs by more than a factor of `_SCALE_WRONG`; above `_SCALE_OFF` a warning is printed.
     """
     if config.model.preconditioning != "edm":
         return
@@ -202,11 +202,10 @@ def check_scale(config, dataset) -> None:
 
 
 def accept(stored: dict, current: dict) -> None:
-    """Whether a checkpoint may be continued by this run.
+    """Check that this run may continue from a checkpoint.
 
     Raises:
-      CheckpointError: the experiment or the data are not the same. ValueError: the checkpoint does not say what it is
-        of.
+      CheckpointError: the experiment or the data differ. ValueError: the checkpoint has no valid description.
     """
     check_description(stored)
     lines = differences(to_json(from_json(stored["config"], where="checkpoint")), current["config"])

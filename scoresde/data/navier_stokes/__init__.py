@@ -4,10 +4,10 @@ r"""Vorticity fields of the two-dimensional Navier-Stokes equations on the torus
     w,
 
 from a Gaussian w_0 of mean zero with covariance C ~ (-Lap + 49)^-3 up to the time T: one field per initial condition. C
-is scaled to a pointwise standard deviation of 1, unless told otherwise. The factor 3^{3/2} under which this law is
+is scaled to a pointwise standard deviation of 1 by default. The factor 3^{3/2} under which this law is
 found in benchmarks of functional flow matching makes it 0.007: so weak that unforced fields stay Gaussian, and
 forced ones all look like the forcing. The forcing is that of Li et al. 2021 (Fourier neural operator), with A = 0.1;
-here A = 0 unless told otherwise.
+the default is A = 0.
 
 In the orthonormal real Fourier functions e_k, |k_i| below half the grid, w_0 = sum_k (4 pi^2 |k|^2 + 49)^{-3/2} xi_k
 e_k, scaled. Fields of another size have the same law, not the same draws.

@@ -1,4 +1,4 @@
-"""Averages of the parameters after the run, from the snapshots of it: `python -m scoresde.average --workdir RUN
+"""Averages of the parameters computed after a run from its snapshots: `python -m scoresde.average --workdir RUN
 --sigma-rel 0.075`.
 
 profiles    averages as weights over time, and their least squares

@@ -1,8 +1,7 @@
 """The average of any width at any step, from the snapshots of a run, and a run folder of it (Karras et al. 2024,
 section 3.2).
 
-Snapshots before and after the step serve alike. Those that are damaged are told and left out, and the fit is that of
-the others.
+Snapshots before and after the step are used. Damaged snapshots are reported and left out of the fit.
 """
 
 import dataclasses
@@ -30,13 +29,13 @@ from scoresde.train.step import init_state
 from scoresde.types import root_key
 from scoresde.workflows.posthoc.profiles import fit
 
-# What the snapshots that are not read count for together, at most: less than float32 resolves.
+# Upper limit for the total weight of the snapshots that are not read: less than float32 resolves.
 NEGLIGIBLE = 1e-7
 RECORD = "average.json"
 
 
 class PostHoc(NamedTuple):
-    """An average that was not tracked."""
+    """An average that was not tracked during training."""
 
     config: ConfigDict  # of the run
     fingerprint: str  # of its data
@@ -64,10 +63,10 @@ class PostHoc(NamedTuple):
 def reconstruct(
     workdir: str | pathlib.Path, width: float, step: int | None = None, report: Callable[[str], None] = print
 ) -> PostHoc:
-    """The average of relative width `width` at `step`, by default the last snapshot.
+    """Compute the average of relative width `width` at `step`, by default the last snapshot.
 
     Args:
-      report: takes a line about each damaged snapshot.
+      report: called with a line about each damaged snapshot.
 
     Raises:
       ConfigError: no run, none with training.power_ema, or a width or step out of range. CheckpointError: no good
@@ -110,8 +109,8 @@ def reconstruct(
 
 
 def write(found: PostHoc, out: pathlib.Path) -> None:
-    """A run folder whose one average is the one found, for sample, likelihood and evaluate; and OUT/average.json, how
-    it was made.
+    """Write a run folder with this average, for sample, likelihood and evaluate, and OUT/average.json with its
+    coefficients.
 
     Raises:
       ResourceError: no space, or no permission.
@@ -133,14 +132,14 @@ def write(found: PostHoc, out: pathlib.Path) -> None:
 
 
 def _checked(step: int | None, last: int, folder: pathlib.Path) -> int:
-    """The step wanted, which the snapshots must reach."""
+    """Return the requested step, which the snapshots must reach."""
     if step is not None and not 1 <= step <= last:
         raise ConfigError(f"--step: expected 1 to {last}, the last good snapshot in {folder}, got {step}")
     return last if step is None else step
 
 
 def _used(steps: list[int], widths: tuple[float, ...], coefficients: np.ndarray) -> dict[int, dict[float, float]]:
-    """The coefficients by step and width, without the smallest ones, which together count for nothing."""
+    """Return the coefficients by step and width, without the smallest ones, whose sum is negligible."""
     order = np.argsort(np.abs(coefficients))
     small = set(order[np.cumsum(np.abs(coefficients[order])) <= NEGLIGIBLE].tolist())
     used = {}
@@ -153,7 +152,7 @@ def _used(steps: list[int], widths: tuple[float, ...], coefficients: np.ndarray)
 def _combined(
     stored: Checkpoints, config: ConfigDict, used: dict[int, dict[float, float]], accept: Callable[[dict], None]
 ) -> PyTree[np.ndarray]:
-    """sum_i x_i snapshot_i in float64, a snapshot at a time."""
+    """Return sum_i x_i snapshot_i in float64, reading one snapshot at a time."""
     like = jax.tree.map(
         lambda p: jax.ShapeDtypeStruct(p.shape, jnp.promote_types(p.dtype, jnp.float32), sharding=local_sharding()),
         _like(config),

@@ -5,19 +5,18 @@ The average of exponent gamma at time t weighs the parameters of time tau by
 
     p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1)  for 0 < tau < t,  else 0.
 
-It is linear in the parameters. So if the profile p of an average that was not tracked is nearly sum_i x_i p_i, with p_i
-those of
-the stored snapshots, then that average is nearly sum_i x_i snapshot_i: its error is the integral of (p - sum_i x_i p_i)
-times the parameters. The x_i are the least squares, from inner products in closed form (their appendix C): for t_a <=
-t_b
+It is linear in the parameters. If the profile p of an average that was not tracked is approximately sum_i x_i p_i, with
+the p_i of the stored snapshots, then that average is approximately sum_i x_i snapshot_i: its error is the integral of
+(p - sum_i x_i p_i) times the parameters. The x_i solve a least-squares problem with inner products in closed form
+(their appendix C): for t_a <= t_b
 
     <p_a, p_b> = (gamma_a + 1) (gamma_b + 1) / (gamma_a + gamma_b + 1) (t_a / t_b)^gamma_b / t_b.
 
-Two things are added to the published solution. The x_i sum to 1, so that the part of the parameters that does not move
-comes out as it is. Free least squares scale it: by 0.96 for width 0.15 from four snapshots of widths 0.05 and 0.1. The
-profile is hardly worse for it, and the parameters of a run are better by a factor of 6 to 60
-(`benchmarks/averages.py`). And the rounding of the snapshots, NOISE, counts as an error, which bounds the x_i where
-profiles are nearly alike.
+Two changes extend the published solution. First, the x_i sum to 1, so that the part of the parameters that does not
+move is exact. Unconstrained least squares scale it: by 0.96 for width 0.15 from four snapshots of widths 0.05 and 0.1.
+The constraint hardly affects the profile, and the error of a run's parameters falls by a factor of 6 to 60
+(`benchmarks/averages.py`). Second, the rounding of the snapshots, NOISE, counts as an error, which bounds the x_i where
+profiles are nearly equal.
 """
 
 from typing import NamedTuple
@@ -36,16 +35,16 @@ class Fit(NamedTuple):
 
 
 def inner(t_a: _Numbers, gamma_a: _Numbers, t_b: _Numbers, gamma_b: _Numbers) -> np.ndarray | np.floating:
-    """<p_a, p_b> in float64, elementwise with broadcasting; times in steps, inner products per step."""
+    """Return <p_a, p_b> in float64, elementwise with broadcasting; times are in steps, inner products per step."""
     early, late = np.minimum(t_a, t_b), np.maximum(t_a, t_b)
     later = np.where(np.less_equal(t_a, t_b), gamma_b, gamma_a)
     return (gamma_a + 1.0) * (gamma_b + 1.0) / (gamma_a + gamma_b + 1.0) * (early / late) ** later / late
 
 
 def fit(t: Float[np.ndarray, " n"], gamma: Float[np.ndarray, " n"], wanted_t: float, wanted_gamma: float) -> Fit:
-    """The profile of (wanted_t, wanted_gamma) by those of the n snapshots.
+    """Approximate the profile of (wanted_t, wanted_gamma) by those of the n snapshots.
 
-    With y_i = x_i |p_i| / |p|, C the cosines between the p_i and b those with p, it is the minimum of y C y - 2 b y +
+    With y_i = x_i |p_i| / |p|, C the cosines between the p_i and b those with p, the solution minimises y C y - 2 b y +
     NOISE^2 |y|^2 under sum_i x_i = 1.
     """
     length, wanted = np.sqrt(inner(t, gamma, t, gamma)), np.sqrt(inner(wanted_t, wanted_gamma, wanted_t, wanted_gamma))
