@@ -144,12 +144,12 @@ def _report(error: BaseException, *, debug: bool) -> int:
 
 def _known(error: BaseException) -> ScoreSDEError:
     """The error as one that has an exit code and one line."""
-    import jax
-
     if isinstance(error, ScoreSDEError):
         return error
     if isinstance(error, KeyboardInterrupt):
         return _InterruptedAlone()
+    import jax
+
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
         known = ResourceError(

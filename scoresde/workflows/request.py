@@ -6,7 +6,7 @@ import os
 import pathlib
 
 from scoresde.errors import ConfigError
-from scoresde.metrics.measure import OF_FEATURES
+from scoresde.metrics.record import OF_FEATURES
 
 OF_RUN = ("bpd", "nats", "functions")
 METRICS = (*OF_FEATURES, *OF_RUN)
