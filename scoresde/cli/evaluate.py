@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from scoresde.cli.parser import Parser
 from scoresde.errors import ConfigError, NumericError
 from scoresde.metrics import record
+from scoresde.runtime.places import user_cache
 from scoresde.runtime.reading import is_whole_number
-from scoresde.workflows.request import METRICS, Request, default_stats, validate
+from scoresde.workflows.request import METRICS, Request, validate
 
 if TYPE_CHECKING:
     from scoresde.experiment.load import TrainedModel
@@ -104,7 +105,7 @@ def _asked(found: argparse.Namespace) -> tuple[Request, "TrainedModel | None", b
         raise ConfigError(f"--num: expected at least 1, or -1 for all, got {found.num}")
     plain = found.metrics is None
     out = pathlib.Path(found.out or pathlib.Path(found.workdir or ".") / "evaluation")
-    stats = pathlib.Path(found.stats) if found.stats else default_stats() or out / "references"
+    stats = pathlib.Path(found.stats) if found.stats else user_cache() or out / "references"
     flags = {field.name: getattr(found, field.name) for field in dataclasses.fields(Request)}
     flags |= {
         "metrics": ("nats",) if plain else tuple(found.metrics.split(",")),

@@ -7,6 +7,7 @@ import argparse
 import difflib
 import errno
 import os
+import pathlib
 import signal
 import sys
 import traceback
@@ -15,7 +16,10 @@ from collections.abc import Callable
 from scoresde.errors import STOPS, ConfigError, DistributedError, Interrupted, ResourceError, ScoreSDEError
 from scoresde.runtime import peers
 from scoresde.runtime.places import local
+from scoresde.runtime.programs import keep_programs
 from scoresde.runtime.progress import Lasting
+
+CONSOLE = "scoresde"  # the console command
 
 EPILOG = (
     "exit codes: 0 ok, 2 usage or config, 3 data, 4 checkpoint, 5 numeric, 6 resource, 7 distributed, "
@@ -37,13 +41,16 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, command: str, description: str):
         super().__init__(
-            prog=f"python -m scoresde.{command}",
+            prog=_called(command),
             description=description,
             epilog=EPILOG,
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        self.add_argument(
+            "--no-compilation-cache", action="store_true", help="neither keep compiled programs nor take kept ones"
+        )
         self.add_argument(
             "--config.SECTION.FIELD", metavar="VALUE", dest="example", help="change a configuration field"
         )
@@ -56,7 +63,8 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; see {self.prog} --help")
 
     def parse(self, arguments: list[str]) -> argparse.Namespace:
-        """As `parse_args`; the overrides, without `--config.`, are in `.overrides`."""
+        """As `parse_args`; the overrides, without `--config.`, are in `.overrides`. Then, before the command imports JAX,
+        where its compiled programs are kept is settled."""
         found, rest = self.parse_known_args(arguments)
         found.overrides, problems = [], []
         while rest:
@@ -72,7 +80,14 @@ class Parser(argparse.ArgumentParser):
                 problems.append(f"unknown argument {text}; {hint}")
         if problems:
             raise ConfigError(*problems)
+        if not found.no_compilation_cache:
+            keep_programs()
         return found
+
+
+def _called(command: str) -> str:
+    """How this process was asked for a command: `scoresde NAME` or `python -m scoresde.NAME`."""
+    return f"{CONSOLE} {command}" if pathlib.Path(sys.argv[0]).stem == CONSOLE else f"python -m scoresde.{command}"
 
 
 def _path(text: str) -> str:

@@ -75,17 +75,6 @@ def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
 
-def default_stats() -> pathlib.Path | None:
-    """Where the features of references are kept: $XDG_CACHE_HOME/scoresde, or ~/.cache/scoresde. None: there is no home
-    that can be written, as in many containers."""
-    try:
-        folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "scoresde"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: no HOME, and no entry of the user
-        return None
-    return folder if os.access(folder, os.W_OK) else None
-
-
 def validate(request: Request) -> None:
     """What can be said before anything is read.
 
