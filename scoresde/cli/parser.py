@@ -6,6 +6,7 @@ Exit codes: see `scoresde.errors`. An error that none of them names is a bug of 
 import argparse
 import difflib
 import errno
+import gc
 import os
 import pathlib
 import signal
@@ -34,6 +35,11 @@ _CANNOT_WRITE = (
 
 
 _REASON = 3.0  # seconds in which a process that ended may have said why
+
+
+# Imports and tracing make many objects that stay: with Python's thresholds, a fifth of a short command goes into looking
+# at them for cycles, again and again.
+_COLLECT = (100_000, 20, 100)
 
 
 class Parser(argparse.ArgumentParser):
@@ -109,6 +115,7 @@ def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -
     """Run a command and leave with its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     code, error = 0, None
+    gc.set_threshold(*_COLLECT)
     for number in STOPS:
         if (
             number != signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN

@@ -144,9 +144,7 @@ def _perform(found, trained: "TrainedModel", out: pathlib.Path) -> tuple[list[in
 
     from scoresde.experiment.processes import DEGRADED, PROCESSES
     from scoresde.runs.sample_store import parse_seeds
-    from scoresde.workflows.encode_decode import decode_to, encode_to, interpolate_to
     from scoresde.workflows.generate import draw_to, has_null_class
-    from scoresde.workflows.restore import restore_to
 
     if found.task == "generate":
         seeds = parse_seeds(f"0-{found.num - 1}" if found.seeds is None else found.seeds)
@@ -160,6 +158,9 @@ def _perform(found, trained: "TrainedModel", out: pathlib.Path) -> tuple[list[in
             f"--task {found.task}: the run takes classes, and nothing trains its null class yet; give --label, one of "
             f"{_named(trained)}"
         )
+    from scoresde.workflows.encode_decode import decode_to, encode_to, interpolate_to
+    from scoresde.workflows.restore import restore_to
+
     records = dict(source=found.input, split=found.split, num=found.num)
     if found.task == "encode":
         ok = encode_to(trained, **records, out=out)
