@@ -37,8 +37,8 @@ _CANNOT_WRITE = (
 _REASON = 3.0  # seconds in which a process that ended may have said why
 
 
-# Imports and tracing make many objects that stay: with Python's thresholds, a fifth of a short command goes into looking
-# at them for cycles, again and again.
+# Imports and tracing make many objects that stay. With Python's thresholds, a fifth of a short command is spent on
+# searching them for cycles.
 _COLLECT = (100_000, 20, 100)
 
 
@@ -69,8 +69,8 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; see {self.prog} --help")
 
     def parse(self, arguments: list[str]) -> argparse.Namespace:
-        """As `parse_args`; the overrides, without `--config.`, are in `.overrides`. Then, before the command imports JAX,
-        where its compiled programs are kept is settled."""
+        """As `parse_args`; the overrides, without `--config.`, are in `.overrides`. Also settles where compiled programs
+        are kept, which must happen before the command imports JAX."""
         found, rest = self.parse_known_args(arguments)
         found.overrides, problems = [], []
         while rest:
