@@ -69,8 +69,8 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; see {self.prog} --help")
 
     def parse(self, arguments: list[str]) -> argparse.Namespace:
-        """As `parse_args`; the overrides, without `--config.`, are in `.overrides`. Also settles where compiled programs
-        are kept, which must happen before the command imports JAX."""
+        """As `parse_args`; the overrides, without `--config.`, are in `.overrides`. Also settles where compiled
+        programs are kept, which must happen before the command imports JAX."""
         found, rest = self.parse_known_args(arguments)
         found.overrides, problems = [], []
         while rest:
