@@ -4,95 +4,21 @@ The nouns are here. The verbs live in their rooms: `from scoresde.sample import 
 `from scoresde.likelihood import log_likelihood`, `from scoresde.train import fit`.
 """
 
-from scoresde.sample import (
-    DDIM,
-    DEIS,
-    IPNDM,
-    SEEDS,
-    Adaptive,
-    Ancestral,
-    AnnealedLangevin,
-    DPMSolverPP,
-    DPMSolverPPSinglestep,
-    EulerEDM,
-    FixedGrid,
-    GottaGoFast,
-    HeunEDM,
-    Langevin,
-    LangevinDynamics,
-    PredictorCorrector,
-    ProbabilityFlow,
-    ReverseDiffusion,
-    ReverseSDE,
-    SASolver,
-    SDEDPMSolverPP,
-    UniPC,
-)
-from scoresde.score import (
-    EDMPreconditioning,
-    EpsPreconditioning,
-    GaussianScore,
-    MixtureScore,
-    NetworkScore,
-    ScorePreconditioning,
-    VPreconditioning,
-)
-from scoresde.sde import (
-    DCT,
-    VE,
-    VP,
-    Blur,
-    Cosine,
-    Heat,
-    Karras,
-    PowerLaw,
-    SubVP,
-    coloured_ve,
-    coloured_vp,
-    inverse_heat,
-)
+from scoresde.runtime.lazy import exports
 
 __version__ = "0.1.0"
-__all__ = [
-    "VP",
-    "SubVP",
-    "VE",
-    "Cosine",
-    "Karras",
-    "coloured_vp",
-    "coloured_ve",
-    "Heat",
-    "Blur",
-    "inverse_heat",
-    "DCT",
-    "PowerLaw",
-    "GaussianScore",
-    "MixtureScore",
-    "NetworkScore",
-    "EDMPreconditioning",
-    "EpsPreconditioning",
-    "ScorePreconditioning",
-    "VPreconditioning",
-    "ReverseSDE",
-    "ProbabilityFlow",
-    "FixedGrid",
-    "Adaptive",
-    "PredictorCorrector",
-    "ReverseDiffusion",
-    "Ancestral",
-    "Langevin",
-    "AnnealedLangevin",
-    "LangevinDynamics",
-    "EulerEDM",
-    "HeunEDM",
-    "DDIM",
-    "DPMSolverPP",
-    "DPMSolverPPSinglestep",
-    "SDEDPMSolverPP",
-    "UniPC",
-    "DEIS",
-    "IPNDM",
-    "SASolver",
-    "SEEDS",
-    "GottaGoFast",
-]
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "sample": (
+            "ReverseSDE ProbabilityFlow FixedGrid Adaptive PredictorCorrector ReverseDiffusion Ancestral "
+            "Langevin AnnealedLangevin LangevinDynamics EulerEDM HeunEDM DDIM DPMSolverPP DPMSolverPPSinglestep "
+            "SDEDPMSolverPP UniPC DEIS IPNDM SASolver SEEDS GottaGoFast"
+        ),
+        "score": (
+            "GaussianScore MixtureScore NetworkScore EDMPreconditioning EpsPreconditioning ScorePreconditioning "
+            "VPreconditioning"
+        ),
+        "sde": "VP SubVP VE Cosine Karras coloured_vp coloured_ve Heat Blur inverse_heat DCT PowerLaw",
+    },
+)

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import pkgutil
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,8 @@ def rung(name: str) -> int:
 
 
 def imports(path: Path):
-    """Dotted names of all imports of a file, those within functions too; `from a import b` gives a.b as well."""
+    """Dotted names of all imports of a file, those within functions and on first use too; `from a import b` gives a.b as
+    well."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -85,6 +87,9 @@ def imports(path: Path):
             origin = ".".join(part for part in (above, node.module) if part)
             yield origin
             yield from (f"{origin}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "exports":  # on first use: scoresde.runtime.lazy
+            package = ".".join(("scoresde", *path.relative_to(ROOT).parts[:-1]))
+            yield from (f"{package}.{module}" for module in ast.literal_eval(node.args[1]))
 
 
 def allowed(importer: str, imported: str) -> bool:
@@ -203,6 +208,9 @@ def test_announced_names_exist(path):
     assert len(announced) == len(set(announced))
     for name in announced:
         assert hasattr(module, name), f"{module.__name__}.__all__ names {name}"
+    # The import of a submodule sets an attribute of its name, in whatever order the two are asked for.
+    modules = {found.name for found in pkgutil.iter_modules(module.__path__)}
+    assert modules.isdisjoint(announced), "a submodule has the name of something that the package exports"
 
 
 def test_the_ladder_itself_holds():

@@ -20,9 +20,9 @@ from scoresde.metrics.kid import kid
 from scoresde.metrics.measure import Reals, check, measure
 from scoresde.nets import inception
 from scoresde.runtime.arrays import Npz
+from scoresde.runtime.places import user_cache
 from scoresde.workflows import image_sets as images
 from scoresde.workflows.feature_extractors import feature_network
-from scoresde.workflows.request import default_stats
 
 NUM = 150
 SAMPLER = ["--sampler", "dpmpp", "--steps", 3, "--network", "pixels", "--config.sampling.batch_size=10"]
@@ -379,9 +379,9 @@ def test_without_a_home_references_are_kept_beside_the_numbers(files, tmp_path, 
             "fd",
         ]
         assert call("evaluate", *flags, "--out", out).code == 0 and list(out.glob("references/*/moments.npz"))
-    assert default_stats() is None
+    assert user_cache() is None
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert default_stats() == tmp_path / "cache" / "scoresde"
+    assert user_cache() == tmp_path / "cache" / "scoresde"
 
 
 def test_only_fifty_thousand_fakes_make_a_fid():

@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from scoresde.data import ArraySource, Dataset, load, navier_stokes
+from scoresde.data import ArraySource, Dataset, load
 from scoresde.data import functions as families
+from scoresde.data.navier_stokes import solver as navier_stokes
 from scoresde.data.picture import picture
 from scoresde.data.plot import curves, paths
 from scoresde.errors import ConfigError, DataError

@@ -168,7 +168,5 @@ def test_what_was_seen_without_noise_comes_back_where_the_data_did_not_vary(guid
     wrong = GaussianScore(case.sde, np.full((16, 1), 0.7), 0.25 * np.ones(16))
     y = case.observation.observe(case.x0, key=jax.random.key(3))
     keys = jax.random.split(jax.random.key(1), 4)
-    drawn = restore(
-        SDEDPMSolverPP(20), wrong, case.observation, case.spreads[guide], y[None].repeat(4, 0), keys=keys
-    )
+    drawn = restore(SDEDPMSolverPP(20), wrong, case.observation, case.spreads[guide], y[None].repeat(4, 0), keys=keys)
     np.testing.assert_allclose(drawn.x[:, 1:], y[None, 1:].repeat(4, 0), atol=2e-3)  # 1 / 32^2 of what the score is off

@@ -445,7 +445,10 @@ def test_a_size_that_the_levels_do_not_divide_is_refused_with_the_nearest():
             "positional, sinusoidal, fourier, got 'sine'",
         ),
         (lambda rngs: UNet((8, 8, 1), **SMALL, head_channels=3, rngs=rngs), "divisor of 16, .* got 3"),
-        (lambda rngs: UNet((8, 8, 1), **SMALL, resample_filter="lanczos", rngs=rngs), "box, box_padded, fir, got 'lanczos'"),
+        (
+            lambda rngs: UNet((8, 8, 1), **SMALL, resample_filter="lanczos", rngs=rngs),
+            "box, box_padded, fir, got 'lanczos'",
+        ),
         (lambda rngs: UNet((8, 8, 1), multipliers=(1,), progressive="residual", rngs=rngs), "there is one"),
         (lambda rngs: EDM2UNet((10, 8, 1), channels=4, head_channels=0, rngs=rngs), "multiple of 8 .* got 10"),
         (lambda rngs: DiT((8, 9, 1), patch=2, rngs=rngs), "width: expected a multiple of the patch, 2, got 9"),

@@ -410,7 +410,10 @@ def test_the_default_network_has_the_parameters_it_always_had():
             dict(input_fourier=(8, 6)),
             r"model.input_fourier: expected \(first, stop\).* got \(8, 6\); \(6, 8\) is VDM's",
         ),
-        (dict(resample_filter="fri"), "model.resample_filter = 'fri': expected one of box, box_padded, fir; did you mean fir?"),
+        (
+            dict(resample_filter="fri"),
+            "model.resample_filter = 'fri': expected one of box, box_padded, fir; did you mean fir?",
+        ),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_one_line(fields, words):

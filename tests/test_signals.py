@@ -16,7 +16,9 @@ from scoresde.runtime.progress import Lasting
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
 def test_other_signals_save_as_sigterm_does(tmp_path, number):
-    process = start("train", *MIXTURE, "--workdir", tmp_path, "--config.training.steps=1000000", "--config.optim.decay_steps=0")
+    process = start(
+        "train", *MIXTURE, "--workdir", tmp_path, "--config.training.steps=1000000", "--config.optim.decay_steps=0"
+    )
     wait_until(lambda: len(metrics(tmp_path)) >= 3, process)
     process.send_signal(number)
     result = finish(process)

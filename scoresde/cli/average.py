@@ -4,9 +4,7 @@ import pathlib
 import sys
 
 from scoresde.cli.parser import Parser
-from scoresde.convert.folder import check_free
 from scoresde.errors import ConfigError
-from scoresde.workflows.posthoc import reconstruct, write
 
 # Above this relative error of the profile, the average differs noticeably from the requested one.
 LARGE = 0.02
@@ -29,6 +27,9 @@ def main(arguments: list[str]) -> None:
     found = parser.parse(arguments)
     if found.overrides:
         raise ConfigError("--config: an average is of the run as it was trained; leave it out")
+    from scoresde.convert.folder import check_free
+    from scoresde.workflows.posthoc import reconstruct, write
+
     name = f"average_{found.sigma_rel:g}" + ("" if found.step is None else f"_{found.step}")
     out = pathlib.Path(found.out) if found.out else pathlib.Path(found.workdir) / name
     check_free(out)

@@ -3,12 +3,8 @@
 import pathlib
 
 from scoresde.cli.parser import Parser
-from scoresde.convert.exporting import export
-from scoresde.convert.folder import check_free, configuration, load_into, write_run
-from scoresde.convert.sources import NETWORKS, read
+from scoresde.convert.recipes import NETWORKS
 from scoresde.errors import ConfigError
-from scoresde.experiment.build import abstract_network
-from scoresde.experiment.load import load_trained
 
 
 def main(arguments: list[str]) -> None:
@@ -34,6 +30,9 @@ def main(arguments: list[str]) -> None:
     if found.export:
         if found.network:
             raise ConfigError("--network: a run says its network itself; leave it out")
+        from scoresde.convert.exporting import export
+        from scoresde.experiment.load import load_trained
+
         file = pathlib.Path(found.export)
         number = export(load_trained(source, ema=found.ema, overrides=found.overrides), file)
         return print(f"{number:,} parameters in {file}")
@@ -43,6 +42,10 @@ def main(arguments: list[str]) -> None:
 
 
 def _convert(source: pathlib.Path, out: pathlib.Path, network: str | None, overrides: list[str]) -> None:
+    from scoresde.convert.folder import check_free, configuration, load_into, write_run
+    from scoresde.convert.sources import read
+    from scoresde.experiment.build import abstract_network
+
     check_free(out)
     if not source.exists():
         raise ConfigError(f"SOURCE: no file or folder {source}; download the weights first")

@@ -5,13 +5,7 @@ import math
 import pathlib
 
 from scoresde.cli.parser import Parser
-from scoresde.data.declared import declared
-from scoresde.data.inspection import SHOWN, inspect, sample, text
-from scoresde.data.picture import save_picture
 from scoresde.errors import ConfigError
-from scoresde.experiment.build import build_dataset, image_shape
-from scoresde.experiment.config import default, load_config
-from scoresde.experiment.overrides import apply
 from scoresde.runtime.files import write_text
 
 _SHAPE = ("image_size", "channels", "levels")
@@ -27,6 +21,10 @@ def main(arguments: list[str]) -> None:
     parser.add_path("--config", help="experiment file whose data section to use; default: found out from the data")
     parser.add_path("--out", default="inspection", help="output folder; default: inspection")
     found = parser.parse(arguments)
+    from scoresde.data.inspection import SHOWN, inspect, sample, text
+    from scoresde.data.picture import save_picture
+    from scoresde.experiment.build import build_dataset
+
     config = _config(found.config, found.source, found.overrides)
     dataset = build_dataset(config)
     report = inspect(dataset)
@@ -69,7 +67,12 @@ def suggestions(report: dict, config) -> list[str]:
 
 
 def _config(path: str | None, source: str, overrides: list[str]):
-    """Return the configuration whose data section describes `source`; undeclared fields are inferred."""
+    """The configuration whose data section says how `source` is read; what it does not declare is found out."""
+    from scoresde.data.declared import declared
+    from scoresde.experiment.build import image_shape
+    from scoresde.experiment.config import default, load_config
+    from scoresde.experiment.overrides import apply
+
     if path:
         config = load_config(path, [*overrides, f"data.source={source}"])
     else:

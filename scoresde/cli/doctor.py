@@ -4,8 +4,6 @@ import json
 import pathlib
 
 from scoresde.cli.parser import Parser
-from scoresde.doctor.facts import facts
-from scoresde.doctor.selftest import checks
 from scoresde.errors import ConfigError, NumericError
 
 
@@ -17,6 +15,9 @@ def main(arguments: list[str]) -> None:
     found = parser.parse(arguments)
     if found.overrides:
         raise ConfigError("--config: the doctor has no configuration; leave it out")
+    from scoresde.doctor.facts import facts
+    from scoresde.doctor.selftest import checks
+
     known, results = facts(pathlib.Path("runs")), checks()
     if found.json:
         print(json.dumps(known | {"self-test": [check._asdict() for check in results]}, indent=1))

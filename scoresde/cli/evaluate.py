@@ -4,16 +4,17 @@ import argparse
 import dataclasses
 import pathlib
 import shutil
+from typing import TYPE_CHECKING
 
 from scoresde.cli.parser import Parser
 from scoresde.errors import ConfigError, NumericError
-from scoresde.experiment.config import with_full_path
-from scoresde.experiment.load import TrainedModel
 from scoresde.metrics import record
+from scoresde.runtime.places import user_cache
 from scoresde.runtime.reading import is_whole_number
-from scoresde.workflows.evaluate import FILE, evaluate, load
-from scoresde.workflows.generate import draw_picture
-from scoresde.workflows.request import METRICS, Request, default_stats, validate
+from scoresde.workflows.request import METRICS, Request, validate
+
+if TYPE_CHECKING:
+    from scoresde.experiment.load import TrainedModel
 
 _REPETITION = ".repeat-{}"  # folder beside the records, while the number in a line is repeated
 
@@ -83,6 +84,9 @@ def main(arguments: list[str]) -> None:
         )
         _repeat(found.repeat, rest)
         return
+    from scoresde.workflows.evaluate import FILE, evaluate
+    from scoresde.workflows.generate import draw_picture
+
     request, trained, plain = _asked(found)
     evaluate(request, trained)
     wrote = str(request.out / FILE)
@@ -92,13 +96,16 @@ def main(arguments: list[str]) -> None:
     print(f"wrote {wrote}")
 
 
-def _asked(found: argparse.Namespace) -> tuple[Request, TrainedModel | None, bool]:
-    """Return the request, its run, and whether no metric was named."""
+def _asked(found: argparse.Namespace) -> tuple[Request, "TrainedModel | None", bool]:
+    """The request, its run, and whether no metric was named."""
+    from scoresde.experiment.config import with_full_path
+    from scoresde.workflows.evaluate import load
+
     if found.num is not None and (found.num < -1 or found.num == 0):
         raise ConfigError(f"--num: expected at least 1, or -1 for all, got {found.num}")
     plain = found.metrics is None
     out = pathlib.Path(found.out or pathlib.Path(found.workdir or ".") / "evaluation")
-    stats = pathlib.Path(found.stats) if found.stats else default_stats() or out / "references"
+    stats = pathlib.Path(found.stats) if found.stats else user_cache() or out / "references"
     flags = {field.name: getattr(found, field.name) for field in dataclasses.fields(Request)}
     flags |= {
         "metrics": ("nats",) if plain else tuple(found.metrics.split(",")),
@@ -120,6 +127,8 @@ def _repeat(text: str, others: list[str]) -> None:
     Raises:
         NumericError: the numbers differ.
     """
+    from scoresde.workflows.evaluate import evaluate
+
     name, colon, number = text.rpartition(":")
     file, line = (pathlib.Path(name), int(number)) if colon and is_whole_number(number) else (pathlib.Path(text), None)
     records = record.read_results(file)

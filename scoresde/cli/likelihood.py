@@ -1,12 +1,13 @@
 """`python -m scoresde.likelihood`: bits/dim of a trained run on its data."""
 
 import pathlib
+from typing import TYPE_CHECKING
 
 from scoresde.cli.parser import Parser
 from scoresde.errors import ConfigError, DataError, NumericError
-from scoresde.experiment.load import LATEST, TrainedModel, load_trained
-from scoresde.likelihood.report import write
-from scoresde.workflows.likelihood import data_likelihood
+
+if TYPE_CHECKING:
+    from scoresde.experiment.load import TrainedModel
 
 
 def main(arguments: list[str]) -> None:
@@ -28,13 +29,16 @@ def main(arguments: list[str]) -> None:
         "--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema"
     )
     parser.add_argument(
-        "--checkpoint", default=LATEST, help="latest, best (see training.keep_best) or a step; default: latest"
+        "--checkpoint", default="latest", help="latest, best (see training.keep_best) or a step; default: latest"
     )
     parser.add_path("--out", help="default: WORKDIR/likelihood_SPLIT")
     parser.add_argument("--keep-going", "--keep_going", action="store_true", help="exit 0 even if a solver failed")
     found = parser.parse(arguments)
     if found.num < -1 or found.num == 0:
         raise ConfigError(f"--num: expected at least 1, or -1 for all, got {found.num}")
+    from scoresde.experiment.load import load_trained
+    from scoresde.likelihood.report import write
+    from scoresde.workflows.likelihood import data_likelihood
 
     flags = {name: value for name in _METHODS if (value := getattr(found, name)) is not None}
     overrides = found.overrides + [f"likelihood.{name}={value}" for name, value in flags.items()]
@@ -68,8 +72,8 @@ _METHODS = {
 }  # fmt: skip
 
 
-def _check(flags: dict, trained: TrainedModel) -> None:
-    """Refuse flags that have no effect."""
+def _check(flags: dict, trained: "TrainedModel") -> None:
+    """A flag that would do nothing is a mistake."""
     method = trained.config.likelihood.method
     if idle := [name for name in flags if method not in _METHODS[name]]:
         raise ConfigError(*(f"--{name}: --method {method} has no such thing; leave it out" for name in idle))

@@ -2,10 +2,7 @@
 
 import pathlib
 
-import numpy as np
-
 from scoresde.cli.parser import Parser
-from scoresde.data.navier_stokes import solve
 from scoresde.errors import ConfigError
 
 
@@ -28,6 +25,10 @@ def main(arguments: list[str]) -> None:
     found = parser.parse(arguments)
     if found.overrides:
         raise ConfigError("--config: this command has no configuration; use its flags")
+    import numpy as np
+
+    from scoresde.data.navier_stokes import solve
+
     names = ("num", "size", "viscosity", "time", "dt", "forcing", "initial_std", "seed", "batch_size")
     fields = solve(**{name: getattr(found, name) for name in names})
     out = pathlib.Path(found.out)

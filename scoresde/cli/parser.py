@@ -6,7 +6,9 @@
 import argparse
 import difflib
 import errno
+import gc
 import os
+import pathlib
 import signal
 import sys
 import traceback
@@ -15,7 +17,10 @@ from collections.abc import Callable
 from scoresde.errors import STOPS, ConfigError, DistributedError, Interrupted, ResourceError, ScoreSDEError
 from scoresde.runtime import peers
 from scoresde.runtime.places import local
+from scoresde.runtime.programs import keep_programs
 from scoresde.runtime.progress import Lasting
+
+CONSOLE = "scoresde"  # the console command
 
 EPILOG = (
     "exit codes: 0 ok, 2 usage or config, 3 data, 4 checkpoint, 5 numeric, 6 resource, 7 distributed, "
@@ -32,18 +37,26 @@ _CANNOT_WRITE = (
 _REASON = 3.0  # seconds to wait for the reason of a process that ended
 
 
+# Imports and tracing make many objects that stay. With Python's thresholds, a fifth of a short command is spent on
+# searching them for cycles.
+_COLLECT = (100_000, 20, 100)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that raises ConfigErrors and collects `--config.SECTION.FIELD=value`."""
 
     def __init__(self, command: str, description: str):
         super().__init__(
-            prog=f"python -m scoresde.{command}",
+            prog=_called(command),
             description=description,
             epilog=EPILOG,
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        self.add_argument(
+            "--no-compilation-cache", action="store_true", help="neither keep compiled programs nor take kept ones"
+        )
         self.add_argument(
             "--config.SECTION.FIELD", metavar="VALUE", dest="example", help="change a configuration field"
         )
@@ -56,7 +69,8 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; see {self.prog} --help")
 
     def parse(self, arguments: list[str]) -> argparse.Namespace:
-        """Parse arguments like `parse_args`; the overrides, without `--config.`, are in `.overrides`."""
+        """As `parse_args`; the overrides, without `--config.`, are in `.overrides`. Also settles where compiled
+        programs are kept, which must happen before the command imports JAX."""
         found, rest = self.parse_known_args(arguments)
         found.overrides, problems = [], []
         while rest:
@@ -72,7 +86,14 @@ class Parser(argparse.ArgumentParser):
                 problems.append(f"unknown argument {text}; {hint}")
         if problems:
             raise ConfigError(*problems)
+        if not found.no_compilation_cache:
+            keep_programs()
         return found
+
+
+def _called(command: str) -> str:
+    """How this process was asked for a command: `scoresde NAME` or `python -m scoresde.NAME`."""
+    return f"{CONSOLE} {command}" if pathlib.Path(sys.argv[0]).stem == CONSOLE else f"python -m scoresde.{command}"
 
 
 def _path(text: str) -> str:
@@ -94,6 +115,7 @@ def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -
     """Run a command and exit with its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     code, error = 0, None
+    gc.set_threshold(*_COLLECT)
     for number in STOPS:
         if (
             number != signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN
@@ -143,13 +165,13 @@ def _report(error: BaseException, *, debug: bool) -> int:
 
 
 def _known(error: BaseException) -> ScoreSDEError:
-    """Convert an error to one with an exit code and a one-line message."""
-    import jax
-
+    """The error as one that has an exit code and one line."""
     if isinstance(error, ScoreSDEError):
         return error
     if isinstance(error, KeyboardInterrupt):
         return _InterruptedAlone()
+    import jax
+
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
         known = ResourceError(

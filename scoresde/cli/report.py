@@ -5,10 +5,6 @@ import sys
 
 from scoresde.cli.parser import Parser
 from scoresde.errors import ConfigError, ScoreSDEError
-from scoresde.experiment.load import load_trained
-from scoresde.report import compare, write_report
-from scoresde.report.facts import read_facts
-from scoresde.workflows.monitor import Monitor
 
 
 def main(arguments: list[str]) -> None:
@@ -20,6 +16,9 @@ def main(arguments: list[str]) -> None:
     found = parser.parse(arguments)
     if found.overrides:
         raise ConfigError("--config: a report shows a run as it is; leave it out")
+    from scoresde.report import compare, write_report
+    from scoresde.report.facts import read_facts
+
     folders = [pathlib.Path(folder) for folder in found.folders]
     out = pathlib.Path(found.out) if found.out else None
     if out is not None:
@@ -35,7 +34,10 @@ def main(arguments: list[str]) -> None:
 
 
 def look(folder: pathlib.Path) -> None:
-    """Compute what training did not record, from the newest checkpoint; without one the report omits it."""
+    """Draw what a run left out, from its newest checkpoint; where that cannot be read, the report goes without."""
+    from scoresde.experiment.load import load_trained
+    from scoresde.workflows.monitor import Monitor
+
     try:
         trained = load_trained(folder)
         path = folder / "samples" / f"{trained.step:06}.png"

@@ -2,18 +2,14 @@
 
 import dataclasses
 import pathlib
-
-import jax.numpy as jnp
-import numpy as np
+from typing import TYPE_CHECKING
 
 from scoresde.cli.parser import Parser
 from scoresde.errors import ConfigError, NumericError
-from scoresde.experiment.load import LATEST, TrainedModel, load_trained
-from scoresde.experiment.processes import DEGRADED, PROCESSES
-from scoresde.runs.sample_store import parse_seeds
-from scoresde.workflows.encode_decode import decode_to, encode_to, interpolate_to
-from scoresde.workflows.generate import draw_to, has_null_class
-from scoresde.workflows.restore import OPERATORS, START, restore_to
+from scoresde.workflows.operators import OPERATORS, START
+
+if TYPE_CHECKING:
+    from scoresde.experiment.load import TrainedModel
 
 _MOST = 10**9
 _SHOWN = 10  # names of classes in a message
@@ -76,7 +72,7 @@ def _parser() -> Parser:
         "--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema"
     )
     parser.add_argument(
-        "--checkpoint", default=LATEST, help="latest, best (see training.keep_best) or a step; default: latest"
+        "--checkpoint", default="latest", help="latest, best (see training.keep_best) or a step; default: latest"
     )
     parser.add_path("--out", help="folder; default: WORKDIR/samples_SAMPLER, or WORKDIR/TASK")
     parser.add_argument("--keep-going", "--keep_going", action="store_true", help="exit 0 even if a solver failed")
@@ -88,6 +84,8 @@ def main(arguments: list[str]) -> None:
     _check(found)
     if found.steps is not None and found.steps < 1:
         raise ConfigError(f"--steps: expected at least 1, got {found.steps}; leave it out for the sampler's own number")
+    from scoresde.experiment.load import load_trained
+
     overrides = found.overrides + ([] if found.steps is None else [f"sampling.steps={found.steps}"])
     sampler = {"generate": found.sampler, "restore": found.sampler or _RESTORER}.get(found.task, "probability_flow")
     trained = load_trained(
@@ -140,8 +138,14 @@ def _check(found) -> None:
     found.split, found.points = found.split or "test", 8 if found.points is None else found.points
 
 
-def _perform(found, trained: TrainedModel, out: pathlib.Path) -> tuple[list[int], int, str]:
-    """Perform the task. Returns the failed items, the total number, and the name of the items."""
+def _perform(found, trained: "TrainedModel", out: pathlib.Path) -> tuple[list[int], int, str]:
+    """Do the task. Returns what failed, of how many, and what they are."""
+    import numpy as np
+
+    from scoresde.experiment.processes import DEGRADED, PROCESSES
+    from scoresde.runs.sample_store import parse_seeds
+    from scoresde.workflows.generate import draw_to, has_null_class
+
     if found.task == "generate":
         seeds = parse_seeds(f"0-{found.num - 1}" if found.seeds is None else found.seeds)
         return draw_to(trained, seeds, out), len(seeds), "seeds"
@@ -154,6 +158,9 @@ def _perform(found, trained: TrainedModel, out: pathlib.Path) -> tuple[list[int]
             f"--task {found.task}: the run takes classes, and nothing trains its null class yet; give --label, one of "
             f"{_named(trained)}"
         )
+    from scoresde.workflows.encode_decode import decode_to, encode_to, interpolate_to
+    from scoresde.workflows.restore import restore_to
+
     records = dict(source=found.input, split=found.split, num=found.num)
     if found.task == "encode":
         ok = encode_to(trained, **records, out=out)
@@ -176,8 +183,10 @@ def _grid(text: str) -> tuple[int, ...]:
         raise ConfigError(f"--grid: expected sizes such as 256 or 64,64, got {text!r}") from None
 
 
-def _with_label(trained: TrainedModel, label: str) -> TrainedModel:
-    """Return the run with the class of that name; if no name is a number, the index of a class is accepted too."""
+def _with_label(trained: "TrainedModel", label: str) -> "TrainedModel":
+    """The same run with the class of that name; where no name is a number, the number of a class names it too."""
+    import jax.numpy as jnp
+
     names, numbers = trained.classes, tuple(map(str, range(len(trained.classes))))
     known = names if label in names or any(name.isdecimal() for name in names) else numbers
     if label not in known:
@@ -186,6 +195,6 @@ def _with_label(trained: TrainedModel, label: str) -> TrainedModel:
     return trained._replace(score=dataclasses.replace(trained.score, label=jnp.asarray(known.index(label))))
 
 
-def _named(trained: TrainedModel) -> str:
+def _named(trained: "TrainedModel") -> str:
     names = trained.classes
     return ", ".join(names[:_SHOWN]) + (f", ... ({len(names)} in all)" if len(names) > _SHOWN else "")

@@ -4,18 +4,8 @@ import pathlib
 import shlex
 import sys
 
-import jax
-
 from scoresde.cli.parser import Parser, add_distributed
-from scoresde.experiment.build import (
-    beyond_decay,
-    build_parallelism,
-)
-from scoresde.experiment.config import load_config, with_full_paths
-from scoresde.experiment.load import settings
-from scoresde.runs.trackers import require
 from scoresde.runtime import peers
-from scoresde.workflows.train_run import train_run
 
 
 def main(arguments: list[str]) -> None:
@@ -24,6 +14,14 @@ def main(arguments: list[str]) -> None:
     parser.add_path("--workdir", help="the run folder; default: runs/NAME_OF_CONFIG")
     add_distributed(parser)
     found = parser.parse(arguments)
+    import jax
+
+    from scoresde.experiment.build import beyond_decay, build_parallelism
+    from scoresde.experiment.config import load_config, with_full_paths
+    from scoresde.experiment.load import settings
+    from scoresde.runs.trackers import require
+    from scoresde.workflows.train_run import train_run
+
     if found.distributed is not None:
         peers.join(found.distributed)  # before anything is computed; a process checks its parameters by computing
     config = load_config(found.config, found.overrides)

@@ -10,10 +10,11 @@ network.
 
 import math
 
-from scoresde.nets import PUBLISHED
+from scoresde.nets.published import PUBLISHED
 
 SCORE_SDE = ("ncsnpp_cifar10", "ncsnpp_deep_cifar10", "ncsnpp_256", "ddpmpp_cifar10", "ddpmpp_deep_cifar10")
 GUIDED = ("adm_imagenet64", "adm_imagenet128", "adm_imagenet256")
+NETWORKS = (*SCORE_SDE, *GUIDED)
 _OFFSET = 0.008
 _VE = dict(name="ve", sigma_min=0.01, sigma_max=50.0)
 _VP = dict(name="vp", beta_min=0.1, beta_max=20.0)

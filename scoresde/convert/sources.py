@@ -12,7 +12,6 @@ from scoresde.experiment.build import image_shape
 
 # Fields of the configuration, and the parameters for the configuration that came of them.
 Read = tuple[dict[str, dict], Callable[[ConfigDict], Copy]]
-NETWORKS = (*recipes.SCORE_SDE, *recipes.GUIDED)
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
@@ -32,7 +31,9 @@ def read(source: pathlib.Path, network: str | None) -> Read:
         return fields, lambda _: Copy({}, ours)
     reading.refuse_by_name(source)
     if network is None:
-        raise ConfigError(f"--network: {source.name} does not say its network; give one of {', '.join(NETWORKS)}")
+        raise ConfigError(
+            f"--network: {source.name} does not say its network; give one of {', '.join(recipes.NETWORKS)}"
+        )
     fields = recipes.fields(network)
     loaded = reading.of_torch(source) if source.suffix in reading.TORCH else reading.of_flax(source)
     if network in recipes.GUIDED:

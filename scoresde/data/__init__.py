@@ -1,8 +1,13 @@
 """Data: sources by name, the map between records and the model's variable, and the stream of training batches."""
 
-from scoresde.data.collection import ImageOptions
-from scoresde.data.dataset import ArraySource, Dataset, Source
-from scoresde.data.sources import SOURCES, digits, load
-from scoresde.data.toys import Mixture, mixture
+from scoresde.runtime.lazy import exports
 
-__all__ = ["SOURCES", "ArraySource", "Dataset", "ImageOptions", "Mixture", "Source", "digits", "load", "mixture"]
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "collection": "ImageOptions",
+        "dataset": "ArraySource Dataset Source",
+        "sources": "SOURCES digits load",
+        "toys": "Mixture mixture",
+    },
+)

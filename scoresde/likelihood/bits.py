@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from scoresde.likelihood.dequantize import AbstractDequantization, Bins
+from scoresde.likelihood.dequantization import AbstractDequantization, Bins
 from scoresde.sde import AbstractSDE
 from scoresde.types import Keys
 

@@ -18,7 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from scoresde.likelihood.dequantize import Bins
+from scoresde.likelihood.dequantization import Bins
 from scoresde.types import Coef, Scalar, State
 
 

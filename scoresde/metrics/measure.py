@@ -22,7 +22,6 @@ from scoresde.runtime.arrays import read_npz
 from scoresde.runtime.files import MissingError, UnreadableError, replacing
 
 FID_NUM = 50_000
-OF_FEATURES = ("fid", "fd", "kid", "prdc", "is")
 
 
 class Measured(NamedTuple):

@@ -19,6 +19,8 @@ from scoresde.runtime.reading import json_lines
 # versions
 # it is equal to the last bits; on another kind of device samples differ by rounding, which adaptive steps amplify.
 RELATIVE, ABSOLUTE = 1e-3, 1e-6
+# Numbers of the features of two sets of images, by the names under which they are asked for.
+OF_FEATURES = ("fid", "fd", "kid", "prdc", "is")
 
 
 def append(path: pathlib.Path, record: dict) -> None:

@@ -1,5 +1,5 @@
 """What a run looks like on one page: report.html and report.md in its folder, and pages that compare runs."""
 
-from scoresde.report.page import compare, write_report
+from scoresde.runtime.lazy import exports
 
-__all__ = ["compare", "write_report"]
+__getattr__, __dir__, __all__ = exports(__name__, {"page": "compare write_report"})

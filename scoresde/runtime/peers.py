@@ -1,21 +1,24 @@
-"""The other processes of a run: find them, compare with them, and say why this one leaves. See also `lookout`."""
+"""The other processes of a run: find them, compare with them, and say why this one leaves. See also `lookout`.
+
+Every command imports this module, so JAX and `lookout` are imported by `join` alone.
+"""
 
 import socket
 import sys
 import threading
 import time
-
-import jax
-from jax._src import distributed  # the table of texts has no public name; Orbax takes it from here as well
+from typing import TYPE_CHECKING
 
 from scoresde.errors import ConfigError, DistributedError, Interrupted
-from scoresde.runtime.lookout import SILENCE, Lookout
+
+if TYPE_CHECKING:
+    from scoresde.runtime.lookout import Lookout
 
 START = 300.0  # seconds until all processes must have been found; JAX's own default
 _JAX_AFTER = 300  # seconds: JAX's own limits come into force after ours
 
 _started = threading.Event()  # this process has begun to look for others
-_lookout: Lookout | None = None
+_lookout: "Lookout | None" = None
 
 
 def join(distributed_flag: str) -> None:
@@ -28,6 +31,11 @@ def join(distributed_flag: str) -> None:
       ConfigError: the flag is malformed. DistributedError: the processes did not find each other. Interrupted: a
         signal came while this process waited for the others.
     """
+    import jax
+    from jax._src import distributed  # the table of texts has no public name; Orbax takes it from here as well
+
+    from scoresde.runtime.lookout import Lookout
+
     global _lookout
     where = _parse(distributed_flag)
     # By default JAX takes SIGTERM from here on and answers it at a step of training. Until there is one, SIGTERM must
@@ -103,6 +111,8 @@ def leave(code: int, text: str, *, wait: bool) -> None:
     if _lookout is None:
         return
     if wait:
+        from scoresde.runtime.lookout import SILENCE
+
         _lookout.finish(SILENCE)
     else:
         _lookout.tell(code, text)

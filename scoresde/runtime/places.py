@@ -30,6 +30,17 @@ def local(text: str) -> str:
         ) from None
 
 
+def user_cache() -> pathlib.Path | None:
+    """The folder for what is kept between commands: $XDG_CACHE_HOME/scoresde, or ~/.cache/scoresde. None: there is no
+    home that can be written, as in many containers."""
+    try:
+        folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "scoresde"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: no HOME, and no entry of the user
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
 def in_full(text: str) -> str:
     """The same place from any working directory."""
     return os.path.abspath(local(text))

@@ -1,68 +1,26 @@
 """Sampling: time grids, samplers, `sample`, and the probability flow in both directions."""
 
-from scoresde.sample.base import AbstractSampler, Draw, denoised_draw, draw, sample
-from scoresde.sample.ddim import DDIM
-from scoresde.sample.deis import DEIS, IPNDM
-from scoresde.sample.dpm import DPMSolverPP, DPMSolverPPSinglestep, SDEDPMSolverPP
-from scoresde.sample.edm import EulerEDM, HeunEDM
-from scoresde.sample.gotta_go_fast import GottaGoFast
-from scoresde.sample.grid import Times, geometric, karras, quadratic, uniform, uniform_log_snr
-from scoresde.sample.integrate import Adaptive, FixedGrid, ProbabilityFlow, ReverseSDE
-from scoresde.sample.latent import decode, encode, interpolate, slerp
-from scoresde.sample.optimise import CANDIDATES, optimised_times
-from scoresde.sample.predictor_corrector import (
-    Ancestral,
-    AnnealedLangevin,
-    Langevin,
-    LangevinDynamics,
-    PredictorCorrector,
-    ReverseDiffusion,
-)
-from scoresde.sample.sa import SASolver
-from scoresde.sample.seeds import SEEDS
-from scoresde.sample.trajectory import Trajectory, trajectory
-from scoresde.sample.unipc import UniPC
+from scoresde.runtime.lazy import exports
 
-__all__ = [
-    "AbstractSampler",
-    "Draw",
-    "sample",
-    "draw",
-    "denoised_draw",
-    "encode",
-    "decode",
-    "interpolate",
-    "slerp",
-    "Trajectory",
-    "trajectory",
-    "ReverseSDE",
-    "ProbabilityFlow",
-    "FixedGrid",
-    "Adaptive",
-    "PredictorCorrector",
-    "ReverseDiffusion",
-    "Ancestral",
-    "Langevin",
-    "AnnealedLangevin",
-    "LangevinDynamics",
-    "EulerEDM",
-    "HeunEDM",
-    "DDIM",
-    "DPMSolverPP",
-    "DPMSolverPPSinglestep",
-    "SDEDPMSolverPP",
-    "UniPC",
-    "DEIS",
-    "IPNDM",
-    "SASolver",
-    "SEEDS",
-    "GottaGoFast",
-    "uniform",
-    "quadratic",
-    "geometric",
-    "uniform_log_snr",
-    "karras",
-    "Times",
-    "optimised_times",
-    "CANDIDATES",
-]
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "base": "AbstractSampler Draw sample draw denoised_draw",
+        "ddim": "DDIM",
+        "deis": "DEIS IPNDM",
+        "dpm": "DPMSolverPP DPMSolverPPSinglestep SDEDPMSolverPP",
+        "edm": "EulerEDM HeunEDM",
+        "gotta_go_fast": "GottaGoFast",
+        "grid": "uniform quadratic geometric uniform_log_snr karras Times",
+        "integrate": "ReverseSDE ProbabilityFlow FixedGrid Adaptive",
+        "latent": "encode decode interpolate slerp",
+        "optimise": "optimised_times CANDIDATES",
+        "predictor_corrector": (
+            "PredictorCorrector ReverseDiffusion Ancestral Langevin AnnealedLangevin LangevinDynamics"
+        ),
+        "sa": "SASolver",
+        "seeds": "SEEDS",
+        "path": "Trajectory trajectory",
+        "unipc": "UniPC",
+    },
+)

@@ -13,7 +13,6 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.interpolate import PchipInterpolator
 
 from scoresde.errors import ConfigError
 from scoresde.sde.base import AbstractSDE, as_time
@@ -81,6 +80,8 @@ class TabulatedVP(AbstractSDE):
 
     def __init__(self, betas):
         table = _log_alphas("TabulatedVP", betas)
+        from scipy.interpolate import PchipInterpolator  # here, as its import takes a third of a second
+
         self.pieces = jnp.asarray(PchipInterpolator(np.arange(len(table)), table).c, float)
         self.t_min, self.t_max = 0.0, 1.0
 

@@ -5,7 +5,7 @@ import os
 import pathlib
 
 from scoresde.errors import ConfigError
-from scoresde.metrics.measure import OF_FEATURES
+from scoresde.metrics.record import OF_FEATURES
 
 OF_RUN = ("bpd", "nats", "functions")
 METRICS = (*OF_FEATURES, *OF_RUN)
@@ -72,17 +72,6 @@ def _absolute(path: str) -> str:
     if colon and kind in COLLECTIONS:
         return path if kind == "hf" and not os.path.exists(os.path.expanduser(rest)) else f"{kind}:{_absolute(rest)}"
     return os.path.abspath(os.path.expanduser(path))
-
-
-def default_stats() -> pathlib.Path | None:
-    """Return the folder for features of references, $XDG_CACHE_HOME/scoresde or ~/.cache/scoresde, or None without a
-    writable home, as in many containers."""
-    try:
-        folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "scoresde"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: no HOME, and no entry of the user
-        return None
-    return folder if os.access(folder, os.W_OK) else None
 
 
 def validate(request: Request) -> None:

@@ -40,9 +40,8 @@ from scoresde.sde import DCT, AbstractSDE
 from scoresde.types import root_key
 from scoresde.workflows.batches import format_solver_status, in_batches, records_of, write
 from scoresde.workflows.generate import fields, label_arrays, sampler_of
+from scoresde.workflows.operators import START
 
-START = "start"
-OPERATORS = ("blur", "downsample", "inpaint", START)
 # Defaults of --strength.
 _STRENGTHS = {"blur": 1.0, "downsample": 2.0, "inpaint": 0.5}
 NOISE = 0.05  # default noise of an observation

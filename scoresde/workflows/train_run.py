@@ -31,11 +31,12 @@ from scoresde.report import write_report
 from scoresde.runs import Intervals, Run
 from scoresde.runs.goodput import GoodputTimer
 from scoresde.runtime import peers
+from scoresde.runtime.places import user_cache
 from scoresde.train import averaged_score, fit
 from scoresde.workflows.evaluate import evaluate
 from scoresde.workflows.generate import UNTRAINED
 from scoresde.workflows.monitor import Monitor
-from scoresde.workflows.request import Request, default_stats
+from scoresde.workflows.request import Request
 
 _SCALE_RECORDS = 1000  # the first ones, from which the scale of the data is taken
 _SCALE_OFF, _SCALE_WRONG = 4.0, 100.0  # of model.sigma_data over the deviation of the data
@@ -122,7 +123,7 @@ def evaluate_trained(trained: TrainedModel, workdir: pathlib.Path) -> None:
     """Compute the likelihood of `evaluate.num` test records, and write it as a record in WORKDIR/evaluation."""
     num, metric = trained.config.evaluate.num, "bpd" if trained.dataset.levels else "nats"
     request = Request(
-        (metric,), workdir / "evaluation", default_stats(), workdir=str(workdir), num=None if num < 0 else num
+        (metric,), workdir / "evaluation", user_cache(), workdir=str(workdir), num=None if num < 0 else num
     )
     evaluate(request, trained)
 

@@ -1,0 +1,42 @@
+"""Public names of a package that are imported on first use (PEP 562), so that a package costs nothing until then."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def exports(package: str, names: dict[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """`__getattr__`, `__dir__` and `__all__` of a package.
+
+    A submodule must not have the name of something that the package exports: its import would set the attribute to the
+    module.
+
+    Args:
+        package: its `__name__`.
+        names: module below the package -> the names that it defines, separated by spaces.
+
+    Raises:
+        ValueError: a name stands twice, or is the name of a module as well.
+    """
+    homes: dict[str, str] = {}
+    for module, text in names.items():
+        for name in text.split():
+            if name in homes or name in names:
+                raise ValueError(f"{package}: {name} has two meanings")
+            homes[name] = module
+
+    def __getattr__(name: str) -> Any:
+        if name in homes:
+            value = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+            setattr(sys.modules[package], name, value)  # found without this function from now on
+            return value
+        if not name.startswith("_") and importlib.util.find_spec(f"{package}.{name}") is not None:
+            return importlib.import_module(f"{package}.{name}")
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *homes, *names})
+
+    return __getattr__, __dir__, list(homes)
