@@ -8,7 +8,7 @@ from scoresde.convert.folder import check_free, configuration, load_into, write_
 from scoresde.convert.sources import NETWORKS, read
 from scoresde.errors import ConfigError
 from scoresde.experiment.build import abstract_network
-from scoresde.experiment.load import load_trained
+from scoresde.experiment.load import load_run
 
 
 def main(arguments: list[str]) -> None:
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
         if found.network:
             raise ConfigError("--network: a run says its network itself; leave it out")
         file = pathlib.Path(found.export)
-        number = export(load_trained(source, ema=found.ema, overrides=found.overrides), file)
+        number = export(load_run(source, ema=found.ema, overrides=found.overrides), file)
         return print(f"{number:,} parameters in {file}")
     if found.ema is not None:
         raise ConfigError("--ema: it is for --export; leave it out")

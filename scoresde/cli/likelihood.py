@@ -4,7 +4,7 @@ import pathlib
 
 from scoresde.cli.parser import Parser
 from scoresde.errors import ConfigError, DataError, NumericError
-from scoresde.experiment.load import LATEST, TrainedModel, load_trained
+from scoresde.experiment.load import LATEST, TrainedModel, load_run
 from scoresde.likelihood.report import write
 from scoresde.workflows.likelihood import data_likelihood
 
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
 
     flags = {name: value for name in _METHODS if (value := getattr(found, name)) is not None}
     overrides = found.overrides + [f"likelihood.{name}={value}" for name, value in flags.items()]
-    trained = load_trained(found.workdir, ema=found.ema, overrides=overrides, checkpoint=found.checkpoint)
+    trained = load_run(found.workdir, ema=found.ema, overrides=overrides, checkpoint=found.checkpoint)
     _check(flags, trained)
     out = found.out or str(pathlib.Path(found.workdir) / f"likelihood_{found.split}")
     arrays, report = pathlib.Path(out + ".npz"), pathlib.Path(out + ".json")
@@ -75,7 +75,7 @@ def _check(flags: dict, trained: TrainedModel) -> None:
         raise ConfigError(*(f"--{name}: --method {method} has no such thing; leave it out" for name in idle))
     if "estimator" in flags and not trained.config.likelihood.probes:
         raise ConfigError("--estimator: with likelihood.probes = 0 the trace is exact; give --probes as well")
-    if flags.keys() & {"dequantization", "dequantizations"} and not trained.dataset.levels:
+    if flags.keys() & {"dequantization", "dequantizations"} and not trained.codec.levels:
         raise DataError(
-            f"--dequantization, --dequantizations: {trained.dataset.name} is continuous (data.levels = 0); leave it out"
+            f"--dequantization, --dequantizations: {trained.config.data.source} is continuous (data.levels = 0); leave it out"
         )

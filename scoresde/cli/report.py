@@ -5,7 +5,7 @@ import sys
 
 from scoresde.cli.parser import Parser
 from scoresde.errors import ConfigError, ScoreSDEError
-from scoresde.experiment.load import load_trained
+from scoresde.experiment.load import load_run
 from scoresde.report import compare, write_report
 from scoresde.report.facts import read_facts
 from scoresde.workflows.monitor import Monitor
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
 def look(folder: pathlib.Path) -> None:
     """Draw what a run left out, from its newest checkpoint; where that cannot be read, the report goes without."""
     try:
-        trained = load_trained(folder)
+        trained = load_run(folder)
         path = folder / "samples" / f"{trained.step:06}.png"
         print(f"{folder}: drawing samples at step {trained.step}")
         path.parent.mkdir(exist_ok=True)

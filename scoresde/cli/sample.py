@@ -8,7 +8,7 @@ import numpy as np
 
 from scoresde.cli.parser import Parser
 from scoresde.errors import ConfigError, NumericError
-from scoresde.experiment.load import LATEST, TrainedModel, load_trained
+from scoresde.experiment.load import LATEST, TrainedModel, load_run
 from scoresde.experiment.processes import DEGRADED, PROCESSES
 from scoresde.runs.sample_store import parse_seeds
 from scoresde.workflows.encode_decode import decode_to, encode_to, interpolate_to
@@ -90,9 +90,7 @@ def main(arguments: list[str]) -> None:
         raise ConfigError(f"--steps: expected at least 1, got {found.steps}; leave it out for the sampler's own number")
     overrides = found.overrides + ([] if found.steps is None else [f"sampling.steps={found.steps}"])
     sampler = {"generate": found.sampler, "restore": found.sampler or _RESTORER}.get(found.task, "probability_flow")
-    trained = load_trained(
-        found.workdir, ema=found.ema, sampler=sampler, overrides=overrides, checkpoint=found.checkpoint
-    )
+    trained = load_run(found.workdir, ema=found.ema, sampler=sampler, overrides=overrides, checkpoint=found.checkpoint)
     if found.grid is not None:
         trained = trained.at(_grid(found.grid))
     if found.label is not None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from scoresde.errors import ConfigError, DataError
 from scoresde.experiment.config import to_json
-from scoresde.experiment.load import LATEST, TrainedModel, load_trained
+from scoresde.experiment.load import LATEST, TrainedModel, load_run
 from scoresde.likelihood.report import versions
 from scoresde.metrics import record
 from scoresde.metrics.measure import FID_NUM, Measured, check, measure
@@ -58,7 +58,7 @@ def load(request: Request) -> TrainedModel | None:
     if not request.workdir:
         return None
     overrides = [*request.overrides] + ([] if request.steps is None else [f"sampling.steps={request.steps}"])
-    trained = load_trained(
+    trained = load_run(
         request.workdir, ema=request.ema, sampler=request.sampler, overrides=overrides,
         checkpoint=request.checkpoint or LATEST,
     )  # fmt: skip

@@ -27,6 +27,7 @@ from scoresde.experiment.build import (
 from scoresde.experiment.config import differences, from_json, to_json
 from scoresde.experiment.load import TrainedModel, check_description, description
 from scoresde.experiment.processes import PROCESSES
+from scoresde.experiment.stored_data import StoredData
 from scoresde.report import write_report
 from scoresde.runs import Intervals, Run
 from scoresde.runs.goodput import GoodputTimer
@@ -57,7 +58,7 @@ def train_run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> N
     devices = f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}"
     ledger = GoodputTimer(workdir / "ledger.json" if main_process else None, {"command": command, "devices": devices})
     dataset = checked_dataset(config)
-    classes = dataset.label_names[: dataset.classes] if config.model.num_classes else ()
+    stored = StoredData.of(dataset, labelled=bool(config.model.num_classes))
     peers.agree(
         "data", fingerprint=dataset.fingerprint, devices=f"{jax.local_device_count()} {jax.devices()[0].device_kind}"
     )
@@ -68,10 +69,19 @@ def train_run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> N
         print(f"{score.network.num_params:,} parameters, {len(dataset.train)} examples, {devices}, in {workdir}")
 
     def trained(state) -> TrainedModel:
-        averaged = with_prior_data(averaged_score(score, state, averages[0]), config, dataset)
-        return TrainedModel(config, dataset, averaged, int(state.step), averages[0], dataset.shape, classes)
+        averaged = with_prior_data(averaged_score(score, state, averages[0]), config, lambda: dataset)
+        return TrainedModel(
+            config,
+            dataset.codec,
+            averaged,
+            int(state.step),
+            averages[0],
+            dataset.shape,
+            lambda: dataset,
+            stored.classes,
+        )
 
-    watch, meta = Monitor(config, dataset, workdir), description(config, dataset.fingerprint, classes)
+    watch, meta = Monitor(config, dataset, workdir), description(config, stored)
 
     def look(state, path: pathlib.Path) -> dict[str, float]:
         looked_at = trained(state)  # whole on every process
@@ -120,7 +130,7 @@ def _folder(config: ConfigDict, workdir: pathlib.Path, meta: dict, watch: Callab
 
 def evaluate_trained(trained: TrainedModel, workdir: pathlib.Path) -> None:
     """The likelihood of `evaluate.num` test records, as a record in WORKDIR/evaluation."""
-    num, metric = trained.config.evaluate.num, "bpd" if trained.dataset.levels else "nats"
+    num, metric = trained.config.evaluate.num, "bpd" if trained.codec.levels else "nats"
     request = Request(
         (metric,), workdir / "evaluation", default_stats(), workdir=str(workdir), num=None if num < 0 else num
     )
