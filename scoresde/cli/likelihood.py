@@ -76,6 +76,5 @@ def _check(flags: dict, trained: TrainedModel) -> None:
     if "estimator" in flags and not trained.config.likelihood.probes:
         raise ConfigError("--estimator: with likelihood.probes = 0 the trace is exact; give --probes as well")
     if flags.keys() & {"dequantization", "dequantizations"} and not trained.codec.levels:
-        raise DataError(
-            f"--dequantization, --dequantizations: {trained.config.data.source} is continuous (data.levels = 0); leave it out"
-        )
+        source = trained.config.data.source
+        raise DataError(f"--dequantization, --dequantizations: {source} is continuous (data.levels = 0); leave it out")

@@ -83,7 +83,8 @@ def write_run(out: pathlib.Path, config: ConfigDict, network: Network) -> None:
         ResourceError: no space, or no permission.
     """
     state = init_state(network.params, build_optimizer(config), build_averages(config), root_key(config.seed))
-    write_state(out, config, state, StoredData(ABSENT, declared_codec(config)))
+    # Continuous data that are named later bring their own scale and span.
+    write_state(out, config, state, StoredData(ABSENT, declared_codec(config) if config.data.levels else None))
 
 
 def write_state(out: pathlib.Path, config: ConfigDict, state: TrainState, data: StoredData) -> None:

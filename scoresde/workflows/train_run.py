@@ -1,5 +1,6 @@
 """What `python -m scoresde.train` does: one run from its configuration to its report."""
 
+import functools
 import pathlib
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from scoresde.data import Dataset
 from scoresde.data.labels import check_classes, shown
 from scoresde.errors import CheckpointError, ConfigError, DataError
 from scoresde.experiment.build import (
@@ -32,6 +34,7 @@ from scoresde.report import write_report
 from scoresde.runs import Intervals, Run
 from scoresde.runs.goodput import GoodputTimer
 from scoresde.runtime import peers
+from scoresde.score import NetworkScore
 from scoresde.train import averaged_score, fit
 from scoresde.workflows.evaluate import evaluate
 from scoresde.workflows.generate import UNTRAINED
@@ -68,19 +71,7 @@ def train_run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> N
         devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), {jax.process_count()} process(es)"
         print(f"{score.network.num_params:,} parameters, {len(dataset.train)} examples, {devices}, in {workdir}")
 
-    def trained(state) -> TrainedModel:
-        averaged = with_prior_data(averaged_score(score, state, averages[0]), config, lambda: dataset)
-        return TrainedModel(
-            config,
-            dataset.codec,
-            averaged,
-            int(state.step),
-            averages[0],
-            dataset.shape,
-            lambda: dataset,
-            stored.classes,
-        )
-
+    trained = functools.partial(_trained, config, dataset, score, stored)
     watch, meta = Monitor(config, dataset, workdir), description(config, stored)
 
     def look(state, path: pathlib.Path) -> dict[str, float]:
@@ -111,6 +102,13 @@ def train_run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> N
         folder.conclude()
     if main_process:
         print(f"done: {workdir}")
+
+
+def _trained(config: ConfigDict, dataset: Dataset, score: NetworkScore, stored: StoredData, state) -> TrainedModel:
+    """The run at a state of training, with the first of its averages."""
+    read, ema = lambda: dataset, build_averages(config)[0]
+    averaged = with_prior_data(averaged_score(score, state, ema), config, read)
+    return TrainedModel(config, dataset.codec, averaged, int(state.step), ema, dataset.shape, read, stored.classes)
 
 
 def _folder(config: ConfigDict, workdir: pathlib.Path, meta: dict, watch: Callable, ledger: GoodputTimer) -> Run:
