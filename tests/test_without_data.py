@@ -45,6 +45,32 @@ def run(tmp_path_factory):
     return folder / "run", before
 
 
+@pytest.fixture
+def no_codec(monkeypatch):
+    """Runs are written as by earlier versions, which stored no codec."""
+    to_json = StoredData.to_json
+    monkeypatch.setattr(StoredData, "to_json", lambda self: to_json(self._replace(codec=None)))
+
+
+def digits(folder: Path) -> Path:
+    records = np.random.default_rng(0).integers(0, 17, size=(32, 8, 8, 1), dtype=np.uint8)
+    np.savez(folder / "d.npz", x_train=records, x_test=records[:4])
+    return folder / "d.npz"
+
+
+@pytest.fixture
+def images(no_codec, tmp_path):
+    """(run folder, its records, the samples it drew before its data were deleted), of integers, without a codec."""
+    data = digits(tmp_path)
+    flags = [*DIGITS, f"--config.data.source=npz:{data}", "--config.training.steps=2"]
+    assert call("train", *flags, "--workdir", tmp_path / "run").code == 0
+    with np.load(data) as file:
+        records = file["x_train"]
+    before = samples(tmp_path / "run", tmp_path / "before")
+    data.unlink()
+    return tmp_path / "run", records, before
+
+
 def test_it_draws_the_same_samples(run, tmp_path):
     folder, before = run
     assert samples(folder, tmp_path / "after") == before
@@ -89,11 +115,19 @@ def test_what_needs_records_says_that_they_are_missing(run, tmp_path, flags):
     assert len(result.err.strip().splitlines()) == 1
 
 
+def test_images_are_compared_with_a_reference(images, tmp_path):
+    """No record is needed for that, and the evaluation says which data the run was trained on."""
+    folder, records, _ = images
+    np.savez(tmp_path / "reference.npz", samples=records)
+    flags = ["--metrics", "fd", "--network", "pixels", "--num", 16, "--reference", tmp_path / "reference.npz"]
+    result = call("evaluate", "--workdir", folder, *flags, "--out", tmp_path / "out")
+    assert result.code == 0, result.err
+    (record,) = map(json.loads, (tmp_path / "out" / "records.jsonl").read_text().splitlines())
+    assert record["data"].startswith("npz:32+4:") and record["num_real"] == 32
+
+
 def test_a_process_that_starts_from_data_says_that_it_needs_them(tmp_path):
-    random = np.random.default_rng(0)
-    records = random.integers(0, 17, size=(32, 8, 8, 1), dtype=np.uint8)
-    np.savez(tmp_path / "d.npz", x_train=records, x_test=records[:4])
-    flags = [*DIGITS, f"--config.data.source=npz:{tmp_path / 'd.npz'}", "--config.training.steps=2"]
+    flags = [*DIGITS, f"--config.data.source=npz:{digits(tmp_path)}", "--config.training.steps=2"]
     flags += ["--config.sde.name=inverse_heat", "--config.sampling.sampler=reverse_sde"]
     trained = call("train", *flags, "--workdir", tmp_path / "run")
     assert trained.code == 0, trained.err
@@ -103,23 +137,10 @@ def test_a_process_that_starts_from_data_says_that_it_needs_them(tmp_path):
     assert "d.npz: expected an NPZ file, found nothing there" in result.err
 
 
-@pytest.fixture
-def no_codec(monkeypatch):
-    """Runs are written as by earlier versions, which stored no codec."""
-    to_json = StoredData.to_json
-    monkeypatch.setattr(StoredData, "to_json", lambda self: to_json(self._replace(codec=None)))
-
-
-def test_a_run_of_integers_without_a_stored_codec_needs_no_data(no_codec, tmp_path):
+def test_a_run_of_integers_without_a_stored_codec_needs_no_data(images, tmp_path):
     """Runs of earlier versions: shape, levels and range of integers are declared in their config.json."""
-    random = np.random.default_rng(0)
-    records = random.integers(0, 17, size=(32, 8, 8, 1), dtype=np.uint8)
-    np.savez(tmp_path / "d.npz", x_train=records, x_test=records[:4])
-    flags = [*DIGITS, f"--config.data.source=npz:{tmp_path / 'd.npz'}", "--config.training.steps=2"]
-    assert call("train", *flags, "--workdir", tmp_path / "run").code == 0
-    before = samples(tmp_path / "run", tmp_path / "before")
-    (tmp_path / "d.npz").unlink()
-    assert samples(tmp_path / "run", tmp_path / "after") == before
+    folder, _, before = images
+    assert samples(folder, tmp_path / "after") == before
 
 
 def test_continuous_data_without_a_stored_codec_are_read(no_codec, tmp_path):
@@ -157,9 +178,9 @@ def test_a_damaged_codec_is_refused(changes):
 
 
 def test_the_codec_is_that_of_the_data_set():
-    digits = load("digits", shape=(8, 8, 1), levels=17, centered=True)
+    data = load("digits", shape=(8, 8, 1), levels=17, centered=True)
     v, u = np.arange(17), np.linspace(0, 1, 17, endpoint=False, dtype=np.float32)
-    np.testing.assert_array_equal(digits.codec.encode(v, u), digits.encode(v, u))
+    np.testing.assert_array_equal(data.codec.encode(v, u), data.encode(v, u))
     # One map for training and likelihood: they differ only within rounding of the edges, where `Codec` stays inside.
-    np.testing.assert_array_equal(digits.codec.bins.encode(v, u)[1:], digits.codec.encode(v, u)[1:])
-    assert digits.codec.bins.log_jacobian(64) == digits.log_jacobian()
+    np.testing.assert_array_equal(data.codec.bins.encode(v, u)[1:], data.codec.encode(v, u)[1:])
+    assert data.codec.bins.log_jacobian(64) == data.log_jacobian()

@@ -78,6 +78,7 @@ class TrainedModel(NamedTuple):
     shape: tuple[int, ...]  # of what is drawn, a record of the data set but for `at`
     read: Callable[[], Dataset]  # what `dataset` is read by
     classes: tuple[str, ...] = ()  # the labels of the training data, in the order of the network's classes; () if none
+    fingerprint: str = ""  # of the data it was trained on
 
     @property
     def dataset(self) -> Dataset:
@@ -176,7 +177,8 @@ def load_run(
     classes = _classes(config.model.num_classes, stored.classes, read)
     averaged = with_prior_data(averaged_score(score, state, chosen), config, read)
     relabelled = functools.cache(lambda: with_classes(read(), classes) if classes else read())
-    return TrainedModel(config, codec, averaged, meta["step"], chosen, codec.shape, relabelled, classes)
+    shape, fingerprint = codec.shape, stored.fingerprint
+    return TrainedModel(config, codec, averaged, meta["step"], chosen, shape, relabelled, classes, fingerprint)
 
 
 def _read(config: ConfigDict, fingerprint: str) -> Dataset:

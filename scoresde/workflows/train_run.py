@@ -108,7 +108,8 @@ def _trained(config: ConfigDict, dataset: Dataset, score: NetworkScore, stored: 
     """The run at a state of training, with the first of its averages."""
     read, ema = lambda: dataset, build_averages(config)[0]
     averaged = with_prior_data(averaged_score(score, state, ema), config, read)
-    return TrainedModel(config, dataset.codec, averaged, int(state.step), ema, dataset.shape, read, stored.classes)
+    step, shape = int(state.step), dataset.shape
+    return TrainedModel(config, dataset.codec, averaged, step, ema, shape, read, stored.classes, stored.fingerprint)
 
 
 def _folder(config: ConfigDict, workdir: pathlib.Path, meta: dict, watch: Callable, ledger: GoodputTimer) -> Run:
