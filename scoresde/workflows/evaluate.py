@@ -147,8 +147,8 @@ def _compared(request: Request, trained: TrainedModel | None, about: dict, expec
 def _likelihood(request: Request, trained: TrainedModel, name: str) -> list[dict]:
     if name == "bpd" and not trained.codec.levels:
         raise DataError(
-            f"bpd: bits/dim needs integer data, and {trained.config.data.source} is continuous (data.levels = 0); ask for "
-            "nats"
+            f"bpd: bits/dim needs integer data, and {trained.config.data.source} is continuous (data.levels = 0); "
+            "ask for nats"
         )
     found = evaluate_batches(
         trained, num=-1 if request.num is None else request.num, out=request.out, folder=pathlib.Path(request.workdir)
