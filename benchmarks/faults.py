@@ -50,7 +50,7 @@ from bad_inputs import (
 from record import record
 
 from scoresde.errors import ScoreSDEError
-from scoresde.experiment.load import load_trained
+from scoresde.experiment.load import load_run
 from scoresde.report import write_report
 
 FLAGS = [
@@ -78,7 +78,7 @@ def trained(folder: pathlib.Path, steps: int) -> subprocess.Popen:
 
 def parameters(folder: pathlib.Path, checkpoint: str = "latest") -> tuple[int, bytes]:
     """Step and the bytes of all averaged parameters."""
-    found = load_trained(folder, checkpoint=checkpoint)
+    found = load_run(folder, checkpoint=checkpoint)
     return found.step, b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(found.score.network.params))
 
 

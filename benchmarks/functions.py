@@ -18,7 +18,7 @@ from record import FOLDER, record
 
 from scoresde.data import functions
 from scoresde.errors import ConfigError
-from scoresde.experiment.load import load_trained
+from scoresde.experiment.load import load_run
 from scoresde.metrics.functions import median_bandwidth, mmd2, permutation_test, power, transfer_curve
 from scoresde.runtime.sharding import local_copy
 from scoresde.workflows.generate import draw, sampler_of
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
     runs = dict(argument.split("=", 1) for argument in arguments)
     table, rows = {}, []
     for name, workdir in runs.items():
-        trained = load_trained(workdir)
+        trained = load_run(workdir)
         trained = trained._replace(score=local_copy(trained.score))
         if trained.config.data.source.startswith("functions:"):
             table[name] = measured(trained)

@@ -26,7 +26,7 @@ from scipy.integrate import solve_ivp
 
 from scoresde.experiment.build import build_score
 from scoresde.experiment.config import default, load_config
-from scoresde.experiment.load import load_trained
+from scoresde.experiment.load import load_run
 from scoresde.likelihood import GaussianProbes, HutchPlusPlus, Rademacher, log_likelihood
 
 ROUNDS, IMAGES, TOLERANCE = 15, 16, 1e-5
@@ -151,7 +151,7 @@ def estimator_variance(trained) -> dict:
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--workdir", required=True, help="a trained run of configs/digits_vp.py")
-    trained = load_trained(parser.parse_args().workdir)
+    trained = load_run(parser.parse_args().workdir)
     figures = {
         "call": {
             "digits": call_cost(build_score(load_config("configs/digits_vp.py", [])), (8, 8, 1), 64),

@@ -17,7 +17,7 @@ import numpy as np
 from record import record
 
 from scoresde.data.picture import image_grid
-from scoresde.experiment.load import load_trained
+from scoresde.experiment.load import load_run
 from scoresde.guide import deblur, inpaint, mode_covariance, mode_variances, replace, restore, super_resolution
 from scoresde.sample import DPMSolverPP, SDEDPMSolverPP
 
@@ -58,7 +58,7 @@ def main() -> None:
         "--picture", type=pathlib.Path, default=pathlib.Path(__file__).parents[1] / "docs" / "restoration.png"
     )
     found = parser.parse_args()
-    trained = load_trained(found.workdir)
+    trained = load_run(found.workdir)
     dataset, score = trained.dataset, trained.score
     x0 = jnp.asarray(dataset.encode(dataset.test.rows(np.arange(_RECORDS))[0]))
     known = jnp.asarray(dataset.encode(dataset.train.rows(np.arange(len(dataset.train)))[0]))

@@ -30,7 +30,7 @@ from speed_networks import twins
 from train_step import arguments, run, start
 
 import scoresde.sample as s
-from scoresde.experiment.load import load_trained
+from scoresde.experiment.load import load_run
 
 SAMPLERS = {"ddim": 20, "dpmpp_2m": 20, "euler": 50}
 CPU_BATCHES, ACCELERATOR_BATCHES = (4,), (256,)
@@ -98,7 +98,7 @@ def host_driven(score, x_T) -> tuple[np.ndarray, int]:
 
 
 def adaptive(workdir: str, flags, deadline: float) -> dict:
-    trained = load_trained(workdir)
+    trained = load_run(workdir)
     score = trained.score
     x_T = jax.random.normal(jax.random.key(0), (IMAGES, *trained.dataset.shape))
     solvers = {"tsit5": dfx.Tsit5(), "dopri5": dfx.Dopri5()}  # RK45 is Dormand and Prince's

@@ -14,7 +14,7 @@ import pytest
 from commands import MIXTURE, call, mixture_run
 from test_runtime import BRACKETS, described, npz_of
 
-from scoresde.experiment.load import load_trained
+from scoresde.experiment.load import load_run
 from scoresde.runs.goodput import GoodputTimer
 from scoresde.runtime.files import UnreadableError
 from scoresde.runtime.reading import read_safetensors
@@ -216,7 +216,7 @@ def test_a_folder_of_checkpoints_with_other_names(workdir):
     for name in ("²", "٤", "040", "x"):
         (workdir / "checkpoints" / name).mkdir()
     try:
-        assert load_trained(workdir).step == 40
+        assert load_run(workdir).step == 40
     finally:
         for name in ("²", "٤", "040", "x"):
             (workdir / "checkpoints" / name).rmdir()
@@ -237,7 +237,7 @@ def test_a_meta_of_another_form_makes_a_damaged_checkpoint(change, workdir, tmp_
         del meta["data"]
     meta["crc32"] = zlib.crc32(json.dumps(meta, sort_keys=True).encode())
     path.write_text(json.dumps(meta))
-    assert load_trained(tmp_path / "run").step == 30
+    assert load_run(tmp_path / "run").step == 30
     assert "checkpoint at step 40 is damaged (its meta has no " in capsys.readouterr().out
 
 
@@ -246,7 +246,7 @@ def test_a_fifo_in_a_checkpoint_is_damage(workdir, tmp_path, capsys):
     path = next(p for p in (tmp_path / "run" / "checkpoints" / "40" / "state").rglob("manifest.ocdbt"))
     path.unlink()
     os.mkfifo(path)
-    assert load_trained(tmp_path / "run").step == 30
+    assert load_run(tmp_path / "run").step == 30
     assert "checkpoint at step 40 is damaged (a FIFO, not a regular file)" in capsys.readouterr().out
 
 
@@ -298,8 +298,8 @@ def test_a_full_disk_under_training_is_one_line(workdir, tmp_path):
 
 DAMAGED = """
 import gc, sys, time
-from scoresde.experiment.load import load_trained
-assert load_trained(sys.argv[1]).step == 30
+from scoresde.experiment.load import load_run
+assert load_run(sys.argv[1]).step == 30
 gc.collect()
 time.sleep(0.2)
 """

@@ -25,7 +25,7 @@ from commands import (
 from commands import finish as finish_process
 
 from scoresde.errors import CheckpointError
-from scoresde.experiment.load import load_trained
+from scoresde.experiment.load import load_run
 from scoresde.runs.checkpoint import Checkpoints, manifest
 
 pytestmark = pytest.mark.filterwarnings(
@@ -173,7 +173,7 @@ DAMAGE = [flip_arrays, flip_meta, zero_64_bytes, truncate, delete_arrays, delete
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_newest_checkpoint_is_told_and_passed_over(damage, workdir, capsys):
     damage(workdir / "checkpoints" / "40")
-    trained = load_trained(workdir)
+    trained = load_run(workdir)
     lines = capsys.readouterr().out
     assert "checkpoint at step 40 is damaged" in lines and "using the checkpoint at step 30" in lines
     whole = stored(workdir, 30)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from scoresde.errors import ConfigError
 from scoresde.experiment.config import override
-from scoresde.experiment.load import load_trained
+from scoresde.experiment.load import load_run
 from scoresde.runs.folder import lock
 from scoresde.runs.sample_store import SampleStore, parse_seeds
 from scoresde.train.step import with_params
@@ -44,7 +44,7 @@ def _samples(folder):
 @every_sampler
 def test_a_sample_depends_on_its_seed_alone(sampler, digits):
     """In model coordinates, whatever the batch: 8 at once, one by one, or others around it."""
-    trained = load_trained(digits, overrides=[f"sampling.sampler={sampler}"])
+    trained = load_run(digits, overrides=[f"sampling.sampler={sampler}"])
     seeds = np.arange(8, dtype=np.uint32)
     together = draw(trained, sampler_of(trained), seeds, 8)
     assert together.ok.all() and np.isfinite(together.x).all()
@@ -99,14 +99,14 @@ def test_a_unet_through_the_commands(tmp_path):
 @pytest.mark.parametrize("ema", ["0.6", "0.2"])
 def test_the_average_asked_for_is_used(ema, mixture, tmp_path):
     """The first of training.ema by default, which is not the first in alphabetical order."""
-    trained = load_trained(mixture, ema=float(ema))
+    trained = load_run(mixture, ema=float(ema))
     assert trained.ema == ema
     flags = [] if ema == "0.6" else ["--ema", ema]
     result = call("sample", "--workdir", mixture, "--num", 2, "--out", tmp_path, *flags)
     assert f"(ema {ema})" in result.out
     direct = draw(trained, sampler_of(trained), np.arange(2, dtype=np.uint32), 2).x
     np.testing.assert_allclose(_samples(tmp_path)["samples"], direct, atol=1e-5)
-    other = load_trained(mixture, ema=0.2 if ema == "0.6" else 0.6)
+    other = load_run(mixture, ema=0.2 if ema == "0.6" else 0.6)
     other = draw(other, sampler_of(other), np.arange(2, dtype=np.uint32), 2).x
     assert np.abs(direct - other).max() > 1e-3
 
@@ -155,7 +155,7 @@ def test_seeds_of_equal_number_ends_and_sum_are_told_apart(tmp_path):
 
 def test_the_samples_of_another_run_are_not_mixed_in(mixture, tmp_path):
     """Two runs of one configuration at one step differ in their parameters alone."""
-    trained = load_trained(mixture)
+    trained = load_run(mixture)
     scaled = jax.tree.map(lambda leaf: 1.001 * leaf, trained.score.network.params)
     other = trained._replace(score=with_params(trained.score, scaled))
     one = np.array([0, 1, 5, 6], np.uint32)
@@ -372,7 +372,7 @@ def test_training_that_blows_up_is_exit_5(tmp_path):
     blow = ["--config.optim.learning_rate=1e30", "--config.optim.grad_clip=0", "--config.training.steps=30"]
     failed = call("train", *MIXTURE, *blow, "--workdir", tmp_path)
     assert failed.code == 5 and "10 times in a row" in failed.err and len(failed.err.splitlines()) == 1
-    assert load_trained(tmp_path).step == 10 and "the checkpoint at step 10 is kept" in failed.err
+    assert load_run(tmp_path).step == 10 and "the checkpoint at step 10 is kept" in failed.err
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from scoresde.convert.folder import configuration, load_into
 from scoresde.convert.guided import from_guided
 from scoresde.convert.score_sde import average_of_flax, average_of_torch, by_class, from_score_sde, in_a_list
 from scoresde.experiment.build import abstract_network
-from scoresde.experiment.load import load_trained
+from scoresde.experiment.load import load_run
 from scoresde.nets.resampling import DownConv
 
 DDPM = {
@@ -128,7 +128,7 @@ def diffusers_folder(folder, config: dict, scheduler: dict | None = None, weight
 def converted(source, out, *flags):
     result = call("convert", source, f"--out={out}", *flags)
     assert result.code == 0, result.err
-    return load_trained(out)
+    return load_run(out)
 
 
 def refused(source, out, *words, flags=()):
@@ -211,7 +211,7 @@ def test_a_strided_convolution_padded_on_both_sides():
 
 @pytest.fixture(scope="module")
 def ncsnpp(tmp_path_factory):
-    """(run folder, what load_trained makes of it)."""
+    """(run folder, what load_run makes of it)."""
     folder = tmp_path_factory.mktemp("ncsnpp")
     return folder / "run", converted(diffusers_folder(folder / "theirs", NCSNPP), folder / "run")
 
@@ -415,7 +415,7 @@ def test_score_sde_of_flax_and_of_torch_are_the_same_network(tmp_path):
     )
     result = call("convert", file, f"--out={tmp_path / 'again'}")
     assert result.code == 0, result.err
-    again = named(load_trained(tmp_path / "again").score.network.params)
+    again = named(load_run(tmp_path / "again").score.network.params)
     assert all((again[name] == array).all() for name, array in exported.items())
 
 

@@ -18,7 +18,7 @@ from scoresde.likelihood import (
     UniformDequantization,
     VariationalDequantization,
     bits_per_dim,
-    dequantized,
+    dequantize,
     elbo,
     log_likelihood,
     mean_and_error,
@@ -27,7 +27,6 @@ from scoresde.nets import Network
 from scoresde.score import MixtureScore
 from scoresde.sde import VE, VP
 from scoresde.train.dequantizer import dequantizer_network, fit_dequantizer, load_network, save_network
-from scoresde.workflows.likelihood import bins_of
 
 BINS = {"[-1, 1]": Bins(8), "[0, 1]": Bins(256, 0.0, 1.0), "odd": Bins(17, -3.0, 0.4)}
 
@@ -50,7 +49,7 @@ def moved(network: Network, size: float = 0.3) -> Network:
 @pytest.mark.parametrize("centered", [True, False])
 def test_the_bins_are_those_of_the_data_set(centered):
     digits = load("digits", shape=(8, 8, 1), levels=17, centered=centered)
-    bins, v, u = bins_of(digits), jnp.arange(17), jnp.linspace(0.1, 0.9, 17)
+    bins, v, u = digits.codec.bins, jnp.arange(17), jnp.linspace(0.1, 0.9, 17)
     np.testing.assert_allclose(bins.encode(v, u), digits.encode(v, u), atol=1e-6)
     np.testing.assert_allclose(bins.log_jacobian(64), digits.log_jacobian(), rtol=1e-12)
 
@@ -72,7 +71,7 @@ def test_q_is_a_density_on_the_bin(name, sde):
     """E_q[1 / q] is the volume of the bin, and every draw lies in it."""
     bins, v = Bins(8), jnp.tile(jnp.array([2, 7]), (4000, 1))
     q = quantization(name)
-    x, log_q = jax.jit(lambda keys: dequantized(sde, v, q, bins, keys=keys))(keys_of(4000))
+    x, log_q = jax.jit(lambda keys: dequantize(sde, v, q, bins, keys=keys))(keys_of(4000))
     scale = sde.alpha(sde.t_min) if name == "truncated normal" else 1.0
     low, high = (scale * bins.encode(v, u) for u in (0.0, 1.0))
     assert np.all((x >= low - 1e-6) & (x <= high + 1e-6))
@@ -90,7 +89,7 @@ def test_the_truncated_normal_has_its_moments_in_float32(tau):
     q, bins = TruncatedNormalDequantization(), Bins(levels)
     assert float(q.tau(sde, bins)) == pytest.approx(tau, rel=1e-5)
     v = jnp.full((20_000, 1), 4)  # the centre is 1/8: no rounding against sigma
-    x, log_q = jax.jit(lambda keys: dequantized(sde, v, q, bins, keys=keys))(keys_of(20_000))
+    x, log_q = jax.jit(lambda keys: dequantize(sde, v, q, bins, keys=keys))(keys_of(20_000))
     assert x.dtype == jnp.float32 and np.isfinite(log_q).all()
     sigma = 1.0 / (8 * tau)
     mass = math.erf(tau / math.sqrt(2))
@@ -140,7 +139,7 @@ def test_bits_of_known_integers_by_the_truncated_normal(name, x64):
     grid = np.stack(np.meshgrid(np.arange(8), np.arange(8), indexing="ij"), -1).reshape(-1, 2)
     score = MixtureScore(sde, np.asarray(bins.encode(jnp.asarray(grid))), np.zeros((64, 2)), P.ravel())
     v = grid[np.random.default_rng(0).choice(64, 40, p=P.ravel())]
-    x, log_q = dequantized(sde, jnp.asarray(v), TruncatedNormalDequantization(), bins, keys=keys_of(40))
+    x, log_q = dequantize(sde, jnp.asarray(v), TruncatedNormalDequantization(), bins, keys=keys_of(40))
     found = log_likelihood(score, x, key=jax.random.key(1), probes=None, tolerance=1e-5)
     assert found.ok.all()
     exact = -np.log2(P[tuple(v.T)]) / 2
@@ -162,7 +161,7 @@ def test_order_and_size_of_the_batch_change_nothing(x64):
     v, keys = jnp.array([[1, 2], [3, 4], [5, 6], [7, 0]]), keys_of(4)
 
     def bits(order):
-        x, log_q = dequantized(sde, v[order], UniformDequantization(), bins, keys=keys[order])
+        x, log_q = dequantize(sde, v[order], UniformDequantization(), bins, keys=keys[order])
         found = log_likelihood(score, x, key=jax.random.key(1), probes=None, tolerance=1e-5)
         return np.asarray(bits_per_dim(found.log_prob, -log_q, 2))
 
@@ -194,7 +193,7 @@ def test_training_the_flow_tightens_the_bound(tmp_path):
     v = jnp.tile(jnp.arange(4), 250)[:, None]
 
     def bits(flow):
-        x, log_q = dequantized(sde, v, VariationalDequantization(flow), bins, keys=keys_of(1000))
+        x, log_q = dequantize(sde, v, VariationalDequantization(flow), bins, keys=keys_of(1000))
         return mean_and_error(bits_per_dim(jax.vmap(lambda x: score.log_prob(x, sde.t_min))(x), -log_q, 1))
 
     (before, _), (after, error) = bits(start), bits(network)

@@ -23,7 +23,7 @@ from commands import (
     wait_until,
 )
 
-from scoresde.experiment.load import load_trained
+from scoresde.experiment.load import load_run
 
 TOLERANCE = 1e-5  # relative, over 20 steps in float32: only the order of sums differs
 
@@ -63,7 +63,7 @@ def test_more_devices_give_the_losses_of_one(devices, fsdp, one_device, tmp_path
 
 
 def test_a_checkpoint_of_eight_devices_is_read_on_one(eight_devices):
-    trained = load_trained(eight_devices)
+    trained = load_run(eight_devices)
     params, whole = trained.score.network.params, stored(eight_devices, 20)
     assert all(leaf.devices() == {jax.devices()[0]} for leaf in jax.tree.leaves(params))
     for name, leaf in named(params).items():
@@ -95,10 +95,7 @@ def test_two_processes_give_the_losses_of_one_and_end(one_device, tmp_path):
     assert "done:" in first.out and "done:" not in second.out  # one of them speaks
     watched = {line["step"]: line["watch/mean_error"] for line in metrics(tmp_path) if "watch/mean_error" in line}
     best = json.loads((tmp_path / "best.json").read_text())
-    assert (
-        watched[best["step"]] == min(watched.values())
-        and load_trained(tmp_path, checkpoint="best").step == best["step"]
-    )
+    assert watched[best["step"]] == min(watched.values()) and load_run(tmp_path, checkpoint="best").step == best["step"]
     report = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
     assert (report["num"], report["ok"]) == (5, 5)
     (record,) = map(json.loads, (tmp_path / "evaluation" / "records.jsonl").read_text().splitlines())  # written once
@@ -125,7 +122,7 @@ def test_sigterm_to_one_of_two_saves_one_step_on_both(tmp_path):
     step = saved_steps(tmp_path)[-1]
     assert step == len(losses(tmp_path))
     assert all(f"saved at step {step}; resume with the same command" in result.err for result in results)
-    assert load_trained(tmp_path).step == step
+    assert load_run(tmp_path).step == step
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from commands import ROOT, call
 
 from scoresde.data import functions
 from scoresde.experiment.config import default, override
-from scoresde.experiment.load import load_trained
+from scoresde.experiment.load import load_run
 from scoresde.likelihood import gaussian_kl
 from scoresde.metrics.functions import mmd2, permutation_test
 from scoresde.sde import DCT, PowerLaw
@@ -121,7 +121,7 @@ def test_encode_and_decode_curves(curves, tmp_path):
         "--config.sampling.tolerance=1e-4",
     )
     assert done.code == 0, done.err
-    records = load_trained(curves).dataset.test.rows(np.arange(2))[0]
+    records = load_run(curves).dataset.test.rows(np.arange(2))[0]
     np.testing.assert_allclose(
         np.load(tmp_path / "samples.npz")["samples"], records, atol=5e-3
     )  # the solver's tolerance, twice, over 16 points

@@ -8,7 +8,7 @@ from commands import DIGITS, MIXTURE, call
 
 from scoresde.data import load
 from scoresde.data.inspection import inspect, text
-from scoresde.experiment.load import load_trained
+from scoresde.experiment.load import load_run
 from scoresde.runs.checkpoint import Checkpoints
 from scoresde.workflows.evaluate import load as load_evaluated
 from scoresde.workflows.request import Request
@@ -191,8 +191,8 @@ def test_a_run_of_an_earlier_version_has_its_classes_from_the_data(run, tmp_path
         return state, meta
 
     monkeypatch.setattr(Checkpoints, "restore", without_names)
-    assert load_trained(run).classes == ("2", "7")
-    other = load_trained(run, overrides=[f"data.source=npz:{points(tmp_path / 'one.npz', [1, 1], [1])}"])
+    assert load_run(run).classes == ("2", "7")
+    other = load_run(run, overrides=[f"data.source=npz:{points(tmp_path / 'one.npz', [1, 1], [1])}"])
     assert other.classes == ("0", "1") and other.dataset.train.labels.tolist() == [1, 1]
 
 

@@ -11,7 +11,7 @@ from oracles import mixture
 from PIL import Image
 
 from scoresde.errors import ConfigError
-from scoresde.experiment.load import load_trained
+from scoresde.experiment.load import load_run
 from scoresde.sample import Adaptive, FixedGrid, ProbabilityFlow, decode, encode, interpolate, slerp
 from scoresde.sde import VP, Karras
 
@@ -119,7 +119,7 @@ def test_encode_then_decode_returns_the_records(digits, tmp_path):
     )  # fmt: skip
     assert decoded.code == 0
     samples = np.load(tmp_path / "d" / "samples.npz")["samples"]
-    np.testing.assert_array_equal(samples, load_trained(digits).dataset.test.rows(np.arange(3))[0])
+    np.testing.assert_array_equal(samples, load_run(digits).dataset.test.rows(np.arange(3))[0])
     assert (tmp_path / "d" / "grid.png").exists()
 
 
@@ -146,7 +146,7 @@ def test_interpolate_writes_a_row_a_pair(digits, tmp_path):
     assert call("sample", *command, "--out", tmp_path).code == 0
     arrays = np.load(tmp_path / "samples.npz")
     assert arrays["samples"].shape == (2, 3, 8, 8, 1) and arrays["weights"].tolist() == [0.0, 0.5, 1.0]
-    records = load_trained(digits).dataset.test.rows(np.arange(4))[0].astype(int).reshape(2, 2, 8, 8, 1)
+    records = load_run(digits).dataset.test.rows(np.arange(4))[0].astype(int).reshape(2, 2, 8, 8, 1)
     assert abs(arrays["samples"][:, [0, 2]] - records).max() <= 1  # of 17 levels: 0 to 1 and 2 to 3
     with Image.open(tmp_path / "grid.png") as picture:
         assert picture.width > picture.height  # three columns, two rows

@@ -5,7 +5,7 @@ import pytest
 from commands import DIGITS, call, digits_run, mixture_run
 from PIL import Image
 
-from scoresde.experiment.load import load_trained
+from scoresde.experiment.load import load_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -42,7 +42,7 @@ def test_the_command_writes_what_it_saw_and_made(digits, tmp_path, operator):
     assert result.code == 0 and f"restored from {operator} with noise 0" in result.out and "NFE 5.0" in result.out
     arrays = np.load(tmp_path / "samples.npz")
     assert arrays["ok"].all() and arrays["ok"].shape == (3,)
-    originals = load_trained(digits).dataset.test.rows(np.arange(3))[0]
+    originals = load_run(digits).dataset.test.rows(np.arange(3))[0]
     np.testing.assert_array_equal(arrays["originals"], originals)
     for name in ("restored", "degraded", "baseline"):
         assert arrays[name].shape == originals.shape and arrays[name].dtype == originals.dtype
@@ -56,7 +56,7 @@ def test_the_command_writes_what_it_saw_and_made(digits, tmp_path, operator):
 
 @pytest.mark.slow
 def test_the_command_restores_a_file_whatever_the_batch(digits, tmp_path):
-    np.savez(tmp_path / "mine.npz", samples=load_trained(digits).dataset.test.rows(np.arange(5, 8))[0])
+    np.savez(tmp_path / "mine.npz", samples=load_run(digits).dataset.test.rows(np.arange(5, 8))[0])
     restored = []
     for size in (1, 3):
         flags = ["--input", tmp_path / "mine.npz", "--steps", 3, f"--config.sampling.batch_size={size}"]

@@ -9,7 +9,7 @@ import pytest
 from commands import MIXTURE, call, finish, losses, metrics, saved_steps, start, wait_until
 
 from scoresde.errors import STOPS
-from scoresde.experiment.load import load_trained
+from scoresde.experiment.load import load_run
 from scoresde.runs.preemption import StopRequest
 from scoresde.runtime.progress import Lasting
 
@@ -27,7 +27,7 @@ def test_other_signals_save_as_sigterm_does(tmp_path, number):
         result.code == 75
         and result.err == f"stopped: interrupted and saved at step {step}; resume with the same command\n"
     )
-    assert step == len(losses(tmp_path)) and load_trained(tmp_path).step == step
+    assert step == len(losses(tmp_path)) and load_run(tmp_path).step == step
 
 
 @pytest.mark.parametrize("number", STOPS)

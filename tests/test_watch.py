@@ -19,7 +19,7 @@ from scoresde.data.dataset import ArraySource, Dataset
 from scoresde.errors import ConfigError, DataError, ResourceError
 from scoresde.experiment.build import build_score, learning_rate
 from scoresde.experiment.config import default, load_config, to_json
-from scoresde.experiment.load import TrainedModel, load_trained
+from scoresde.experiment.load import TrainedModel, load_run
 from scoresde.experiment.processes import build_sde
 from scoresde.metrics.neighbours import nearest
 from scoresde.runs import Intervals, Run
@@ -98,7 +98,10 @@ def looked(tmp_path_factory):
         "gaussian", ArraySource(values[:300]), ArraySource(values[300:]), levels=0, centered=True, fingerprint=""
     )
     score = dataclasses.replace(build_score(config), network=Zero())
-    watch, trained = Monitor(config, data, folder), TrainedModel(config, data, score, 5, "0.6", data.shape)
+    watch, trained = (
+        Monitor(config, data, folder),
+        TrainedModel(config, data.codec, score, 5, "0.6", data.shape, lambda: data),
+    )
     figures = watch(trained, folder / "picture.png")
     return config, data, score, watch, trained, figures, folder
 
@@ -318,8 +321,8 @@ def test_a_run_keeps_its_best_checkpoint_and_the_commands_read_it(tmp_path):
     assert sorted(lines) == [0, 10, 20, 30]
     best = json.loads((tmp_path / "best.json").read_text())
     assert best["value"] == min(lines.values()) == lines[best["step"]]
-    assert load_trained(tmp_path, checkpoint="best").step == best["step"]
-    assert load_trained(tmp_path, checkpoint="10").step == 10 and load_trained(tmp_path).step == 30
+    assert load_run(tmp_path, checkpoint="best").step == best["step"]
+    assert load_run(tmp_path, checkpoint="10").step == 10 and load_run(tmp_path).step == 30
     for name, code, words in (("7", 4, "there are"), ("newest", 2, "latest, best or a step")):
         refused = call("sample", "--workdir", tmp_path, "--checkpoint", name)
         assert refused.code == code and words in refused.err

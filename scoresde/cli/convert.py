@@ -31,10 +31,10 @@ def main(arguments: list[str]) -> None:
         if found.network:
             raise ConfigError("--network: a run says its network itself; leave it out")
         from scoresde.convert.exporting import export
-        from scoresde.experiment.load import load_trained
+        from scoresde.experiment.load import load_run
 
         file = pathlib.Path(found.export)
-        number = export(load_trained(source, ema=found.ema, overrides=found.overrides), file)
+        number = export(load_run(source, ema=found.ema, overrides=found.overrides), file)
         return print(f"{number:,} parameters in {file}")
     if found.ema is not None:
         raise ConfigError("--ema: it is for --export; leave it out")

@@ -115,7 +115,7 @@ def _asked(found: argparse.Namespace) -> tuple[Request, "TrainedModel | None", b
     request = Request(**flags)
     validate(request)  # before a checkpoint is read
     trained = load(request)
-    if plain and trained.dataset.levels:
+    if plain and trained.codec.levels:
         request = dataclasses.replace(request, metrics=("bpd",))
     return request, trained, plain
 

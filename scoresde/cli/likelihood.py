@@ -36,13 +36,13 @@ def main(arguments: list[str]) -> None:
     found = parser.parse(arguments)
     if found.num < -1 or found.num == 0:
         raise ConfigError(f"--num: expected at least 1, or -1 for all, got {found.num}")
-    from scoresde.experiment.load import load_trained
+    from scoresde.experiment.load import load_run
     from scoresde.likelihood.report import write
     from scoresde.workflows.likelihood import data_likelihood
 
     flags = {name: value for name in _METHODS if (value := getattr(found, name)) is not None}
     overrides = found.overrides + [f"likelihood.{name}={value}" for name, value in flags.items()]
-    trained = load_trained(found.workdir, ema=found.ema, overrides=overrides, checkpoint=found.checkpoint)
+    trained = load_run(found.workdir, ema=found.ema, overrides=overrides, checkpoint=found.checkpoint)
     _check(flags, trained)
     out = found.out or str(pathlib.Path(found.workdir) / f"likelihood_{found.split}")
     arrays, report = pathlib.Path(out + ".npz"), pathlib.Path(out + ".json")
@@ -79,7 +79,6 @@ def _check(flags: dict, trained: "TrainedModel") -> None:
         raise ConfigError(*(f"--{name}: --method {method} has no such thing; leave it out" for name in idle))
     if "estimator" in flags and not trained.config.likelihood.probes:
         raise ConfigError("--estimator: with likelihood.probes = 0 the trace is exact; give --probes as well")
-    if flags.keys() & {"dequantization", "dequantizations"} and not trained.dataset.levels:
-        raise DataError(
-            f"--dequantization, --dequantizations: {trained.dataset.name} is continuous (data.levels = 0); leave it out"
-        )
+    if flags.keys() & {"dequantization", "dequantizations"} and not trained.codec.levels:
+        source = trained.config.data.source
+        raise DataError(f"--dequantization, --dequantizations: {source} is continuous (data.levels = 0); leave it out")

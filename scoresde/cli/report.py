@@ -35,11 +35,11 @@ def main(arguments: list[str]) -> None:
 
 def look(folder: pathlib.Path) -> None:
     """Draw what a run left out, from its newest checkpoint; where that cannot be read, the report goes without."""
-    from scoresde.experiment.load import load_trained
+    from scoresde.experiment.load import load_run
     from scoresde.workflows.monitor import Monitor
 
     try:
-        trained = load_trained(folder)
+        trained = load_run(folder)
         path = folder / "samples" / f"{trained.step:06}.png"
         print(f"{folder}: drawing samples at step {trained.step}")
         path.parent.mkdir(exist_ok=True)

@@ -84,13 +84,11 @@ def main(arguments: list[str]) -> None:
     _check(found)
     if found.steps is not None and found.steps < 1:
         raise ConfigError(f"--steps: expected at least 1, got {found.steps}; leave it out for the sampler's own number")
-    from scoresde.experiment.load import load_trained
+    from scoresde.experiment.load import load_run
 
     overrides = found.overrides + ([] if found.steps is None else [f"sampling.steps={found.steps}"])
     sampler = {"generate": found.sampler, "restore": found.sampler or _RESTORER}.get(found.task, "probability_flow")
-    trained = load_trained(
-        found.workdir, ema=found.ema, sampler=sampler, overrides=overrides, checkpoint=found.checkpoint
-    )
+    trained = load_run(found.workdir, ema=found.ema, sampler=sampler, overrides=overrides, checkpoint=found.checkpoint)
     if found.grid is not None:
         trained = trained.at(_grid(found.grid))
     if found.label is not None:

@@ -19,6 +19,7 @@ from scoresde.errors import CheckpointError, ConfigError
 from scoresde.experiment.build import build_averages, build_optimizer
 from scoresde.experiment.config import default, fill, override, to_json, with_full_paths
 from scoresde.experiment.load import description
+from scoresde.experiment.stored_data import StoredData, declared_codec
 from scoresde.nets import Network
 from scoresde.runs.checkpoint import Checkpoints
 from scoresde.runtime.files import write_text
@@ -82,11 +83,12 @@ def write_run(out: pathlib.Path, config: ConfigDict, network: Network) -> None:
         ResourceError: no space, or no permission.
     """
     state = init_state(network.params, build_optimizer(config), build_averages(config), root_key(config.seed))
-    write_state(out, config, state, ABSENT)
+    # Continuous data that are named later bring their own scale and span.
+    write_state(out, config, state, StoredData(ABSENT, declared_codec(config) if config.data.levels else None))
 
 
-def write_state(out: pathlib.Path, config: ConfigDict, state: TrainState, fingerprint: str) -> None:
-    """OUT/config.json and OUT/checkpoints/STEP of a state. `fingerprint`: of the data it was trained on.
+def write_state(out: pathlib.Path, config: ConfigDict, state: TrainState, data: StoredData) -> None:
+    """OUT/config.json and OUT/checkpoints/STEP of a state. `data`: what it was trained on.
 
     Raises:
         ResourceError: no space, or no permission.
@@ -94,7 +96,7 @@ def write_state(out: pathlib.Path, config: ConfigDict, state: TrainState, finger
     out.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(out / "checkpoints")
     try:
-        checkpoints.save(int(state.step), state, description(config, fingerprint))
+        checkpoints.save(int(state.step), state, description(config, data))
         checkpoints.wait()
     finally:
         checkpoints.close()

@@ -1,40 +1,18 @@
-r"""A data set: records on the host, and the map between them and the model's variable.
+"""A data set: records on the host, and the codec between them and the model's variable, see `scoresde.data.codec`."""
 
-A record holds integers v in {0, ..., L-1} (L grey levels) or continuous values. The model sees, elementwise,
-
-    y = (v + u) / L  in [0, 1),            u in [0, 1): dequantization noise, or 1/2, the centre of the bin
-    x = 2 y - 1  if centered,  else  y     (`data.centered` in the code of Song et al. 2021)
-
-so that `decode(x) = floor(L y)` undoes it for every u. The map is affine with slope s = 2/L or 1/L, hence
-
-    log p(v) = log p(x) + D log s,      D log s = `log_jacobian()`, in nats,
-
-for D-dimensional data. The mean over u ~ U[0, 1) of the right-hand side is a lower bound on the log-probability of the
-integers (Theis et al. 2016, section 3.1).
-Continuous data (L = 0) are what the model sees: the map is the identity and `log_jacobian()` is 0. Where a source
-standardised them, `units(x) = offset + scale x` are the values as they were stored.
-"""
-
-import math
+import functools
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Shaped
 
+from scoresde.data.codec import Codec
 from scoresde.data.labels import MISSING
 from scoresde.data.stream import batches
-from scoresde.errors import ConfigError, DataError
-
-MAX_LEVELS = 65536  # 16 bits; beyond it a bin is narrower than float32 resolves on [-1, 1)
-
-# Bound on the error of y in float32 over encode and decode together: the sum v + u, the quotient by L (perhaps compiled
-# as a product with 1/L), 2y - 1 and back, and the product L y, each rounding by at most 2^-24. A value of v + u within
-# L * ROUNDING of an edge of its bin may come back as a neighbour.
-ROUNDING = 2.0**-22
+from scoresde.errors import DataError
 
 
 @runtime_checkable
@@ -163,13 +141,17 @@ class Dataset:
     names: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if self.levels != 0 and not 2 <= self.levels <= MAX_LEVELS:
-            raise ConfigError(f"levels={self.levels}: expected 2 to {MAX_LEVELS} grey levels, or 0 if continuous")
         if tuple(self.train.shape) != tuple(self.test.shape):
             raise DataError(
                 f"{self.name}: train records have shape {self.train.shape} and test records {self.test.shape}; "
                 "give both the same shape"
             )
+        _ = self.codec  # raises for wrong levels
+
+    @functools.cached_property
+    def codec(self) -> Codec:
+        """The map between its records and the model's variable."""
+        return Codec(self.shape, self.levels, self.centered, self.offset, self.scale, self.span)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -186,55 +168,24 @@ class Dataset:
         return self.names or tuple(map(str, range(self.classes)))
 
     def encode(self, v: Any, u: Any = 0.5) -> Shaped[Array, "..."]:
-        """Model value x of the record v: y = (v + u)/L, x = 2y - 1 if centered else y; v itself if L = 0.
-
-        In float32 a u within L * 2^-22 of 0 or 1 (6e-5 for L = 256) could be rounded into the neighbouring bin; it is
-        rounded to that distance from the edge instead, so that `decode` is exact for every u.
-
-        Args:
-            v: integers 0 to L-1, of any shape.
-            u: dequantization noise in [0, 1), broadcasting against v; 1/2 puts x at the centre of the bin.
-
-        Returns:
-            x with the shape of v and u broadcast, at least float32.
-        """
-        if not self.levels:
-            return jnp.asarray(v)
-        dtype = jnp.promote_types(jnp.result_type(v, u), jnp.float32)
-        edge = self.levels * ROUNDING
-        y = (jnp.asarray(v, dtype) + jnp.clip(jnp.asarray(u, dtype), edge, 1 - edge)) / self.levels
-        return 2 * y - 1 if self.centered else y
+        """`Codec.encode` of its codec."""
+        return self.codec.encode(v, u)
 
     def decode(self, x: Any) -> Shaped[Array, "..."]:
-        """The record v = floor(L y), clipped to 0..L-1, of the model value x: the inverse of `encode` for every u.
-
-        Returns:
-            uint8 (uint16 if L > 256), or float32 if L = 0, with the shape of x. What a NaN becomes is undefined in
-            integers: look for non-finite values before.
-        """
-        if not self.levels:
-            return jnp.asarray(x, jnp.float32)
-        v = jnp.clip(jnp.floor(self._unit(x) * self.levels), 0, self.levels - 1)
-        return v.astype(jnp.uint8 if self.levels <= 256 else jnp.uint16)
+        """`Codec.decode` of its codec."""
+        return self.codec.decode(x)
 
     def units(self, x: Any) -> np.ndarray:
-        """offset + scale x, float64: model values of continuous data in the units they were given in."""
-        return np.asarray(self.offset, np.float64) + np.asarray(self.scale, np.float64) * np.asarray(x, np.float64)
+        """`Codec.units` of its codec."""
+        return self.codec.units(x)
 
     def log_jacobian(self) -> float:
-        """log |dx/dv| summed over the D dimensions, in nats: D log(2/L) if centered, else D log(1/L); 0 if L = 0."""
-        if not self.levels:
-            return 0.0
-        return math.prod(self.shape) * math.log((2.0 if self.centered else 1.0) / self.levels)
+        """`Codec.log_jacobian` of its codec."""
+        return self.codec.log_jacobian()
 
     def images(self, x: Any) -> Shaped[Array, "..."]:
-        """uint8 0..255 for showing: 255 v/(L-1) of the decoded record; of continuous values 255 y, or 255 (x/span +
-        1)/2 where there is a span, clipped."""
-        if self.levels:
-            shade = self.decode(x).astype(jnp.float32) / (self.levels - 1)
-        else:
-            shade = jnp.clip((jnp.asarray(x) / self.span + 1) / 2 if self.span else self._unit(x), 0, 1)
-        return jnp.round(255 * shade).astype(jnp.uint8)
+        """`Codec.images` of its codec."""
+        return self.codec.images(x)
 
     def stream(
         self, seed: int, batch_size: int, start: int = 0, *, rows: slice = slice(None)
@@ -254,8 +205,3 @@ class Dataset:
             ConfigError: a negative seed or start, no batch, or no rows in it.
         """
         return batches(self.train, seed, batch_size, start, rows=rows)
-
-    def _unit(self, x: Any) -> Array:
-        """y in [0, 1): the inverse of the last step of `encode`."""
-        x = jnp.asarray(x)
-        return (x + 1) / 2 if self.centered else x

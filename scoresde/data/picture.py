@@ -13,22 +13,22 @@ _GAP = 4
 _PLANE, _EXTENT = 480, 3.0  # pixels of a plot of points, and the coordinates +- at its edges
 
 
-def picture(dataset, x, columns: int | None = None) -> Image.Image | None:
+def picture(codec, x, columns: int | None = None) -> Image.Image | None:
     """The picture of model values x: [N, *shape], or None where the shape has none.
 
     [H, W, 1 or 3] are images, and fields of other numbers of channels have an image per channel, side by side. [2] are
     points in the plane, [points, 2] paths in it, [points, channels] curves, a frame per channel. Values that are not
     finite are drawn black, curves with such values are left out.
     """
-    if len(dataset.shape) == 2:
-        return paths(x, columns) if dataset.shape[-1] == 2 else curves(x)
+    if len(codec.shape) == 2:
+        return paths(x, columns) if codec.shape[-1] == 2 else curves(x)
     x = np.nan_to_num(np.asarray(x), nan=-np.inf, neginf=-1e9, posinf=1e9)
-    if len(dataset.shape) == 3 and dataset.shape[-1] in (1, 3):
-        return image_grid(np.asarray(dataset.images(x)), columns)
-    if len(dataset.shape) == 3:
-        channels = np.moveaxis(np.asarray(dataset.images(x)), -1, 1).reshape(-1, *dataset.shape[:2], 1)
-        return image_grid(channels, dataset.shape[-1] * (columns or math.ceil(math.sqrt(len(x) / dataset.shape[-1]))))
-    if dataset.shape == (2,):
+    if len(codec.shape) == 3 and codec.shape[-1] in (1, 3):
+        return image_grid(np.asarray(codec.images(x)), columns)
+    if len(codec.shape) == 3:
+        channels = np.moveaxis(np.asarray(codec.images(x)), -1, 1).reshape(-1, *codec.shape[:2], 1)
+        return image_grid(channels, codec.shape[-1] * (columns or math.ceil(math.sqrt(len(x) / codec.shape[-1]))))
+    if codec.shape == (2,):
         return _points(x)
     return None
 
@@ -60,9 +60,9 @@ def _points(x: np.ndarray) -> Image.Image:
     return sheet
 
 
-def save_picture(dataset, x, path: pathlib.Path, columns: int | None = None) -> bool:
+def save_picture(codec, x, path: pathlib.Path, columns: int | None = None) -> bool:
     """Write the PNG of model values x; False if their shape has no picture."""
-    image = picture(dataset, x, columns)
+    image = picture(codec, x, columns)
     if image is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)

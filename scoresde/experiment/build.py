@@ -11,6 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from scoresde import data, likelihood, nets, sample, score, sde, train
+from scoresde.errors import DataError
 from scoresde.experiment.processes import build_sde, data_covariance, give_prior_data
 from scoresde.runtime.places import local
 from scoresde.types import root_key
@@ -144,12 +145,25 @@ def build_score(config: ConfigDict, network: nets.Network | None = None) -> scor
     )
 
 
-def with_prior_data(model: score.NetworkScore, config: ConfigDict, dataset: data.Dataset) -> score.NetworkScore:
+def with_prior_data(
+    model: score.NetworkScore, config: ConfigDict, read: Callable[[], data.Dataset]
+) -> score.NetworkScore:
     """Give the first training records to a score whose process has degraded data as its prior; return any other score
-    unchanged."""
+    unchanged.
+
+    Args:
+        read: returns the data set; it is not called where no record is needed.
+
+    Raises:
+        DataError: records are needed and missing.
+    """
 
     def starts():
-        return dataset.encode(dataset.train.rows(np.arange(min(NUM_PRIOR_RECORDS, len(dataset.train))))[0])
+        try:
+            dataset = read()
+            return dataset.encode(dataset.train.rows(np.arange(min(NUM_PRIOR_RECORDS, len(dataset.train))))[0])
+        except DataError as error:
+            raise DataError(f"sde.name = '{config.sde.name}' starts from training records: {error}") from error
 
     process = give_prior_data(model.sde, config, starts)
     return dataclasses.replace(model, sde=process)

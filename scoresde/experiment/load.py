@@ -1,12 +1,17 @@
 """Loading of a trained score from its run folder: `config.json` and the newest valid checkpoint. No Python file is
-executed."""
+executed.
+
+The data set is read when a record is first needed, so that a run can be sampled on a machine without its data.
+"""
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import pathlib
 import platform
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,6 +19,7 @@ from ml_collections import ConfigDict
 
 from scoresde.data import Dataset
 from scoresde.data.absent import ABSENT
+from scoresde.data.codec import Codec
 from scoresde.data.labels import with_classes
 from scoresde.errors import CheckpointError, ConfigError
 from scoresde.experiment.build import (
@@ -27,6 +33,7 @@ from scoresde.experiment.build import (
 )
 from scoresde.experiment.config import differences, from_json, override, to_json
 from scoresde.experiment.processes import PROCESSES, on_grid
+from scoresde.experiment.stored_data import StoredData, declared_codec
 from scoresde.runs.best import FOLDER as BEST
 from scoresde.runs.best import lowest
 from scoresde.runs.checkpoint import Checkpoints
@@ -65,12 +72,23 @@ _OVERRIDABLE = (
 
 class TrainedModel(NamedTuple):
     config: ConfigDict
-    dataset: Dataset
+    codec: Codec  # of the records it was trained on
     score: NetworkScore  # with averaged parameters
     step: int
     ema: str
     shape: tuple[int, ...]  # of what is drawn, a record of the data set but for `at`
+    read: Callable[[], Dataset]  # what `dataset` is read by
     classes: tuple[str, ...] = ()  # the labels of the training data, in the order of the network's classes; () if none
+    fingerprint: str = ""  # of the data it was trained on
+
+    @property
+    def dataset(self) -> Dataset:
+        """The records, which are read on first use.
+
+        Raises:
+          DataError: they are missing, or not as declared; see `scoresde.data.load`.
+        """
+        return self.read()
 
     def at(self, grid: tuple[int, ...]) -> "TrainedModel":
         """Return the run for sampling on another grid.
@@ -105,7 +123,7 @@ class TrainedModel(NamedTuple):
         return self._replace(score=score, shape=(*grid, self.shape[-1]))
 
 
-def load_trained(
+def load_run(
     workdir: str | pathlib.Path,
     *,
     ema: float | str | None = None,
@@ -115,6 +133,9 @@ def load_trained(
 ) -> TrainedModel:
     """Load a run, with the averaged parameters of `ema`, a decay, half-life or name (the first one if None).
 
+    No record is read but for a process whose prior is degraded data, and for runs of earlier versions, which have not
+    stored their codec or the names of their classes.
+
     Args:
       checkpoint: "latest", the newest valid one; "best", that of `training.keep_best`; or a step that was kept.
       sampler: the name of a sampler other than the run's, which uses its default steps, grid and order.
@@ -122,7 +143,8 @@ def load_trained(
         read.
 
     Raises:
-      ConfigError: no run there, or bad overrides. CheckpointError: no good checkpoint. DataError: see `load`.
+      ConfigError: no run there, or bad overrides. CheckpointError: no good checkpoint. DataError: records are needed
+        and missing.
     """
     folder = pathlib.Path(local(str(workdir)))
     config, written = stored_config(folder)
@@ -139,7 +161,7 @@ def load_trained(
     if overrides:  # else it has just been validated
         override(config, list(overrides))
 
-    dataset, score = build_dataset(config), build_score(config, abstract_network(config))
+    score = build_score(config, abstract_network(config))
     optimizer, averages = build_optimizer(config), build_averages(config)
     chosen = averages[0] if ema is None else average_name(ema)
     target = jax.eval_shape(lambda p: init_state(p, optimizer, averages, root_key(0)), score.network.params)
@@ -151,21 +173,31 @@ def load_trained(
     if restored is None:
         raise CheckpointError(f"no checkpoint in {checkpoints.folder}; train first")
     state, meta = restored
-    if meta["data"]["fingerprint"] not in (dataset.fingerprint, ABSENT):
-        print(
-            f"note: data are {dataset.fingerprint}, the run was trained on {meta['data']['fingerprint']}",
-            file=sys.stderr,
-        )
-    averaged = with_prior_data(averaged_score(score, state, chosen), config, dataset)
-    classes = _classes(config.model.num_classes, dataset, tuple(meta["data"].get("classes", ())))
-    dataset = with_classes(dataset, classes) if classes else dataset
-    return TrainedModel(config, dataset, averaged, meta["step"], chosen, dataset.shape, classes)
+    stored = StoredData.from_json(meta["data"])
+    read = functools.cache(lambda: _read(config, stored.fingerprint))
+    codec = stored.codec or declared_codec(config) or read().codec
+    classes = _classes(config.model.num_classes, stored.classes, read)
+    averaged = with_prior_data(averaged_score(score, state, chosen), config, read)
+    relabelled = functools.cache(lambda: with_classes(read(), classes) if classes else read())
+    shape, fingerprint = codec.shape, stored.fingerprint
+    return TrainedModel(config, codec, averaged, meta["step"], chosen, shape, relabelled, classes, fingerprint)
 
 
-def _classes(count: int, dataset: Dataset, stored: tuple[str, ...]) -> tuple[str, ...]:
+def _read(config: ConfigDict, fingerprint: str) -> Dataset:
+    """Read the data set. Prints a note if it is not the one with this fingerprint, on which the run was trained."""
+    dataset = build_dataset(config)
+    if fingerprint not in (dataset.fingerprint, ABSENT):
+        print(f"note: data are {dataset.fingerprint}, the run was trained on {fingerprint}", file=sys.stderr)
+    return dataset
+
+
+def _classes(count: int, stored: tuple[str, ...], read: Callable[[], Dataset]) -> tuple[str, ...]:
     """Return the names of the classes of a run. Runs of earlier versions and converted runs do not store them."""
+    if stored or not count:
+        return stored
+    dataset = read()
     own = dataset.label_names[: dataset.classes]
-    return stored or (own if len(own) == count else tuple(map(str, range(count))))
+    return own if len(own) == count else tuple(map(str, range(count)))
 
 
 def stored_config(folder: pathlib.Path) -> tuple[ConfigDict, dict]:
@@ -187,18 +219,13 @@ def stored_config(folder: pathlib.Path) -> tuple[ConfigDict, dict]:
     return config, to_json(config)
 
 
-def description(config: ConfigDict, fingerprint: str, classes: tuple[str, ...] = ()) -> dict:
-    """Return the metadata of every checkpoint. `fingerprint` and `classes` are those of the data set."""
+def description(config: ConfigDict, data: StoredData) -> dict:
+    """Return the metadata of every checkpoint."""
     return {
         "config": to_json(config),
         "versions": _versions(),
         # The stream is a pure function of (seed, step): with the step, this is the whole position in the data.
-        "data": {
-            "fingerprint": fingerprint,
-            "seed": config.seed,
-            "batch_size": config.training.batch_size,
-            "classes": list(classes),  # the labels, in the order of the network's classes
-        },  # fmt: skip
+        "data": data.to_json() | {"seed": config.seed, "batch_size": config.training.batch_size},
         "devices": f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}",
     }
 
@@ -261,8 +288,7 @@ def check_description(meta: dict) -> None:
     for part, kind in (("config", dict), ("versions", dict), ("data", dict), ("devices", str)):
         if not isinstance(meta.get(part), kind):
             raise ValueError(f"its meta has no {part}")
-    if not isinstance(meta["data"].get("fingerprint"), str):
-        raise ValueError("its meta has no data.fingerprint")
+    StoredData.from_json(meta["data"])
 
 
 def check_experiment(meta: dict, written: dict, path: pathlib.Path) -> None:

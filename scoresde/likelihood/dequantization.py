@@ -29,44 +29,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Num
 
+from scoresde.data.codec import Bins
 from scoresde.nets import Network, push
 from scoresde.sde import AbstractSDE
-from scoresde.sde.base import as_time, check_parameters
+from scoresde.sde.base import as_time
 from scoresde.types import Key, Scalar, State
 
 Integers = Num[Array, "*x"]  # of one example, in any type
-
-
-class Bins(eqx.Module):
-    """L bins that divide [low, high] evenly: bin v is [low + v w, low + (v + 1) w], w = (high - low) / L.
-
-    Raises:
-      ConfigError: levels < 2, or high not above low.
-    """
-
-    levels: int = eqx.field(static=True)
-    low: float = eqx.field(static=True, default=-1.0)
-    high: float = eqx.field(static=True, default=1.0)
-
-    @property
-    def width(self) -> float:
-        return (self.high - self.low) / self.levels
-
-    def encode(self, v: Integers, u=0.5) -> State:
-        """low + w (v + u): u in [0, 1] is the place within the bin, 1/2 its centre."""
-        return self.low + self.width * (v + jnp.asarray(u, jnp.result_type(u, jnp.float32)))
-
-    def log_jacobian(self, dimensions: int) -> float:
-        """log |dx/dv| = D log w, in nats."""
-        return dimensions * math.log(self.width)
-
-    def __check_init__(self):
-        check_parameters(
-            "Bins",
-            levels=(self.levels, self.levels >= 2, "at least 2"),
-            low=(self.low, True, "a finite number"),
-            high=(self.high, self.high > self.low, f"high > low = {self.low}"),
-        )
 
 
 class AbstractDequantization(eqx.Module):

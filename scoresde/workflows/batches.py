@@ -26,10 +26,11 @@ def records_of(trained: TrainedModel, source: str | None, split: str, num: int) 
     Raises:
         DataError: there are no records, or those of the file have another shape or type.
     """
-    dataset, label = trained.dataset, trained.score.label
+    codec, label = trained.codec, trained.score.label
     if source is not None:
-        records = npz.records(read_array(source, "samples"), f"{source}: samples", dataset.shape, dataset.levels)[:num]
+        records = npz.records(read_array(source, "samples"), f"{source}: samples", codec.shape, codec.levels)[:num]
         return records, np.arange(len(records))
+    dataset = trained.dataset
     chosen = {"train": dataset.train, "test": dataset.test}[split]
     if label is None or not dataset.classes:
         numbers = np.arange(min(num, len(chosen)))
@@ -50,7 +51,7 @@ def read_array(source: str, name: str) -> np.ndarray:
 
 
 def data_values(trained: TrainedModel, drawn: Draw) -> np.ndarray:
-    return np.asarray(trained.dataset.decode(np.nan_to_num(drawn.x)))
+    return np.asarray(trained.codec.decode(np.nan_to_num(drawn.x)))
 
 
 def in_batches(trained: TrainedModel, function: Callable, rows: PyTree, each: int = 1) -> Draw:

@@ -31,7 +31,7 @@ class Side(NamedTuple):
 def fakes_of(request: Request, trained: TrainedModel | None) -> Side:
     folder = request.out / "features"
     if request.samples:
-        found = images.of_path(request.samples, trained.dataset if trained else None, request.num)
+        found = images.of_path(request.samples, trained.codec if trained else None, request.num)
 
         def one(space: Features) -> Iterator:
             yield extract(space, found, folder), {"num_fake": found.num, "nfe": None, "failed": 0}
@@ -61,7 +61,8 @@ def fakes_of(request: Request, trained: TrainedModel | None) -> Side:
 
     about = {"seeds": text, "sampler": config.sampling.sampler, "sampling": config.sampling.to_dict()}
     # Samples are in the unit of the data, however far from them they may lie.
-    return Side(about, trained.shape, several, images.span_of(trained.dataset, "train"))
+    span = None if trained.codec.levels else images.span_of(trained.dataset, "train")
+    return Side(about, trained.shape, several, span)
 
 
 def reals_of(request: Request, trained: TrainedModel | None) -> Side:
@@ -70,9 +71,11 @@ def reals_of(request: Request, trained: TrainedModel | None) -> Side:
     about = {"reference": f"mu and sigma, sha256 {published.sha256}"} if published else {}
     if published and not published.images:
         return Side(about, None, lambda space: Reals(known, None))
-    dataset = trained.dataset if trained else None
     split = None if request.reference else request.split or "train"
-    found = images.of_path(request.reference, dataset) if request.reference else images.of_split(dataset, split)
+    if request.reference:
+        found = images.of_path(request.reference, trained.codec if trained else None)
+    else:
+        found = images.of_split(trained.dataset, split)
     about = {"reference": found.identity, "num_real": found.num, "split": split} | about
 
     def get(space: Features) -> Reals:

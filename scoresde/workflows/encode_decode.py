@@ -52,7 +52,7 @@ def decode_to(trained: TrainedModel, *, source: str | None, out: pathlib.Path) -
         raise ConfigError(
             "--task decode: expected --input FILE.npz with an array `latents`, as --task encode writes it"
         )
-    latents, shape = read_array(source, "latents"), trained.dataset.shape
+    latents, shape = read_array(source, "latents"), trained.codec.shape
     if latents.shape[1:] != shape or latents.dtype.kind != "f" or not np.isfinite(latents).any():
         expected = f"finite floating-point latents [N, {', '.join(map(str, shape))}]"
         raise DataError(f"{source}: expected {expected}, got {latents.dtype} {list(latents.shape)}; encode again")
@@ -63,7 +63,7 @@ def decode_to(trained: TrainedModel, *, source: str | None, out: pathlib.Path) -
     )
     samples = data_values(trained, drawn)
     path = write(out / "samples.npz", samples=samples, ok=drawn.ok, **label_arrays(trained, len(samples)))
-    pictured = save_picture(trained.dataset, drawn.x[:PICTURE], out / "grid.png")
+    pictured = save_picture(trained.codec, drawn.x[:PICTURE], out / "grid.png")
     print(
         f"{len(latents)} latents decoded: {format_solver_status(drawn)}\nwrote {path}"
         + (f" and {out / 'grid.png'}" if pictured else "")
@@ -95,8 +95,8 @@ def interpolate_to(
     drawn = in_batches(trained, between, pairs, each=points)
     about = dict(weights=np.asarray(weights), ok=drawn.ok, **label_arrays(trained, len(pairs)))
     path = write(out / "samples.npz", samples=data_values(trained, drawn), **about)
-    shown = drawn.x[: max(1, PICTURE // points)].reshape(-1, *trained.dataset.shape)
-    pictured = save_picture(trained.dataset, shown, out / "grid.png", columns=points)
+    shown = drawn.x[: max(1, PICTURE // points)].reshape(-1, *trained.codec.shape)
+    pictured = save_picture(trained.codec, shown, out / "grid.png", columns=points)
     print(
         f"{len(pairs)} pairs, {points} points each: {format_solver_status(drawn)}\nwrote {path}"
         + (f" and {out / 'grid.png'}" if pictured else "")
@@ -106,5 +106,5 @@ def interpolate_to(
 
 def _states(trained: TrainedModel, records: np.ndarray) -> np.ndarray:
     """Convert records to the coordinates of the process."""
-    fields = np.asarray(trained.dataset.encode(records, 0.5), np.float32)
+    fields = np.asarray(trained.codec.encode(records, 0.5), np.float32)
     return np.asarray(to_modes(trained.score.sde, fields))

@@ -19,7 +19,7 @@ import numpy as np
 
 from scoresde.errors import ConfigError, DataError
 from scoresde.experiment.config import to_json
-from scoresde.experiment.load import LATEST, TrainedModel, load_trained
+from scoresde.experiment.load import LATEST, TrainedModel, load_run
 from scoresde.likelihood.report import versions
 from scoresde.metrics import record
 from scoresde.metrics.measure import FID_NUM, Measured, check, measure
@@ -57,7 +57,7 @@ def load(request: Request) -> TrainedModel | None:
     if not request.workdir:
         return None
     overrides = [*request.overrides] + ([] if request.steps is None else [f"sampling.steps={request.steps}"])
-    trained = load_trained(
+    trained = load_run(
         request.workdir, ema=request.ema, sampler=request.sampler, overrides=overrides,
         checkpoint=request.checkpoint or LATEST,
     )  # fmt: skip
@@ -94,7 +94,7 @@ def evaluate(request: Request, trained: TrainedModel | None, expected: dict | No
         config["data"] = {k: v for k, v in config["data"].items() if k not in ("source", "data_dir")}
         config = {k: v for k, v in config.items() if k not in ("training", "optim")}
         digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-        about |= {"step": trained.step, "ema": trained.ema, "data": trained.dataset.fingerprint, "config_hash": digest}
+        about |= {"step": trained.step, "ema": trained.ema, "data": _fingerprint(trained), "config_hash": digest}
         about |= {"parameters_crc32": parameters_crc32(trained)}
     records = []
     if request.of_features:
@@ -103,6 +103,14 @@ def evaluate(request: Request, trained: TrainedModel | None, expected: dict | No
         _same(about, expected, of_features=False)
         records += [_written(request, about | found) for found in _OF_RUN[name](request, trained, name)]
     return records
+
+
+def _fingerprint(trained: TrainedModel) -> str:
+    """Of the records; where they are missing, and nothing else needs them, of those that the run was trained on."""
+    try:
+        return trained.dataset.fingerprint
+    except DataError:
+        return trained.fingerprint
 
 
 def _compared(request: Request, trained: TrainedModel | None, about: dict, expected: dict | None) -> list[dict]:
@@ -135,10 +143,10 @@ def _compared(request: Request, trained: TrainedModel | None, about: dict, expec
 
 
 def _likelihood(request: Request, trained: TrainedModel, name: str) -> list[dict]:
-    if name == "bpd" and not trained.dataset.levels:
+    if name == "bpd" and not trained.codec.levels:
         raise DataError(
-            f"bpd: bits/dim needs integer data, and {trained.dataset.name} is continuous (data.levels = 0); ask for "
-            "nats"
+            f"bpd: bits/dim needs integer data, and {trained.config.data.source} is continuous (data.levels = 0); "
+            "ask for nats"
         )
     found = evaluate_batches(
         trained, num=-1 if request.num is None else request.num, out=request.out, folder=pathlib.Path(request.workdir)

@@ -125,7 +125,7 @@ def draw_picture(trained: TrainedModel, path: pathlib.Path) -> None:
     num = trained.config.sampling.num
     trained = trained._replace(score=local_copy(trained.score))
     drawn = draw(trained, sampler_of(trained), np.arange(num, dtype=np.uint32), batch_for_devices(num, num))
-    save_picture(trained.dataset, drawn.x, path)
+    save_picture(trained.codec, drawn.x, path)
 
 
 def identity(trained: TrainedModel, seeds: np.ndarray) -> dict:
@@ -149,10 +149,10 @@ def identity(trained: TrainedModel, seeds: np.ndarray) -> dict:
 
 def draw_to(trained: TrainedModel, seeds: np.ndarray, out: pathlib.Path) -> list[int]:
     """Write one sample per seed to `out`. Returns the seeds whose solver failed; their rows hold the record of 0."""
-    config, dataset = trained.config, trained.dataset
+    config, codec = trained.config, trained.codec
     trained = trained._replace(score=local_copy(trained.score))
     size = batch_for_devices(config.sampling.batch_size, len(seeds))
-    dtype = np.asarray(dataset.decode(np.zeros(1, np.float32))).dtype
+    dtype = np.asarray(codec.decode(np.zeros(1, np.float32))).dtype
     sampler = sampler_of(trained)
     labelled = {}
     if trained.score.label is not None:
@@ -166,7 +166,7 @@ def draw_to(trained: TrainedModel, seeds: np.ndarray, out: pathlib.Path) -> list
         while store.done < len(seeds):
             drawn = draw(trained, sampler, seeds[store.done : store.done + size], size)
             store.append(
-                np.asarray(dataset.decode(np.where(drawn.ok.reshape(-1, *[1] * (drawn.x.ndim - 1)), drawn.x, 0))),
+                np.asarray(codec.decode(np.where(drawn.ok.reshape(-1, *[1] * (drawn.x.ndim - 1)), drawn.x, 0))),
                 drawn.ok,
                 drawn.nfe,
             )
@@ -174,7 +174,7 @@ def draw_to(trained: TrainedModel, seeds: np.ndarray, out: pathlib.Path) -> list
             progress.show(store.done, f"NFE {drawn.nfe.mean():.1f}" if drawn.nfe.min() >= 0 else "")
         speed = progress.rate(len(seeds))
         progress.close()
-        pictured = save_picture(dataset, np.asarray(dataset.encode(store.first(_NUM_PICTURED))), out / "grid.png")
+        pictured = save_picture(codec, np.asarray(codec.encode(store.first(_NUM_PICTURED))), out / "grid.png")
         path, ok = store.finish(seeds=seeds, **labelled)
     nfe = "unknown" if calls < 0 else f"{calls / max(len(seeds) - first, 1):.1f} (largest {most})"
     print(

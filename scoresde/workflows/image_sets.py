@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scoresde.data import Dataset, npz
+from scoresde.data.codec import Codec
 from scoresde.data.files import Files, listed
 from scoresde.data.sources import COLLECTIONS
 from scoresde.data.unresized import unresized
@@ -66,23 +67,23 @@ def span_of(dataset: Dataset, split: str) -> tuple[float, float] | None:
     return float(min(part.min() for part in parts)), float(max(part.max() for part in parts))
 
 
-def of_path(text: str, dataset: Dataset | None = None, num: int | None = None) -> Images:
+def of_path(text: str, codec: Codec | None = None, num: int | None = None) -> Images:
     """Return the first `num` images of a folder or zip, of `KIND:PATH` as in `data.source`, or of an NPZ file.
 
     Args:
-        dataset: the data set whose records the images must resemble.
+        codec: that of the records which the images must resemble.
 
     Raises:
         DataError: there are no images, or they are damaged or of several sizes; see `of_file` for NPZ.
     """
     files = _collection(text)
     if files is None:
-        return of_file(text, dataset, num)
-    if dataset is not None and not dataset.levels:
-        raise DataError(f"{files.what}: {dataset.name} is continuous (data.levels = 0); give an NPZ of floats")
+        return of_file(text, codec, num)
+    if codec is not None and not codec.levels:
+        raise DataError(f"{files.what}: the run is of continuous data (data.levels = 0); give an NPZ of floats")
     if files.others:
         print(f"note: {files.what}: not read: {listed(files.others)}", file=sys.stderr)
-    found = unresized(files, dataset.shape[-1] if dataset else None)
+    found = unresized(files, codec.shape[-1] if codec else None)
     _enough(num, len(files.names), files.what)
     return Images(f"files {found.checksum} {found.rule}", num or len(files.names), found.rule.shape, found.read)
 
@@ -105,11 +106,11 @@ def _enough(num: int | None, count: int, what: str) -> None:
         raise DataError(f"--num {num}: {what} has {count} images; give no more")
 
 
-def of_file(text: str, dataset: Dataset | None = None, num: int | None = None) -> Images:
+def of_file(text: str, codec: Codec | None = None, num: int | None = None) -> Images:
     """Return the first `num` images of `FILE.npz` (its array `samples` or `arr_0`), or of `FILE.npz:ARRAY`.
 
     Args:
-        dataset: the data set whose records the images must resemble; None: uint8 images [N, H, W, C], or floats.
+        codec: that of the records which the images must resemble; None: uint8 images [N, H, W, C], or floats.
 
     Raises:
         DataError: the file or array does not exist, or its records have another shape or type.
@@ -120,15 +121,15 @@ def of_file(text: str, dataset: Dataset | None = None, num: int | None = None) -
         found = [n for n in _ARRAYS if n in archive]
         name = name or (found[0] if found else _ARRAYS[0])
         values = npz.mapped(archive, name, file, "name one of them as FILE.npz:ARRAY")
-    if values.dtype.kind not in "uf" or values.dtype.kind == "u" and values.dtype != np.uint8 and dataset is None:
+    if values.dtype.kind not in "uf" or values.dtype.kind == "u" and values.dtype != np.uint8 and codec is None:
         raise DataError(f"{file}: {name}: expected uint8 images or floats, got {values.dtype}; save 0..255 as uint8")
     _enough(num, len(values), f"{file}: {name}")
-    return _of_array(values[:num], f"{file}: {name}", dataset)
+    return _of_array(values[:num], f"{file}: {name}", codec)
 
 
-def _of_array(values: np.ndarray, what: str, dataset: Dataset | None) -> Images:
-    levels = dataset.levels if dataset else 256 if values.dtype == np.uint8 else 0
-    shape = dataset.shape if dataset else values.shape[1:] if values.ndim != 3 else (*values.shape[1:], 1)
+def _of_array(values: np.ndarray, what: str, codec: Codec | None) -> Images:
+    levels = codec.levels if codec else 256 if values.dtype == np.uint8 else 0
+    shape = codec.shape if codec else values.shape[1:] if values.ndim != 3 else (*values.shape[1:], 1)
     values = npz.records(values, what, shape, levels)
     span = None if levels else (float(values.min()), float(values.max()))
     digest = hashlib.sha256(f"{values.dtype} {values.shape} {levels}".encode())
@@ -159,7 +160,7 @@ def draw_images(trained: TrainedModel, seeds: np.ndarray, folder: pathlib.Path) 
         raise DataError(f"{file}: the solver failed for every sample; raise --steps, or loosen sampling.tolerance")
     kept = values if ok.all() else values[ok]
     mean = float(nfe[ok].mean()) if nfe[ok].min() >= 0 else None
-    return DrawnImages(_of_array(kept, str(file), trained.dataset), int((~ok).sum()), mean)
+    return DrawnImages(_of_array(kept, str(file), trained.codec), int((~ok).sum()), mean)
 
 
 def to_uint8(values: np.ndarray, levels: int) -> np.ndarray:

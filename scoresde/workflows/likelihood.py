@@ -18,7 +18,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from scoresde import likelihood
-from scoresde.data import Dataset
 from scoresde.data.labels import check_classes
 from scoresde.errors import ConfigError, DataError, NumericError
 from scoresde.experiment.build import build_chain, build_trace
@@ -102,11 +101,6 @@ def _log_reference(sde: AbstractSDE, x):
     return jax.vmap(lambda x: AbstractSDE.log_prior(sde, x))(x)
 
 
-def bins_of(dataset: Dataset) -> likelihood.Bins:
-    """Return the bins of a data set of integers in model coordinates."""
-    return likelihood.Bins(dataset.levels, -1.0 if dataset.centered else 0.0, 1.0)
-
-
 def parameters_crc32(trained: TrainedModel) -> str:
     """Return the CRC-32 of all parameters of the score, in hexadecimal."""
     return f"{zlib.crc32(json.dumps(manifest(trained.score.network.params), sort_keys=True).encode()):08x}"
@@ -118,7 +112,7 @@ def _points(trained: TrainedModel, folder: pathlib.Path, crc: str):
     dataset, sde = trained.dataset, trained.score.sde
     if not dataset.levels or trained.config.likelihood.dequantization == "none":
         return lambda values, keys: (to_modes(sde, dataset.encode(values)), jnp.zeros(len(values)), _halves(keys)[1])
-    dequantization, bins = _dequantization(trained, folder, crc), bins_of(dataset)
+    dequantization, bins = _dequantization(trained, folder, crc), trained.codec.bins
 
     def points(values, keys):
         first, second = _halves(keys)
@@ -136,7 +130,7 @@ def _halves(keys) -> tuple:
 def _decoder(trained: TrainedModel, of_integers) -> likelihood.AbstractDecoder:
     dataset = trained.dataset
     integers = dataset.levels and trained.config.likelihood.dequantization == "none"
-    return of_integers(bins_of(dataset)) if integers else likelihood.GaussianDecoder()
+    return of_integers(trained.codec.bins) if integers else likelihood.GaussianDecoder()
 
 
 # Each method: trained -> (score, x, keys) -> the rows of a batch.
@@ -187,7 +181,7 @@ def _dequantization(trained: TrainedModel, folder: pathlib.Path, crc: str) -> li
         "truncated_normal": likelihood.TruncatedNormalDequantization,
     }
     name, sde = trained.config.likelihood.dequantization, trained.score.sde
-    if name == "truncated_normal" and (tau := float(fixed[name]().tau(sde, bins_of(trained.dataset)))) < 3:
+    if name == "truncated_normal" and (tau := float(fixed[name]().tau(sde, trained.codec.bins))) < 3:
         print(f"note: bins end {tau:.2g} deviations of the noise at t_min from their centres, and much of the model "
               "lies outside "
               "them; below 3 uniform dequantization gives the better bound", file=sys.stderr)  # fmt: skip
@@ -208,7 +202,7 @@ def _variational(trained: TrainedModel, folder: pathlib.Path, crc: str) -> likel
     if trained.score.label is not None:
         check_classes(dataset, dataset.train.labels, "training records")
     trained_network = fit_dequantizer(
-        network, trained.score, dataset, bins_of(dataset), steps=c.variational_steps,
+        network, trained.score, dataset, trained.codec.bins, steps=c.variational_steps,
         batch_size=min(c.variational_batch_size, len(dataset.train)), learning_rate=c.variational_rate, seed=seed,
         labelled=lambda score, label: score if score.label is None else dataclasses.replace(score, label=label),
     )  # fmt: skip

@@ -70,7 +70,7 @@ def restore_to(
     originals, _ = records_of(trained, source, split, num)
     out.mkdir(parents=True, exist_ok=True)
     trained = trained._replace(score=local_copy(trained.score))
-    x0 = np.asarray(trained.dataset.encode(originals, 0.5), np.float32)
+    x0 = np.asarray(trained.codec.encode(originals, 0.5), np.float32)
     if operator == START:
         name, degraded, found = _from_start(trained, x0)
     else:
@@ -165,11 +165,11 @@ def _spread(trained: TrainedModel, observation: Observation, joint: bool):
             "--joint: expected a process with one coefficient for all points, such as vp, got "
             f"{trained.config.sde.name}; leave it out"
         )
-    size = int(np.prod(trained.dataset.shape))
+    size = int(np.prod(trained.codec.shape))
     if joint and size > LARGEST:
         raise ConfigError(f"--joint: expected records of up to {LARGEST} values, got {size}; leave it out")
     wanted = max(_KNOWN, _RECORDS_PER_VALUE * size) if joint else _KNOWN
-    known = jnp.asarray(trained.dataset.encode(records_of(trained, None, "train", wanted)[0], 0.5), jnp.float32)
+    known = jnp.asarray(trained.codec.encode(records_of(trained, None, "train", wanted)[0], 0.5), jnp.float32)
     return (mode_covariance if joint else mode_variances)(observation.basis, known)
 
 
@@ -200,20 +200,19 @@ def _keys(purpose: int, index):
 def _report(
     trained: TrainedModel, name: str, originals, x0, degraded, found: dict[str, Draw], out: pathlib.Path
 ) -> np.ndarray:
-    dataset = trained.dataset
+    codec = trained.codec
     ok = np.all([drawn.ok for drawn in found.values()], axis=0)
-    values = lambda x: np.asarray(dataset.decode(np.nan_to_num(x)))
+    values = lambda x: np.asarray(codec.decode(np.nan_to_num(x)))
     arrays = {part: values(drawn.x) for part, drawn in found.items()}
     arrays |= {"degraded": values(degraded), "originals": originals, "ok": ok} | label_arrays(trained, len(ok))
     path = write(out / "samples.npz", **arrays)
     shown = [x0, degraded, *(drawn.x for drawn in found.values())]
     columns = min(len(x0), _SHOWN)
     pictured = save_picture(
-        dataset, np.concatenate([part[:columns] for part in shown]), out / "grid.png", columns=columns
+        codec, np.concatenate([part[:columns] for part in shown]), out / "grid.png", columns=columns
     )
     psnr = {
-        part: _psnr(dataset, x[ok], x0[ok])
-        for part, x in [("degraded", degraded), *((p, d.x) for p, d in found.items())]
+        part: _psnr(codec, x[ok], x0[ok]) for part, x in [("degraded", degraded), *((p, d.x) for p, d in found.items())]
     }
     print(
         f"{len(x0)} records restored from {name} by {trained.config.sampling.sampler} at step {trained.step}: "
@@ -225,8 +224,8 @@ def _report(
     return ok
 
 
-def _psnr(dataset, x: np.ndarray, x0: np.ndarray) -> float:
+def _psnr(codec, x: np.ndarray, x0: np.ndarray) -> float:
     if not len(x0):
         return float("nan")
-    span = (2.0 if dataset.centered else 1.0) if dataset.levels else float(x0.max() - x0.min())
+    span = (2.0 if codec.centered else 1.0) if codec.levels else float(x0.max() - x0.min())
     return float(10 * np.log10(span**2 / max(float(np.mean((x - x0) ** 2)), np.finfo(np.float32).tiny)))

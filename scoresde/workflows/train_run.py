@@ -1,5 +1,6 @@
 """Training of one run, from its configuration to its report."""
 
+import functools
 import pathlib
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from scoresde.data import Dataset
 from scoresde.data.labels import check_classes, shown
 from scoresde.errors import CheckpointError, ConfigError, DataError
 from scoresde.experiment.build import (
@@ -27,11 +29,13 @@ from scoresde.experiment.build import (
 from scoresde.experiment.config import differences, from_json, to_json
 from scoresde.experiment.load import TrainedModel, check_description, description
 from scoresde.experiment.processes import PROCESSES
+from scoresde.experiment.stored_data import StoredData
 from scoresde.report import write_report
 from scoresde.runs import Intervals, Run
 from scoresde.runs.goodput import GoodputTimer
 from scoresde.runtime import peers
 from scoresde.runtime.places import user_cache
+from scoresde.score import NetworkScore
 from scoresde.train import averaged_score, fit
 from scoresde.workflows.evaluate import evaluate
 from scoresde.workflows.generate import UNTRAINED
@@ -58,7 +62,7 @@ def train_run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> N
     devices = f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}"
     ledger = GoodputTimer(workdir / "ledger.json" if main_process else None, {"command": command, "devices": devices})
     dataset = checked_dataset(config)
-    classes = dataset.label_names[: dataset.classes] if config.model.num_classes else ()
+    stored = StoredData.of(dataset, labelled=bool(config.model.num_classes))
     peers.agree(
         "data", fingerprint=dataset.fingerprint, devices=f"{jax.local_device_count()} {jax.devices()[0].device_kind}"
     )
@@ -68,11 +72,8 @@ def train_run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> N
         devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), {jax.process_count()} process(es)"
         print(f"{score.network.num_params:,} parameters, {len(dataset.train)} examples, {devices}, in {workdir}")
 
-    def trained(state) -> TrainedModel:
-        averaged = with_prior_data(averaged_score(score, state, averages[0]), config, dataset)
-        return TrainedModel(config, dataset, averaged, int(state.step), averages[0], dataset.shape, classes)
-
-    watch, meta = Monitor(config, dataset, workdir), description(config, dataset.fingerprint, classes)
+    trained = functools.partial(_trained, config, dataset, score, stored)
+    watch, meta = Monitor(config, dataset, workdir), description(config, stored)
 
     def look(state, path: pathlib.Path) -> dict[str, float]:
         looked_at = trained(state)  # whole on every process
@@ -104,6 +105,14 @@ def train_run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> N
         print(f"done: {workdir}")
 
 
+def _trained(config: ConfigDict, dataset: Dataset, score: NetworkScore, stored: StoredData, state) -> TrainedModel:
+    """The run at a state of training, with the first of its averages."""
+    read, ema = lambda: dataset, build_averages(config)[0]
+    averaged = with_prior_data(averaged_score(score, state, ema), config, read)
+    step, shape = int(state.step), dataset.shape
+    return TrainedModel(config, dataset.codec, averaged, step, ema, shape, read, stored.classes, stored.fingerprint)
+
+
 def _folder(config: ConfigDict, workdir: pathlib.Path, meta: dict, watch: Callable, ledger: GoodputTimer) -> Run:
     return Run(
         workdir,
@@ -121,7 +130,7 @@ def _folder(config: ConfigDict, workdir: pathlib.Path, meta: dict, watch: Callab
 
 def evaluate_trained(trained: TrainedModel, workdir: pathlib.Path) -> None:
     """Compute the likelihood of `evaluate.num` test records, and write it as a record in WORKDIR/evaluation."""
-    num, metric = trained.config.evaluate.num, "bpd" if trained.dataset.levels else "nats"
+    num, metric = trained.config.evaluate.num, "bpd" if trained.codec.levels else "nats"
     request = Request(
         (metric,), workdir / "evaluation", user_cache(), workdir=str(workdir), num=None if num < 0 else num
     )

@@ -20,6 +20,7 @@ from scoresde.convert.folder import write_state
 from scoresde.errors import CheckpointError, ConfigError
 from scoresde.experiment.build import abstract_network, build_optimizer
 from scoresde.experiment.load import check_description, check_experiment, local_sharding, stored_config
+from scoresde.experiment.stored_data import StoredData
 from scoresde.runs.checkpoint import AllDamagedError, Checkpoints
 from scoresde.runs.snapshots import snapshots
 from scoresde.runtime.files import write_text
@@ -38,7 +39,7 @@ class PostHoc(NamedTuple):
     """An average that was not tracked during training."""
 
     config: ConfigDict  # of the run
-    fingerprint: str  # of its data
+    data: StoredData  # what it was trained on
     params: PyTree[np.ndarray]  # float32, or wider
     width: float  # relative
     step: int
@@ -102,9 +103,8 @@ def reconstruct(
         except AllDamagedError as error:
             there = [step for step in there if step not in error.steps]
             continue
-        return PostHoc(
-            config, metas[there[-1]]["data"]["fingerprint"], params, float(width), wanted, found.residual, used
-        )
+        data = StoredData.from_json(metas[there[-1]]["data"])
+        return PostHoc(config, data, params, float(width), wanted, found.residual, used)
     raise CheckpointError(f"all snapshots in {stored.folder} are damaged; restore the folder from a copy")
 
 
@@ -122,7 +122,7 @@ def write(found: PostHoc, out: pathlib.Path) -> None:
     state = init_state(params, build_optimizer(config), (), root_key(config.seed))
     average = jax.tree.map(jnp.asarray, found.params)
     state = dataclasses.replace(state, step=jnp.asarray(found.step, jnp.int32), ema={power_name(found.width): average})
-    write_state(out, config, state, found.fingerprint)
+    write_state(out, config, state, found.data)
     record = {
         "sigma_rel": found.width, "gamma": exponent(found.width), "step": found.step, "residual": found.residual,
         "snapshots": [{"step": step, "sigma_rel": w, "coefficient": x} for step, at in found.used.items() for w,
