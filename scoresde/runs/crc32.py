@@ -69,9 +69,23 @@ def _join(crcs: np.ndarray, stride: int) -> np.ndarray:
     while crcs.shape[-1] > 1:
         if crcs.shape[-1] % 2:
             crcs = np.concatenate([np.zeros_like(crcs[..., :1]), crcs], axis=-1)
-        crcs = _multiply(_power(stride), crcs[..., ::2]) ^ crcs[..., 1::2]
+        crcs = _shift(crcs[..., ::2], stride) ^ crcs[..., 1::2]
         stride *= 2
     return crcs[..., 0]
+
+
+def _shift(crcs: np.ndarray, size: int) -> np.ndarray:
+    """x^(8 size) times each polynomial, modulo P: the sum of the products of its four bytes."""
+    table = _products(size)
+    low = table[0, crcs & 255] ^ table[1, crcs >> 8 & 255]
+    return low ^ table[2, crcs >> 16 & 255] ^ table[3, crcs >> 24]
+
+
+@functools.lru_cache(maxsize=1024)
+def _products(size: int) -> np.ndarray:
+    """x^(8 size) times every polynomial with one byte that is not zero: [byte, value]."""
+    values = np.arange(256, dtype=np.uint32)
+    return _multiply(_power(size), np.stack([values << shift for shift in (0, 8, 16, 24)]))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,12 +1,14 @@
 """The manifest of a checkpoint: CRC-32, dtype and shape of every leaf, computed without moving an array between hosts.
 
-Each process reads the shards on its own devices and reduces each to one integer, see crc32.py. The processes exchange
-these integers, one for each leaf and each copy of it, and their XOR is the CRC-32 of the whole array in C order. It
-does not depend on the sharding: what was saved on eight devices is checked on two, and manifests of earlier versions,
-which gathered the arrays, hold the same numbers.
+Each process reads the shards on its own devices and reduces those of a leaf to one integer, see crc32.py. The processes
+exchange these integers, one for each leaf and each copy of it, and their XOR is the CRC-32 of the whole array in C
+order. It does not depend on the sharding: what was saved on eight devices is checked on two, and manifests of earlier
+versions, which gathered the arrays, hold the same numbers.
 """
 
+import functools
 import math
+import operator
 from collections.abc import Iterator
 
 import jax
@@ -96,14 +98,34 @@ def _of_all_processes(
 
 def _read(leaf, copies: int) -> tuple[list[int], bool]:
     """(what this process contributes to the CRC of each copy, whether all values that it read are finite)."""
-    crcs, finite, known = [0] * copies, True, {}
+    crcs, finite, held, known = [0] * copies, True, {}, {}
     for copy, start, data in _parts(leaf, copies):
-        if start not in known:  # devices of one process were given the same bytes
-            array = np.asarray(data)
-            finite = finite and _all_finite(array)
-            known[start] = crc32.part(array, start, np.shape(leaf))
-        crcs[copy] ^= known[start]
+        held.setdefault(copy, {})[start] = data
+    for copy, parts in held.items():
+        starts = tuple(parts)
+        if starts not in known:  # devices of one process were given the same bytes
+            boxes = _joined({start: np.asarray(data) for start, data in parts.items()})
+            finite = finite and all(_all_finite(array) for array in boxes.values())
+            contributions = (crc32.part(array, start, np.shape(leaf)) for start, array in boxes.items())
+            known[starts] = functools.reduce(operator.xor, contributions)
+        crcs[copy] = known[starts]
     return crcs, finite
+
+
+def _joined(parts: dict[tuple[int, ...], np.ndarray]) -> dict[tuple[int, ...], np.ndarray]:
+    """The parts that this process holds, by their starts, as one array if together they fill a box. A part that is cut
+    along the last axis consists of many short runs of bytes; neighbouring parts together have fewer and longer ones."""
+    if len(parts) == 1:
+        return parts
+    starts = np.array(list(parts))
+    first = starts.min(axis=0)
+    shape = (starts + [array.shape for array in parts.values()]).max(axis=0) - first
+    if shape.prod() != sum(array.size for array in parts.values()):
+        return parts
+    box = np.empty(shape, next(iter(parts.values())).dtype)
+    for start, array in parts.items():
+        box[tuple(slice(a, a + n) for a, n in zip(start - first, array.shape))] = array
+    return {tuple(first.tolist()): box}
 
 
 def _parts(leaf, copies: int) -> Iterator[tuple[int, tuple[int, ...], jax.Array | np.ndarray]]:
