@@ -1,7 +1,7 @@
 """The CRC-32 of an array from CRCs of its parts, each computed where the part lives.
 
-CRC-32 divides a message of n bytes, read as a polynomial m(x) over GF(2), by a fixed polynomial P. Apart from a constant
-that depends on n alone, it is linear:
+CRC-32 divides a message of n bytes, read as a polynomial m(x) over GF(2), by a fixed polynomial P. Apart from a
+constant that depends on n alone, it is linear:
 
     crc(m) = linear(m) XOR crc(0^n),        linear(a XOR b) = linear(a) XOR linear(b),
     linear(m followed by k zero bytes) = x^(8k) linear(m) mod P.
