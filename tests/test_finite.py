@@ -16,7 +16,7 @@ from scoresde.experiment.build import image_shape
 from scoresde.experiment.config import load_config, override
 from scoresde.experiment.processes import PROCESSES, build_sde, out_of_range
 from scoresde.runs import Intervals, Run
-from scoresde.runs import checkpoint as checkpoint_module
+from scoresde.runs import manifest as manifest_module
 from scoresde.runs.checkpoint import Checkpoints
 from scoresde.train import fit
 from scoresde.train.step import MAX_SKIPPED, _update, finite
@@ -107,7 +107,7 @@ def test_a_checkpoint_that_is_not_finite_is_passed_over(tmp_path, monkeypatch):
     said, folder = [], Checkpoints(tmp_path)
     folder.save(1, {"a": jnp.ones(2)}, {})
     with monkeypatch.context() as before:
-        before.setattr(checkpoint_module, "_check_finite", lambda path, array: None)
+        before.setattr(manifest_module, "_all_finite", lambda array: True)
         folder.save(2, {"a": jnp.array([1.0, jnp.nan])}, {})
         folder.wait()
     folder.close()
@@ -124,7 +124,7 @@ def test_a_checkpoint_that_is_not_finite_is_passed_over(tmp_path, monkeypatch):
 
 def _only_bad(path, monkeypatch):
     with monkeypatch.context() as before:
-        before.setattr(checkpoint_module, "_check_finite", lambda path, array: None)
+        before.setattr(manifest_module, "_all_finite", lambda array: True)
         folder = Checkpoints(path, report=lambda text: None)
         folder.save(1, {"a": jnp.array([jnp.nan])}, {})
         folder.wait()

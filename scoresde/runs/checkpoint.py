@@ -1,8 +1,8 @@
 """Checkpoints: Orbax writes them, atomically and in the background; a CRC per leaf detects damage.
 
-Orbax restores flipped bits without an error. The CRC-32 of every leaf is therefore stored beside it and checked on
-restore, and the newest checkpoint that passes is used. A damaged one, or one with values that are not finite, is
-reported and set aside. If none passes, the run stops; it never restarts from zero by itself.
+Orbax restores flipped bits without an error. The CRC-32 of every leaf is therefore stored beside it (see manifest.py)
+and checked on restore, and the newest checkpoint that passes is used. A damaged one, or one with values that are not
+finite, is reported and set aside. If none passes, the run stops; it never restarts from zero by itself.
 
     FOLDER/<step>/state   the arrays
     FOLDER/<step>/meta    JSON: manifest, its CRC, and the fields that the caller adds
@@ -19,17 +19,16 @@ import zlib
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from scoresde.errors import CheckpointError, NumericError, ResourceError
+from scoresde.runs.manifest import check_manifest, manifest
 from scoresde.runs.quiet import leave_out_late_reports
 from scoresde.runtime.files import UnreadableError, open_regular
 from scoresde.runtime.reading import is_whole_number, read_object
-from scoresde.runtime.sharding import on_host
 
 _KEEP = 3  # the newest ones; older ones are deleted
 
@@ -139,25 +138,37 @@ class Checkpoints:
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
         damaged = []
         for step in self.steps() if step is None else [step]:
-            try:
-                state, meta = self._read(step, target, accept)
-                problem = None
-            except CheckpointError:
-                raise
-            except Exception as error:
-                problem = _first_line(error)
-            if _any_process(problem is not None):
+            found = self._read_if_good(step, target, accept)
+            if found is None:
                 damaged.append(step)
-                self._report(f"checkpoint at step {step} is damaged ({problem or 'on another process'})")
                 continue
             if damaged:
                 self._report(f"using the checkpoint at step {step}")
                 if set_aside:
                     self._set_aside(damaged)
-            return state, meta
+            return found
         if damaged:
             raise AllDamagedError(self.folder, damaged)
         return None
+
+    def _read_if_good(self, step: int, target: PyTree, accept) -> tuple[PyTree, dict] | None:
+        """(state, meta); None, after a report, if it is damaged on this or another process."""
+        found = problem = None
+        try:
+            found = self._read(step, target, accept)
+        except CheckpointError:
+            raise
+        except Exception as error:  # whatever Orbax raises over a damaged file
+            problem = _first_line(error)
+        if not _any_process(problem is not None):  # every process has read its parts, and may wait for the others' CRCs
+            try:
+                check_manifest(found[0], found[1]["manifest"])
+            except (NumericError, ValueError) as error:
+                problem = _first_line(error)
+        if _any_process(problem is not None):
+            self._report(f"checkpoint at step {step} is damaged ({problem or 'on another process'})")
+            return None
+        return found
 
     def _read_meta(self, step: int) -> dict:
         """Restore one checkpoint. Raises UnreadableError or ValueError if it is damaged."""
@@ -176,12 +187,7 @@ class Checkpoints:
             accept(meta)
             _check_fit(step, target, meta["manifest"])
             arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-            state = manager.restore(step, args=arguments).state
-        stored, found = meta["manifest"], manifest(state)
-        broken = [path for path in stored if stored[path]["crc32"] != found[path]["crc32"]]
-        if broken:
-            raise ValueError(f"CRC-32 differs at {broken[0]}" + (f" and {len(broken) - 1} more" if broken[1:] else ""))
-        return state, meta
+            return manager.restore(step, args=arguments).state, meta
 
     def _reader(self) -> ocp.CheckpointManager:
         """Return a new manager, because one that has saved restores only what it saved."""
@@ -203,30 +209,6 @@ class Checkpoints:
                 (self.folder / str(step)).rename(place)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("damaged checkpoints set aside")
-
-
-def manifest(state: PyTree) -> dict[str, dict]:
-    """Return for each leaf the CRC-32 of its bytes in C order, dtype and global shape, independent of the sharding.
-
-    Raises:
-      NumericError: a value is not finite.
-    """
-    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    entries = {}
-    for path, leaf in leaves:
-        array = on_host(leaf)
-        _check_finite(jax.tree_util.keystr(path), array)
-        crc = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-        entries[jax.tree_util.keystr(path)] = {"crc32": crc, "dtype": str(array.dtype), "shape": list(array.shape)}
-    return entries
-
-
-def _check_finite(path: str, array: np.ndarray) -> None:
-    if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
-        raise NumericError(
-            f"values that are not finite at {path}: expected finite ones; nothing that follows from them is worth "
-            "keeping"
-        )
 
 
 def _crc_of_json(meta: dict) -> int:
