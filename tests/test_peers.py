@@ -14,7 +14,7 @@ from commands import MIXTURE, finish, free_port, metrics, saved_steps, start, wa
 from scoresde.data import load
 from scoresde.errors import ConfigError, DistributedError, Interrupted
 from scoresde.experiment.config import load_config
-from scoresde.experiment.load import settings
+from scoresde.experiment.description import settings
 from scoresde.runs.folder import hold, look_for
 from scoresde.runtime import peers
 from scoresde.runtime.lookout import SILENCE as LIMIT

@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> None:
 
     from scoresde.experiment.build import beyond_decay, build_parallelism
     from scoresde.experiment.config import load_config, with_full_paths
-    from scoresde.experiment.load import settings
+    from scoresde.experiment.description import settings
     from scoresde.runs.trackers import require
     from scoresde.workflows.train_run import train_run
 

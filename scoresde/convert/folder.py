@@ -18,7 +18,7 @@ from scoresde.data.absent import ABSENT
 from scoresde.errors import CheckpointError, ConfigError
 from scoresde.experiment.build import build_averages, build_optimizer
 from scoresde.experiment.config import default, fill, override, to_json, with_full_paths
-from scoresde.experiment.load import description
+from scoresde.experiment.description import description
 from scoresde.experiment.stored_data import StoredData, declared_codec
 from scoresde.nets import Network
 from scoresde.runs.checkpoint import Checkpoints

@@ -27,7 +27,8 @@ from scoresde.experiment.build import (
     with_prior_data,
 )
 from scoresde.experiment.config import differences, from_json, to_json
-from scoresde.experiment.load import TrainedModel, check_description, description
+from scoresde.experiment.description import check_description, description
+from scoresde.experiment.load import TrainedModel
 from scoresde.experiment.processes import PROCESSES
 from scoresde.experiment.stored_data import StoredData
 from scoresde.report import write_report

@@ -19,7 +19,8 @@ from ml_collections import ConfigDict
 from scoresde.convert.folder import write_state
 from scoresde.errors import CheckpointError, ConfigError
 from scoresde.experiment.build import abstract_network, build_optimizer
-from scoresde.experiment.load import check_description, check_experiment, local_sharding, stored_config
+from scoresde.experiment.description import check_description, check_experiment
+from scoresde.experiment.load import local_sharding, stored_config
 from scoresde.experiment.stored_data import StoredData
 from scoresde.runs.checkpoint import AllDamagedError, Checkpoints
 from scoresde.runs.snapshots import snapshots
