@@ -186,10 +186,10 @@ def test_what_is_compared(monkeypatch, tmp_path):
     } <= mine.keys()
     with jax.enable_x64(True):
         assert {name for name, value in settings(config).items() if value != mine[name]} == {"jax_enable_x64"}
-    from scoresde.experiment import load as trained
+    from scoresde.experiment import description
 
     (tmp_path / "a.py").write_text("1")
-    monkeypatch.setattr(trained, "__file__", str(tmp_path / "trained.py"))
+    monkeypatch.setattr(description, "__file__", str(tmp_path / "experiment" / "description.py"))
     before = settings(config)["code of scoresde"]
     (tmp_path / "a.py").write_text("2")
     assert len({before, settings(config)["code of scoresde"], mine["code of scoresde"]}) == 3

@@ -125,7 +125,8 @@ def test_the_page_of_images(digits):
     assert found.tags.count("img") == 3 + 1 + 1  # grids of steps 0, 2 and 4, trajectory, pairs
     text = " ".join(found.text)
     report = json.loads((digits / "evaluation" / "evaluation.json").read_text())
-    assert f"{report['bits_per_dim']:.1f}" in text and "bits/dim" in text
+    # As many decimals as two digits of its error, 0.68, have.
+    assert f"{report['bits_per_dim']:.2f} ± {report['bits_per_dim_error']:.2f}" in text and "bits/dim" in text
     assert "--config.training.steps=4" in text and "training.sample_every" in text  # the command; a changed field
     ledger = json.loads((digits / "ledger.json").read_text())
     for name in ("step", "watch", "compile", "evaluation"):

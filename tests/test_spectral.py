@@ -639,8 +639,8 @@ def test_a_prior_of_data_draws_degraded_data(x64):
 
 def test_degradations_are_what_they_say():
     assert float(fade((4, 4)).alpha(1.0).max()) < 1e-3
-    mask = jnp.zeros((4, 4)).at[1:3, 1:3].set(1.0)
-    alpha = mask(mask).alpha(1.0)[..., 0]
+    hidden = jnp.zeros((4, 4)).at[1:3, 1:3].set(1.0)
+    alpha = mask(hidden).alpha(1.0)[..., 0]
     assert float(alpha[1, 1]) < 1e-3 and float(alpha[0, 0]) == 1
     sde, x = pixelate((8, 8)), jax.random.normal(jax.random.key(0), (8, 8, 1))
     end = sde.basis.from_modes(sde.alpha(1.0) * sde.basis.to_modes(x))
