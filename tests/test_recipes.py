@@ -45,7 +45,7 @@ def test_headers_say_the_images_seen(path):
 @pytest.mark.slow  # the networks themselves are counted in test_published_nets.py
 @each_recipe
 def test_headers_say_the_parameters(path):
-    stated, stored = re.search(r"([\d,]{9,}) parameters", header(path)), to_json(load_config(str(path), []))
+    stated, stored = re.search(r"([\d,]{9,})\s+parameters", header(path)), to_json(load_config(str(path), []))
     about = {name: stored["data"][name] for name in ("image_size", "channels", "augment")}
     model = stored["model"] | {
         "dtype": "float32",

@@ -39,14 +39,27 @@ _MIN_STEP = 1e-10
 _FINEST_NOISE = 1e-7
 
 
-class Resolved(dfx.AbstractStepSizeController):
+class Resolved(dfx.AbstractAdaptiveStepSizeController):
     """The controller inside, which gives up once the same step is rejected twice.
 
     Within 100 roundings of the end diffrax tries half of what is left, whatever the controller asks for. If that is
-    rejected it is tried again, up to the limit of steps, and the whole batch would wait.
+    rejected it is tried again, up to the limit of steps, and the whole batch would wait. Tolerances and norm are those
+    of the controller inside: an implicit solver finds its roots by them.
     """
 
-    inner: dfx.AbstractStepSizeController
+    inner: dfx.AbstractAdaptiveStepSizeController
+
+    @property
+    def rtol(self):
+        return self.inner.rtol
+
+    @property
+    def atol(self):
+        return self.inner.atol
+
+    @property
+    def norm(self):
+        return self.inner.norm
 
     def wrap(self, direction):
         return Resolved(self.inner.wrap(direction))
