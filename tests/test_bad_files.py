@@ -319,3 +319,26 @@ def test_damage_prints_no_traceback(workdir, tmp_path):
         "checkpoint at step 40 is damaged",
         "using the checkpoint at step 30",
     ]
+
+
+LATE = """
+from scoresde.runs.quiet import leave_out_late_reports
+leave_out_late_reports()
+
+class Kept:
+    def __init__(self, text):
+        self.text = text
+
+    def __del__(self):
+        raise RuntimeError(self.text)
+
+for text in ("Encountered error while reading array index: (). See full TensorStore details", "of the user"):
+    Kept(text)
+"""
+
+
+def test_a_late_report_of_the_readers_is_left_out_and_others_are_printed():
+    """An exception that nobody can catch any more, as of a coroutine that is collected: one of tensorstore, one of the
+    user."""
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "RuntimeError: of the user" in done.stderr and "TensorStore" not in done.stderr

@@ -1,8 +1,8 @@
 """Suppression of what Orbax and tensorstore print about a failed write or read in addition to their exception.
 
 When one array of a checkpoint fails, Orbax raises and closes its event loop while the other arrays are still being
-processed. Each of them then finds the loop closed, in a thread of tensorstore, or is collected as a future whose result
-is never read. Each prints a traceback: 36 of them for a network of 80,000 parameters on a full disk. The exception
+processed. Each of them then finds the loop closed, in a thread of tensorstore, or is collected as a future or a
+coroutine whose result is never read. Each prints a traceback: 36 of them for a network of 80,000 parameters on a full disk. The exception
 itself is caught in checkpoint.py, which reports it in one line.
 """
 
@@ -28,7 +28,7 @@ def leave_out_late_reports() -> None:
             except_hook(kind, value, trace)
 
     def unraisablehook(report):
-        if str(report.exc_value) != _LOOP_CLOSED:
+        if not _is_theirs(f"{report.object!r} {report.exc_value}"):
             unraisable_hook(report)
 
     sys.excepthook, sys.unraisablehook = excepthook, unraisablehook
@@ -38,4 +38,8 @@ def _is_not_theirs(record: logging.LogRecord) -> bool:
     """Return whether a report of asyncio concerns other work than reading or writing a checkpoint."""
     error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
     text = record.getMessage() + ("".join(traceback.format_exception(error)) if error else "")
-    return not any(word in text for word in _THEIRS)
+    return not _is_theirs(text)
+
+
+def _is_theirs(text: str) -> bool:
+    return any(word.lower() in text.lower() for word in _THEIRS)
