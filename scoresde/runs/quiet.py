@@ -2,8 +2,8 @@
 
 When one array of a checkpoint fails, Orbax raises and closes its event loop while the other arrays are still being
 processed. Each of them then finds the loop closed, in a thread of tensorstore, or is collected as a future or a
-coroutine whose result is never read. Each prints a traceback: 36 of them for a network of 80,000 parameters on a full disk. The exception
-itself is caught in checkpoint.py, which reports it in one line.
+coroutine whose result is never read. Each prints a traceback: 36 of them for a network of 80,000 parameters on a full
+disk. The exception itself is caught in checkpoint.py, which reports it in one line.
 """
 
 import functools
