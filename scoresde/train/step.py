@@ -142,9 +142,9 @@ def _compiler_options(platform: str, copies: int, remat: str) -> dict | None:
     if platform == "cpu":  # level 1 compiles several times faster and runs as fast
         return {"xla_backend_optimization_level": 1}
     if platform == "gpu" and remat != "none" and copies > 1:
-        # To hide sums over devices XLA puts the gradients of kernels off, and keeps their operands until then: most of
-        # what is
-        # computed again to save memory (docs/performance.md). With one copy, split over all GPUs, it does not.
+        # To hide sums over devices, XLA delays the gradients of kernels and keeps their operands until then. Those are
+        # most of what is computed again to save memory (docs/performance.md). With one copy, split over all GPUs, it
+        # does not.
         return {"xla_gpu_enable_latency_hiding_scheduler": False}
     return None
 
@@ -210,12 +210,10 @@ def _update(optimizer, state: TrainState, loss, grads, batch_size: int) -> tuple
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = update(state.ema, params, state.step, batch_size)
-    good = (
-        jnp.isfinite(loss)
-        & jnp.isfinite(norm)
-        & finite((params, opt_state, ema))
-        & (state.skipped_in_a_row < MAX_SKIPPED)
-    )
+    # Behind a conditional the new values are buffers. Without one, XLA on a CPU computes them again for the check, which
+    # took ten times as long to compile.
+    plausible = jnp.isfinite(loss) & jnp.isfinite(norm) & (state.skipped_in_a_row < MAX_SKIPPED)
+    good = jax.lax.cond(plausible, finite, lambda _: jnp.asarray(False), (params, opt_state, ema))
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)  # noqa: E731
     in_a_row = jnp.where(good, 0, state.skipped_in_a_row + 1)
     new = TrainState(
