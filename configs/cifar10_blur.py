@@ -15,8 +15,8 @@ def get_config():
     c.data.source, c.data.random_flip = "npz:cifar10.npz", True
     c.sde.name, c.sde.length, c.sde.blur_max, c.sde.min_scale = "blur", 0.0, 20.0, 1e-3
     c.sde.log_snr_min, c.sde.log_snr_max, c.sde.t_min = -10.0, 10.0, 0.0
-    c.model.preconditioning = "eps"
+    c.preconditioning.name = "eps"
     c.training.weighting, c.training.time_law = "noise_field", "low_discrepancy"
-    c.sampling.sampler, c.sampling.steps, c.sampling.grid = "predictor_corrector", 1000, "uniform"
+    c.sampling.name, c.sampling.steps, c.sampling.grid = "predictor_corrector", 1000, "uniform"
     c.sampling.predictor, c.sampling.corrector = "ancestral", "none"
     return c

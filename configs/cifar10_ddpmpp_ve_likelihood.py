@@ -9,16 +9,15 @@ No number is published for VE: at t_min its noise of 0.01 covers 2.6 grey levels
 blurred data. Quote the bound on integers, which includes the way back: --method elbo --dequantization none.
 """
 
+from scoresde.config import component
 from scoresde.experiment.presets import score_sde
 
 
 def get_config():
     c = score_sde("ve", "ddpmpp_cifar10")
     c.data.random_flip = False
-    c.training.weighting, c.training.time_law = (
-        "likelihood",
-        "log_snr",
-    )  # with half the sum over dimensions: the bound in nats
-    c.sampling.sampler = "reverse_sde"
+    # With half the sum over dimensions: the bound in nats.
+    c.training.weighting, c.training.time_law = "likelihood", "log_snr"
+    c.sampling = component("reverse_sde", steps=1000, grid="uniform")
     c.likelihood.method, c.likelihood.dequantization, c.likelihood.dequantizations = "elbo", "none", 1
     return c

@@ -32,6 +32,6 @@ def get_config():
     c.optim.decay_steps = (
         c.training.get_ref("steps") * 3 // 2
     )  # follows training.steps; at the last one the rate is at 27 %
-    c.sampling.sampler, c.sampling.steps, c.sampling.grid = "unipc", 19, "karras"
+    c.sampling.name, c.sampling.steps, c.sampling.grid = "unipc", 19, "karras"
     c.likelihood.method, c.likelihood.dequantization = "elbo", "none"
     return c

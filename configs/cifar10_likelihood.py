@@ -31,11 +31,11 @@ def get_config():
     c.data.source = "npz:cifar10.npz"
     c.sde.name, c.sde.log_snr_min, c.sde.log_snr_max, c.sde.t_min = "cosine", -5.0, 13.3, 0.0
     c.model.update(PUBLISHED["vdm_cifar10"].fields)
-    c.model.preconditioning, c.model.sigma_data = "edm", 1.0
+    c.preconditioning.name, c.preconditioning.sigma_data = "edm", 1.0
     c.training.weighting, c.training.time_law, c.training.reduce_mean = "likelihood", "log_sigma", False
     c.training.steps, c.training.batch_size, c.training.ema = 6_000_000, 128, (0.9999,)
-    c.optim.optimizer, c.optim.weight_decay, c.optim.beta2 = "adamw", 0.01, 0.99
+    c.optim.name, c.optim.weight_decay, c.optim.beta2 = "adamw", 0.01, 0.99
     c.optim.learning_rate, c.optim.warmup, c.optim.grad_clip = 2e-4, 100, 0.0
-    c.sampling.sampler, c.sampling.steps = "dpmpp", 50
+    c.sampling.name, c.sampling.steps = "dpmpp", 50
     c.likelihood.dequantization, c.likelihood.dequantizations, c.likelihood.tolerance = "truncated_normal", 5, 1e-5
     return c

@@ -20,11 +20,16 @@ def get_config():
     c.sde.name, c.sde.index, c.sde.screening = "coloured_cosine", 1.0, 25.0
     c.sde.log_snr_min, c.sde.log_snr_max, c.sde.t_min = -10.0, 14.0, 0.0
     c.model.name, c.model.width, c.model.depth, c.model.modes = "fno", 64, 4, 24
-    c.model.sigma_data, c.model.data_index, c.model.data_screening, c.model.dropout = 1.0, 1.5, 10.0, 0.0
+    c.preconditioning.sigma_data, c.preconditioning.data_index, c.preconditioning.data_screening, c.model.dropout = (
+        1.0,
+        1.5,
+        10.0,
+        0.0,
+    )
     c.training.weighting, c.training.time_law = "edm", "log_snr"
     c.training.steps, c.training.batch_size, c.training.ema = 4000, 128, (0.999,)
     c.training.log_every, c.training.checkpoint_every, c.training.sample_every = 200, 2000, 2000
     c.optim.learning_rate, c.optim.warmup, c.optim.decay_steps = 2e-3, 200, 4000
-    c.sampling.sampler, c.sampling.steps, c.sampling.grid = "dpmpp", 60, "log_snr"
+    c.sampling.name, c.sampling.steps, c.sampling.grid = "dpmpp", 60, "log_snr"
     c.likelihood.tolerance, c.evaluate.num = 1e-4, -1
     return c

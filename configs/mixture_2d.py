@@ -10,7 +10,7 @@ from scoresde.config import default
 def get_config():
     c = default()
     c.data.source, c.data.image_size, c.data.channels, c.data.levels = "gaussian_mixture", 0, 2, 0
-    c.model.name, c.model.width, c.model.depth, c.model.dropout, c.model.sigma_data = "mlp", 128, 3, 0.0, 1.0
+    c.model.name, c.model.width, c.model.depth, c.model.dropout, c.preconditioning.sigma_data = "mlp", 128, 3, 0.0, 1.0
     c.training.steps, c.training.batch_size, c.training.ema = 4000, 512, (0.999,)
     c.training.log_every, c.training.checkpoint_every, c.training.sample_every = 200, 2000, 2000
     c.optim.learning_rate, c.optim.warmup, c.optim.decay_steps = 2e-3, 200, 4000

@@ -6,17 +6,17 @@ to its end here: after half an epoch half of the samples are digits, 1.73 +- 0.0
 (docs/results.md). 1,259,393 parameters.
 """
 
-from scoresde.config import default
+from scoresde.config import component, default
 
 
 def get_config():
     c = default()
     c.data.source, c.data.image_size, c.data.channels, c.data.levels = "npz:mnist.npz", 28, 1, 256
     c.data.uniform_dequantization = True
-    c.model.sigma_data, c.model.dropout = 0.6, 0.05
+    c.preconditioning.sigma_data, c.model.dropout = 0.6, 0.05
     c.model.channels, c.model.multipliers, c.model.blocks, c.model.attention = 32, (1, 2, 2), 1, (7,)
-    c.training.weighting, c.training.time_law = "edm", "log_normal"
-    c.training.log_normal_mean, c.training.log_normal_std = -1.5, 1.6
+    c.training.weighting = "edm"
+    c.training.time_law = component("log_normal", mean=-1.5, std=1.6)
     c.training.steps, c.training.batch_size, c.training.ema = 20_000, 64, (0.999,)
     c.training.log_every, c.training.checkpoint_every, c.training.sample_every = 50, 500, 1000
     c.optim.learning_rate, c.optim.warmup = 2e-3, 200

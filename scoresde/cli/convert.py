@@ -44,15 +44,15 @@ def main(arguments: list[str]) -> None:
 def _convert(source: pathlib.Path, out: pathlib.Path, network: str | None, overrides: list[str]) -> None:
     from scoresde.convert.folder import check_free, configuration, load_into, write_run
     from scoresde.convert.sources import read
-    from scoresde.experiment.build import abstract_network
 
     check_free(out)
     if not source.exists():
         raise ConfigError(f"SOURCE: no file or folder {source}; download the weights first")
     fields, collect = read(source, network)
-    config = configuration(fields, overrides)
-    copy = collect(config)
-    empty = abstract_network(config)
-    filled = load_into(empty, copy.ours, str(source), set(copy.theirs) - copy.used)
-    write_run(out, config, filled)
-    print(f"{filled.num_params:,} parameters, {config.model.preconditioning} of a {config.sde.name} process, in {out}")
+    experiment = configuration(fields, overrides)
+    copy = collect(experiment)
+    filled = load_into(experiment.network, copy.ours, str(source), set(copy.theirs) - copy.used)
+    write_run(out, experiment, filled)
+    print(
+        f"{filled.num_params:,} parameters, {experiment.config['preconditioning']['name']} of a {experiment.process_name} process, in {out}"
+    )

@@ -23,21 +23,21 @@ def main(arguments: list[str]) -> None:
     found = parser.parse(arguments)
     from scoresde.data.inspection import SHOWN, inspect, sample, text
     from scoresde.data.picture import save_picture
-    from scoresde.experiment.build import build_dataset
+    from scoresde.experiment.experiment import read_dataset
 
     config = _config(found.config, found.source, found.overrides)
-    dataset = build_dataset(config)
+    dataset = read_dataset(config)
     report = inspect(dataset)
     out = pathlib.Path(found.out)
     out.mkdir(parents=True, exist_ok=True)
-    lines = suggestions(report, config)
+    lines = suggestions(report, config.arrays)
     write_text(out / "inspection.json", json.dumps(report | {"configuration": lines}, indent=1) + "\n")
     drawn = save_picture(dataset, dataset.encode(dataset.train.rows(sample(dataset.train, SHOWN))[0]), out / "grid.png")
     print(text(report, lines).encode("utf-8", "backslashreplace").decode())  # names of files may be any bytes
     print(f"wrote {out / 'inspection.json'}" + (f" and {out / 'grid.png'}" if drawn else ""))
 
 
-def suggestions(report: dict, config) -> list[str]:
+def suggestions(report: dict, arrays: tuple[str, ...]) -> list[str]:
     """Return suggested lines for get_config()."""
     shape = tuple(report["shape"])
     size = 0 if len(shape) == 1 else shape[0] if len(shape) == 3 and shape[0] == shape[1] else shape[:-1]
@@ -46,11 +46,13 @@ def suggestions(report: dict, config) -> list[str]:
         f"{shape[-1]}, {report['levels']}",
     ]
     if report["sigma_data"]:
-        lines.append(f"    c.model.sigma_data = {report['sigma_data']:.3g}")
+        lines.append(f"    c.preconditioning.sigma_data = {report['sigma_data']:.3g}")
     else:
-        lines.append("    # no c.model.sigma_data: all training values are the same, and there is nothing to learn")
-    if config.data.arrays:
-        lines.insert(1, f"    c.data.arrays = {tuple(config.data.arrays)}")
+        lines.append(
+            "    # no c.preconditioning.sigma_data: all training values are the same, and there is nothing to learn"
+        )
+    if arrays:
+        lines.insert(1, f"    c.data.arrays = {arrays}")
     if len(shape) == 3:
         halvings = min(3, *(_twos(n) for n in shape[:2]))
         lines.append(
@@ -67,11 +69,10 @@ def suggestions(report: dict, config) -> list[str]:
 
 
 def _config(path: str | None, source: str, overrides: list[str]):
-    """The configuration whose data section says how `source` is read; what it does not declare is found out."""
+    """Return the data section that says how `source` is read; what it does not declare is found out."""
     from scoresde.data.declared import declared
-    from scoresde.experiment.build import image_shape
-    from scoresde.experiment.config import default, load_config
-    from scoresde.experiment.overrides import apply
+    from scoresde.experiment.config import default, load_config, override
+    from scoresde.experiment.settings import Data
 
     if path:
         config = load_config(path, [*overrides, f"data.source={source}"])
@@ -79,23 +80,17 @@ def _config(path: str | None, source: str, overrides: list[str]):
         if other := [text for text in overrides if not text.startswith("data.")]:
             raise ConfigError(*(f"--config.{text}: only the fields of data are used" for text in other))
         config = default()
-        problems = [problem for text in overrides if (problem := apply(config, *text.partition("=")[::2]))]
-        if problems:
-            raise ConfigError(*problems)
+        override(config, overrides)
         given = {text.partition("=")[0].removeprefix("data.") for text in overrides}
         config.data.source = source
         if not given.issuperset(_SHAPE):
             shape, levels = declared(source, tuple(config.data.arrays), config.data.data_dir or None)
             values = {"image_size": shape[:-1] or 0, "channels": shape[-1], "levels": levels}
-            with config.data.ignore_type():
-                config.data.update({name: value for name, value in values.items() if name not in given})
-    config.data.max_bad = _ALL
-    if min(image_shape(config)) < 1:
-        raise ConfigError(
-            f"data.image_size = {config.data.image_size}, data.channels = {config.data.channels}: expected sizes above "
-            "0"
-        )
-    return config
+            config.data.update({name: value for name, value in values.items() if name not in given})
+    found = Data(**(config.data.to_dict() | {"max_bad": _ALL}))
+    if problems := found.problems():
+        raise ConfigError(*problems)
+    return found
 
 
 def _twos(number: int) -> int:

@@ -74,11 +74,11 @@ _METHODS = {
 
 def _check(flags: dict, trained: "TrainedModel") -> None:
     """A flag that would do nothing is a mistake."""
-    method = trained.config.likelihood.method
+    method = trained.experiment.likelihood.method
     if idle := [name for name in flags if method not in _METHODS[name]]:
         raise ConfigError(*(f"--{name}: --method {method} has no such thing; leave it out" for name in idle))
-    if "estimator" in flags and not trained.config.likelihood.probes:
+    if "estimator" in flags and not trained.experiment.likelihood.probes:
         raise ConfigError("--estimator: with likelihood.probes = 0 the trace is exact; give --probes as well")
     if flags.keys() & {"dequantization", "dequantizations"} and not trained.codec.levels:
-        source = trained.config.data.source
+        source = trained.experiment.source_name
         raise DataError(f"--dequantization, --dequantizations: {source} is continuous (data.levels = 0); leave it out")

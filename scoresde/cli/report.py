@@ -43,6 +43,6 @@ def look(folder: pathlib.Path) -> None:
         path = folder / "samples" / f"{trained.step:06}.png"
         print(f"{folder}: drawing samples at step {trained.step}")
         path.parent.mkdir(exist_ok=True)
-        Monitor(trained.config, trained.dataset, folder)(trained, path)
+        Monitor(trained.experiment, trained.dataset, folder)(trained, path)
     except ScoreSDEError as error:
         print(f"note: {folder}: no pictures, as the run cannot be read: {error}", file=sys.stderr)

@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> None:
         trained = trained.at(_grid(found.grid))
     if found.label is not None:
         trained = _with_label(trained, found.label)
-    name = f"samples_{trained.config.sampling.sampler}" if found.task == "generate" else found.task
+    name = f"samples_{trained.experiment.sampler_name}" if found.task == "generate" else found.task
     out = pathlib.Path(found.out or pathlib.Path(found.workdir) / name)
     failed, total, what = _perform(found, trained, out)
     if failed and not found.keep_going:
@@ -125,7 +125,7 @@ def _check(found) -> None:
     for name, other in (("num", "seeds"), ("split", "input")):
         if name in given and other in given:
             problems.append(f"--{name}: --{other} says it already; leave one out")
-    if any(text.startswith("sampling.sampler=") for text in found.overrides):
+    if any(text.startswith(("sampling.sampler=", "sampling.name=", "sampling=")) for text in found.overrides):
         problems.append("--config.sampling.sampler: use --sampler, which brings the steps and grid of its own")
     if found.num is not None and found.num < 1:
         problems.append(f"--num: expected at least 1, got {found.num}")
@@ -140,16 +140,16 @@ def _perform(found, trained: "TrainedModel", out: pathlib.Path) -> tuple[list[in
     """Do the task. Returns what failed, of how many, and what they are."""
     import numpy as np
 
-    from scoresde.experiment.processes import DEGRADED, PROCESSES
+    from scoresde.experiment.building import DEGRADED
     from scoresde.runs.sample_store import parse_seeds
     from scoresde.workflows.generate import draw_to, has_null_class
 
     if found.task == "generate":
         seeds = parse_seeds(f"0-{found.num - 1}" if found.seeds is None else found.seeds)
         return draw_to(trained, seeds, out), len(seeds), "seeds"
-    if found.task in ("encode", "decode", "interpolate") and PROCESSES[trained.config.sde.name].starts:
+    if found.task in ("encode", "decode", "interpolate") and trained.score.sde.needs_data:
         raise ConfigError(
-            f"--task {found.task}: {DEGRADED.format(trained.config.sde.name)}; use --task restore --operator start"
+            f"--task {found.task}: {DEGRADED.format(trained.experiment.process_name)}; use --task restore --operator start"
         )
     if found.task != "generate" and has_null_class(trained):
         raise ConfigError(
@@ -167,7 +167,7 @@ def _perform(found, trained: "TrainedModel", out: pathlib.Path) -> tuple[list[in
     elif found.task == "interpolate":
         ok = interpolate_to(trained, **records, points=found.points, out=out)
     else:
-        operator = found.operator or (START if PROCESSES[trained.config.sde.name].starts else OPERATORS[0])
+        operator = found.operator or (START if trained.score.sde.needs_data else OPERATORS[0])
         degradation = dict(operator=operator, strength=found.strength, noise=found.observation_noise)
         ways = dict(baseline=bool(found.baseline), joint=bool(found.joint))
         ok = restore_to(trained, **records, **degradation, **ways, out=out)

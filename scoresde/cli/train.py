@@ -16,9 +16,9 @@ def main(arguments: list[str]) -> None:
     found = parser.parse(arguments)
     import jax
 
-    from scoresde.experiment.build import beyond_decay, build_parallelism
     from scoresde.experiment.config import load_config, with_full_paths
     from scoresde.experiment.description import settings
+    from scoresde.experiment.experiment import Experiment
     from scoresde.runs.trackers import require
     from scoresde.workflows.train_run import train_run
 
@@ -27,9 +27,10 @@ def main(arguments: list[str]) -> None:
     config = load_config(found.config, found.overrides)
     with_full_paths(config)
     workdir = pathlib.Path(found.workdir or pathlib.Path("runs") / pathlib.Path(found.config).stem)
-    peers.agree("settings", **settings(config), **{"--workdir": str(workdir.absolute())})
-    if (line := beyond_decay(config)) and jax.process_index() == 0:
+    experiment = Experiment.from_config(config)
+    peers.agree("settings", **settings(experiment), **{"--workdir": str(workdir.absolute())})
+    if (line := experiment.beyond_decay()) and jax.process_index() == 0:
         print(f"note: {line}", file=sys.stderr)
-    require(tuple(config.training.trackers))
-    build_parallelism(config).check(config.training.batch_size)
-    train_run(config, workdir, shlex.join(["python", "-m", "scoresde.train", *arguments]))
+    require(experiment.training.trackers)
+    experiment.parallelism.check(experiment.training.batch_size)
+    train_run(experiment, workdir, shlex.join(["python", "-m", "scoresde.train", *arguments]))

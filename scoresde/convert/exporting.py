@@ -18,7 +18,6 @@ from safetensors.numpy import save_file
 from scoresde.convert.copying import Arrays
 from scoresde.convert.reading import safetensors
 from scoresde.errors import CheckpointError, ResourceError
-from scoresde.experiment.config import to_json
 from scoresde.experiment.load import TrainedModel
 from scoresde.runtime.files import UnreadableError, replacing
 from scoresde.runtime.reading import one_line, parse_json
@@ -36,7 +35,7 @@ def export(trained: TrainedModel, file: pathlib.Path) -> int:
     }
     about = {
         "format": "scoresde",
-        "config": json.dumps(to_json(trained.config)),
+        "config": json.dumps(trained.experiment.config),
         "step": str(trained.step),
         "ema": trained.ema,
     }

@@ -11,14 +11,13 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from scoresde.convert.copying import Arrays
 from scoresde.data.absent import ABSENT
 from scoresde.errors import CheckpointError, ConfigError
-from scoresde.experiment.build import build_averages, build_optimizer
-from scoresde.experiment.config import default, fill, override, to_json, with_full_paths
+from scoresde.experiment.config import from_fields, with_full_paths
 from scoresde.experiment.description import description
+from scoresde.experiment.experiment import Experiment
 from scoresde.experiment.stored_data import StoredData, declared_codec
 from scoresde.nets import Network
 from scoresde.runs.checkpoint import Checkpoints
@@ -29,19 +28,16 @@ from scoresde.types import root_key
 _SHOWN = 5
 
 
-def configuration(fields: dict[str, dict], overrides: list[str]) -> ConfigDict:
-    """Return the defaults with {section: {field: value}}, without data, and with `SECTION.FIELD=value` texts.
+def configuration(fields: dict[str, dict], overrides: list[str]) -> Experiment:
+    """Return the experiment of the defaults with {section: {field: value}}, without data, and with `SECTION.FIELD=value` texts.
 
     Raises:
         ConfigError: every problem there is, one line each.
     """
-    config = default()
-    config.data.source = ABSENT
-    if problems := fill(config, fields, where="SOURCE"):
-        raise ConfigError(*problems)
-    override(config, overrides)
+    fields = fields | {"data": fields.get("data", {}) | {"source": ABSENT}}
+    config = from_fields(fields, overrides, where="SOURCE")
     with_full_paths(config)
-    return config
+    return Experiment.from_config(config)
 
 
 def load_into(network: Network, arrays: Arrays, source: str, unused: set[str]) -> Network:
@@ -76,18 +72,19 @@ def load_into(network: Network, arrays: Arrays, source: str, unused: set[str]) -
     return dataclasses.replace(network, params=params)
 
 
-def write_run(out: pathlib.Path, config: ConfigDict, network: Network) -> None:
+def write_run(out: pathlib.Path, experiment: Experiment, network: Network) -> None:
     """OUT/config.json and OUT/checkpoints/0.
 
     Raises:
         ResourceError: no space, or no permission.
     """
-    state = init_state(network.params, build_optimizer(config), build_averages(config), root_key(config.seed))
+    state = init_state(network.params, experiment.optimizer, experiment.averages, root_key(experiment.seed))
     # Continuous data that are named later bring their own scale and span.
-    write_state(out, config, state, StoredData(ABSENT, declared_codec(config) if config.data.levels else None))
+    codec = declared_codec(experiment.data) if experiment.data.levels else None
+    write_state(out, experiment, state, StoredData(ABSENT, codec))
 
 
-def write_state(out: pathlib.Path, config: ConfigDict, state: TrainState, data: StoredData) -> None:
+def write_state(out: pathlib.Path, experiment: Experiment, state: TrainState, data: StoredData) -> None:
     """OUT/config.json and OUT/checkpoints/STEP of a state. `data`: what it was trained on.
 
     Raises:
@@ -96,11 +93,11 @@ def write_state(out: pathlib.Path, config: ConfigDict, state: TrainState, data: 
     out.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(out / "checkpoints")
     try:
-        checkpoints.save(int(state.step), state, description(config, data))
+        checkpoints.save(int(state.step), state, description(experiment, data))
         checkpoints.wait()
     finally:
         checkpoints.close()
-    write_text(out / "config.json", json.dumps(to_json(config), indent=1) + "\n")
+    write_text(out / "config.json", json.dumps(experiment.config, indent=1) + "\n")
 
 
 def check_free(out: pathlib.Path) -> None:

@@ -3,15 +3,13 @@
 import pathlib
 from collections.abc import Callable
 
-from ml_collections import ConfigDict
-
 from scoresde.convert import diffusers, exporting, guided, reading, recipes, score_sde
 from scoresde.convert.copying import Copy
 from scoresde.errors import CheckpointError, ConfigError
-from scoresde.experiment.build import image_shape
+from scoresde.experiment.experiment import Experiment
 
 # Fields of the configuration, and the parameters for the configuration that came of them.
-Read = tuple[dict[str, dict], Callable[[ConfigDict], Copy]]
+Read = tuple[dict[str, dict], Callable[[Experiment], Copy]]
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
@@ -38,15 +36,11 @@ def read(source: pathlib.Path, network: str | None) -> Read:
     loaded = reading.of_torch(source) if source.suffix in reading.TORCH else reading.of_flax(source)
     if network in recipes.GUIDED:
         arrays, kinds_first = reading.as_arrays(loaded), network == "adm_imagenet64"
-        return fields, lambda c: copied(
-            source, lambda: guided.from_guided(arrays, c.model, image_shape(c), kinds_first)
-        )
+        return fields, lambda e: copied(source, lambda: guided.from_guided(arrays, e.model, e.shape, kinds_first))
     in_torch = source.suffix in reading.TORCH
     arrays = score_sde.average_of_torch(loaded, reading.as_arrays) if in_torch else score_sde.average_of_flax(loaded)
     name = score_sde.in_a_list if in_torch else score_sde.by_class
-    return fields, lambda c: copied(
-        source, lambda: score_sde.from_score_sde(arrays, c.model, image_shape(c)[0], name())
-    )
+    return fields, lambda e: copied(source, lambda: score_sde.from_score_sde(arrays, e.model, e.shape[0], name()))
 
 
 def _diffusers(folder: pathlib.Path) -> Read:
@@ -66,9 +60,7 @@ def _diffusers(folder: pathlib.Path) -> Read:
     ]
     fields = diffusers.fields(config, reading.json_of(schedulers[0]) if schedulers else None)
     arrays = reading.weights(weights)
-    return fields, lambda config: copied(
-        weights, lambda: diffusers.from_diffusers(arrays, len(config.model.multipliers))
-    )
+    return fields, lambda e: copied(weights, lambda: diffusers.from_diffusers(arrays, len(e.model.multipliers)))
 
 
 def copied(where: pathlib.Path, collect: Callable[[], Copy]) -> Copy:

@@ -1,8 +1,11 @@
-"""A configuration from a file and flags, validated, and its JSON form. The fields are in `fields`.
+"""A configuration from a file and flags, and its JSON form.
 
 Section names are those of score_sde. An experiment file in `configs/` defines `get_config()`, which takes `default()`
 and changes what the experiment is about; `--config.SECTION.FIELD=value` changes it further. A saved run is read back
-from its `config.json`: no Python file is needed, or executed, to sample from it.
+from its `config.json`, without the file. `sections` has the fields, `component` says how parts are named.
+
+A configuration that was loaded here is complete: it has every field of every part that it names. Whether the parts
+accept the values is known when they are built, by `scoresde.experiment.Experiment`.
 """
 
 import difflib
@@ -15,18 +18,64 @@ from ml_collections import ConfigDict
 
 from scoresde.data import sources
 from scoresde.errors import ConfigError, Interrupted
-from scoresde.experiment.build import flatten
-from scoresde.experiment.fields import FREE_FIELDS, RETIRED
-from scoresde.experiment.fields import default as default
-from scoresde.experiment.overrides import apply
-from scoresde.experiment.validation import validate
+from scoresde.experiment.sections import SECTIONS, SEED, complete, flatten, set_name, set_text
+from scoresde.experiment.spellings import current, modernise
 from scoresde.runtime.places import in_full
 
+# Fields that a resumed run may change. They do not enter the state, or change it only by rounding, except for the first
+# four, which rescue a run that diverges or prolong one. The location of the data is free because the fingerprint
+# identifies their content.
+FREE_FIELDS = (
+    "optim.learning_rate", "optim.decay_steps", "optim.grad_clip", "training.steps", "training.accumulation",
+    "training.remat", "training.fsdp", "training.steps_per_dispatch",
+    "training.log_every", "training.checkpoint_every", "training.snapshot_every", "training.sample_every",
+    "training.watch", "training.keep_best", "training.trackers",
+    "sampling.", "likelihood.", "evaluate.", "data.source", "data.data_dir", "data.labels",
+    "data.max_bad", "data.max_pixels", "data.memory",
+)  # fmt: skip
+# Fields of earlier versions that belong to one part; a configuration held those of all parts.
+_EARLIER = frozenset(
+    f"{section}.{field}"
+    for section, fields in {
+        "sde": (
+            "beta_min beta_max sigma_min sigma_max log_snr_min log_snr_max t_min basis length index "
+            "screening variance kernel length_scale jitter blur_min blur_max min_scale noise "
+        ),
+        "model": (
+            "preconditioning sigma_data data_index data_screening embedding fourier_scale dropout "
+            "num_classes dtype channels multipliers blocks attention skip_rescale decoder_attention "
+            "modulation resampling resample_filter resample_skip progressive_input progressive combine "
+            "center_input input_fourier norm_epsilon head_channels patch positions width depth modes "
+            "boundary "
+        ),
+        "optim": ("optimizer learning_rate beta1 beta2 eps weight_decay warmup decay_steps grad_clip "),
+        "sampling": (
+            "sampler steps grid order sde_solver ode_solver tolerance sde_tolerance absolute_tolerance "
+            "predictor corrector snr corrections norm step_size labels churn s_min s_max s_noise eta "
+            "variant variable tau tau_low tau_high num batch_size "
+        ),
+    }.items()
+    for field in fields.split()
+)
 _IN_FULL = {"source": sources.in_full, "data_dir": in_full, "labels": in_full}
 
 
+def default() -> ConfigDict:
+    """Return a configuration to change: every section, with the name of its component and its plain fields. Arguments
+    of components that are not set have the defaults of their constructors."""
+    config = {"seed": SEED}
+    for name, section in SECTIONS.items():
+        fields = {field: argument.default for field, argument in section.fields().items()}
+        config[name] = ({"name": section.name} if section.kind else {}) | fields
+    return _config(config)
+
+
+def _config(values: dict) -> ConfigDict:
+    return ConfigDict(values, type_safe=False, convert_dict=True)
+
+
 def load_config(path: str, overrides: list[str]) -> ConfigDict:
-    """Load the configuration of a file, apply `SECTION.FIELD=value` overrides, and validate the result.
+    """Load the configuration of a file, apply `SECTION.FIELD=value` overrides, and complete it.
 
     Raises:
       ConfigError: all problems, one line each.
@@ -37,14 +86,37 @@ def load_config(path: str, overrides: list[str]) -> ConfigDict:
 
 
 def override(config: ConfigDict, overrides: list[str]) -> None:
-    """Apply `SECTION.FIELD=value` texts in place and validate the result.
+    """Apply `SECTION.FIELD=value` texts in place, and complete the configuration. Texts that name components come
+    first, whatever their order; a component that is named anew has its default arguments.
 
     Raises:
       ConfigError: all problems, one line each.
     """
-    problems = [problem for text in overrides if (problem := apply(config, *text.partition("=")[::2]))]
-    if problems := problems + validate(config):
+    problems = change(config, overrides)
+    if problems:
         raise ConfigError(*problems)
+
+
+def change(config: ConfigDict, overrides: list[str]) -> list[str]:
+    """As `override`; returns the problems."""
+    raw = config.to_dict()
+    modernise(raw, earlier=False)
+    pairs = [text.partition("=")[::2] for text in overrides]
+    rest = [(path, text) for path, text in pairs if not set_name(raw, current(raw, path), text)]
+    rest = [(path, text) for path, text in rest if not set_name(raw, current(raw, path), text)]  # of what is new
+    problems = []
+    for path, text in rest:
+        given = f"--config.{path}:"
+        if problem := set_text(raw, current(raw, path), text):
+            problems.append(problem if problem.startswith(given) else f"{given} {problem.partition(': ')[2]}")
+    modernise(raw, earlier=False)  # a value may mean the default of its sampler
+    full, more = complete(raw)
+    with config.unlocked():
+        config.update(_config(full))
+        for name in full:
+            if isinstance(full[name], dict):
+                config[name] = _config(full[name])  # `update` keeps the arguments of another component
+    return problems + more
 
 
 def with_full_paths(config: ConfigDict) -> None:
@@ -54,7 +126,7 @@ def with_full_paths(config: ConfigDict) -> None:
       ConfigError: an address instead of a path.
     """
     for field, full in _IN_FULL.items():
-        if value := config.data[field]:
+        if isinstance(value := config.data[field], str) and value:
             config.data[field] = full(value)
 
 
@@ -81,38 +153,61 @@ def to_json(config: ConfigDict) -> dict:
 
 
 def from_json(stored: dict, where: str = "config.json") -> ConfigDict:
-    """Invert `to_json`. Missing fields take their defaults, because a later version added them. Fields of an earlier
-    version are left out if they hold the value that this version assumes (`RETIRED`), and, with a note, if they do not
-    affect the model (`FREE_FIELDS`).
+    """Invert `to_json`. Missing fields take their defaults, because a later version added them. Unknown fields that do
+    not affect the model (`FREE_FIELDS`) are left out with a note. Configurations of earlier versions, which held the
+    fields of all parts, are brought into the form of this one.
 
     Raises:
       ConfigError: other unknown fields, or wrong types.
     """
-    config = default()
-    problems = fill(config, stored, where)
-    if problems := problems + validate(config):
-        raise ConfigError(*problems)
+    raw = json.loads(json.dumps(stored))
+    earlier = "preconditioning" not in raw
+
+    def unknown(name: str) -> bool:
+        if earlier:
+            return name.count(".") > 0 and name in _EARLIER
+        if free := name.startswith(FREE_FIELDS):
+            print(f"note: {where}: {name} is no field of this version; left out", file=sys.stderr)
+        return free
+
+    modernise(raw, earlier=earlier)
+    full, problems = complete(raw, unknown)
+    if problems:
+        raise ConfigError(*(f"{where}: {problem}" for problem in problems))
+    return _config(full)
+
+
+def from_fields(fields: dict[str, dict], overrides: list[str], where: str) -> ConfigDict:
+    """Return the defaults with {section: {field: value}}, in the spellings of any version, and with
+    `SECTION.FIELD=value` texts.
+
+    Args:
+      where: the name of the fields in messages.
+
+    Raises:
+      ConfigError: all problems, one line each.
+    """
+    raw = json.loads(json.dumps(fields))
+    earlier = "preconditioning" not in raw and "preconditioning" in raw.get("model", {})
+    modernise(raw, earlier=False)
+    full, problems = complete(raw, lambda name: earlier and name in _EARLIER)
+    if problems:
+        raise ConfigError(*(f"{where}: {problem}" for problem in problems))
+    config = _config(full)
+    override(config, overrides)
     return config
 
 
-def fill(config: ConfigDict, stored: dict, where: str) -> list[str]:
-    """Set the fields of {"section": {"field": value}} in place, without validating their values. Returns the problems,
-    one line each: unknown fields and wrong types. Fields of an earlier version are left out as in `from_json`.
-
-    Args:
-      where: the name of the stored configuration in messages.
-    """
-    known, problems = flatten(config), []
-    for name, value in flatten(stored).items():
-        if name in RETIRED and value == RETIRED[name]:
-            continue
-        if name not in known and name.startswith(FREE_FIELDS):
-            print(f"note: {where}: {name} is no field of this version; left out", file=sys.stderr)
-            continue
-        text = value if isinstance(value, str) else repr(tuple(value) if isinstance(value, list) else value)
-        problem = apply(config, name, text)
-        problems += [f"{where}: {problem}"] if problem else []
-    return problems
+def usual_fields(config: dict) -> dict:
+    """Return the fields, {"section.field": value}, of a configuration that names the same components as `config` and
+    has defaults otherwise. The names in it are the default ones."""
+    raw = {}
+    for path, value in config.items():
+        section, _, field = path.partition(".")
+        if field == "name":
+            raw.setdefault(section, {})["name"] = value
+    found, usual = (flatten(json.loads(json.dumps(complete(values)[0]))) for values in (raw, {}))
+    return found | {name: value for name, value in usual.items() if name.endswith(".name")}
 
 
 def _from_file(path: pathlib.Path) -> ConfigDict:
@@ -137,6 +232,6 @@ def _from_file(path: pathlib.Path) -> ConfigDict:
         ) from error
     except BaseException as error:  # any exception of the user's file is reported as a problem of the file
         raise ConfigError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
-    if not isinstance(config, ConfigDict) or set(default().keys()) - set(config.keys()):
-        raise ConfigError(f"{path}: expected get_config() to return scoresde.experiment.config.default() with changes")
+    if not isinstance(config, ConfigDict) or {"sde", "data", "model", "training"} - set(config.keys()):
+        raise ConfigError(f"{path}: expected get_config() to return scoresde.config.default() with changes")
     return config

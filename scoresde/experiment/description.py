@@ -6,13 +6,11 @@ import pathlib
 import platform
 
 import jax
-from ml_collections import ConfigDict
 
 from scoresde.errors import CheckpointError
-from scoresde.experiment.build import (
-    flatten,
-)
 from scoresde.experiment.config import differences, from_json, to_json
+from scoresde.experiment.experiment import Experiment
+from scoresde.experiment.sections import flatten
 from scoresde.experiment.stored_data import StoredData
 from scoresde.runtime.files import read_bytes
 
@@ -26,20 +24,20 @@ _JAX_SETTINGS = (
 )
 
 
-def description(config: ConfigDict, data: StoredData) -> dict:
+def description(experiment: Experiment, data: StoredData) -> dict:
     """Return the metadata of every checkpoint."""
     return {
-        "config": to_json(config),
+        "config": experiment.config,
         "versions": _versions(),
         # The stream is a pure function of (seed, step): with the step, this is the whole position in the data.
-        "data": data.to_json() | {"seed": config.seed, "batch_size": config.training.batch_size},
+        "data": data.to_json() | {"seed": experiment.seed, "batch_size": experiment.training.batch_size},
         "devices": f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}",
     }
 
 
-def settings(config: ConfigDict) -> dict[str, str]:
+def settings(experiment: Experiment) -> dict[str, str]:
     """Return by name all settings that determine what a process of a run does, except for its data."""
-    fields = {name: repr(value) for name, value in flatten(to_json(config)).items()}
+    fields = {name: repr(value) for name, value in flatten(experiment.config).items()}
     versions = {f"version of {name}": version for name, version in _versions().items()}
     return (
         fields

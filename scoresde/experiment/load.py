@@ -12,24 +12,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-from ml_collections import ConfigDict
 
 from scoresde.data import Dataset
 from scoresde.data.absent import ABSENT
 from scoresde.data.codec import Codec
 from scoresde.data.labels import with_classes
 from scoresde.errors import CheckpointError, ConfigError
-from scoresde.experiment.build import (
-    abstract_network,
-    build_averages,
-    build_dataset,
-    build_optimizer,
-    build_score,
-    with_prior_data,
-)
-from scoresde.experiment.config import from_json, override, to_json
+from scoresde.experiment.config import from_json
 from scoresde.experiment.description import check_experiment
-from scoresde.experiment.processes import PROCESSES, on_grid
+from scoresde.experiment.experiment import Experiment
 from scoresde.experiment.stored_data import StoredData, declared_codec
 from scoresde.runs.best import FOLDER as BEST
 from scoresde.runs.best import lowest
@@ -43,8 +34,6 @@ from scoresde.train.step import init_state
 from scoresde.types import root_key
 
 LATEST = "latest"
-# Networks that are the same function on every grid.
-RESOLUTION_FREE = ("fno", "ufno")
 # What may be overridden: the rest belongs to what was trained.
 _OVERRIDABLE = (
     "sampling.",
@@ -60,7 +49,7 @@ _OVERRIDABLE = (
 
 
 class TrainedModel(NamedTuple):
-    config: ConfigDict
+    experiment: Experiment
     codec: Codec  # of the records it was trained on
     score: NetworkScore  # with averaged parameters
     step: int
@@ -85,30 +74,25 @@ class TrainedModel(NamedTuple):
         Raises:
           ConfigError: the process or the network has one grid.
         """
-        if self.config.model.name not in RESOLUTION_FREE:
+        if not self.experiment.takes_other_grids:
             raise ConfigError(
-                f"--grid: model.name = '{self.config.model.name}' has the grid it was trained on; only "
-                f"{' and '.join(RESOLUTION_FREE)} take another"
+                f"--grid: model.name = '{self.experiment.model.name}' has the grid it was trained on; expected a "
+                "network that is the same function on every grid, such as fno or ufno"
             )
         if len(grid) != len(self.shape) - 1 or min(grid) < 1:
             raise ConfigError(
                 f"--grid: expected {len(self.shape) - 1} sizes above 0, such as {self.shape[:-1]}, got {grid}"
             )
-        model, process = self.config.model, PROCESSES[self.config.sde.name]
-        if (
-            process.spectral
-            and model.preconditioning == "edm"
-            and not model.data_index
-            and self.config.sde.basis != "kernel"
-        ):
-            raise ConfigError(
-                "--grid: model.data_index = 0 shares the variance of data among the points of the grid of training, "
-                "and means another law on "
-                "another grid; train with model.data_index above half the dimensions"
-            )
-        if not process.spectral:
+        process, spectrum = self.score.sde, self.score.preconditioning.data_spectrum()
+        if not process.per_mode:
             return self._replace(shape=(*grid, self.shape[-1]))  # white noise, at the points of any grid
-        score = dataclasses.replace(self.score, sde=on_grid(self.score.sde, self.config, grid))
+        if spectrum is not None and spectrum.covariance is None:
+            raise ConfigError(
+                "--grid: preconditioning.data_index = 0 shares the variance of data among the points of the grid of "
+                "training, and means another law on another grid; train with preconditioning.data_index above half "
+                "the dimensions"
+            )
+        score = dataclasses.replace(self.score, sde=process.at(grid))
         return self._replace(score=score, shape=(*grid, self.shape[-1]))
 
 
@@ -136,22 +120,17 @@ def load_run(
         and missing.
     """
     folder = pathlib.Path(local(str(workdir)))
-    config, written = stored_config(folder)
+    experiment = stored_experiment(folder)
+    written = experiment.config
     if fixed := [text for text in overrides if not text.startswith(_OVERRIDABLE)]:
         raise ConfigError(*(f"--config.{text}: a trained run keeps this as it was trained" for text in fixed))
-    if sampler not in (None, config.sampling.sampler):
-        overrides = [
-            f"sampling.sampler={sampler}",
-            "sampling.steps=0",
-            "sampling.grid=",
-            "sampling.order=0",
-            *overrides,
-        ]
-    if overrides:  # else it has just been validated
-        override(config, list(overrides))
+    if sampler is not None:
+        overrides = [f"sampling.name={sampler}", *overrides]
+    if overrides:
+        experiment = experiment.changed(*overrides)
 
-    score = build_score(config, abstract_network(config))
-    optimizer, averages = build_optimizer(config), build_averages(config)
+    score = experiment.score(experiment.network)
+    optimizer, averages = experiment.optimizer, experiment.averages
     chosen = averages[0] if ema is None else average_name(ema)
     target = jax.eval_shape(lambda p: init_state(p, optimizer, averages, root_key(0)), score.network.params)
     target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=local_sharding()), target)
@@ -163,18 +142,18 @@ def load_run(
         raise CheckpointError(f"no checkpoint in {checkpoints.folder}; train first")
     state, meta = restored
     stored = StoredData.from_json(meta["data"])
-    read = functools.cache(lambda: _read(config, stored.fingerprint))
-    codec = stored.codec or declared_codec(config) or read().codec
-    classes = _classes(config.model.num_classes, stored.classes, read)
-    averaged = with_prior_data(averaged_score(score, state, chosen), config, read)
+    read = functools.cache(lambda: _read(experiment, stored.fingerprint))
+    codec = stored.codec or declared_codec(experiment.data) or read().codec
+    classes = _classes(experiment.num_classes, stored.classes, read)
+    averaged = experiment.with_prior_data(averaged_score(score, state, chosen), read)
     relabelled = functools.cache(lambda: with_classes(read(), classes) if classes else read())
     shape, fingerprint = codec.shape, stored.fingerprint
-    return TrainedModel(config, codec, averaged, meta["step"], chosen, shape, relabelled, classes, fingerprint)
+    return TrainedModel(experiment, codec, averaged, meta["step"], chosen, shape, relabelled, classes, fingerprint)
 
 
-def _read(config: ConfigDict, fingerprint: str) -> Dataset:
+def _read(experiment: Experiment, fingerprint: str) -> Dataset:
     """Read the data set. Prints a note if it is not the one with this fingerprint, on which the run was trained."""
-    dataset = build_dataset(config)
+    dataset = experiment.dataset()
     if fingerprint not in (dataset.fingerprint, ABSENT):
         print(f"note: data are {dataset.fingerprint}, the run was trained on {fingerprint}", file=sys.stderr)
     return dataset
@@ -189,8 +168,8 @@ def _classes(count: int, stored: tuple[str, ...], read: Callable[[], Dataset]) -
     return own if len(own) == count else tuple(map(str, range(count)))
 
 
-def stored_config(folder: pathlib.Path) -> tuple[ConfigDict, dict]:
-    """Read the configuration of a run folder, and its JSON form in this version.
+def stored_experiment(folder: pathlib.Path) -> Experiment:
+    """Build the experiment of a run folder.
 
     Raises:
       ConfigError: no run there, or its config.json is damaged.
@@ -204,8 +183,7 @@ def stored_config(folder: pathlib.Path) -> tuple[ConfigDict, dict]:
         ) from None
     except UnreadableError as error:
         raise ConfigError(f"{path} is damaged ({error}); restore it, or run the training command again") from None
-    config = from_json(stored, where=str(path))
-    return config, to_json(config)
+    return Experiment.from_config(from_json(stored, where=str(path)))
 
 
 def _checkpoint(folder: pathlib.Path, name: str) -> tuple[Checkpoints, int | None]:

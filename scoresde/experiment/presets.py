@@ -6,6 +6,7 @@ edm        Karras et al. 2022, table 1, appendix F and the table of options in t
 
 from ml_collections import ConfigDict
 
+from scoresde.experiment.component import component
 from scoresde.experiment.config import default
 from scoresde.nets import PUBLISHED
 
@@ -17,22 +18,23 @@ def score_sde(process: str, network: str) -> ConfigDict:
     the network's output divided by sigma, and a corrector whose norms are means over the batch.
     """
     c = default()
-    c.sde.name = process
-    c.model.update(PUBLISHED[network].fields)
+    c.sde = component(process)
+    c.model = component(**({"name": "unet"} | PUBLISHED[network].fields))
     c.data.source, c.data.random_flip = "npz:cifar10.npz", True
     c.training.time_law = "uniform"
-    c.training.steps, c.training.batch_size = 950_000 if c.model.blocks == 8 else 1_300_000, 128
+    c.training.steps, c.training.batch_size = 950_000 if PUBLISHED[network].fields["blocks"] == 8 else 1_300_000, 128
     c.optim.learning_rate, c.optim.warmup, c.optim.grad_clip = 2e-4, 5000, 1.0
     c.sampling.steps, c.sampling.grid = 1000, "uniform"
     c.likelihood.tolerance, c.likelihood.dequantizations = 1e-5, 5
     if process == "ve":
         c.data.centered, c.training.reduce_mean, c.training.ema = False, False, (0.999,)
-        c.model.preconditioning, c.model.embedding, c.model.center_input = "score", "fourier", True
-        c.sampling.sampler, c.sampling.norm, c.sampling.snr = "predictor_corrector", "batch", 0.16
-        c.sampling.predictor, c.sampling.corrector = "reverse_diffusion", "langevin"
+        c.preconditioning = component("score")
+        c.model.embedding, c.model.center_input = "fourier", True
+        c.sampling.name = "predictor_corrector"
+        c.sampling.predictor = component("reverse_diffusion")
+        c.sampling.corrector = component("langevin", snr=0.16, norm="batch")
     else:
-        c.training.ema, c.model.preconditioning = (0.9999,), "eps"
-        c.sampling.sampler = "reverse_sde"
+        c.training.ema, c.preconditioning = (0.9999,), component("eps")
     return c
 
 
@@ -46,13 +48,13 @@ def edm(network: str, *, images: int, batch_size: int, augment: float) -> Config
     steps are 17 and a last Euler step to sigma = 0, 35 calls of the network; our last one is the final denoising.
     """
     c = default()
-    c.sde.name, c.sde.sigma_min, c.sde.sigma_max = "karras", 0.002, 80.0
-    c.model.update(PUBLISHED[network].fields)
+    c.sde = component("karras", sigma_min=0.002, sigma_max=80.0)
+    c.model = component(**({"name": "unet"} | PUBLISHED[network].fields))
     c.data.augment = augment
-    c.model.preconditioning, c.model.sigma_data = "edm", 0.5
-    c.training.weighting, c.training.time_law, c.training.reduce_mean = "edm", "log_normal", False
-    c.training.log_normal_mean, c.training.log_normal_std = -1.2, 1.2
+    c.preconditioning = component("edm", sigma_data=0.5)
+    c.training.weighting, c.training.reduce_mean = "edm", False
+    c.training.time_law = component("log_normal", mean=-1.2, std=1.2)
     c.training.steps, c.training.batch_size, c.training.ema = images // batch_size, batch_size, (500_000.0,)
     c.optim.learning_rate, c.optim.warmup, c.optim.grad_clip = 1e-3, 10_000_000 // batch_size, 0.0
-    c.sampling.sampler, c.sampling.steps, c.sampling.grid = "heun_edm", 17, "karras"
+    c.sampling.name, c.sampling.steps, c.sampling.grid = "heun_edm", 17, "karras"
     return c

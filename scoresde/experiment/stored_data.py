@@ -2,12 +2,10 @@
 
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
-
 from scoresde.data import Dataset
 from scoresde.data.absent import ABSENT
 from scoresde.data.codec import Codec
-from scoresde.experiment.build import image_shape
+from scoresde.experiment.settings import Data
 
 
 class StoredData(NamedTuple):
@@ -42,8 +40,7 @@ class StoredData(NamedTuple):
         return cls(stored["fingerprint"], codec, tuple(classes))
 
 
-def declared_codec(config: ConfigDict) -> Codec | None:
+def declared_codec(c: Data) -> Codec | None:
     """The codec of integers, or of no data at all, which the configuration alone determines; None for continuous data,
     whose source says how they were scaled."""
-    c = config.data
-    return Codec(image_shape(config), c.levels, c.centered) if c.levels or c.source == ABSENT else None
+    return Codec(c.shape, c.levels, c.centered) if c.levels or c.source == ABSENT else None

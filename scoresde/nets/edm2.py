@@ -217,6 +217,8 @@ class EDM2UNet(nnx.Module):
           range.
     """
 
+    project = staticmethod(unit_kernels)  # what the optimizer does after each step
+
     def __init__(
         self,
         shape: tuple[int, int, int],

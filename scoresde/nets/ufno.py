@@ -51,6 +51,8 @@ class UFNO(nnx.Module):
             of range.
     """
 
+    any_grid = True  # it is the same function on every grid
+
     def __init__(
         self,
         shape: tuple[int, ...],

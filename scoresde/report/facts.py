@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scoresde.errors import ConfigError
-from scoresde.experiment.build import flatten
-from scoresde.experiment.config import default, to_json
+from scoresde.experiment.config import usual_fields
+from scoresde.experiment.sections import flatten
 from scoresde.runtime.arrays import read_npz
 from scoresde.runtime.files import UnreadableError
 from scoresde.runtime.reading import is_whole_number, json_lines, read_object
@@ -96,7 +96,7 @@ def read_facts(folder: pathlib.Path) -> Facts:
 
 def changed_fields(config: dict) -> list[tuple[str, object, object]]:
     """(field, default, value) where a run differs from the default; a field of another version has no default."""
-    usual = flatten(to_json(default()))
+    usual = usual_fields(config)
     return [
         (name, usual.get(name, "absent"), value)
         for name, value in sorted(config.items())

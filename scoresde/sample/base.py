@@ -30,6 +30,13 @@ class Draw(eqx.Module):
 
 
 class AbstractSampler(eqx.Module):
+    """An algorithm that takes a state from the prior to t_min."""
+
+    @property
+    def couples_batch(self) -> bool:
+        """Whether a sample depends on the others of its batch."""
+        return False
+
     @abc.abstractmethod
     def __call__(self, score: AbstractScore, x_T: State, *, key: Key) -> Draw:
         """Take one example x_T from t_max to t_min."""

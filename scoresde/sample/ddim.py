@@ -19,7 +19,7 @@ class DDIM(AbstractMultistep):
     posterior variance (Ho et al. 2020, eq. 7), on any grid.
     """
 
-    steps: int = eqx.field(static=True)
+    steps: int = eqx.field(static=True, default=50)
     grid: Callable = uniform_log_snr
     eta: float = eqx.field(static=True, default=0.0)
 

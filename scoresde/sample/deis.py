@@ -38,7 +38,7 @@ class DEIS(AbstractMultistep):
         apart: on Cosine with equal steps in lambda the first ones are not.
     """
 
-    steps: int = eqx.field(static=True)
+    steps: int = eqx.field(static=True, default=15)
     grid: Callable = uniform_log_snr
     order: int = eqx.field(static=True, default=3)
     variable: str = eqx.field(static=True, default="log_rho")

@@ -23,7 +23,7 @@ class DPMSolverPP(AbstractMultistep):
     second differences, which leaves it at order 2.
     """
 
-    steps: int = eqx.field(static=True)
+    steps: int = eqx.field(static=True, default=20)
     grid: Callable = uniform_log_snr
     order: int = eqx.field(static=True, default=2)
 
@@ -52,7 +52,7 @@ class SDEDPMSolverPP(AbstractMultistep):
     because the noise within a step does not enter D.
     """
 
-    steps: int = eqx.field(static=True)
+    steps: int = eqx.field(static=True, default=50)
     grid: Callable = uniform_log_snr
     order: int = eqx.field(static=True, default=2)
 
@@ -79,7 +79,7 @@ class DPMSolverPPSinglestep(AbstractSampler):
     (1/2r) D(u)]
     """
 
-    steps: int = eqx.field(static=True)
+    steps: int = eqx.field(static=True, default=10)
     grid: Callable = uniform_log_snr
 
     def __check_init__(self):

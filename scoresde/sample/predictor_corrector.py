@@ -99,6 +99,11 @@ class AbstractCorrector(eqx.Module):
     snr: AbstractVar[float]
     repeats: AbstractVar[int]
 
+    @property
+    def couples_batch(self) -> bool:
+        """Whether a step depends on the other examples of the batch."""
+        return False
+
     @abc.abstractmethod
     def step_size(self, transition: Transition, score: State, z: State) -> Coef: ...
 
@@ -129,6 +134,10 @@ class Langevin(AbstractCorrector):
         _check_corrector(self)
         if self.norm not in ("image", "batch"):
             raise ConfigError(f"Langevin: norm = {self.norm!r}, expected image or batch")
+
+    @property
+    def couples_batch(self):
+        return self.norm == "batch"
 
     def step_size(self, transition, score, z):
         variance = transition.here.sigma**2
@@ -173,6 +182,10 @@ class PredictorCorrector(AbstractSampler):
         check_parameters("PredictorCorrector", steps=at_least(self.steps, 1))
         if self.predictor is None and self.corrector is None:
             raise ConfigError("PredictorCorrector: expected a predictor or a corrector, got neither")
+
+    @property
+    def couples_batch(self):
+        return self.corrector is not None and self.corrector.couples_batch
 
     def __call__(self, score, x_T, *, key):
         sde = score.sde

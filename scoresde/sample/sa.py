@@ -28,7 +28,7 @@ class SASolver(AbstractMultistep):
       order: points of the predictor, 1 to 4. The corrector takes as many past ones and the new one.
     """
 
-    steps: int = eqx.field(static=True)
+    steps: int = eqx.field(static=True, default=30)
     grid: Callable = uniform_log_snr
     order: int = eqx.field(static=True, default=3)
     tau: float = eqx.field(static=True, default=1.0)

@@ -25,7 +25,7 @@ class SEEDS(AbstractSampler):
     prediction for VP; here it is that of `scoresde.sample.schedule_on_grid`, for every process.
     """
 
-    steps: int = eqx.field(static=True)
+    steps: int = eqx.field(static=True, default=50)
     grid: Callable = uniform_log_snr
 
     def __check_init__(self):

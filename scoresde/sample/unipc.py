@@ -26,7 +26,7 @@ class UniPC(AbstractMultistep):
       variant: "bh1", B(h) = h, or "bh2", B(h) = 1 - e^{-h} (better in most experiments of the paper).
     """
 
-    steps: int = eqx.field(static=True)
+    steps: int = eqx.field(static=True, default=15)
     grid: Callable = uniform_log_snr
     order: int = eqx.field(static=True, default=3)
     variant: str = eqx.field(static=True, default="bh2")

@@ -62,6 +62,11 @@ class AbstractPreconditioning(eqx.Module):
     def check(self, sde: AbstractSDE) -> None:
         """Raise a ConfigError for a process that this preconditioning does not support."""
 
+    def data_spectrum(self) -> "DataSpectrum | None":
+        """Return the variances that it takes the data to have, by which input and output of the network are scaled;
+        None if it does not use any."""
+        return None
+
 
 class DataSpectrum(eqx.Module):
     """c_k^2, the variance that data are taken to have in each mode.
@@ -103,6 +108,9 @@ class EDMPreconditioning(AbstractPreconditioning):
 
     def __init__(self, sigma_data: float = 0.5, covariance: AbstractCovariance | None = None):
         self.spectrum = DataSpectrum(sigma_data, covariance)
+
+    def data_spectrum(self):
+        return self.spectrum
 
     def __call__(self, network, sde, x, t):
         alpha, sigma = sde.alpha(t), sde.sigma(t)

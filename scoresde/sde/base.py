@@ -46,6 +46,12 @@ class AbstractSDE(eqx.Module):
 
     # The coordinates of the state. A process with one coefficient per mode has a field of this name.
     basis: ClassVar[AbstractBasis] = Pixel()
+    # Whether the coefficients differ between modes; then no single log-SNR describes a noise level.
+    per_mode: ClassVar[bool] = False
+    # Whether the prior is a distribution of degraded data, which `started_from` supplies.
+    needs_data: ClassVar[bool] = False
+    # Whether the prior is a Gaussian measure on functions, so that densities relative to it exist on every grid.
+    has_function_prior: ClassVar[bool] = False
 
     @abc.abstractmethod
     def log_alpha(self, t: Time) -> Coef:

@@ -24,6 +24,7 @@ import abc
 import functools
 import math
 import operator
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -44,6 +45,8 @@ class AbstractBasis(eqx.Module):
     """An orthonormal system on the points of a grid."""
 
     shape: AbstractVar[tuple[int, ...]]  # of the grid, without channels
+    # Whether the basis belongs to one covariance, whose variances it has as `variances`.
+    own_covariance: ClassVar[bool] = False
 
     @abc.abstractmethod
     def to_modes(self, x: State) -> State:

@@ -10,6 +10,7 @@
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -41,6 +42,7 @@ class Cold(AbstractSpectral):
       ConfigError: parameters out of range; `sample_prior` and `log_prior` without `starts`.
     """
 
+    needs_data: ClassVar[bool] = True
     basis: AbstractBasis = eqx.field()
     rates: Float[Array, "*modes 1"] | None = None
     sigma_noise: float = eqx.field(static=True, default=0.01)

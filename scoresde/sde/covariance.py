@@ -13,7 +13,6 @@ from jaxtyping import Array, Float
 
 from scoresde.errors import ConfigError
 from scoresde.sde.basis import AbstractBasis
-from scoresde.sde.kernel import Kernel
 
 
 class AbstractCovariance(eqx.Module):
@@ -70,6 +69,6 @@ class Gram(AbstractCovariance):
     """The covariance that a `Kernel` basis diagonalises: q_k are the eigenvalues of K / n."""
 
     def __call__(self, basis):
-        if not isinstance(basis, Kernel):
+        if not basis.own_covariance:
             raise ConfigError(f"Gram: expected a Kernel basis, got {type(basis).__name__}; take PowerLaw")
         return basis.variances

@@ -3,6 +3,7 @@
 A kernel is a function of distances, evaluated on the host: length scale l, variance v = k(0).
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -39,6 +40,8 @@ class Kernel(AbstractBasis):
     vectors: Float[Array, "n n"]
     variances: Float[Array, "n 1"]  # q_k, falling
 
+    own_covariance = True
+
     def __init__(self, points, kernel: Callable, jitter: float = 0.0):
         points = np.asarray(points, np.float64)
         points = points[:, None] if points.ndim == 1 else points
@@ -73,6 +76,28 @@ class Kernel(AbstractBasis):
 
     def at(self, grid):
         return Kernel(grid, self.kernel, self.jitter)
+
+
+class IntervalKernel(Kernel):
+    """The `Kernel` basis at the centres of n equal cells of an interval.
+
+    Args:
+      points: n.
+      kernel: k, a function of distances.
+      length: of the interval.
+      jitter: added to the diagonal of K.
+    """
+
+    length: float = eqx.field(static=True)
+
+    def __init__(self, points: int, kernel: Callable, length: float = 1.0, jitter: float = 0.0):
+        super().__init__((np.arange(points) + 0.5) * length / points, kernel, jitter)
+        self.length = length
+
+    def at(self, grid):
+        """Return the basis with another number of points, (n,), on the same interval."""
+        (points,) = grid
+        return IntervalKernel(points, self.kernel, self.length, self.jitter)
 
 
 def rbf(length_scale: float, variance: float = 1.0) -> Callable:
@@ -121,3 +146,13 @@ class _Stationary:
 
     def __hash__(self):
         return hash(self.identity)
+
+
+# Kernels of (length scale, variance) by name.
+KERNELS = {
+    "rbf": rbf,
+    "exponential": exponential,
+    "matern12": functools.partial(matern, 0.5),
+    "matern32": functools.partial(matern, 1.5),
+    "matern52": functools.partial(matern, 2.5),
+}

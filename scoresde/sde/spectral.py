@@ -14,6 +14,7 @@ process.
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -35,6 +36,7 @@ class AbstractSpectral(AbstractSDE):
     """A process with one coefficient per mode. Its reference mode is the first one, the mean of the field."""
 
     basis: AbstractVar[AbstractBasis]  # of the subclass: `eqx.field()`, as the class itself has the pixels
+    per_mode: ClassVar[bool] = True
 
     def at(self, grid) -> "AbstractSpectral":
         """Return the process on another grid, given by its shape or, for a `Kernel` basis, by its points."""
@@ -55,6 +57,7 @@ class Coloured(AbstractSpectral):
         positive.
     """
 
+    has_function_prior: ClassVar[bool] = True
     basis: AbstractBasis = eqx.field()
     covariance: AbstractCovariance = eqx.field()
     process: AbstractSDE = VP()
@@ -109,6 +112,7 @@ class Heat(AbstractSpectral):
       ConfigError: parameters out of range, or noise that is not trace class.
     """
 
+    has_function_prior: ClassVar[bool] = True
     basis: AbstractBasis = eqx.field()
     index: float = eqx.field(static=True, default=0.0)
     screening: float = eqx.field(static=True, default=1.0)

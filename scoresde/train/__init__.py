@@ -7,9 +7,9 @@ __getattr__, __dir__, __all__ = exports(
     {
         "augmentation": "augment LABELS",
         "average": "average_name power_name",
-        "law": "UniformTime StratifiedTime UniformLogSNR UniformLogSigma LogNormalSigma",
+        "law": "AbstractTimeLaw UniformTime StratifiedTime UniformLogSNR UniformLogSigma LogNormalSigma",
         "loop": "fit averaged_score",
-        "loss": "Objective half_sum SigmaSquared NoiseField LikelihoodWeighting EDMWeighting",
+        "loss": "AbstractWeighting Objective half_sum SigmaSquared NoiseField LikelihoodWeighting EDMWeighting",
         "parallelism": "Parallelism",
         "step": "TrainState",
     },

@@ -58,7 +58,7 @@ def in_batches(trained: TrainedModel, function: Callable, rows: PyTree, each: in
     """Apply `function` to rows, arrays with a common first axis, in batches of one shape on the devices of this
     process; each row counts as `each` solves."""
     num = len(jax.tree.leaves(rows)[0])
-    size = batch_for_devices(max(1, trained.config.sampling.batch_size // each), num)
+    size = batch_for_devices(max(1, trained.experiment.sampling.batch_size // each), num)
     progress, parts = Progress(0, num, items=1, unit="record"), []
     for first in range(0, num, size):
         last = min(first + size, num)

@@ -43,7 +43,7 @@ def fakes_of(request: Request, trained: TrainedModel | None) -> Side:
         raise ConfigError(
             f"--repeats {repeats}: expected a number of seeds that it divides, got {len(seeds)}; give more"
         )
-    config = trained.config
+    experiment = trained.experiment
 
     def several(space: Features) -> Iterator:
         for own in np.split(seeds, repeats):
@@ -59,7 +59,7 @@ def fakes_of(request: Request, trained: TrainedModel | None) -> Side:
                 {"num_fake": drawn.images.num, "nfe": drawn.nfe, "failed": drawn.failed},
             )
 
-    about = {"seeds": text, "sampler": config.sampling.sampler, "sampling": config.sampling.to_dict()}
+    about = {"seeds": text, "sampler": experiment.sampler_name, "sampling": experiment.config["sampling"]}
     # Samples are in the unit of the data, however far from them they may lie.
     span = None if trained.codec.levels else images.span_of(trained.dataset, "train")
     return Side(about, trained.shape, several, span)

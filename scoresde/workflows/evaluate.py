@@ -18,7 +18,6 @@ import jax
 import numpy as np
 
 from scoresde.errors import ConfigError, DataError
-from scoresde.experiment.config import to_json
 from scoresde.experiment.load import LATEST, TrainedModel, load_run
 from scoresde.likelihood.report import versions
 from scoresde.metrics import record
@@ -89,7 +88,7 @@ def evaluate(request: Request, trained: TrainedModel | None, expected: dict | No
         "device": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
     }  # fmt: skip
     if trained:
-        config = to_json(trained.config)
+        config = dict(trained.experiment.config)
         # The location of the data and the length of the run are not compared: see "data" and "parameters_crc32".
         config["data"] = {k: v for k, v in config["data"].items() if k not in ("source", "data_dir")}
         config = {k: v for k, v in config.items() if k not in ("training", "optim")}
@@ -145,7 +144,7 @@ def _compared(request: Request, trained: TrainedModel | None, about: dict, expec
 def _likelihood(request: Request, trained: TrainedModel, name: str) -> list[dict]:
     if name == "bpd" and not trained.codec.levels:
         raise DataError(
-            f"bpd: bits/dim needs integer data, and {trained.config.data.source} is continuous (data.levels = 0); "
+            f"bpd: bits/dim needs integer data, and {trained.experiment.source_name} is continuous (data.levels = 0); "
             "ask for nats"
         )
     found = evaluate_batches(

@@ -12,7 +12,6 @@ import numpy as np
 from scoresde.data import functions
 from scoresde.errors import ConfigError, DataError, NumericError
 from scoresde.experiment.load import TrainedModel
-from scoresde.experiment.processes import PROCESSES
 from scoresde.metrics.functions import mmd2, permutation_test, power, sliced_wasserstein, spectrum_error
 from scoresde.metrics.measure import Measured
 from scoresde.runs.sample_store import parse_seeds
@@ -32,7 +31,7 @@ def function_metrics(
         ConfigError: too many samples. DataError: the records are not functions. NumericError: the solver failed.
     """
     dataset = trained.dataset
-    if dataset.levels or len(dataset.shape) < 2 or PROCESSES[trained.config.sde.name].starts:
+    if dataset.levels or len(dataset.shape) < 2 or trained.score.sde.needs_data:
         raise DataError(
             f"functions: {dataset.name} holds no functions on a grid that a run draws from noise; ask for fd with "
             "--network pixels"
@@ -48,18 +47,19 @@ def function_metrics(
             f"functions: the solver failed for {drawn.failed} samples; raise --steps, or loosen sampling.tolerance"
         )
     x = drawn.images.read(0, drawn.images.num)
-    fresh = trained.config.data.source in functions.FAMILIES
+    experiment = trained.experiment
+    source = experiment.data.source
+    fresh = isinstance(source, str) and source in functions.FAMILIES
     y = (
-        functions.draw(trained.config.data.source, len(x), dataset.shape, TRUTH)
+        functions.draw(source, len(x), dataset.shape, TRUTH)
         if fresh
         else dataset.test.rows(np.arange(len(dataset.test)))[0]
     )
-    config = trained.config
     about = {
         "seeds": text, "num_fake": len(x), "num_real": len(y), "split": None if fresh else "test", "nfe": drawn.nfe,
         "failed": 0,
-        "sampler": config.sampling.sampler, "sampling": config.sampling.to_dict(), "samples": drawn.images.identity,
-        "reference": f"{config.data.source}, seed {TRUTH}" if fresh else f"{dataset.fingerprint} test",
+        "sampler": experiment.sampler_name, "sampling": experiment.config["sampling"], "samples": drawn.images.identity,
+        "reference": f"{source}, seed {TRUTH}" if fresh else f"{dataset.fingerprint} test",
     }  # fmt: skip
     test = permutation_test(x, y)
     found = [

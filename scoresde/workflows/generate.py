@@ -14,7 +14,6 @@ from scoresde.data.labels import MISSING, shares
 from scoresde.data.picture import save_picture
 from scoresde.errors import ConfigError
 from scoresde.experiment.load import TrainedModel
-from scoresde.experiment.samplers import build_sampler
 from scoresde.runs.sample_store import SampleStore
 from scoresde.runtime.progress import Progress
 from scoresde.runtime.sharding import batch_for_devices, local_copy, pad, shard
@@ -33,18 +32,13 @@ UNTRAINED = (
 _NUM_PICTURED = 64  # samples shown in OUT/grid.png
 
 
-# Fields of sampling that change no sample; but see `_coupled`.
+# Fields of sampling that change no sample; but the size of a batch does if the sampler couples its images.
 _IRRELEVANT_FIELDS = ("num", "batch_size")
-
-
-def _coupled(config) -> bool:
-    """Return whether the sampler couples the images of a batch."""
-    return config.sampling.sampler == "predictor_corrector" and config.sampling.norm == "batch"
 
 
 def sampler_of(trained: TrainedModel) -> AbstractSampler:
     """Build the sampler of the run's configuration."""
-    return build_sampler(trained.config, trained.score, trained.shape)
+    return trained.experiment.sampler(trained.score, trained.shape)
 
 
 def has_null_class(trained: TrainedModel) -> bool:
@@ -60,25 +54,23 @@ def classes(trained: TrainedModel, keys: Keys) -> Int[Array, "num"] | None:
     """
     if not has_null_class(trained):
         return None
-    law = trained.config.sampling.labels
+    law = trained.experiment.sampling.labels
     if law == "null":
         raise ConfigError(UNTRAINED)
     own = jax.vmap(lambda key: jax.random.fold_in(key, _CLASS))(keys)
     if law == "uniform":
-        return jax.vmap(lambda key: jax.random.randint(key, (), 0, trained.config.model.num_classes))(own)
+        return jax.vmap(lambda key: jax.random.randint(key, (), 0, trained.experiment.num_classes))(own)
     ends = jnp.asarray(np.cumsum(shares(trained.dataset))[:-1], jnp.float32)
     return jax.vmap(lambda key: jnp.searchsorted(ends, jax.random.uniform(key), side="right"))(own).astype(jnp.int32)
 
 
 def _by_shares(trained: TrainedModel) -> bool:
-    return has_null_class(trained) and trained.config.sampling.labels == "data"
+    return has_null_class(trained) and trained.experiment.sampling.labels == "data"
 
 
 def by_shares(trained: TrainedModel) -> TrainedModel:
     """Return the run with classes sampled by their training frequencies, for samples that are compared with data."""
-    config = trained.config.copy_and_resolve_references()
-    config.sampling.labels = "data"
-    return trained._replace(config=config)
+    return trained._replace(experiment=trained.experiment.changed("sampling.labels=data"))
 
 
 def labels_of(trained: TrainedModel, seeds: np.ndarray) -> np.ndarray:
@@ -122,7 +114,7 @@ def to_modes(sde: AbstractSDE, x: Float[Array, "N *x"]) -> Float[Array, "N *x"]:
 
 def draw_picture(trained: TrainedModel, path: pathlib.Path) -> None:
     """Save a picture of the samples of seeds 0, 1, ..., with the same keys each time, for comparison."""
-    num = trained.config.sampling.num
+    num = trained.experiment.sampling.num
     trained = trained._replace(score=local_copy(trained.score))
     drawn = draw(trained, sampler_of(trained), np.arange(num, dtype=np.uint32), batch_for_devices(num, num))
     save_picture(trained.codec, drawn.x, path)
@@ -130,13 +122,13 @@ def draw_picture(trained: TrainedModel, path: pathlib.Path) -> None:
 
 def identity(trained: TrainedModel, seeds: np.ndarray) -> dict:
     """Return a JSON object that identifies the samples of these seeds."""
-    config = trained.config
+    coupled = sampler_of(trained).couples_batch
     return {
         "seeds": f"{len(seeds)} with CRC-32 {zlib.crc32(seeds.tobytes())}",
         "sampling": {
             k: v
-            for k, v in config.sampling.items()
-            if k not in _IRRELEVANT_FIELDS or _coupled(config) and k == "batch_size"
+            for k, v in trained.experiment.config["sampling"].items()
+            if k not in _IRRELEVANT_FIELDS or coupled and k == "batch_size"
         },
         "step": trained.step,
         "ema": trained.ema,
@@ -149,9 +141,9 @@ def identity(trained: TrainedModel, seeds: np.ndarray) -> dict:
 
 def draw_to(trained: TrainedModel, seeds: np.ndarray, out: pathlib.Path) -> list[int]:
     """Write one sample per seed to `out`. Returns the seeds whose solver failed; their rows hold the record of 0."""
-    config, codec = trained.config, trained.codec
+    codec = trained.codec
     trained = trained._replace(score=local_copy(trained.score))
-    size = batch_for_devices(config.sampling.batch_size, len(seeds))
+    size = batch_for_devices(trained.experiment.sampling.batch_size, len(seeds))
     dtype = np.asarray(codec.decode(np.zeros(1, np.float32))).dtype
     sampler = sampler_of(trained)
     labelled = {}
@@ -178,7 +170,7 @@ def draw_to(trained: TrainedModel, seeds: np.ndarray, out: pathlib.Path) -> list
         path, ok = store.finish(seeds=seeds, **labelled)
     nfe = "unknown" if calls < 0 else f"{calls / max(len(seeds) - first, 1):.1f} (largest {most})"
     print(
-        f"{len(seeds)} samples by {config.sampling.sampler} at step {trained.step} (ema {trained.ema}): "
+        f"{len(seeds)} samples by {trained.experiment.sampler_name} at step {trained.step} (ema {trained.ema}): "
         f"{speed:.3g} images/s with compilation, NFE {nfe}, "
         f"solver ok for {int(ok.sum())} of {len(ok)}\nwrote {path}" + (f" and {out / 'grid.png'}" if pictured else "")
     )

@@ -20,10 +20,8 @@ from jax.experimental import multihost_utils
 from scoresde import likelihood
 from scoresde.data.labels import check_classes
 from scoresde.errors import ConfigError, DataError, NumericError
-from scoresde.experiment.build import build_chain, build_trace
-from scoresde.experiment.config import to_json
+from scoresde.experiment.building import DEGRADED
 from scoresde.experiment.load import TrainedModel
-from scoresde.experiment.processes import DEGRADED, PROCESSES
 from scoresde.likelihood.bounds import elbo_of_keys
 from scoresde.likelihood.chain import vlb_of_keys
 from scoresde.likelihood.flow import log_likelihood_of_keys
@@ -31,7 +29,7 @@ from scoresde.likelihood.report import SIGNS, DataLikelihood, meaning, versions,
 from scoresde.runs.checkpoint import manifest
 from scoresde.runtime.progress import Progress
 from scoresde.runtime.sharding import batch_for_devices, local_copy, pad, shard
-from scoresde.sde import AbstractSDE, Coloured, Heat
+from scoresde.sde import AbstractSDE
 from scoresde.train.dequantizer import dequantizer_network, fit_dequantizer, load_network, save_network
 from scoresde.types import root_key
 from scoresde.workflows.generate import to_modes
@@ -50,16 +48,16 @@ def data_likelihood(trained: TrainedModel, *, split: str, num: int, nats: bool, 
     Raises:
       DataError: bits/dim of continuous data. NumericError: no record has a finite likelihood.
     """
-    config, dataset = trained.config, trained.dataset
-    source, options = {"train": dataset.train, "test": dataset.test}[split], config.likelihood
+    experiment, dataset = trained.experiment, trained.dataset
+    source, options = {"train": dataset.train, "test": dataset.test}[split], experiment.likelihood
     if not dataset.levels and not nats:
         raise DataError(
             f"{dataset.name}: bits/dim needs integer data in a declared range, and data.levels = 0 (continuous "
             "values); "
             "pass --nats for log p in nats"
         )
-    if PROCESSES[config.sde.name].starts and options.method == "flow":
-        raise ConfigError(f"likelihood.method = 'flow': {DEGRADED.format(config.sde.name)}; use --method elbo")
+    if trained.score.sde.needs_data and options.method == "flow":
+        raise ConfigError(f"likelihood.method = 'flow': {DEGRADED.format(experiment.process_name)}; use --method elbo")
     total = len(source) if num < 0 else min(num, len(source))
     draws = options.dequantizations if dataset.levels else 1
     rows = {name: np.zeros((total, draws), kind) for name, kind in _ROWS.items()}
@@ -110,7 +108,7 @@ def _points(trained: TrainedModel, folder: pathlib.Path, crc: str):
     """Return a function (values, keys) -> (x, log q, remaining keys) that gives the points at which the method is
     evaluated: dequantized for integers, in the coordinates of the process."""
     dataset, sde = trained.dataset, trained.score.sde
-    if not dataset.levels or trained.config.likelihood.dequantization == "none":
+    if not dataset.levels or trained.experiment.likelihood.dequantization == "none":
         return lambda values, keys: (to_modes(sde, dataset.encode(values)), jnp.zeros(len(values)), _halves(keys)[1])
     dequantization, bins = _dequantization(trained, folder, crc), trained.codec.bins
 
@@ -129,7 +127,7 @@ def _halves(keys) -> tuple:
 
 def _decoder(trained: TrainedModel, of_integers) -> likelihood.AbstractDecoder:
     dataset = trained.dataset
-    integers = dataset.levels and trained.config.likelihood.dequantization == "none"
+    integers = dataset.levels and trained.experiment.likelihood.dequantization == "none"
     return of_integers(trained.codec.bins) if integers else likelihood.GaussianDecoder()
 
 
@@ -137,7 +135,7 @@ def _decoder(trained: TrainedModel, of_integers) -> likelihood.AbstractDecoder:
 
 
 def _flow(trained: TrainedModel):
-    tolerance, trace = trained.config.likelihood.tolerance, build_trace(trained.config)
+    tolerance, trace = trained.experiment.likelihood.tolerance, trained.experiment.trace
 
     def solve(score, x, keys):
         solved = log_likelihood_of_keys(score, x, keys=keys, trace=trace, tolerance=tolerance)
@@ -147,7 +145,7 @@ def _flow(trained: TrainedModel):
 
 
 def _elbo(trained: TrainedModel):
-    samples, decoder = trained.config.likelihood.samples, _decoder(trained, likelihood.CategoricalDecoder)
+    samples, decoder = trained.experiment.likelihood.samples, _decoder(trained, likelihood.CategoricalDecoder)
 
     def solve(score, x0, keys):
         return _bound_rows(elbo_of_keys(score, x0, keys=keys, samples=samples, decoder=decoder), samples)
@@ -156,8 +154,8 @@ def _elbo(trained: TrainedModel):
 
 
 def _vlb(trained: TrainedModel):
-    samples, decoder = trained.config.likelihood.samples, _decoder(trained, likelihood.DiscretizedGaussian)
-    chain = build_chain(trained.config, trained.score.sde)
+    samples, decoder = trained.experiment.likelihood.samples, _decoder(trained, likelihood.DiscretizedGaussian)
+    chain = trained.experiment.chain(trained.score.sde)
 
     def solve(score, x0, keys):
         return _bound_rows(vlb_of_keys(chain, score, x0, keys=keys, samples=samples, decoder=decoder), samples)
@@ -180,7 +178,7 @@ def _dequantization(trained: TrainedModel, folder: pathlib.Path, crc: str) -> li
         "uniform": likelihood.UniformDequantization,
         "truncated_normal": likelihood.TruncatedNormalDequantization,
     }
-    name, sde = trained.config.likelihood.dequantization, trained.score.sde
+    name, sde = trained.experiment.likelihood.dequantization, trained.score.sde
     if name == "truncated_normal" and (tau := float(fixed[name]().tau(sde, trained.codec.bins))) < 3:
         print(f"note: bins end {tau:.2g} deviations of the noise at t_min from their centres, and much of the model "
               "lies outside "
@@ -190,10 +188,10 @@ def _dequantization(trained: TrainedModel, folder: pathlib.Path, crc: str) -> li
 
 def _variational(trained: TrainedModel, folder: pathlib.Path, crc: str) -> likelihood.VariationalDequantization:
     """Load the flow stored in the run folder for these parameters and options, or train and store one."""
-    c, dataset, seed = trained.config.likelihood, trained.dataset, trained.config.seed
+    c, dataset, seed = trained.experiment.likelihood, trained.dataset, trained.experiment.seed
     about = {
         "parameters_crc32": crc, "seed": seed, "data": dataset.fingerprint,
-        **{name: value for name, value in c.items() if name.startswith("variational_")},
+        **{name: value for name, value in vars(c).items() if name.startswith("variational_")},
     }  # fmt: skip
     network = dequantizer_network(dataset.shape, width=c.variational_width, depth=c.variational_depth, seed=seed)
     path = folder / "dequantizer" / f"{zlib.crc32(json.dumps(about, sort_keys=True).encode()):08x}.npz"
@@ -228,7 +226,7 @@ def _batches(trained: TrainedModel, source, total: int, batch_size: int) -> Iter
 
 
 def _summary(trained: TrainedModel, split: str, rows: dict, crc: str) -> DataLikelihood:
-    dataset, options = trained.dataset, trained.config.likelihood
+    dataset, options = trained.dataset, trained.experiment.likelihood
     good = rows["ok"].all(axis=1)
     if not good.any():
         raise NumericError("the solver failed for every record; loosen likelihood.tolerance, or train longer")
@@ -251,10 +249,10 @@ def _summary(trained: TrainedModel, split: str, rows: dict, crc: str) -> DataLik
         "pixel_logdet": trained.score.sde.basis.pixel_logdet(dataset.shape),
         "step": trained.step, "ema": trained.ema, "data": dataset.fingerprint, "parameters_crc32": crc,
         "keys": f"fold_in(fold_in(key({_ROOT}), dequantization), index)", "indices": f"0 to {len(good) - 1}",
-        "config": to_json(trained.config), "versions": versions(), "command": " ".join(sys.argv),
+        "config": trained.experiment.config, "versions": versions(), "command": " ".join(sys.argv),
         "devices": f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}",
     }  # fmt: skip
-    if not integers and isinstance(trained.score.sde, Coloured | Heat):  # the prior is a Gaussian measure on functions
+    if not integers and trained.score.sde.has_function_prior:  # the prior is a Gaussian measure on functions
         relative = (rows["log_prob"] - rows["log_reference"]).mean(axis=1, where=rows["ok"])
         report["nats_relative_to_prior"], report["nats_relative_to_prior_error"] = likelihood.mean_and_error(
             relative[good]
@@ -269,7 +267,7 @@ def _summary(trained: TrainedModel, split: str, rows: dict, crc: str) -> DataLik
 
 
 def _estimator(options) -> str:
-    return options.estimator if options.probes else "exact"
+    return options.estimator["name"] if options.probes else "exact"
 
 
 def evaluate_batches(trained: TrainedModel, *, num: int, out: pathlib.Path, folder: pathlib.Path) -> DataLikelihood:

@@ -28,14 +28,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 from PIL import Image
 
 from scoresde.data import Dataset
 from scoresde.data.picture import picture, save_picture
-from scoresde.experiment.build import build_objective, build_prepare
+from scoresde.experiment.experiment import Experiment
 from scoresde.experiment.load import TrainedModel
-from scoresde.experiment.methods import with_sampler
 from scoresde.metrics.functions import moments, sliced_wasserstein
 from scoresde.metrics.neighbours import nearest
 from scoresde.runtime.files import replacing
@@ -60,22 +58,23 @@ class Monitor:
     """Evaluation of a score with the same seeds, records and noise each time, which are prepared once.
 
     Args:
-      config: the configuration of the run. dataset: its records.
+      experiment: that of the run.
+      dataset: its records.
       folder: the run folder.
     """
 
-    def __init__(self, config: ConfigDict, dataset: Dataset, folder: pathlib.Path):
-        name = config.training.watch_sampler
-        self.config = with_sampler(config, name) if name else config
-        self.dataset, self.folder, self.names = dataset, pathlib.Path(folder), tuple(config.training.watch)
-        self._objective, self._prepare = build_objective(config), build_prepare(config, dataset)
+    def __init__(self, experiment: Experiment, dataset: Dataset, folder: pathlib.Path):
+        name = experiment.training.watch_sampler
+        self.experiment = experiment.with_sampler(name) if name else experiment
+        self.dataset, self.folder, self.names = dataset, pathlib.Path(folder), experiment.training.watch
+        self._objective, self._prepare = experiment.objective, experiment.prepare(dataset)
 
     def __call__(self, trained: TrainedModel, path: pathlib.Path) -> dict[str, float]:
         """Save the picture of the samples at `path` and the files of WORKDIR/watch, and return the metrics; with
         `training.watch` = () only the picture. Call this on one process only."""
-        trained = trained._replace(config=self.config, score=local_copy(trained.score))
+        trained = trained._replace(experiment=self.experiment, score=local_copy(trained.score))
         trained = by_shares(trained) if trained.classes else trained
-        num = self.config.sampling.num
+        num = self.experiment.sampling.num
         seeds = np.arange(num, dtype=np.uint32)
         drawn = draw(trained, sampler_of(trained), seeds, batch_for_devices(num, num))
         save_picture(self.dataset, drawn.x, path)
@@ -129,7 +128,7 @@ class Monitor:
     @functools.cached_property
     def _floor(self) -> dict[str, float]:
         """Compute the metrics of as many training records as there are samples."""
-        few = self._train[: self.config.sampling.num]
+        few = self._train[: self.experiment.sampling.num]
         floor = {"sliced_wasserstein": _distance(few, self._test)} if "sliced_wasserstein" in self.names else {}
         return floor | (_moment_errors(few, self._test) if "moments" in self.names else {})
 

@@ -18,7 +18,6 @@ import numpy as np
 from scoresde.data.picture import save_picture
 from scoresde.errors import ConfigError
 from scoresde.experiment.load import TrainedModel
-from scoresde.experiment.processes import PROCESSES
 from scoresde.guide import (
     Observation,
     continued,
@@ -114,8 +113,7 @@ def _mask(grid: tuple[int, ...], hidden: float) -> np.ndarray:
 
 
 def _check(trained: TrainedModel, operator: str, strength, noise, baseline: bool, joint: bool) -> None:
-    process = trained.config.sde.name
-    starts = PROCESSES[process].starts
+    process, starts = trained.experiment.process_name, trained.score.sde.needs_data
     if starts and operator != START:
         raise ConfigError(
             f"--operator: sde.name = '{process}' starts from degraded data, which hold another record; expected start, "
@@ -163,7 +161,7 @@ def _spread(trained: TrainedModel, observation: Observation, joint: bool):
     if joint and not isotropic(trained.score.sde):
         raise ConfigError(
             "--joint: expected a process with one coefficient for all points, such as vp, got "
-            f"{trained.config.sde.name}; leave it out"
+            f"{trained.experiment.process_name}; leave it out"
         )
     size = int(np.prod(trained.codec.shape))
     if joint and size > LARGEST:
@@ -182,7 +180,7 @@ def _from_start(trained: TrainedModel, x0: np.ndarray) -> tuple[str, np.ndarray,
         x0, _keys(0, index)
     )
     found = _drawn(trained, lambda x, keys: continued(sampler, score, x, keys=keys), np.asarray(x_T), index)
-    name = f"the process itself, {trained.config.sde.name} to t = {sde.t_max:g}"
+    name = f"the process itself, {trained.experiment.process_name} to t = {sde.t_max:g}"
     return name, np.asarray(jax.jit(jax.vmap(sde.basis.from_modes))(x_T)), {"restored": found}
 
 
@@ -215,7 +213,7 @@ def _report(
         part: _psnr(codec, x[ok], x0[ok]) for part, x in [("degraded", degraded), *((p, d.x) for p, d in found.items())]
     }
     print(
-        f"{len(x0)} records restored from {name} by {trained.config.sampling.sampler} at step {trained.step}: "
+        f"{len(x0)} records restored from {name} by {trained.experiment.sampler_name} at step {trained.step}: "
         f"{format_solver_status(found['restored'])}\n"
         "PSNR in dB, 10 log10(range^2 / mean squared error): "
         f"{', '.join(f'{part} {value:.2f}' for part, value in psnr.items())}\n"

@@ -7,29 +7,14 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from scoresde.data import Dataset
 from scoresde.data.labels import check_classes, shown
 from scoresde.errors import CheckpointError, ConfigError, DataError
-from scoresde.experiment.build import (
-    abstract_network,
-    build_augment,
-    build_averages,
-    build_dataset,
-    build_network,
-    build_objective,
-    build_optimizer,
-    build_parallelism,
-    build_prepare,
-    build_score,
-    learning_rate,
-    with_prior_data,
-)
 from scoresde.experiment.config import differences, from_json, to_json
 from scoresde.experiment.description import check_description, description
+from scoresde.experiment.experiment import Experiment
 from scoresde.experiment.load import TrainedModel
-from scoresde.experiment.processes import PROCESSES
 from scoresde.experiment.stored_data import StoredData
 from scoresde.report import write_report
 from scoresde.runs import Intervals, Run
@@ -47,12 +32,12 @@ _SCALE_RECORDS = 1000  # the first ones, from which the scale of the data is tak
 _SCALE_OFF, _SCALE_WRONG = 4.0, 100.0  # of model.sigma_data over the deviation of the data
 
 
-def train_run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> None:
+def train_run(experiment: Experiment, workdir: pathlib.Path, command: str = "") -> None:
     """Train into a run folder, with samples and metrics during training, and an evaluation and a report at the end. The
     same call resumes an interrupted run.
 
     Args:
-      config: validated, as `load_config` returns it.
+      experiment: what is trained.
       workdir: the run folder.
       command: stored for the report.
 
@@ -62,42 +47,41 @@ def train_run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> N
     main_process = jax.process_index() == 0
     devices = f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}"
     ledger = GoodputTimer(workdir / "ledger.json" if main_process else None, {"command": command, "devices": devices})
-    dataset = checked_dataset(config)
-    stored = StoredData.of(dataset, labelled=bool(config.model.num_classes))
+    dataset = checked_dataset(experiment)
+    stored = StoredData.of(dataset, labelled=bool(experiment.num_classes))
     peers.agree(
         "data", fingerprint=dataset.fingerprint, devices=f"{jax.local_device_count()} {jax.devices()[0].device_kind}"
     )
-    score = build_score(config, abstract_network(config))
-    averages = build_averages(config)
+    score = experiment.score(experiment.network)
     if main_process:
         devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), {jax.process_count()} process(es)"
         print(f"{score.network.num_params:,} parameters, {len(dataset.train)} examples, {devices}, in {workdir}")
 
-    trained = functools.partial(_trained, config, dataset, score, stored)
-    watch, meta = Monitor(config, dataset, workdir), description(config, stored)
+    trained = functools.partial(_trained, experiment, dataset, score, stored)
+    watch, meta = Monitor(experiment, dataset, workdir), description(experiment, stored)
 
     def look(state, path: pathlib.Path) -> dict[str, float]:
         looked_at = trained(state)  # whole on every process
         return watch(looked_at, path) if main_process else {}  # one is enough
 
-    with _folder(config, workdir, meta, look, ledger) as folder:
+    with _folder(experiment, workdir, meta, look, ledger) as folder:
         state = fit(
             score,
             dataset,
-            params=lambda: build_network(config).params,
-            steps=config.training.steps,
-            batch_size=config.training.batch_size,
-            optimizer=build_optimizer(config),
-            objective=build_objective(config),
-            ema=averages,
-            layout=build_parallelism(config),
-            prepare=build_prepare(config, dataset),
-            augment=build_augment(config),
-            seed=config.seed,
+            params=lambda: experiment.init_network().params,
+            steps=experiment.training.steps,
+            batch_size=experiment.training.batch_size,
+            optimizer=experiment.optimizer,
+            objective=experiment.objective,
+            ema=experiment.averages,
+            layout=experiment.parallelism,
+            prepare=experiment.prepare(dataset),
+            augment=experiment.augment(),
+            seed=experiment.seed,
             run=folder,
         )
     try:
-        if config.evaluate.num:
+        if experiment.evaluate.num:
             with ledger.part("evaluation"):
                 evaluate_trained(trained(state), workdir)
     finally:
@@ -106,57 +90,59 @@ def train_run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> N
         print(f"done: {workdir}")
 
 
-def _trained(config: ConfigDict, dataset: Dataset, score: NetworkScore, stored: StoredData, state) -> TrainedModel:
+def _trained(experiment: Experiment, dataset: Dataset, score: NetworkScore, stored: StoredData, state) -> TrainedModel:
     """The run at a state of training, with the first of its averages."""
-    read, ema = lambda: dataset, build_averages(config)[0]
-    averaged = with_prior_data(averaged_score(score, state, ema), config, read)
+    read, ema = lambda: dataset, experiment.averages[0]
+    averaged = experiment.with_prior_data(averaged_score(score, state, ema), read)
     step, shape = int(state.step), dataset.shape
-    return TrainedModel(config, dataset.codec, averaged, step, ema, shape, read, stored.classes, stored.fingerprint)
+    return TrainedModel(experiment, dataset.codec, averaged, step, ema, shape, read, stored.classes, stored.fingerprint)
 
 
-def _folder(config: ConfigDict, workdir: pathlib.Path, meta: dict, watch: Callable, ledger: GoodputTimer) -> Run:
+def _folder(experiment: Experiment, workdir: pathlib.Path, meta: dict, watch: Callable, ledger: GoodputTimer) -> Run:
     return Run(
         workdir,
         meta=meta,
         accept=lambda stored: accept(stored, meta),
-        cadence=Intervals(*(config.training[f"{name}_every"] for name in ("log", "checkpoint", "sample", "snapshot"))),
+        cadence=Intervals(
+            *(getattr(experiment.training, f"{name}_every") for name in ("log", "checkpoint", "sample", "snapshot"))
+        ),
         watch=watch,
         report=lambda: write_report(workdir),
         ledger=ledger,
-        learning_rate=learning_rate(config),
-        keep_best=config.training.keep_best,
-        trackers=tuple(config.training.trackers),
+        learning_rate=experiment.learning_rate,
+        keep_best=experiment.training.keep_best,
+        trackers=experiment.training.trackers,
     )
 
 
 def evaluate_trained(trained: TrainedModel, workdir: pathlib.Path) -> None:
     """Compute the likelihood of `evaluate.num` test records, and write it as a record in WORKDIR/evaluation."""
-    num, metric = trained.config.evaluate.num, "bpd" if trained.codec.levels else "nats"
+    num, metric = trained.experiment.evaluate.num, "bpd" if trained.codec.levels else "nats"
     request = Request(
         (metric,), workdir / "evaluation", user_cache(), workdir=str(workdir), num=None if num < 0 else num
     )
     evaluate(request, trained)
 
 
-def checked_dataset(config):
+def checked_dataset(experiment: Experiment) -> Dataset:
     """Load the data set of a configuration.
 
     Raises:
       DataError: too few records for a batch, or missing labels. ConfigError: a different number of classes.
     """
-    dataset = build_dataset(config)
-    if len(dataset.train) < config.training.batch_size:
+    dataset = experiment.dataset()
+    if len(dataset.train) < experiment.training.batch_size:
         raise DataError(
-            f"{config.data.source}: {len(dataset.train)} training examples, fewer than "
-            f"training.batch_size = {config.training.batch_size}; lower it"
+            f"{experiment.source_name}: {len(dataset.train)} training examples, fewer than "
+            f"training.batch_size = {experiment.training.batch_size}; lower it"
         )
-    if config.model.num_classes:
-        _check_labels(config, dataset)
-    check_scale(config, dataset)
+    if experiment.num_classes:
+        _check_labels(experiment, dataset)
+    check_scale(experiment, dataset)
     return dataset
 
 
-def _check_labels(config, dataset) -> None:
+def _check_labels(experiment: Experiment, dataset: Dataset) -> None:
     """Check the labels for training with classes. The null class is not trained, so no record may use it.
 
     Raises:
@@ -165,45 +151,46 @@ def _check_labels(config, dataset) -> None:
     named = f" (training labels {shown(dataset)})" if dataset.classes else ""
     if beyond := dataset.label_names[dataset.classes :]:
         raise DataError(
-            f"{config.data.source}: test records have the label {beyond[0]}, which no training record has{named}; "
+            f"{experiment.source_name}: test records have the label {beyond[0]}, which no training record has{named}; "
             "remove them, or train without classes (model.num_classes=0)"
         )
-    if dataset.classes != config.model.num_classes:
-        found = f"{config.data.source} has labels of {dataset.classes} classes{named}"
-        raise ConfigError(f"model.num_classes = {config.model.num_classes}: {found}")
+    if dataset.classes != experiment.num_classes:
+        found = f"{experiment.source_name} has labels of {dataset.classes} classes{named}"
+        raise ConfigError(f"model.num_classes = {experiment.num_classes}: {found}")
     if not dataset.train.labelled:
         check_classes(dataset, dataset.train.labels, "training records")
-    if not dataset.test.labelled and (config.evaluate.num or config.training.keep_best == "test_loss"):
-        field, without = ("evaluate.num", "0") if config.evaluate.num else ("training.keep_best", "''")
+    if not dataset.test.labelled and (experiment.evaluate.num or experiment.training.keep_best == "test_loss"):
+        field, without = ("evaluate.num", "0") if experiment.evaluate.num else ("training.keep_best", "''")
         raise DataError(
-            f"{config.data.source}: {field} takes test records under their own labels, and not all have one; add the "
+            f"{experiment.source_name}: {field} takes test records under their own labels, and not all have one; add the "
             f"labels, or set {field}={without}"
         )
-    if config.sampling.labels == "null":
+    if experiment.sampling.labels == "null":
         raise ConfigError(UNTRAINED)
-    if PROCESSES[config.sde.name].starts:
+    if experiment.sde.needs_data:
         raise ConfigError(
-            f"model.num_classes = {config.model.num_classes}: sde.name = '{config.sde.name}' starts from records of "
+            f"model.num_classes = {experiment.num_classes}: sde.name = '{experiment.process_name}' starts from records of "
             "any class; expected 0"
         )
 
 
-def check_scale(config, dataset) -> None:
-    """Check `model.sigma_data` against the data: the input and output of the network are divided by it.
+def check_scale(experiment: Experiment, dataset: Dataset) -> None:
+    """Check `preconditioning.sigma_data` against the data: the input and output of the network are divided by it.
 
     Raises:
       ConfigError: it differs by more than a factor of `_SCALE_WRONG`; above `_SCALE_OFF` a warning is printed.
     """
-    if config.model.preconditioning != "edm":
+    spectrum = experiment.preconditioning.data_spectrum()
+    if spectrum is None:
         return
     values = np.asarray(
         dataset.encode(dataset.train.rows(np.arange(min(len(dataset.train), _SCALE_RECORDS)))[0]), np.float64
     )
-    found, given = float(values.std()), config.model.sigma_data
+    found, given = float(values.std()), spectrum.sigma_data
     if found == 0 or 1 / _SCALE_OFF <= given / found <= _SCALE_OFF:  # constant data have no scale
         return
     text = (
-        f"model.sigma_data = {given:g}: the training data have a standard deviation of {found:.3g} in model "
+        f"preconditioning.sigma_data = {given:g}: the training data have a standard deviation of {found:.3g} in model "
         "coordinates; set it to that"
     )
     if not 1 / _SCALE_WRONG <= given / found <= _SCALE_WRONG:

@@ -14,13 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
-from ml_collections import ConfigDict
 
 from scoresde.convert.folder import write_state
 from scoresde.errors import CheckpointError, ConfigError
-from scoresde.experiment.build import abstract_network, build_optimizer
 from scoresde.experiment.description import check_description, check_experiment
-from scoresde.experiment.load import local_sharding, stored_config
+from scoresde.experiment.experiment import Experiment
+from scoresde.experiment.load import local_sharding, stored_experiment
 from scoresde.experiment.stored_data import StoredData
 from scoresde.runs.checkpoint import AllDamagedError, Checkpoints
 from scoresde.runs.snapshots import snapshots
@@ -39,7 +38,7 @@ RECORD = "average.json"
 class PostHoc(NamedTuple):
     """An average that was not tracked during training."""
 
-    config: ConfigDict  # of the run
+    experiment: Experiment  # of the run
     data: StoredData  # what it was trained on
     params: PyTree[np.ndarray]  # float32, or wider
     width: float  # relative
@@ -76,12 +75,12 @@ def reconstruct(
       another experiment.
     """
     folder = pathlib.Path(workdir)
-    config, written = stored_config(folder)
+    experiment = stored_experiment(folder)
     try:
         check_width(width)
     except ConfigError as error:
         raise ConfigError(f"--sigma-rel: {error}") from None
-    widths = np.array(config.training.power_ema, float)
+    widths = np.array(experiment.training.power_ema, float)
     if not widths.size:
         raise ConfigError(
             f"--workdir: {folder} has no averages by power functions; train with --config.training.power_ema=0.05,0.1"
@@ -89,23 +88,23 @@ def reconstruct(
     stored = snapshots(folder, report)
     metas, gamma = stored.metas(check_description), np.array([exponent(width) for width in widths])
     if not metas:
-        first = min(config.training.snapshot_every, config.training.steps)
+        first = min(experiment.training.snapshot_every, experiment.training.steps)
         raise CheckpointError(f"no good snapshot in {stored.folder}; the first one is taken at step {first}")
     there = sorted(metas)
     while there:
         wanted = _checked(step, there[-1], stored.folder)
         t = np.repeat(np.array(there, float), widths.size)
         found = fit(t, np.tile(gamma, len(there)), float(wanted), exponent(width))
-        used = _used(there, config.training.power_ema, found.coefficients)
+        used = _used(there, experiment.training.power_ema, found.coefficients)
         try:
             params = _combined(
-                stored, config, used, lambda meta: check_experiment(meta, written, folder / "config.json")
+                stored, experiment, used, lambda meta: check_experiment(meta, experiment.config, folder / "config.json")
             )
         except AllDamagedError as error:
             there = [step for step in there if step not in error.steps]
             continue
         data = StoredData.from_json(metas[there[-1]]["data"])
-        return PostHoc(config, data, params, float(width), wanted, found.residual, used)
+        return PostHoc(experiment, data, params, float(width), wanted, found.residual, used)
     raise CheckpointError(f"all snapshots in {stored.folder} are damaged; restore the folder from a copy")
 
 
@@ -116,14 +115,13 @@ def write(found: PostHoc, out: pathlib.Path) -> None:
     Raises:
       ResourceError: no space, or no permission.
     """
-    config = found.config.copy_and_resolve_references()
-    config.training.ema, config.training.power_ema = (), (found.width,)
-    like = _like(config)
+    experiment = found.experiment.changed("training.ema=()", f"training.power_ema={found.width!r}")
+    like = experiment.network.params
     params = jax.tree.map(lambda value, p: jnp.asarray(value, p.dtype), found.params, like)
-    state = init_state(params, build_optimizer(config), (), root_key(config.seed))
+    state = init_state(params, experiment.optimizer, (), root_key(experiment.seed))
     average = jax.tree.map(jnp.asarray, found.params)
     state = dataclasses.replace(state, step=jnp.asarray(found.step, jnp.int32), ema={power_name(found.width): average})
-    write_state(out, config, state, found.data)
+    write_state(out, experiment, state, found.data)
     record = {
         "sigma_rel": found.width, "gamma": exponent(found.width), "step": found.step, "residual": found.residual,
         "snapshots": [{"step": step, "sigma_rel": w, "coefficient": x} for step, at in found.used.items() for w,
@@ -151,21 +149,17 @@ def _used(steps: list[int], widths: tuple[float, ...], coefficients: np.ndarray)
 
 
 def _combined(
-    stored: Checkpoints, config: ConfigDict, used: dict[int, dict[float, float]], accept: Callable[[dict], None]
+    stored: Checkpoints, experiment: Experiment, used: dict[int, dict[float, float]], accept: Callable[[dict], None]
 ) -> PyTree[np.ndarray]:
     """Return sum_i x_i snapshot_i in float64, reading one snapshot at a time."""
     like = jax.tree.map(
         lambda p: jax.ShapeDtypeStruct(p.shape, jnp.promote_types(p.dtype, jnp.float32), sharding=local_sharding()),
-        _like(config),
+        experiment.network.params,
     )
-    target = {power_name(width): like for width in config.training.power_ema}
+    target = {power_name(width): like for width in experiment.training.power_ema}
     total = jax.tree.map(lambda p: np.zeros(p.shape), like)
     for step, at in used.items():
         snapshot, _ = stored.restore(target, accept=accept, set_aside=False, step=step)
         for width, x in at.items():
             total = jax.tree.map(lambda s, a: s + x * np.asarray(a, np.float64), total, snapshot[power_name(width)])
     return jax.tree.map(lambda s, p: s.astype(p.dtype), total, like)
-
-
-def _like(config: ConfigDict) -> PyTree[jax.ShapeDtypeStruct]:
-    return abstract_network(config).params

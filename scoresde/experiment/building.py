@@ -1,0 +1,207 @@
+"""Construction of all parts of a complete configuration, with the rules between parts. All problems are collected."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from scoresde import likelihood, nets, sample, score, sde, train
+from scoresde.errors import ConfigError
+from scoresde.experiment import kinds
+from scoresde.experiment.component import build, resolve
+from scoresde.experiment.networks import abstract_network
+from scoresde.experiment.parts.processes import out_of_range
+from scoresde.experiment.sections import SECTIONS, complete
+from scoresde.experiment.settings import Settings, Training
+from scoresde.experiment.values import with_tuples
+from scoresde.likelihood.flow import check_tolerance
+from scoresde.types import root_key
+
+# Why the probability flow gives no likelihood of the data.
+DEGRADED = "the density of {0} at t_min is that of degraded data"
+
+
+class _Builder:
+    """The parts so far, and the problems."""
+
+    def __init__(self, config: dict):
+        self.config, self.problems = config, []
+
+    def attempt(self, make: Callable, *arguments, prefix: str = "", **options) -> Any:
+        """Return what a function returns, or None with its problems noted."""
+        try:
+            return make(*arguments, **options)
+        except ConfigError as error:
+            self.problems += [prefix + problem for problem in error.problems]
+            return None
+
+    def settings(self, name: str) -> Settings:
+        section = SECTIONS[name]
+        found = section.settings(**{field: self.config[name][field] for field in section.fields()})
+        self.problems += found.problems()
+        return found
+
+    def part(self, kind: kinds.Kind, section: str, field: str = "", **given) -> Any:
+        """Build the component of a section, or of one of its fields."""
+        spec, plain = self.config[section], SECTIONS[section].fields()
+        spec = spec[field] if field else {name: value for name, value in spec.items() if name not in plain}
+        return self.attempt(build, kind, spec, f"{section}.{field}" if field else section, given)
+
+
+def parts(config: dict) -> tuple[dict[str, Any], list[str]]:
+    """Return the parts of a complete configuration by the names of `Experiment`, and all problems."""
+    b = _Builder(config)
+    found = {name: b.settings(name) for name, section in SECTIONS.items() if section.settings}
+    found["seed"] = config["seed"]
+    if any(problem.startswith("data.") for problem in b.problems):
+        return found, b.problems
+    shape = found["data"].shape
+    process = found["sde"] = b.part(kinds.PROCESS, "sde", grid=shape[:-1])
+    if process is not None and (problem := out_of_range(process)):
+        b.problems.append(f"sde: expected coefficients within float32 at both ends, got {problem}")
+        process = None
+    found["network"] = _network(b, shape, bool(found["data"].augment))
+    found |= _training(b, found["training"], process)
+    found |= _optimizer(b, found["optim"])
+    found["trace"] = _trace(b, found)
+    if process is not None:
+        _check_likelihood(b, found, process)
+        _check_sampling(b, found["training"], process, shape)
+    return found, b.problems
+
+
+def _network(b: _Builder, shape: tuple[int, ...], augmented: bool) -> nets.Network | None:
+    spec = b.config["model"]
+    made = resolve(kinds.NETWORK, spec["name"], "model.name")
+    parameters = inspect.signature(made.__init__ if inspect.isclass(made) else made).parameters
+    if augmented and "augmentation" not in parameters:
+        b.problems.append(
+            f"data.augment: expected a network that receives the label of the augmentation, such as unet, got "
+            f"'{spec['name']}'"
+        )
+        return None
+    network = b.attempt(abstract_network, spec, shape, augmented)
+    if network is not None and spec["name"] not in kinds.NETWORK.names:
+        b.attempt(_check_output, network, shape, spec["name"])
+    return network
+
+
+def _check_output(network: nets.Network, shape: tuple[int, ...], name: str) -> None:
+    """Trace a call of a network from outside."""
+    x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    try:
+        found = jax.eval_shape(network, x, jax.ShapeDtypeStruct((1,), jnp.float32)).shape
+    except ConfigError:
+        raise
+    except Exception as error:  # of the user's network
+        text = " ".join(str(error).split())[:300]
+        raise ConfigError(
+            f"model: {name} cannot be called with x of shape {x.shape}: {type(error).__name__}: {text}"
+        ) from error
+    if found != x.shape:
+        raise ConfigError(f"model: {name} returns the shape {found} for x of shape {x.shape}; expected the same shape")
+
+
+def _training(b: _Builder, training: Training, process: sde.AbstractSDE | None) -> dict[str, Any]:
+    """Build preconditioning and objective, which need the process."""
+    if process is None:
+        return {"preconditioning": None, "objective": None}
+    preconditioning = b.part(kinds.PRECONDITIONING, "preconditioning", sde=process)
+    if preconditioning is None:
+        return {"preconditioning": None, "objective": None}
+    b.attempt(preconditioning.check, process, prefix="preconditioning: ")
+    weighting = b.part(kinds.WEIGHTING, "training", "weighting", sde=process, preconditioning=preconditioning)
+    law = b.part(kinds.TIME_LAW, "training", "time_law", sde=process)
+    if weighting is None or law is None:
+        return {"preconditioning": preconditioning, "objective": None}
+    objective = train.Objective(weighting, law, jnp.mean if training.reduce_mean else train.half_sum)
+    b.attempt(objective.check, process, prefix="training.time_law: ")
+    return {"preconditioning": preconditioning, "objective": objective}
+
+
+def _optimizer(b: _Builder, optim) -> dict[str, Any]:
+    """Build the schedule, and the optimizer after clipping by the global norm."""
+    given = {"learning_rate": optim.learning_rate, "warmup": optim.warmup, "decay_steps": optim.decay_steps}
+    schedule = b.part(kinds.SCHEDULE, "optim", "schedule", **given)
+    optimizer = b.part(kinds.OPTIMIZER, "optim", learning_rate=schedule)
+    if optimizer is None:
+        return {"learning_rate": schedule, "optimizer": None}
+    clip = optax.clip_by_global_norm(optim.grad_clip) if optim.grad_clip else optax.identity()
+    project = getattr(resolve(kinds.NETWORK, b.config["model"]["name"], "model.name"), "project", None)
+    after = [] if project is None else [optax.stateless(_onto(project))]
+    return {"learning_rate": schedule, "optimizer": optax.chain(clip, optimizer, *after)}
+
+
+def _onto(project: Callable) -> Callable:
+    """Return the update that ends where `project` puts the parameters."""
+
+    def move(updates, params):
+        return jax.tree.map(jnp.subtract, project(optax.apply_updates(params, updates)), params)
+
+    return move
+
+
+def _trace(b: _Builder, found: dict[str, Any]) -> likelihood.AbstractTrace | None:
+    probes = found["likelihood"].probes
+    if not probes:
+        return likelihood.ExactTrace()
+    return b.part(kinds.TRACE, "likelihood", "estimator", probes=probes)
+
+
+def _check_likelihood(b: _Builder, found: dict[str, Any], process: sde.AbstractSDE) -> None:
+    """Check the likelihood with the process and the data."""
+    c, name = found["likelihood"], b.config["sde"]["name"]
+    if process.per_mode and found["data"].levels and c.dequantization in ("none", "truncated_normal"):
+        b.problems.append(
+            f"likelihood.dequantization = '{c.dequantization}': needs pixels for the coordinates of the process, and "
+            f"sde.name = '{name}' has modes; use uniform or variational"
+        )
+    elif process.needs_data and c.method == "flow" and found["evaluate"].num:
+        b.problems.append(f"likelihood.method = 'flow': {DEGRADED.format(name)}; use elbo, or evaluate.num = 0")
+    elif c.method == "flow" and not process.needs_data and 0 < c.tolerance < 1:
+        b.attempt(check_tolerance, process, c.tolerance, prefix="likelihood.")
+
+
+def _check_sampling(b: _Builder, training: Training, process: sde.AbstractSDE, shape: tuple[int, ...]) -> None:
+    """Build the samplers of the run, and trace them where a process is of a kind that some refuse."""
+    sampler = b.attempt(make_sampler, b.config["sampling"], process, None, shape)
+    if sampler is not None:
+        b.attempt(_check_sampler, sampler, process, shape, prefix="sampling: ")
+    if name := training.watch_sampler:
+        where = f"training.watch_sampler = '{name}': "
+        watched = b.attempt(default_sampler, name, process, shape, prefix=where)
+        if watched is not None:
+            b.attempt(_check_sampler, watched, process, shape, prefix=where)
+
+
+def default_sampler(name: str, process: sde.AbstractSDE, shape: tuple[int, ...]) -> sample.AbstractSampler:
+    """Return a sampler at its default arguments."""
+    full, problems = complete({"sampling": {"name": name}})
+    if problems:
+        raise ConfigError(*problems)
+    return make_sampler(full["sampling"], process, None, shape)
+
+
+def make_sampler(spec: dict, process: sde.AbstractSDE, model: score.AbstractScore | None, shape: tuple[int, ...]):
+    """Return the sampler of a section `sampling`.
+
+    Raises:
+      ConfigError: arguments that it refuses.
+    """
+    plain = SECTIONS["sampling"].fields()
+    spec = with_tuples({name: value for name, value in spec.items() if name not in plain})
+    return build(kinds.SAMPLER, spec, "sampling", {"sde": process, "score": model, "shape": shape})
+
+
+def _check_sampler(sampler: sample.AbstractSampler, process: sde.AbstractSDE, shape: tuple[int, ...]) -> None:
+    """Raise a ConfigError if the sampler refuses the process."""
+    if not process.per_mode:
+        return
+    if process.needs_data:
+        process = process.started_from(jnp.zeros((1, *shape)))
+    model = score.NetworkScore(process, lambda x, c_noise, label=None, *, key=None: x, score.EDMPreconditioning())
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    jax.eval_shape(lambda x: sampler(model, x, key=root_key(0)).x, x)

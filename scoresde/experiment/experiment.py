@@ -1,0 +1,277 @@
+"""An experiment: every part of a configuration, built once.
+
+config -> Experiment.from_config -> parts; the commands, the monitor and `load_run` take parts from it
+"""
+
+import dataclasses
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from scoresde import train
+from scoresde.data import Dataset, ImageOptions, load
+from scoresde.data.outside import dataset_of
+from scoresde.errors import ConfigError, DataError
+from scoresde.experiment import kinds
+from scoresde.experiment.building import make_sampler, parts
+from scoresde.experiment.component import arguments, build, resolve
+from scoresde.experiment.config import change, to_json
+from scoresde.experiment.networks import make_network, network_constructor
+from scoresde.experiment.parts.training import LAST_RATE
+from scoresde.experiment.settings import Data, Evaluate, Likelihood, Optim, Sampling, Training
+from scoresde.experiment.values import with_tuples
+from scoresde.likelihood import AbstractTrace, BetaTildeVariance, BetaVariance, Discretization
+from scoresde.nets import Network
+from scoresde.runtime.places import local
+from scoresde.sample import AbstractSampler, uniform_log_snr
+from scoresde.score import AbstractPreconditioning, AbstractScore, NetworkScore
+from scoresde.sde import AbstractSDE
+from scoresde.train import Objective, Parallelism
+
+# Number of records from which a prior of degraded data samples.
+NUM_PRIOR_RECORDS = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The parts of a configuration.
+
+    Attributes:
+      config: complete, in JSON types.
+      seed: data order, initial parameters, all noise of training.
+      data, training, optim, sampling, likelihood, evaluate: the plain fields of these sections.
+      sde: the process; one whose prior is degraded data has none yet, see `with_prior_data`.
+      network: the network with only the shapes of its parameters.
+      preconditioning, objective, optimizer, learning_rate: as `scoresde.train.fit` takes them.
+      trace: the estimator of the trace of the flow's likelihood.
+    """
+
+    config: dict
+    seed: int
+    data: Data
+    training: Training
+    optim: Optim
+    sampling: Sampling
+    likelihood: Likelihood
+    evaluate: Evaluate
+    sde: AbstractSDE
+    network: Network
+    preconditioning: AbstractPreconditioning
+    objective: Objective
+    learning_rate: optax.Schedule
+    optimizer: optax.GradientTransformation
+    trace: AbstractTrace
+
+    @classmethod
+    def from_config(cls, config: ConfigDict) -> "Experiment":
+        """Build every part.
+
+        Args:
+          config: changed in place where it is not complete.
+
+        Raises:
+          ConfigError: all problems of all parts, one line each.
+        """
+        if problems := change(config, []):
+            raise ConfigError(*problems)
+        found, problems = parts(config.to_dict())
+        if problems:
+            raise ConfigError(*problems)
+        return cls(config=to_json(config), **found)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a record: [H, W, C] of an image or field, [D, H, W, C] of a volume, [points, C] of a curve, [D] of a
+        vector."""
+        return self.data.shape
+
+    @property
+    def process_name(self) -> str:
+        """The name of the process, for messages."""
+        return self.config["sde"]["name"]
+
+    @property
+    def sampler_name(self) -> str:
+        """The name of the sampler, for messages and the names of files."""
+        return self.config["sampling"]["name"]
+
+    @property
+    def source_name(self) -> str:
+        """The source of the data, for messages."""
+        source = self.data.source
+        return source["name"] if isinstance(source, dict) else source
+
+    @property
+    def model(self) -> SimpleNamespace:
+        """The arguments of the network."""
+        return SimpleNamespace(**with_tuples(self.config["model"]))
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes that the network takes, 0 if it takes none."""
+        return self.config["model"].get("num_classes", 0)
+
+    @property
+    def averages(self) -> tuple[str, ...]:
+        """The names of the averages of the parameters; the first one is the default."""
+        return (*map(train.average_name, self.training.ema), *map(train.power_name, self.training.power_ema))
+
+    @property
+    def parallelism(self) -> Parallelism:
+        """The division of the work over devices, micro-batches and dispatches."""
+        fields = dataclasses.fields(Parallelism)
+        return Parallelism(**{field.name: getattr(self.training, field.name) for field in fields})
+
+    @property
+    def takes_other_grids(self) -> bool:
+        """Whether the network is the same function on every grid."""
+        return bool(getattr(network_constructor(self.config["model"]), "any_grid", False))
+
+    def dataset(self) -> Dataset:
+        """Read the data set.
+
+        Raises:
+          DataError: it is missing or not as declared.
+        """
+        return read_dataset(self.data)
+
+    def init_network(self) -> Network:
+        """Return the network with newly initialised parameters."""
+        return make_network(self.config["model"], self.shape, bool(self.data.augment), self.seed)
+
+    def score(self, network: Network | None = None) -> NetworkScore:
+        """Return the score of `network`, by default of `init_network()`."""
+        network = self.init_network() if network is None else network
+        # -1 is the null class; training puts each example's label in its place.
+        label = jnp.asarray(-1) if self.num_classes else None
+        return NetworkScore(self.sde, network, self.preconditioning, label)
+
+    def with_prior_data(self, model: NetworkScore, read: Callable[[], Dataset]) -> NetworkScore:
+        """Give the first training records to a score whose process has degraded data as its prior; return any other
+        score unchanged.
+
+        Args:
+          read: returns the data set; it is not called where no record is needed.
+
+        Raises:
+          DataError: records are needed and missing.
+        """
+        if not model.sde.needs_data:
+            return model
+        try:
+            dataset = read()
+            x0 = dataset.encode(dataset.train.rows(np.arange(min(NUM_PRIOR_RECORDS, len(dataset.train))))[0])
+        except DataError as error:
+            raise DataError(f"sde.name = '{self.process_name}' starts from training records: {error}") from error
+        return dataclasses.replace(model, sde=model.sde.started_from(jnp.asarray(np.asarray(x0))))
+
+    def prepare(self, dataset: Dataset) -> Callable:
+        """Return (value, key=key) -> x0: one record in the coordinates of the process, with the augmentation of
+        training."""
+        basis, c = self.sde.basis, self.data
+
+        def prepare(value, *, key):
+            level_key, flip_key = jax.random.split(key)
+            u = jax.random.uniform(level_key, value.shape) if c.uniform_dequantization else 0.5
+            x0 = dataset.encode(value, u)
+            if c.random_flip:
+                x0 = jnp.where(jax.random.bernoulli(flip_key), jnp.flip(x0, axis=1), x0)
+            return basis.to_modes(x0)
+
+        return prepare
+
+    def augment(self) -> Callable | None:
+        """Return (x0, key=key) -> (x0, label): the augmentation whose label is passed to the network, in the
+        coordinates of the process; None if there is none."""
+        if not self.data.augment:
+            return None
+        basis, probability = self.sde.basis, self.data.augment
+
+        def augment(x0, *, key):
+            image, label = train.augment(basis.from_modes(x0), probability, key=key)
+            return basis.to_modes(image), label
+
+        return augment
+
+    def sampler(self, model: AbstractScore | None = None, shape: tuple[int, ...] = ()) -> AbstractSampler:
+        """Build the sampler for a score and the shape of an example; without them a grid that is fitted to the score is
+        replaced by one that is uniform in log-SNR.
+
+        Raises:
+          ConfigError: arguments that the sampler refuses.
+        """
+        return make_sampler(self.config["sampling"], self.sde if model is None else model.sde, model, shape)
+
+    def with_sampler(self, name: str) -> "Experiment":
+        """Return the experiment with another sampler, at its default arguments."""
+        if name == self.sampler_name:
+            return self
+        return self.changed(f"sampling.name={name}")
+
+    def changed(self, *texts: str) -> "Experiment":
+        """Return the experiment with other fields, by `SECTION.FIELD=value` texts.
+
+        Raises:
+          ConfigError: all problems, one line each.
+        """
+        config = ConfigDict(self.config, type_safe=False, convert_dict=True)
+        if problems := change(config, list(texts)):
+            raise ConfigError(*problems)
+        return Experiment.from_config(config)
+
+    def chain(self, process: AbstractSDE) -> Discretization:
+        """Return the times of the discrete-time bound, with equal steps in log-SNR and a fixed variance."""
+        variances = {"beta": BetaVariance, "beta_tilde": BetaTildeVariance}
+        times = uniform_log_snr(process, self.likelihood.vlb_steps)[::-1]
+        return Discretization(process, times, variances[self.likelihood.vlb_variance]())
+
+    def beyond_decay(self) -> str:
+        """Return a note for a run with steps after the end of its cosine, "" for any other."""
+        steps, end = self.training.steps, self.optim.decay_steps
+        if not 0 < end < steps:
+            return ""
+        return (
+            f"training.steps = {steps} goes beyond optim.decay_steps = {end}: steps {end + 1} to {steps} have the "
+            f"learning rate {LAST_RATE * self.optim.learning_rate:g}, a hundredth of optim.learning_rate; to spread "
+            f"the decay over all steps set optim.decay_steps = {steps}"
+        )
+
+
+def read_dataset(c: Data) -> Dataset:
+    """Read the data set of a section `data`.
+
+    Raises:
+      DataError: it is missing or not as declared.
+    """
+    if isinstance(c.source, dict):
+        return _dataset_from_outside(c)
+    return load(
+        c.source,
+        shape=c.shape,
+        levels=c.levels,
+        centered=c.centered,
+        keys=c.arrays,
+        data_dir=c.data_dir or None,
+        images=ImageOptions(c.labels and local(c.labels), c.max_bad, c.max_pixels, c.memory),
+    )
+
+
+def _dataset_from_outside(c: Data) -> Dataset:
+    name = c.source["name"]
+    made = resolve(kinds.SOURCE, name, "data.source.name")
+    split = "split" in arguments(kinds.SOURCE, made)
+
+    def make(_):
+        if not split:
+            return build(kinds.SOURCE, c.source, "data.source", {"shape": c.shape})
+        return {
+            part: build(kinds.SOURCE, c.source | {"split": part}, "data.source", {"shape": c.shape})
+            for part in ("train", "test")
+        }
+
+    return dataset_of(make, name, levels=c.levels, centered=c.centered)

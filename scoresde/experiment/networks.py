@@ -1,0 +1,50 @@
+"""Networks of a configuration: with parameters, and with only their shapes."""
+
+import functools
+import inspect
+import json
+from collections.abc import Callable
+
+import jax
+
+from scoresde import nets, train
+from scoresde.experiment import kinds
+from scoresde.experiment.component import build, resolve
+from scoresde.experiment.values import with_tuples
+from scoresde.nets.foreign import as_module
+from scoresde.types import root_key
+
+
+def network_constructor(spec: dict) -> Callable:
+    return resolve(kinds.NETWORK, spec["name"], "model.name")
+
+
+def make_network(spec: dict, shape: tuple[int, ...], augmented: bool, seed: int) -> nets.Network:
+    """Return a network with newly initialised parameters.
+
+    Raises:
+      ConfigError: arguments that it refuses.
+    """
+    given = {"shape": shape, "augmentation": train.LABELS if augmented else 0}
+    spec = with_tuples(spec)
+
+    def make(rngs):
+        own = {"rngs": rngs} if _takes(spec, "rngs") else {"key": rngs.params()} if _takes(spec, "key") else {}
+        return as_module(build(kinds.NETWORK, spec, "model", given | own), rngs)
+
+    return nets.Network.init(make, key=root_key(seed))
+
+
+def _takes(spec: dict, name: str) -> bool:
+    made = network_constructor(spec)
+    return name in inspect.signature(made.__init__ if inspect.isclass(made) else made).parameters
+
+
+@functools.lru_cache(64)
+def _abstract(spec: str, shape: tuple[int, ...], augmented: bool) -> nets.Network:
+    return jax.eval_shape(lambda: make_network(json.loads(spec), shape, augmented, 0))
+
+
+def abstract_network(spec: dict, shape: tuple[int, ...], augmented: bool) -> nets.Network:
+    """Return a network with only the shapes of its parameters, without computing anything. The last ones are kept."""
+    return _abstract(json.dumps(spec, sort_keys=True), shape, augmented)

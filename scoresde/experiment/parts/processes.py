@@ -1,0 +1,276 @@
+"""Processes in function space, and their bases and covariances, from numbers and the grid of the fields."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from scoresde import sde
+from scoresde.errors import ConfigError
+from scoresde.experiment.component import constructor
+
+_DDPM_STEPS = 1000  # of the networks that were trained with a table (Ho et al. 2020)
+Grid = tuple[int, ...]
+
+
+@constructor
+def ddpm_cosine() -> sde.TabulatedVP:
+    """Return the 1000 steps of the cosine schedule (Nichol and Dhariwal 2021) as a process in continuous time."""
+    return sde.TabulatedVP(sde.cosine_betas(_DDPM_STEPS))
+
+
+@constructor
+def dct(grid: Grid, length: float = 1.0) -> sde.DCT:
+    """Return the basis of cosines, for fields that are mirrored at the boundary.
+
+    Args:
+      length: of the domain along each axis; 0: the number of grid points, so that lengths are in pixels.
+    """
+    return sde.DCT(_with_neighbours(grid, "dct"), _lengths(grid, length))
+
+
+@constructor
+def fourier(grid: Grid, length: float = 1.0) -> sde.Fourier:
+    """Return the basis of waves, for periodic fields.
+
+    Args:
+      length: of the domain along each axis; 0: the number of grid points, so that lengths are in pixels.
+    """
+    return sde.Fourier(_with_neighbours(grid, "fourier"), _lengths(grid, length))
+
+
+@constructor
+def haar(grid: Grid, length: float = 1.0) -> sde.Haar:
+    """Return the basis of Haar's square waves.
+
+    Args:
+      length: of the domain along each axis; 0: the number of grid points, so that lengths are in pixels.
+    """
+    return sde.Haar(_with_neighbours(grid, "haar"), _lengths(grid, length))
+
+
+@constructor
+def kernel(
+    grid: Grid,
+    kernel: str = "exponential",
+    length: float = 1.0,
+    length_scale: float = 0.2,
+    variance: float = 1.0,
+    jitter: float = 1e-6,
+) -> sde.IntervalKernel:
+    """Return the eigenbasis of a kernel on the centres of equal cells of an interval, for curves.
+
+    Args:
+      kernel: rbf, exponential, matern12, matern32 or matern52.
+      length: of the interval; 0: the number of grid points.
+      length_scale: of the kernel, in the units of `length`.
+      variance: of the kernel at distance 0.
+      jitter: added to the diagonal of the Gram matrix, at least 0.
+    """
+    if len(_with_neighbours(grid, "kernel")) > 1:
+        raise ConfigError(f"kernel: expected curves, got a grid {grid}; take dct")
+    if kernel not in sde.KERNELS:
+        raise ConfigError(f"kernel: kernel = {kernel!r}, expected one of {', '.join(sde.KERNELS)}")
+    if jitter < 0:
+        raise ConfigError(f"kernel: jitter = {jitter}, expected at least 0")
+    (length,) = _lengths(grid, length)
+    return sde.IntervalKernel(grid[0], sde.KERNELS[kernel](length_scale, variance), length, jitter)
+
+
+@constructor
+def power_law(
+    basis: sde.AbstractBasis, index: float = 1.5, screening: float = 9.0, variance: float = 1.0
+) -> sde.AbstractCovariance:
+    """Return noise whose mode k has a variance proportional to (screening + lambda_k)^-index. In a kernel basis, which
+    belongs to one covariance, the noise has that covariance instead.
+
+    Args:
+      index: decay of the variances; above half the dimensions of the domain.
+      screening: added to the eigenvalue of the Laplacian, in 1 / length^2.
+      variance: of the noise at a point of the grid.
+    """
+    if basis.own_covariance:
+        return sde.Gram()
+    return sde.PowerLaw.normalised(basis, index, screening, variance)
+
+
+@constructor
+def coloured_vp(
+    grid: Grid,
+    basis: sde.AbstractBasis = "dct",
+    covariance: sde.AbstractCovariance = "power_law",
+    beta_min: float = 0.1,
+    beta_max: float = 20.0,
+    t_min: float = 1e-5,
+) -> sde.Coloured:
+    """Return the variance preserving process with coloured noise.
+
+    Args:
+      basis: of the modes.
+      covariance: of the noise.
+      beta_min: rate of noise at t = 0.
+      beta_max: rate of noise at t = 1.
+      t_min: the smallest time.
+    """
+    return sde.Coloured(basis, covariance, sde.VP(beta_min, beta_max, t_min=t_min))
+
+
+@constructor
+def coloured_ve(
+    grid: Grid,
+    basis: sde.AbstractBasis = "dct",
+    covariance: sde.AbstractCovariance = "power_law",
+    sigma_min: float = 0.01,
+    sigma_max: float = 50.0,
+    t_min: float = 1e-5,
+) -> sde.Coloured:
+    """Return the variance exploding process with coloured noise.
+
+    Args:
+      basis: of the modes.
+      covariance: of the noise.
+      sigma_min: noise level at t = 0.
+      sigma_max: noise level at t = 1.
+      t_min: the smallest time.
+    """
+    return sde.Coloured(basis, covariance, sde.VE(sigma_min, sigma_max, t_min=t_min))
+
+
+@constructor
+def coloured_cosine(
+    grid: Grid,
+    basis: sde.AbstractBasis = "dct",
+    covariance: sde.AbstractCovariance = "power_law",
+    log_snr_min: float = -15.0,
+    log_snr_max: float = 15.0,
+    t_min: float = 1e-5,
+) -> sde.Coloured:
+    """Return the cosine process with coloured noise.
+
+    Args:
+      basis: of the modes.
+      covariance: of the noise.
+      log_snr_min: log-SNR at t = 1.
+      log_snr_max: log-SNR at t = 0.
+      t_min: the smallest time.
+    """
+    return sde.Coloured(basis, covariance, sde.Cosine(log_snr_min, log_snr_max, t_min=t_min))
+
+
+@constructor
+def heat(
+    grid: Grid,
+    basis: sde.AbstractBasis = "dct",
+    index: float = 1.5,
+    screening: float = 9.0,
+    variance: float = 1.0,
+    t_min: float = 1e-5,
+) -> sde.Heat:
+    """Return the stochastic heat equation.
+
+    Args:
+      basis: of the modes.
+      index: smoothness of the noise; mode k has a variance proportional to (screening + lambda_k)^-(index + 1).
+      screening: added to the eigenvalue of the Laplacian, in 1 / length^2.
+      variance: of the stationary noise at a point of the grid.
+      t_min: the smallest time.
+    """
+    gain = sde.PowerLaw.normalised(basis, index + 1, screening, variance).gain
+    return sde.Heat(basis, index, screening, gain, t_min=t_min)
+
+
+@constructor
+def blur(
+    grid: Grid,
+    basis: sde.AbstractBasis = "dct",
+    log_snr_min: float = -15.0,
+    log_snr_max: float = 15.0,
+    blur_max: float = 20.0,
+    min_scale: float = 1e-3,
+    t_min: float = 1e-5,
+) -> sde.Blur:
+    """Return blurring diffusion (Hoogeboom and Salimans 2023).
+
+    Args:
+      basis: of the modes.
+      log_snr_min: log-SNR of the mean at t = 1.
+      log_snr_max: log-SNR of the mean at t = 0.
+      blur_max: width of the blur at t = 1, in the units of the length of the basis.
+      min_scale: remaining amplitude of the highest mode.
+      t_min: the smallest time.
+    """
+    return sde.Blur(basis, sde.Cosine(log_snr_min, log_snr_max, t_min=t_min), blur_max, min_scale)
+
+
+@constructor
+def inverse_heat(
+    grid: Grid, basis: sde.AbstractBasis = "dct", noise: float = 0.01, blur_min: float = 0.5, blur_max: float = 20.0
+) -> sde.Cold:
+    """Return inverse heat dissipation (Rissanen et al. 2023). Its prior is blurred data.
+
+    Args:
+      basis: of the modes.
+      noise: standard deviation of the noise at each point.
+      blur_min: width of the blur at t = 0, in the units of the length of the basis.
+      blur_max: width of the blur at t = 1.
+    """
+    return sde.Cold(basis, None, noise, blur_min, blur_max)
+
+
+@constructor
+def pixelate(grid: Grid, noise: float = 0.01) -> sde.Cold:
+    """Return cold diffusion by averages over ever larger blocks (Bansal et al. 2023). Its prior is degraded data.
+
+    Args:
+      noise: standard deviation of the noise at each point.
+    """
+    return sde.pixelate(_with_neighbours(grid, "pixelate"), sigma=noise)
+
+
+@constructor
+def fade(grid: Grid, noise: float = 0.01) -> sde.Cold:
+    """Return cold diffusion in which all points fade. Its prior is degraded data.
+
+    Args:
+      noise: standard deviation of the noise at each point.
+    """
+    return sde.fade(_with_neighbours(grid, "fade"), sigma=noise)
+
+
+def out_of_range(process: sde.AbstractSDE) -> str | None:
+    """Return which coefficient of a process leaves the range of float32 at t_min or t_max, or None.
+
+    alpha and sigma are squared in variances and in signal-to-noise ratios, so their squares must be finite and above
+    float32's smallest normal number. A process in modes may let some of them fade to zero, but not all.
+    """
+    (tiny, largest), drop = (float(limit) for limit in (np.finfo(np.float32).tiny, np.finfo(np.float32).max)), []
+    for name, time in (("t_min", process.t_min), ("t_max", process.t_max)):
+        t = jnp.float32(time)
+        alpha, sigma, log_snr = (
+            np.float64(np.asarray(of(t), np.float32)) for of in (process.alpha, process.sigma, process.log_snr)
+        )
+        squares = (
+            ("alpha^2", np.max(alpha**2)),
+            ("sigma^2", np.min(sigma**2)),
+            ("sigma^2", np.max(sigma**2)),
+        )
+        for what, value in squares:
+            if not tiny <= value <= largest:
+                return f"{what} = {value:.3g} at {name} = {time:g}"
+        if not np.isfinite(log_snr).all():
+            return f"log-SNR = {log_snr[~np.isfinite(log_snr)].flat[0]} at {name} = {time:g}"
+        drop.append(log_snr)
+    if not np.max(drop[0] - drop[1]) > 0:
+        ends = f"{np.max(drop[0]):.6g} at t_min and {np.max(drop[1]):.6g} at t_max"
+        return f"log-SNR = {ends}, which must fall"
+    return None
+
+
+def _with_neighbours(grid: Grid, name: str) -> Grid:
+    if not grid:
+        raise ConfigError(f"{name}: expected a grid, data.image_size above 0; vectors have no neighbours")
+    return grid
+
+
+def _lengths(grid: Grid, length: float) -> tuple[float, ...]:
+    if not length >= 0:
+        raise ConfigError(f"length = {length}, expected at least 0")
+    return tuple(length or float(n) for n in grid)

@@ -1,0 +1,283 @@
+"""The sections of a configuration, and how a partial configuration becomes a complete one.
+
+A section has plain fields (`settings`), the arguments of one component, or both. `complete` fills in the defaults and
+collects all problems. `set_text` sets one field from the text of a flag.
+"""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from scoresde.errors import ConfigError
+from scoresde.experiment import kinds
+from scoresde.experiment.component import Argument, Kind, arguments, resolve
+from scoresde.experiment.settings import Data, Evaluate, Likelihood, Limits, Optim, Sampling, Settings, Training
+from scoresde.experiment.values import EMPTY, Like
+
+SEED = 42
+_SEED_LIMITS = Limits(0, below=2**32)
+
+
+class Section(NamedTuple):
+    """What a section holds.
+
+    Attributes:
+      settings: the class of its plain fields.
+      kind: of its component.
+      name: of the component by default.
+      nested: kinds of those plain fields that are components.
+    """
+
+    settings: type[Settings] | None = None
+    kind: Kind | None = None
+    name: str = ""
+    nested: dict[str, Kind] = {}
+
+    def fields(self) -> dict[str, Argument]:
+        """Return the plain fields."""
+        if self.settings is None:
+            return {}
+        types = typing.get_type_hints(self.settings)
+        return {
+            field.name: Argument(field.default, Like(field.default, types[field.name]), self.nested.get(field.name))
+            for field in dataclasses.fields(self.settings)
+        }
+
+
+SECTIONS = {
+    "sde": Section(None, kinds.PROCESS, "vp"),
+    "data": Section(Data, nested={"source": kinds.SOURCE}),
+    "model": Section(None, kinds.NETWORK, "unet"),
+    "preconditioning": Section(None, kinds.PRECONDITIONING, "edm"),
+    "training": Section(Training, nested={"weighting": kinds.WEIGHTING, "time_law": kinds.TIME_LAW}),
+    "optim": Section(Optim, kinds.OPTIMIZER, "adam", {"schedule": kinds.SCHEDULE}),
+    "sampling": Section(Sampling, kinds.SAMPLER, "reverse_sde"),
+    "likelihood": Section(Likelihood, nested={"estimator": kinds.TRACE}),
+    "evaluate": Section(Evaluate),
+}
+
+
+class Node:
+    """A section, or a component in one, with its values so far.
+
+    Attributes:
+      where: its path, such as "sde.basis".
+      values: {field: value}; components in it are {"name": ..., argument: value}. It is changed in place.
+    """
+
+    def __init__(self, where: str, values: dict, kind: Kind | None, section: Section | None = None):
+        self.where, self.values, self.kind, self.section = where, values, kind, section
+        self.plain = section.fields() if section else {}
+        self.constructor = resolve(kind, values["name"], f"{where}.name") if kind else None
+        self.own = arguments(kind, self.constructor) if kind else {}
+
+    @property
+    def fields(self) -> dict[str, Argument]:
+        return self.own | self.plain
+
+    def child(self, name: str) -> "Node | None":
+        """Return the component of a field, whose values are stored in this one; None if the field has none."""
+        argument = self.fields[name]
+        value = self.values.get(name, argument.default)
+        if argument.kind is None or value is None or value is EMPTY or isinstance(value, str) and argument.kind.texts:
+            return None
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+            raise ConfigError(f"{self.where}.{name} = {value!r}: expected a name or a component")
+        self.values[name] = value
+        return Node(f"{self.where}.{name}", value, argument.kind)
+
+    def holder(self, name: str) -> "Node | None":
+        """Return the node that has a field of this name: this one, or else one of the components in its component."""
+        if name in self.fields:
+            return self
+        for inner, argument in self.own.items():
+            if argument.kind is not None and (child := self.child(inner)) is not None:
+                if (found := child.holder(name)) is not None:
+                    return found
+        return None
+
+    def unknown(self, name: str) -> str:
+        """Return the message for a field that nothing has."""
+        names = [*self.fields, *(["name"] if self.kind else [])]
+        near = difflib.get_close_matches(name, names, 1, cutoff=0.4)
+        hint = f"did you mean {self.where}.{near[0]}?" if near else f"there are: {', '.join(names) or 'none'}"
+        owner = f"{self.values['name']} takes no {name}" if self.kind else f"unknown field {name}"
+        return f"{owner}; {hint}"
+
+
+def section_node(raw: dict, name: str) -> Node:
+    """Return the node of a section of a configuration, whose values are stored in it.
+
+    Raises:
+      ConfigError: it has no component of that name.
+    """
+    section = SECTIONS[name]
+    values = raw.setdefault(name, {})
+    if isinstance(values, str) and section.kind:
+        values = raw[name] = {"name": values}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{name} = {values!r}: expected a section")
+    if section.kind:
+        values.setdefault("name", section.name)
+    return Node(name, values, section.kind, section)
+
+
+def complete(raw: dict, unknown: Callable[[str], bool] = lambda name: False) -> tuple[dict, list[str]]:
+    """Return a configuration with every field, and the problems: unknown fields, wrong types, missing arguments, names
+    that refer to nothing. The values themselves are checked by the parts when they are built.
+
+    Args:
+      raw: {section: {field: value}}; changed in place.
+      unknown: called with the name of an unknown field, "section.field"; returns whether it is to be left out.
+    """
+    full, problems = {}, []
+    for name in raw:
+        if name not in SECTIONS and name != "seed" and not unknown(name):
+            near = difflib.get_close_matches(name, [*SECTIONS, "seed"], 1, cutoff=0.0)
+            problems.append(f"{name}: unknown section; did you mean {near[0]}?")
+    try:
+        full["seed"] = Like(SEED).cast(raw.get("seed", SEED))
+        problems += filter(None, [_SEED_LIMITS.problem("seed", full["seed"])])
+    except (TypeError, ValueError, OverflowError):
+        problems.append(f"seed = {raw['seed']!r}: expected a whole number")
+    for name in SECTIONS:
+        try:
+            node = section_node(raw, name)
+        except ConfigError as error:
+            problems += error.problems
+            continue
+        full[name] = _complete(node, problems, unknown)
+    return full, problems
+
+
+def _complete(node: Node, problems: list[str], unknown: Callable[[str], bool]) -> dict:
+    for name in [name for name in node.values if name != "name" or not node.kind]:
+        if name in node.fields:
+            continue
+        try:
+            holder = node.holder(name) if node.kind else None
+        except ConfigError:
+            continue  # of a component inside, which is reported below
+        if holder is not None:
+            holder.values[name] = node.values[name]
+        elif not unknown(f"{node.where}.{name}"):
+            problems.append(f"{node.where}.{name}: {node.unknown(name)}")
+        del node.values[name]
+    full = {"name": node.values["name"]} if node.kind else {}
+    for name, argument in node.fields.items():
+        where, value = f"{node.where}.{name}", node.values.get(name, argument.default)
+        try:
+            child = node.child(name)
+        except ConfigError as error:
+            problems += error.problems
+            continue
+        if child is not None:
+            full[name] = _complete(child, problems, unknown)
+        elif value is EMPTY:
+            problems.append(f"{where}: {node.values['name']} needs a value for it, {argument.like}")
+        else:
+            try:
+                full[name] = argument.like.cast(value)
+            except (TypeError, ValueError, OverflowError):
+                problems.append(f"{where} = {value!r}: expected {argument.like}{_such_as(argument)}")
+    return full
+
+
+def _such_as(argument: Argument) -> str:
+    return "" if argument.default in (EMPTY, None, "", ()) else f" such as {argument.default!r}"
+
+
+def set_name(raw: dict, path: str, text: str) -> bool:
+    """Set the field at `path` if it names a component, which then has its default arguments; returns whether it does.
+
+    A component that already has this name keeps its arguments.
+    """
+    names = path.split(".")
+    names = names[:-1] if names[-1] == "name" and len(names) > 1 else names
+    if names[0] not in SECTIONS:
+        return False
+    section = SECTIONS[names[0]]
+    if len(names) == 1:
+        if not section.kind:
+            return False
+        node = raw.get(names[0], {})
+        node = {"name": node} if isinstance(node, str) else node
+        if node.get("name", section.name) != text:
+            raw[names[0]] = {"name": text} | {key: node[key] for key in section.fields() if key in node}
+        return True
+    try:
+        node = section_node(raw, names[0])
+        for name in names[1:-1]:
+            node = node.child(name) if name in node.fields else None
+            if node is None:
+                return False
+        node = node.holder(names[-1])
+        argument = node.fields[names[-1]] if node else None
+        if argument is None or argument.kind is None or argument.kind.texts:
+            return False
+        if text.lower() in ("none", "null") and "none" not in argument.kind.names:
+            node.values[names[-1]] = None
+            return True
+        child = None if node.values.get(names[-1], argument.default) in (None, EMPTY) else node.child(names[-1])
+    except ConfigError:
+        child = None
+    if child is None or child.values["name"] != text:
+        node.values[names[-1]] = {"name": text}
+    return True
+
+
+def set_text(raw: dict, path: str, text: str) -> str | None:
+    """Set the field at `path`, "section.field", from text, in the type of the field. Returns the problem, or None."""
+    names = path.split(".")
+    if names == ["seed"]:
+        return _parse(raw, "seed", Argument(SEED, Like(SEED), None), text, path)
+    if names[0] not in SECTIONS:
+        near = difflib.get_close_matches(names[0], [*SECTIONS, "seed"], 1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"there are: seed, {', '.join(SECTIONS)}"
+        return f"--config.{path}: unknown field {names[0]}; {hint}"
+    try:
+        node = section_node(raw, names[0])
+        if len(names) == 1:
+            return f"--config.{path}: this is a section; set one of its fields: {', '.join(node.fields)}"
+        for i, name in enumerate(names[1:-1], 1):
+            child = node.child(name) if name in node.fields else None
+            if child is None:
+                missing = names[i + 1] if name in node.fields else name
+                return f"--config.{path}: {node.unknown(missing)}"
+            node = child
+        holder = node.holder(names[-1]) if node.kind else (node if names[-1] in node.fields else None)
+        if holder is None:
+            return f"--config.{path}: {node.unknown(names[-1])}"
+    except ConfigError:
+        return None  # reported when the configuration is completed
+    return _parse(holder.values, names[-1], holder.fields[names[-1]], text, path)
+
+
+def _parse(values: dict, name: str, argument: Argument, text: str, path: str) -> str | None:
+    try:
+        values[name] = argument.like.parse(text)
+    except (
+        ValueError,
+        SyntaxError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+        MemoryError,
+    ):  # int(inf) overflows; brackets without end
+        return f"--config.{path}: expected {argument.like}{_such_as(argument)}, got {text!r}"
+    return None
+
+
+def flatten(config: Any) -> dict:
+    """Return {"section.field": value}, with the fields of components below their section."""
+    flat = {}
+    for name, value in config.items():
+        if hasattr(value, "items"):
+            flat.update({f"{name}.{field}": inner for field, inner in flatten(value).items()})
+        else:
+            flat[name] = value
+    return flat

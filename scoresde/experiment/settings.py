@@ -1,0 +1,365 @@
+"""The fields of a configuration that are no arguments of a component: their defaults, meanings and limits."""
+
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+from scoresde.nets import REMAT
+from scoresde.train.average import check_averages
+
+_INT32, _INT64 = 2**31, 2**63
+# Metrics that may select a checkpoint, by the entry of `training.watch` that computes them: lower must be better.
+BEST = {
+    "sliced_wasserstein": ("sliced_wasserstein",),
+    "moments": ("mean_error", "deviation_error"),
+    "loss": ("test_loss",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a field may be. Numbers must be finite in any case, and whole numbers below `below`.
+
+    Attributes:
+      least: the smallest value allowed.
+      above: a value that must be exceeded.
+      below: a value that must not be reached.
+      words: the texts allowed.
+    """
+
+    least: float | None = None
+    above: float | None = None
+    below: float = _INT32
+    words: tuple[str, ...] = ()
+
+    def problem(self, name: str, value: Any) -> str | None:
+        """Return what is wrong with a value, in one line."""
+        values = value if isinstance(value, tuple) else (value,)
+        numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+        expected = None
+        if self.words and any(v not in self.words for v in values):
+            expected = f"one of {', '.join(filter(None, self.words))}"
+        elif not all(map(math.isfinite, numbers)):
+            expected = "a finite number"
+        elif self.least is not None and any(v < self.least for v in numbers):
+            expected = f"at least {self.least}"
+        elif self.above is not None and any(v <= self.above for v in numbers):
+            expected = f"a number above {self.above}"
+        elif any(v >= self.below for v in numbers if isinstance(v, int) or self.below < _INT32):
+            expected = f"less than {_power(self.below)}"
+        return f"{name} = {value!r}: expected {expected}" if expected else None
+
+
+def _power(limit: float) -> str:
+    exponent = math.log2(limit) if limit > 1 else 0.5
+    return f"2^{exponent:.0f}" if exponent == int(exponent) else f"{limit:g}"
+
+
+class Settings:
+    """A section of plain fields. A subclass is a dataclass and gives the limits of its fields."""
+
+    section: ClassVar[str]
+    limits: ClassVar[dict[str, Limits]]
+
+    def problems(self) -> list[str]:
+        """Return all problems with the values, one line each."""
+        found = []
+        for field in dataclasses.fields(self):
+            limits = self.limits.get(field.name, Limits())
+            if text := limits.problem(f"{self.section}.{field.name}", getattr(self, field.name)):
+                found.append(text)
+        return found or self.together()
+
+    def together(self) -> list[str]:
+        """Return the problems between fields, which are checked if each is right by itself."""
+        return []
+
+
+@dataclasses.dataclass(frozen=True)
+class Data(Settings):
+    """The records and their range.
+
+    Attributes:
+      source: digits, folder:PATH, zip:PATH, array_record:PATH, hf:NAME, npz:PATH, tfds:NAME, gaussian_mixture,
+        two_moons, checkerboard, functions:PATH, gaussian_process, gp_mixture, quadratic, none (converted networks); or
+        a component.
+      image_size: height and width, or (height, width); (points,) for curves; (depth, height, width) for volumes; 0:
+        vectors of `channels` components.
+      channels: of a record.
+      levels: grey levels; 0: continuous values.
+      centered: model range [-1, 1]; False: [0, 1].
+      uniform_dequantization: train on v + u, u ~ U[0, 1), rather than on the centres of the bins.
+      random_flip: mirror images left-right with probability 1/2.
+      augment: probability of each EDM augmentation, which is passed to the U-Net as a label and includes horizontal
+        flips.
+      arrays: npz: names of the arrays (train, labels, test, labels), () means x_train, y_train, x_test, y_test;
+        functions: name of one array.
+      data_dir: tfds: folder of the prepared sets; "" means TFDS_DATA_DIR.
+      labels: folder, zip, array_record, hf: file of labels; "" uses the labels found, "none" uses no labels.
+      max_bad: folder, zip, array_record, hf: number of damaged images that may be left out; -1: 0.1 % of the images, at
+        least 10 and at most 100.
+      max_pixels: folder, zip, array_record, hf: an image with more pixels is refused.
+      memory: folder, zip, array_record, hf, tfds: GiB of decoded images kept in memory; a larger set is decoded as it
+        is read.
+    """
+
+    source: Any = "digits"
+    image_size: int | tuple[int, ...] = 32
+    channels: int = 3
+    levels: int = 256
+    centered: bool = True
+    uniform_dequantization: bool = False
+    random_flip: bool = False
+    augment: float = 0.0
+    arrays: tuple[str, ...] = ()
+    data_dir: str = ""
+    labels: str = ""
+    max_bad: int = -1
+    max_pixels: int = 80_000_000
+    memory: float = 2.0
+
+    section = "data"
+    limits = {
+        "image_size": Limits(0), "channels": Limits(1), "levels": Limits(0), "augment": Limits(0, below=1),
+        "max_bad": Limits(-1, below=_INT64), "max_pixels": Limits(1, below=_INT64), "memory": Limits(0),
+    }  # fmt: skip
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[H, W, C] of an image or field, [D, H, W, C] of a volume, [points, C] of a curve, [D] of a vector."""
+        size = self.image_size
+        grid = size if isinstance(size, tuple) else (size, size) if size else ()
+        return (*grid, self.channels)
+
+    def together(self):
+        found, size = [], f"data.image_size = {self.image_size}"
+        if isinstance(self.image_size, tuple) and (0 in self.image_size or not 1 <= len(self.image_size) <= 3):
+            found.append(f"{size}: expected one to three sizes above 0, or 0 for vectors")
+        if self.random_flip and len(self.shape) != 3:
+            found.append(f"data.random_flip = True: expected images, but {size}")
+        if self.augment and len(self.shape) != 3:
+            found.append(f"data.augment = {self.augment}: expected images, but {size}")
+        if self.augment and self.random_flip:
+            found.append(
+                f"data.random_flip = True: expected False with data.augment = {self.augment}, which flips and says so "
+                "to the network"
+            )
+        if self.levels == 1:
+            found.append("data.levels = 1: expected at least 2 grey levels, or 0 for continuous values")
+        if self.uniform_dequantization and not self.levels:
+            found.append("data.uniform_dequantization = True: expected integer data, but data.levels = 0")
+        return found
+
+
+_INTERVALS = ("log_every", "checkpoint_every", "sample_every", "snapshot_every")
+
+
+@dataclasses.dataclass(frozen=True)
+class Training(Settings):
+    """The training of the network.
+
+    Attributes:
+      steps: of the optimizer.
+      batch_size: total over all devices.
+      accumulation: micro-batches per step.
+      remat: what the backward pass recomputes instead of storing: none; products (all but convolutions and matrix
+        products); block (whole blocks).
+      fsdp: devices over which parameters, optimizer and averages are split; 1: a copy on each, 0: all devices.
+      steps_per_dispatch: training steps per dispatch, for networks so small that the host is slower than a step.
+      weighting: of the loss: a name or a component.
+      time_law: the law of t: a name or a component.
+      reduce_mean: mean over dimensions; False: half the sum.
+      ema: averages of the parameters: a value below 1 is a decay per step, above 1 a half-life in images; pictures and
+        commands use the first one.
+      power_ema: relative widths, such as (0.05, 0.1): averages by power functions, from which python -m
+        scoresde.average makes any other.
+      log_every: steps between two lines of the log.
+      checkpoint_every: steps between two checkpoints.
+      snapshot_every: steps between two snapshots of the averages of power_ema, all of which are kept.
+      sample_every: steps between two pictures, with the metrics of `watch`, and the report.
+      watch: metrics of the samples in the pictures and of fixed records: sliced_wasserstein, moments, nearest, loss, or
+        module:attribute; () for none.
+      watch_sampler: sampler for these samples, with its default steps and grid; "": as in sampling.
+      keep_best: sliced_wasserstein, mean_error, deviation_error, test_loss, or the name of a metric of `watch`: keep
+        the checkpoint where this metric is lowest.
+      trackers: wandb, mlflow, trackio, or module:attribute: services that also receive the metrics.
+    """
+
+    steps: int = 1_300_000
+    batch_size: int = 128
+    accumulation: int = 1
+    remat: str = "none"
+    fsdp: int = 1
+    steps_per_dispatch: int = 1
+    weighting: Any = "sigma2"
+    time_law: Any = "low_discrepancy"
+    reduce_mean: bool = True
+    ema: tuple[float, ...] = (0.9999,)
+    power_ema: tuple[float, ...] = ()
+    log_every: int = 50
+    checkpoint_every: int = 10_000
+    snapshot_every: int = 50_000
+    sample_every: int = 50_000
+    watch: tuple[str, ...] = ("sliced_wasserstein", "moments", "nearest", "loss")
+    watch_sampler: str = ""
+    keep_best: str = ""
+    trackers: tuple[str, ...] = ()
+
+    section = "training"
+    limits = {
+        "steps": Limits(1), "batch_size": Limits(1), "accumulation": Limits(1), "remat": Limits(words=tuple(REMAT)),
+        "fsdp": Limits(0), "steps_per_dispatch": Limits(1), "ema": Limits(0),
+        "log_every": Limits(1), "checkpoint_every": Limits(1), "snapshot_every": Limits(1), "sample_every": Limits(1),
+    }  # fmt: skip
+
+    def together(self):
+        batch, parts, found = self.batch_size, self.accumulation, []
+        if batch % parts:
+            found.append(
+                f"training.batch_size = {batch}: expected a multiple of training.accumulation = {parts}; "
+                f"nearest: {_nearest(batch, parts)}"
+            )
+        each = self.steps_per_dispatch  # the host sees the state only between dispatches
+        for name in _INTERVALS:
+            value = getattr(self, name)
+            if value % each and (name != "snapshot_every" or self.power_ema):  # else there are none
+                found.append(
+                    f"training.{name} = {value}: expected a multiple of training.steps_per_dispatch = {each}; nearest: "
+                    f"{_nearest(value, each)}"
+                )
+        found += [f"training.{text}" for text in check_averages(self.ema, self.power_ema, batch)]
+        if self.keep_best:
+            needed = next((name for name, figures in BEST.items() if self.keep_best in figures), self.keep_best)
+            own = [name for name in self.watch if ":" in name]  # whose metrics have names of their own
+            if needed not in self.watch and not own:
+                found.append(
+                    f"training.keep_best = '{self.keep_best}': expected '{needed}' in training.watch, got {self.watch}"
+                )
+        return found
+
+
+def _nearest(value: int, unit: int) -> str:
+    below = value // unit * unit
+    return f"{below} or {below + unit}" if below else f"{unit}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Optim(Settings):
+    """What surrounds the optimizer.
+
+    Attributes:
+      learning_rate: after the warm-up.
+      warmup: steps of linear warm-up.
+      decay_steps: 0: constant after the warm-up; otherwise a cosine decay to a hundredth at this step.
+      schedule: the learning rate as a function of the step: a name, or a component such as "optax:exponential_decay".
+      grad_clip: maximum global norm of the gradient; 0: no clipping.
+    """
+
+    learning_rate: float = 2e-4
+    warmup: int = 5000
+    decay_steps: int = 0
+    schedule: Any = "warmup_cosine"
+    grad_clip: float = 1.0
+
+    section = "optim"
+    limits = {
+        "learning_rate": Limits(above=0), "warmup": Limits(0), "decay_steps": Limits(0), "grad_clip": Limits(0),
+    }  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling(Settings):
+    """What surrounds the sampler.
+
+    Attributes:
+      labels: for a network with classes, the distribution from which each seed samples its class: uniform, or data (the
+        class frequencies of the training records, which evaluate uses by default); null, the null class, is refused
+        until it can be trained.
+      num: samples in a picture.
+      batch_size: samples generated at once.
+    """
+
+    labels: str = "uniform"
+    num: int = 64
+    batch_size: int = 256
+
+    section = "sampling"
+    limits = {"labels": Limits(words=("uniform", "data", "null")), "num": Limits(1), "batch_size": Limits(1)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Likelihood(Settings):
+    """The likelihood of records.
+
+    Attributes:
+      method: flow: probability flow; elbo, vlb: bounds in continuous and in discrete time.
+      tolerance: flow: relative and absolute error of a step.
+      probes: flow: probes of the trace estimator; 0: exact trace.
+      estimator: flow: rademacher, gaussian, hutchpp (3 probes or more), or a component.
+      dequantization: integers: uniform, variational, truncated_normal (flow), none (elbo, vlb).
+      dequantizations: integers: dequantization samples per image.
+      samples: elbo, vlb: calls of the score per image.
+      vlb_steps: vlb: steps of the chain, equal in log-SNR.
+      vlb_variance: vlb: beta, beta_tilde.
+      variational_steps: variational: training steps of its flow.
+      variational_batch_size: variational: batch size of its training.
+      variational_rate: variational: learning rate.
+      variational_width: variational: width of its networks.
+      variational_depth: variational: coupling layers.
+      batch_size: records at once.
+    """
+
+    method: str = "flow"
+    tolerance: float = 1e-5
+    probes: int = 1
+    estimator: Any = "rademacher"
+    dequantization: str = "uniform"
+    dequantizations: int = 1
+    samples: int = 128
+    vlb_steps: int = 1000
+    vlb_variance: str = "beta"
+    variational_steps: int = 1000
+    variational_batch_size: int = 64
+    variational_rate: float = 1e-3
+    variational_width: int = 32
+    variational_depth: int = 4
+    batch_size: int = 256
+
+    section = "likelihood"
+    limits = {
+        "method": Limits(words=("flow", "elbo", "vlb")), "tolerance": Limits(above=0, below=1), "probes": Limits(0),
+        "dequantization": Limits(words=("uniform", "truncated_normal", "variational", "none")),
+        "dequantizations": Limits(1), "samples": Limits(1), "vlb_steps": Limits(2),
+        "vlb_variance": Limits(words=("beta", "beta_tilde")), "variational_steps": Limits(1),
+        "variational_batch_size": Limits(1), "variational_rate": Limits(above=0), "variational_width": Limits(1),
+        "variational_depth": Limits(1), "batch_size": Limits(1),
+    }  # fmt: skip
+
+    def together(self):
+        if self.dequantization == "none" and self.method == "flow":
+            return [
+                "likelihood.dequantization = 'none': flow has no decoder of integers; use uniform, or method elbo or "
+                "vlb"
+            ]
+        if self.dequantization == "none" and self.dequantizations > 1:
+            return [f"likelihood.dequantizations = {self.dequantizations}: nothing to draw if dequantization is none"]
+        if self.dequantization == "truncated_normal" and self.method != "flow":
+            return [
+                f"likelihood.dequantization = 'truncated_normal': its x is at t_min, and {self.method} bounds p at 0; "
+                "use uniform"
+            ]
+        return []
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate(Settings):
+    """The evaluation when training ends.
+
+    Attributes:
+      num: test examples whose likelihood is computed; 0: none, -1: all.
+    """
+
+    num: int = 0
+
+    section = "evaluate"
+    limits = {"num": Limits(-1)}

@@ -1,0 +1,106 @@
+"""Spellings of earlier versions: where their fields are now.
+
+They work as flags, in configuration files that set fields one by one, and in the config.json of earlier runs, which
+held the fields of all parts, whether a run used them or not.
+"""
+
+from scoresde.errors import ConfigError
+from scoresde.experiment.sections import SECTIONS, section_node
+
+NAMES = {
+    "model.preconditioning": "preconditioning.name",
+    "optim.optimizer": "optim.name",
+    "sampling.sampler": "sampling.name",
+}
+# Of several places, the first one whose component has the field.
+FIELDS = {
+    "model.sigma_data": ("preconditioning.sigma_data", "training.weighting.sigma_data"),
+    "model.data_index": ("preconditioning.data_index", "training.weighting.data_index"),
+    "model.data_screening": ("preconditioning.data_screening", "training.weighting.data_screening"),
+    "training.log_normal_mean": ("training.time_law.mean",),
+    "training.log_normal_std": ("training.time_law.std",),
+    "sampling.sde_solver": ("sampling.solver",),
+    "sampling.ode_solver": ("sampling.solver",),
+    "sampling.corrections": ("sampling.corrections", "sampling.corrector.repeats"),
+}
+# Values that meant "the default of the sampler".
+_DEFAULTS = {"steps": 0, "order": 0, "grid": ""}
+# Fields that were removed, and the value that the code now assumes.
+_RETIRED = {"model.param_dtype": "float32"}
+
+
+def current(raw: dict, path: str) -> str:
+    """Return the path of a field in this version."""
+    if path in NAMES:
+        return NAMES[path]
+    for place in FIELDS.get(path, ()):
+        if _has(raw, place):
+            return place
+    return FIELDS.get(path, (path,))[0]
+
+
+def modernise(raw: dict, *, earlier: bool) -> None:
+    """Move the fields of earlier versions to their places, in place.
+
+    Args:
+      earlier: the configuration was written by an earlier version, with the fields of all parts.
+
+    Raises:
+      ConfigError: a field that was removed has a value that this version does not support.
+    """
+    for path, value in _RETIRED.items():
+        section, _, field = path.partition(".")
+        if earlier and (found := raw.get(section, {}).pop(field, value)) != value:
+            raise ConfigError(f"{path} = {found!r}: expected {value!r}, which this version always has")
+    for path, place in NAMES.items():
+        if (value := _pop(raw, path)) is not None:
+            _put(raw, place, value)
+    if earlier:
+        sampling, wanted = raw.setdefault("sampling", {}), ("ode_solver", "sde_solver")
+        flow = sampling.get("name") == "probability_flow"
+        sampling.pop(wanted[flow], None)  # the other one was not used
+    for path, places in FIELDS.items():
+        if path not in places and (value := _pop(raw, path)) is not None:
+            place = next((place for place in places if _has(raw, place)), None)
+            if place is not None:
+                _put(raw, place, value)
+            elif not earlier:
+                raise ConfigError(f"{path}: it is now {places[0]}, which this configuration does not have")
+    sampling = raw.get("sampling", {})
+    if isinstance(sampling, dict):
+        for name, value in _DEFAULTS.items():
+            if name in sampling and sampling[name] == value:
+                del sampling[name]
+        if "corrections" in sampling and not _has(raw, "sampling.corrections"):
+            value = sampling.pop("corrections")
+            if _has(raw, "sampling.corrector.repeats"):
+                _put(raw, "sampling.corrector.repeats", value)
+
+
+def _has(raw: dict, path: str) -> bool:
+    """Return whether a component of the configuration has a field."""
+    section, *names = path.split(".")
+    try:
+        node = section_node(raw, section)
+        for name in names[:-1]:
+            node = node.child(name) if name in node.fields else None
+            if node is None:
+                return False
+        return names[-1] in node.fields
+    except ConfigError:
+        return False  # reported when the configuration is completed
+
+
+def _pop(raw: dict, path: str):
+    section, _, field = path.partition(".")
+    values = raw.get(section)
+    return values.pop(field, None) if isinstance(values, dict) else None
+
+
+def _put(raw: dict, path: str, value) -> None:
+    section, *names = path.split(".")
+    values = raw.setdefault(section, {"name": SECTIONS[section].name} if SECTIONS[section].kind else {})
+    for name in names[:-1]:
+        inner = values.get(name) or section_node(raw, section).fields[name].default
+        values[name] = values = {"name": inner} if isinstance(inner, str) else inner
+    values[names[-1]] = value

@@ -1,0 +1,160 @@
+"""Values of fields: their types, their JSON form, and how they are read from the text of a flag."""
+
+import ast
+import inspect
+import json
+import re
+import types
+import typing
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+EMPTY = inspect.Parameter.empty
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", tuple: "a tuple", str: "a text"}
+_DTYPES = ("float32", "bfloat16")
+# A text in place of a number may be one of these; all others are Python literals.
+_WORDS = {"true": True, "false": False, "none": None, "null": None}
+
+
+class Like:
+    """The type of a field: that of its default, or of its annotation where the default does not tell.
+
+    Args:
+      default: of the constructor.
+      annotation: of the constructor, as an object.
+    """
+
+    def __init__(self, default: Any, annotation: Any = EMPTY):
+        self.is_dtype = _is_dtype(default)
+        kinds, self.element, self.optional = _of_annotation(annotation)
+        self.optional |= default is None
+        if self.is_dtype:
+            kinds = (str,)
+        elif default is not EMPTY and default is not None:
+            kinds = kinds or (type(default),)
+            if isinstance(default, tuple) and default and self.element is None:
+                self.element = type(default[0])
+        self.kinds = tuple(list if kind is list else kind for kind in kinds)  # (): any
+
+    def built(self, value: Any) -> Any:
+        """Return what the constructor receives for a value of the configuration."""
+        return jnp.dtype(value) if self.is_dtype else value
+
+    def cast(self, value: Any) -> Any:
+        """Convert a value to the type of the field; 1e5 is a whole number, 1.5 is not.
+
+        Raises:
+          TypeError, ValueError, OverflowError: it is of another type.
+        """
+        if self.is_dtype and value not in _DTYPES:
+            raise ValueError
+        if value is None:
+            if self.optional or not self.kinds:
+                return None
+            raise TypeError
+        if not self.kinds:
+            return tuple(value) if isinstance(value, list) else value
+        for kind in self.kinds:
+            try:
+                return self._cast(value, kind)
+            except (TypeError, ValueError):
+                continue
+        raise TypeError
+
+    def _cast(self, value: Any, kind: type) -> Any:
+        if kind is tuple:
+            values = value if isinstance(value, tuple | list) else (value,)
+            return tuple(_scalar(each, self.element) if self.element else each for each in values)
+        if kind in (bool, int, float, str):
+            return _scalar(value, kind)
+        if isinstance(value, kind):
+            return value
+        raise TypeError
+
+    def parse(self, text: str) -> Any:
+        """Read a value from the text of a flag.
+
+        Raises:
+          ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError: it is of another type.
+        """
+        if self.is_dtype or self.kinds == (str,):
+            return self.cast(text)
+        names = self.kinds == (tuple,) and self.element in (str, None)
+        if names and re.fullmatch(r"[\w.:-]+(,[\w.:-]+)*,?", text):
+            return tuple(filter(None, text.split(",")))  # names without quotes
+        lower = text.strip("+-").lower()
+        if text.lower() in _WORDS:
+            value = _WORDS[text.lower()]
+        elif lower in ("nan", "inf"):
+            value = float(text)
+        else:
+            try:
+                value = ast.literal_eval(text)
+            except (ValueError, SyntaxError):
+                if self.kinds and str not in self.kinds:
+                    raise
+                value = text  # a text without quotes
+        return self.cast(value)
+
+    def __str__(self) -> str:
+        if self.is_dtype:
+            return " or ".join(_DTYPES)
+        return " or ".join(_KINDS.get(kind, kind.__name__) for kind in self.kinds) or "a value"
+
+
+def _scalar(value: Any, kind: type) -> Any:
+    if isinstance(value, bool) != (kind is bool) or isinstance(value, str) != (kind is str):
+        raise TypeError
+    if kind is int and value != int(value):
+        raise ValueError
+    return kind(value)
+
+
+def _is_dtype(default: Any) -> bool:
+    try:
+        return default is not None and not isinstance(default, str | int | float | tuple) and bool(np.dtype(default))
+    except TypeError:
+        return False
+
+
+def _of_annotation(annotation: Any) -> tuple[tuple, type | None, bool]:
+    """Return the types that an annotation allows, the type of the elements of a tuple, and whether it allows None."""
+    if annotation is EMPTY or isinstance(annotation, str):
+        return (), None, False
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        found = [_of_annotation(part) for part in parts if part is not type(None)]
+        kinds = tuple(kind for kinds, _, _ in found for kind in kinds)
+        complete = all(kinds for kinds, _, _ in found)
+        element = next((element for _, element, _ in found if element), None)
+        return kinds if complete else (), element, type(None) in parts
+    if origin is tuple:
+        return (tuple,), parts[0] if parts and parts[0] in (bool, int, float, str) else None, False
+    return ((annotation,), None, False) if annotation in (bool, int, float, str, tuple) else ((), None, False)
+
+
+def spelled(default: Any) -> Any:
+    """Return the default of an argument in the types that a configuration holds."""
+    if _is_dtype(default):
+        return np.dtype(default).name
+    if isinstance(default, list):
+        return tuple(default)
+    return default
+
+
+def is_plain(value: Any) -> bool:
+    """Return whether JSON holds a value."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def with_tuples(value: Any) -> Any:
+    """Return a value of JSON with tuples in place of lists."""
+    if isinstance(value, dict):
+        return {name: with_tuples(inner) for name, inner in value.items()}
+    return tuple(map(with_tuples, value)) if isinstance(value, list | tuple) else value
