@@ -10,15 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from scoresde.data import ArraySource, Dataset
-from scoresde.experiment.build import (
-    abstract_network,
-    build_augment,
-    build_objective,
-    build_optimizer,
-    build_prepare,
-    build_score,
-    image_shape,
-)
+from scoresde.experiment import Experiment
 from scoresde.runtime.sharding import data_mesh, state_sharding
 from scoresde.train.batch_iterator import BatchIterator
 from scoresde.train.step import init_state, make_step
@@ -38,9 +30,11 @@ class AbstractStep(NamedTuple):
 
 def abstract_step(config: ConfigDict, devices: list) -> AbstractStep:
     """The training step of `config` on `devices`, in the layout of `training.fsdp`."""
-    shape = image_shape(config)
-    score = build_score(config, abstract_network(config))  # its parameters come from the state
-    optimizer = build_optimizer(config)
+    shape = Experiment.from_config(config).shape
+    score = Experiment.from_config(config).score(
+        Experiment.from_config(config).network
+    )  # its parameters come from the state
+    optimizer = Experiment.from_config(config).optimizer
     records = ArraySource(np.zeros((1, *shape), np.uint8 if config.data.levels else np.float32))
     dataset = Dataset(
         "shapes", records, records, levels=config.data.levels, centered=config.data.centered, fingerprint=""
@@ -50,10 +44,10 @@ def abstract_step(config: ConfigDict, devices: list) -> AbstractStep:
     state = jax.eval_shape(lambda p: init_state(p, optimizer, tuple(config.training.ema), key), score.network.params)
     step = make_step(
         score,
-        build_objective(config),
+        Experiment.from_config(config).objective,
         optimizer,
-        prepare=build_prepare(config, dataset),
-        augment=build_augment(config),
+        prepare=Experiment.from_config(config).prepare(dataset),
+        augment=Experiment.from_config(config).augment(),
         accumulation=config.training.accumulation,
         remat=config.training.remat,
         state=state,

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from record import record
 
-from scoresde.experiment.build import abstract_network
+from scoresde.experiment import Experiment
 from scoresde.experiment.load import local_sharding, stored_config
 from scoresde.runs.snapshots import snapshots
 from scoresde.train import power_name
@@ -29,7 +29,7 @@ TRACKED, WANTED, EVERY = (0.05, 0.1), (0.075, 0.15), (1, 2, 4, 8, 16)
 def vectors(folder: pathlib.Path) -> dict[int, dict[float, np.ndarray]]:
     """{step: {width: all parameters, float64}}."""
     config, _ = stored_config(folder)
-    params = abstract_network(config).params
+    params = Experiment.from_config(config).network.params
     like = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=local_sharding()), params)
     target, stored, found = {power_name(width): like for width in config.training.power_ema}, snapshots(folder), {}
     for step in sorted(stored.steps()):

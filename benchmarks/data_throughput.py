@@ -23,14 +23,7 @@ from PIL import Image
 from record import record
 
 from scoresde.data import Dataset, ImageOptions, load
-from scoresde.experiment.build import (
-    build_averages,
-    build_dataset,
-    build_objective,
-    build_optimizer,
-    build_prepare,
-    build_score,
-)
+from scoresde.experiment import Experiment
 from scoresde.experiment.config import load_config
 from scoresde.runtime.sharding import data_mesh, state_sharding
 from scoresde.train.batch_iterator import BatchIterator
@@ -73,14 +66,23 @@ def stream_rate(dataset: Dataset, batches: int = BATCHES) -> Rate:
 def step_rate(config_name: str, overrides: list[str], steps: int) -> Rate:
     """Of the training step alone, on one batch that is there already."""
     config = load_config(str(CONFIGS / config_name), overrides)
-    dataset, score, batch_size = build_dataset(config), build_score(config), config.training.batch_size
-    optimizer, mesh = build_optimizer(config), data_mesh()
-    start = lambda p: init_state(p, optimizer, build_averages(config), jax.random.key(0))  # noqa: E731
+    dataset, score, batch_size = (
+        Experiment.from_config(config).dataset(),
+        Experiment.from_config(config).score(),
+        config.training.batch_size,
+    )
+    optimizer, mesh = Experiment.from_config(config).optimizer, data_mesh()
+    start = lambda p: init_state(p, optimizer, Experiment.from_config(config).averages, jax.random.key(0))  # noqa: E731
     state = jax.jit(start, out_shardings=state_sharding(mesh, jax.eval_shape(start, score.network.params)))(
         score.network.params
     )
     step = make_step(
-        score, build_objective(config), optimizer, prepare=build_prepare(config, dataset), state=state, mesh=mesh
+        score,
+        Experiment.from_config(config).objective,
+        optimizer,
+        prepare=Experiment.from_config(config).prepare(dataset),
+        state=state,
+        mesh=mesh,
     )
     feed = BatchIterator(dataset, 0, batch_size, mesh)
     batch = feed.put(next(feed.read(0, [1])))
@@ -118,7 +120,11 @@ def main() -> None:
     found = parser.parse_args()
     arrays = f"npz:{pathlib.Path(found.npz).resolve()}"
     declared = dict(shape=(32, 32, 3), levels=256, centered=True)
-    rates = {"digits, memory": stream_rate(build_dataset(load_config(str(CONFIGS / "digits_vp.py"), [])), 2000)}
+    rates = {
+        "digits, memory": stream_rate(
+            Experiment.from_config(load_config(str(CONFIGS / "digits_vp.py"), [])).dataset(), 2000
+        )
+    }
     cifar = load(arrays, **declared)
     rates["cifar10, npz, memory"] = stream_rate(cifar, 1000)
     with tempfile.TemporaryDirectory() as place, contextlib.redirect_stderr(io.StringIO()):

@@ -14,7 +14,7 @@ import numpy as np
 from record import record
 
 from scoresde import FixedGrid, ReverseSDE
-from scoresde.experiment.build import build_score
+from scoresde.experiment import Experiment
 from scoresde.experiment.config import load_config
 from scoresde.sample import draw, uniform
 
@@ -42,7 +42,7 @@ def bare(score, shape, keys):
 
 
 def main():
-    score = build_score(load_config("configs/digits_vp.py", []))
+    score = Experiment.from_config(load_config("configs/digits_vp.py", [])).score()
     shape = (8, 8, 1)
     keys = jax.random.split(jax.random.key(0), IMAGES)
     sampler = ReverseSDE(stepping=FixedGrid(STEPS, uniform))

@@ -17,7 +17,7 @@ from speed_count import least_work
 from speed_jax import configuration
 from speed_networks import twins
 
-from scoresde.experiment.build import abstract_network, build_score
+from scoresde.experiment import Experiment
 from scoresde.train.step import with_params
 
 BATCH = 32
@@ -29,8 +29,8 @@ def floors(told: dict, dtype: str) -> dict:
         told | {"ours": {"name": "mlp", "width": 4, "depth": 1, "num_classes": told["ours"].get("num_classes", 0)}},
         dtype,
     )
-    network = abstract_network(config)
-    score = build_score(small, network)
+    network = Experiment.from_config(config).network
+    score = Experiment.from_config(small, network).score()
     x, t = (jax.ShapeDtypeStruct((BATCH, *shape), jnp.float32) for shape in (told["shape"], ()))
     forward = least_work(jax.jit(lambda p, x, t: jax.vmap(with_params(score, p))(x, t)).trace(network.params, x, t))
     config.training.batch_size = BATCH

@@ -24,7 +24,7 @@ import numpy as np
 from record import record
 from scipy.integrate import solve_ivp
 
-from scoresde.experiment.build import build_score
+from scoresde.experiment import Experiment
 from scoresde.experiment.config import default, load_config
 from scoresde.experiment.load import load_run
 from scoresde.likelihood import GaussianProbes, HutchPlusPlus, Rademacher, log_likelihood
@@ -37,7 +37,7 @@ def small_ddpmpp():
     c = default()
     c.data.image_size, c.data.channels = 32, 3
     c.model.channels, c.model.multipliers, c.model.blocks, c.model.attention = 32, (1, 2, 2, 2), 1, (16,)
-    return build_score(c)
+    return Experiment.from_config(c).score()
 
 
 def ways(score):
@@ -154,7 +154,7 @@ def main():
     trained = load_run(parser.parse_args().workdir)
     figures = {
         "call": {
-            "digits": call_cost(build_score(load_config("configs/digits_vp.py", [])), (8, 8, 1), 64),
+            "digits": call_cost(Experiment.from_config(load_config("configs/digits_vp.py", [])).score(), (8, 8, 1), 64),
             "small DDPM++": call_cost(small_ddpmpp(), (32, 32, 3), 8),
         },
         "solve": solve_cost(trained),

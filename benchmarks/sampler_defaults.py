@@ -18,8 +18,10 @@ import numpy as np
 from record import record
 
 from scoresde import VE, VP, Cosine, Karras, MixtureScore, SubVP, sample
-from scoresde.experiment import samplers
+from scoresde.experiment.building import make_sampler
+from scoresde.experiment.component import arguments, resolve
 from scoresde.experiment.config import default, override
+from scoresde.experiment.kinds import SAMPLER
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests"))
 from any_process import each_process  # noqa: E402
@@ -33,7 +35,11 @@ OLD = {
         "sampling.grid=uniform",
     ],
 }  # fmt: skip
-NEW = {name: [f"sampling.sampler={name}"] for name, entry in samplers.SAMPLERS.items() if entry.steps}
+NEW = {
+    name: [f"sampling.sampler={name}"]
+    for name in SAMPLER.names
+    if arguments(SAMPLER, resolve(SAMPLER, name, "sampling")).get("steps")
+}
 PROCESSES = each_process({"VP": VP(), "SubVP": SubVP(), "VE": VE(), "Cosine": Cosine(), "Karras": Karras()})
 EIGENVALUES = np.geomspace(1.5, 0.01, 6)
 WEIGHTS = np.array([0.7, 0.25, 0.05])
@@ -46,12 +52,11 @@ def build(options: list[str], calls: int):
     config = default()
     override(config, options)
     c = config.sampling
-    a_step = 5 if c.sampler == "langevin_dynamics" else CALLS_A_STEP.get(c.sampler, 1)
-    c.corrections = (
-        a_step if c.sampler == "langevin_dynamics" else 1
-    )  # else 50 calls have 50 levels, and one step at each
+    a_step = CALLS_A_STEP.get(c.name, 1)
+    if c.name == "langevin_dynamics":  # else 50 calls have 50 levels, and one step at each
+        c.corrections = a_step = 5
     c.steps = (calls - 1) // a_step
-    return samplers.build_sampler(config)
+    return make_sampler(c.to_dict(), VP(), None, ())
 
 
 def figures(sampler, sde, num: int) -> dict:

@@ -15,7 +15,7 @@ import numpy as np
 from record import record
 
 from scoresde import sample as s
-from scoresde.experiment.build import build_score
+from scoresde.experiment import Experiment
 from scoresde.experiment.config import load_config
 
 IMAGES, CALLS, PAIRS = 64, 24, 9
@@ -65,7 +65,7 @@ def seconds(function) -> float:
 
 
 def main():
-    score = build_score(load_config("configs/digits_vp.py", []))
+    score = Experiment.from_config(load_config("configs/digits_vp.py", [])).score()
     keys = jax.random.split(jax.random.key(0), IMAGES)
     loop = lambda: bare(score, keys)  # noqa: E731
     seconds(loop)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from scoresde.experiment.build import build_dataset, build_objective, build_optimizer, build_prepare, build_score
+from scoresde.experiment import Experiment
 from scoresde.experiment.presets import edm
 from scoresde.train.step import init_state, make_step, with_params
 
@@ -70,9 +70,15 @@ def losses(score, objective, values, labels) -> np.ndarray:
 
 def trained(c, dataset) -> np.ndarray:
     """[1 + averages, images]: the losses of the last parameters and of each average, as `training.ema` has them."""
-    score, objective, optimizer = build_score(c), build_objective(c), build_optimizer(c)
+    score, objective, optimizer = (
+        Experiment.from_config(c).score(),
+        Experiment.from_config(c).objective,
+        Experiment.from_config(c).optimizer,
+    )
     mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
-    step = make_step(score, objective, optimizer, prepare=build_prepare(c, dataset), accumulation=1, mesh=mesh)
+    step = make_step(
+        score, objective, optimizer, prepare=Experiment.from_config(c).prepare(dataset), accumulation=1, mesh=mesh
+    )
     state = init_state(score.network.params, optimizer, tuple(c.training.ema), jax.random.key(c.seed))
     for _, batch in zip(range(c.training.steps), dataset.stream(c.seed, BATCH)):
         state, _ = step(state, batch)
@@ -97,7 +103,7 @@ def main() -> None:
         path = shrunk(found.source, Path(folder))
         for text in found.runs:
             c = configuration(path, found.steps, *map(float, text.split(":")))
-            each = trained(c, build_dataset(c))
+            each = trained(c, Experiment.from_config(c).dataset())
             first = each if first is None else first
             off = each[3] - first[3]
             error = off.std(ddof=1) / len(off) ** 0.5

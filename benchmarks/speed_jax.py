@@ -13,7 +13,7 @@ from speed_count import least_work
 
 import scoresde.sample as s
 from scoresde.convert.diffusers import from_diffusers
-from scoresde.experiment.build import build_averages, build_objective, build_optimizer, build_score
+from scoresde.experiment import Experiment
 from scoresde.experiment.config import default
 from scoresde.runtime.sharding import data_mesh
 from scoresde.train.program import return_heap
@@ -53,7 +53,7 @@ def copied(theirs: dict, told: dict) -> dict:
 
 def make(score, config, shape, batch: int):
     """The step of training, and functions for its state and a batch of random bytes: the one place that knows how."""
-    optimizer = build_optimizer(config)
+    optimizer = Experiment.from_config(config).optimizer
 
     def prepare(value, *, key):
         del key
@@ -62,7 +62,7 @@ def make(score, config, shape, batch: int):
     classes = config.model.num_classes
 
     def state():
-        return init_state(score.network.params, optimizer, build_averages(config), jax.random.key(0))
+        return init_state(score.network.params, optimizer, Experiment.from_config(config).averages, jax.random.key(0))
 
     def data():  # of one step in a dispatch
         value = jax.random.randint(jax.random.key(1), (1, batch, *shape), 0, 256).astype(jnp.uint8)
@@ -70,7 +70,9 @@ def make(score, config, shape, batch: int):
         return {"value": value, "label": label}
 
     like = jax.eval_shape(state)
-    step = make_step(score, build_objective(config), optimizer, prepare=prepare, state=like, mesh=data_mesh())
+    step = make_step(
+        score, Experiment.from_config(config).objective, optimizer, prepare=prepare, state=like, mesh=data_mesh()
+    )
 
     return step, state, data
 
@@ -79,7 +81,7 @@ class Worker:
     def start(self, told: dict, batch: int, dtype: str, file: str) -> dict:
         """The network with the parameters in `file`, those of the other side."""
         self.told, self.batch, self.config = told, batch, configuration(told, dtype)
-        self.score = build_score(self.config)
+        self.score = Experiment.from_config(self.config).score()
         with np.load(file) as saved:
             theirs = {name.removeprefix("p/"): saved[name] for name in saved if name.startswith("p/")}
             self.saved = {name: saved[name] for name in saved if not name.startswith("p/")}
@@ -91,7 +93,7 @@ class Worker:
     def check(self) -> dict:
         """Largest relative differences of output, loss and norm of the gradient, both sides in full float32 and without
         dropout."""
-        fine = build_score(configuration(self.told, "float32"))
+        fine = Experiment.from_config(configuration(self.told, "float32")).score()
         x0, z, y = (jnp.asarray(self.saved[name].transpose(0, 2, 3, 1)) for name in ("x0", "z", "y"))
         t, label = jnp.asarray(self.saved["t"]), jnp.array([1, 4]) if self.classes else None
         sign = {"vp": -1.0, "ve": 1.0}[self.told["process"]]

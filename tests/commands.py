@@ -19,7 +19,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from scoresde.cli import parser
-from scoresde.errors import STOPS
+from scoresde.errors import STOPS, ConfigError
+from scoresde.experiment import Experiment
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 150  # seconds for one process; a hang is what some of these tests look for
@@ -171,3 +172,12 @@ def digits_run(factory) -> Path:
         assert result.code == 0, result.err
         _made["digits"] = workdir
     return _made["digits"]
+
+
+def problems_of(config) -> list[str]:
+    """The problems of the parts of a configuration, as a command reports them."""
+    try:
+        Experiment.from_config(config)
+    except ConfigError as error:
+        return list(error.problems)
+    return []

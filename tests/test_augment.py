@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from scoresde.errors import ConfigError
-from scoresde.experiment.build import abstract_network, build_augment
+from scoresde.experiment import Experiment
 from scoresde.experiment.config import default, override
 from scoresde.nets import UNet
 from scoresde.score.network import EDMPreconditioning, NetworkScore
@@ -140,13 +140,13 @@ def test_training_tells_the_network_what_it_did_to_each_example():
 
 def test_a_configuration_builds_the_augmentation_and_its_weights():
     c = config()
-    kernel = abstract_network(c).params["conditioning"]["augmentation"]["kernel"]
+    kernel = Experiment.from_config(c).network.params["conditioning"]["augmentation"]["kernel"]
     assert kernel.shape == (LABELS, c.model.channels)
     x = jax.random.normal(jax.random.key(1), (8, 8, 3))
-    built, (image, label) = build_augment(c), augment(x, 0.5, key=jax.random.key(3))
+    built, (image, label) = Experiment.from_config(c).augment(), augment(x, 0.5, key=jax.random.key(3))
     for one, other in zip(built(x, key=jax.random.key(3)), (image, label), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert np.abs(label).max() > 0 and build_augment(default()) is None
+    assert np.abs(label).max() > 0 and Experiment.from_config(default()).augment() is None
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from scipy.integrate import quad
 from scipy.linalg import null_space
 
 from scoresde.errors import ConfigError
-from scoresde.experiment.build import build_averages
+from scoresde.experiment import Experiment
 from scoresde.experiment.config import default, from_json, load_config, override, to_json
 from scoresde.train import average_name
 from scoresde.train.average import WIDEST, exponent, rate, relative_width, update
@@ -87,10 +87,10 @@ def test_names_say_the_law_and_the_first_one_comes_from_the_configuration():
     ]
     config = default()
     override(config, ["training.ema=0.9,0.1", "training.power_ema=0.1,0.05"])
-    assert build_averages(config) == ("0.9", "0.1", "power:0.1", "power:0.05")
+    assert Experiment.from_config(config).averages == ("0.9", "0.1", "power:0.1", "power:0.05")
     override(config, ["training.ema=()"])
     back = from_json(to_json(config))
-    assert build_averages(back) == ("power:0.1", "power:0.05")
+    assert Experiment.from_config(back).averages == ("power:0.1", "power:0.05")
     override(back, ["training.ema=0.5"])  # an empty tuple keeps its type
     assert back.training.ema == (0.5,)
     with pytest.raises(ConfigError, match="power:0.05, got 'power:wide'"):

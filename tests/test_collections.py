@@ -12,6 +12,7 @@ from PIL import Image
 
 from scoresde.data import ImageOptions, hub, load
 from scoresde.errors import ConfigError, DataError
+from scoresde.experiment import Experiment
 from scoresde.experiment.config import default, override
 
 
@@ -239,8 +240,9 @@ def test_arrays_of_any_number_of_axes_are_trained_on(tmp_path, size, channels):
 
 def test_volumes_need_another_network():
     config = default()
-    with pytest.raises(ConfigError, match="says volumes; use model.name = 'mlp'"):
-        override(config, ["data.image_size=(2,8,8)", "model.name=unet"])
+    override(config, ["data.image_size=(2,8,8)", "model.name=unet"])
+    with pytest.raises(ConfigError, match="expected .*images"):
+        Experiment.from_config(config)
 
 
 def test_a_folder_with_broken_files_trains_and_resumes_in_another_mode(tmp_path):

@@ -11,7 +11,6 @@ from commands import DIGITS, MIXTURE, call, digits_run, finish, mixture_run, sta
 from PIL import Image
 
 from scoresde.errors import ConfigError
-from scoresde.experiment.config import override
 from scoresde.experiment.load import load_run
 from scoresde.runs.folder import lock
 from scoresde.runs.sample_store import SampleStore, parse_seeds
@@ -159,7 +158,9 @@ def test_the_samples_of_another_run_are_not_mixed_in(mixture, tmp_path):
     scaled = jax.tree.map(lambda leaf: 1.001 * leaf, trained.score.network.params)
     other = trained._replace(score=with_params(trained.score, scaled))
     one = np.array([0, 1, 5, 6], np.uint32)
-    override(trained.config, ["sampling.batch_size=2"])
+    trained, other = (
+        run._replace(experiment=run.experiment.changed("sampling.batch_size=2")) for run in (trained, other)
+    )
     append = SampleStore.append
 
     def stop_after_one(self, *rows):

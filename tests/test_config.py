@@ -7,8 +7,9 @@ import pytest
 from commands import MIXTURE, ROOT, call
 
 from scoresde.errors import ConfigError
-from scoresde.experiment.build import beyond_decay, flatten, learning_rate
+from scoresde.experiment import Experiment
 from scoresde.experiment.config import FREE_FIELDS, default, differences, from_json, load_config, override, to_json
+from scoresde.experiment.sections import flatten
 
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
@@ -207,13 +208,15 @@ def test_steps_beyond_the_decay_are_noted(steps, end, noted):
     override(
         config, [f"training.steps={steps}", f"optim.decay_steps={end}", "optim.warmup=10", "optim.learning_rate=2e-4"]
     )
-    line = beyond_decay(config)
+    line = Experiment.from_config(config).beyond_decay()
     assert bool(line) == noted
     if noted:
         assert "steps 101 to 101" in line and "2e-06" in line and f"optim.decay_steps = {steps}" in line
-        assert float(learning_rate(config)(100)) == pytest.approx(2e-6)  # of the update that makes step 101
+        assert float(Experiment.from_config(config).learning_rate(100)) == pytest.approx(
+            2e-6
+        )  # of the update that makes step 101
     for path in CONFIGS:
-        assert not beyond_decay(load_config(str(path), []))
+        assert not Experiment.from_config(load_config(str(path), [])).beyond_decay()
 
 
 def test_free_fields_exist():

@@ -19,7 +19,6 @@ from scoresde.convert.diffusers import from_diffusers
 from scoresde.convert.folder import configuration, load_into
 from scoresde.convert.guided import from_guided
 from scoresde.convert.score_sde import average_of_flax, average_of_torch, by_class, from_score_sde, in_a_list
-from scoresde.experiment.build import abstract_network
 from scoresde.experiment.load import load_run
 from scoresde.nets.resampling import DownConv
 
@@ -140,8 +139,8 @@ def refused(source, out, *words, flags=()):
 def test_ddpm_of_diffusers(tmp_path):
     scheduler = {"num_train_timesteps": 1000, "beta_start": 2e-4, "beta_end": 0.01, "beta_schedule": "linear"}
     trained = converted(diffusers_folder(tmp_path / "ddpm", DDPM, scheduler), tmp_path / "run")
-    c = trained.config
-    assert (c.sde.name, c.sde.beta_max, c.model.preconditioning, c.data.centered) == ("vp", 10.0, "eps", True)
+    c = from_json(trained.experiment.config)
+    assert (c.sde.name, c.sde.beta_max, c.preconditioning.name, c.data.centered) == ("vp", 10.0, "eps", True)
     assert (c.model.resampling, c.model.decoder_attention, c.model.attention) == ("conv", "block", (4,))
     params, theirs = trained.score.network.params, diffusers_weights(DDPM)
     np.testing.assert_array_equal(
@@ -170,8 +169,8 @@ def test_the_training_example_of_diffusers(tmp_path):
         "beta_start": 1e-4,
     }
     trained = converted(diffusers_folder(tmp_path / "example", example, scheduler), tmp_path / "run")
-    c, score = trained.config, trained.score
-    assert (c.model.resample_filter, c.model.preconditioning, c.sde.name, c.model.head_channels) == (
+    c, score = from_json(trained.experiment.config), trained.score
+    assert (c.model.resample_filter, c.preconditioning.name, c.sde.name, c.model.head_channels) == (
         "box_padded",
         "v",
         "ddpm_cosine",
@@ -219,7 +218,7 @@ def ncsnpp(tmp_path_factory):
 def test_ncsnpp_of_diffusers_is_the_score_over_sigma(ncsnpp):
     """s(x, t) = F(x, log sigma) / sigma with F the network of their arrays, on data in [0, 1]."""
     trained = ncsnpp[1]
-    c, score = trained.config, trained.score
+    c, score = from_json(trained.experiment.config), trained.score
     assert (c.sde.name, c.sde.sigma_min, c.sde.sigma_max, c.data.centered) == ("ve", 0.01, 1348.0, False)
     assert (c.model.progressive_input, c.model.progressive, c.model.resample_filter, c.model.skip_rescale) == (
         "input_skip",
@@ -463,7 +462,7 @@ def test_adm():
         "data.image_size=8",
     )
     config = configuration(recipes.fields("adm_imagenet64"), list(small))
-    empty = abstract_network(config)
+    empty = config.network
     w, a, b, t = Writer(), 64, 128, 256
 
     def block(name, n, m):

@@ -8,8 +8,8 @@ import pytest
 from commands import call
 
 from scoresde import errors
-from scoresde.experiment.build import flatten
 from scoresde.experiment.config import default
+from scoresde.experiment.sections import flatten
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(

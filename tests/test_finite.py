@@ -12,9 +12,12 @@ from commands import MIXTURE, call, metrics, stored
 from test_train import Points, _equal, _fit, _score
 
 from scoresde.errors import CheckpointError, ConfigError, NumericError
-from scoresde.experiment.build import image_shape
+from scoresde.experiment import Experiment
+from scoresde.experiment.component import build
 from scoresde.experiment.config import load_config, override
-from scoresde.experiment.processes import PROCESSES, build_sde, out_of_range
+from scoresde.experiment.kinds import PROCESS
+from scoresde.experiment.parts.processes import out_of_range
+from scoresde.experiment.sections import complete
 from scoresde.runs import Intervals, Run
 from scoresde.runs import manifest as manifest_module
 from scoresde.runs.checkpoint import Checkpoints
@@ -148,11 +151,11 @@ def _config(*overrides):
     return config
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("name", PROCESS.names)
 def test_default_coefficients_are_within_float32(name):
-    config = _config()
-    config.sde.name = name
-    assert out_of_range(build_sde(config, (8, 8) if PROCESSES[name].spectral else ())) is None
+    given, options = {"grid": (8, 8)}, {"index": 2.5} if name == "heat" else {}
+    full, problems = complete({"sde": {"name": name, **options}})
+    assert not problems and out_of_range(build(PROCESS, full["sde"], "sde", given)) is None
 
 
 @pytest.mark.parametrize(
@@ -163,7 +166,10 @@ def test_default_coefficients_are_within_float32(name):
         (["sde.name=subvp", "sde.t_min=1e-20"], "sigma^2 = 1e-42 at t_min"),
         (["sde.name=ve", "sde.sigma_max=1e20"], "sigma^2 = 1e+40 at t_max"),
         (["sde.name=ve", "sde.sigma_min=1e-25"], "sigma^2 = 1e-50 at t_min"),
-        (["sde.name=ve", "sde.sigma_min=50", "sde.sigma_max=50.000001"], "log-SNR = -7.82405 at both ends"),
+        (
+            ["sde.name=ve", "sde.sigma_min=50", "sde.sigma_max=50.000001"],
+            "log-SNR = -7.82405 at t_min and -7.82405 at t_max",
+        ),
         (["sde.name=karras", "sde.sigma_max=1e30"], "sigma^2 = 1e+60 at t_max"),
         (["model.sigma_data=1e-20"], "sigma_data^2 = 1e-40"),
         (["model.sigma_data=1e20"], "sigma_data^2 = 1e+40"),
@@ -171,7 +177,7 @@ def test_default_coefficients_are_within_float32(name):
 )
 def test_coefficients_that_leave_float32_are_refused(overrides, expected):
     with pytest.raises(ConfigError) as found:
-        _config(*overrides)
+        Experiment.from_config(_config(*overrides))
     assert expected in str(found.value) and len(found.value.problems) == 1
 
 
@@ -182,7 +188,7 @@ def test_the_longest_schedules_that_float32_carries_are_taken():
         ["sde.name=cosine", "sde.log_snr_min=-60", "sde.log_snr_max=60", "likelihood.method=elbo"],
         ["sde.t_min=1e-30"],
     ):
-        assert image_shape(_config(*overrides)) == (2,)
+        assert Experiment.from_config(_config(*overrides)).shape == (2,)
 
 
 # The scale of the data

@@ -85,10 +85,12 @@ def test_the_lines_to_copy_make_a_configuration():
     exec("\n".join(line.strip() for line in report["configuration"]), {"c": config})
     data = config.data
     assert (data.source, data.image_size, data.channels, data.levels) == ("npz:a.npz", (4, 6), 3, 256)
-    assert config.model.num_classes == 2 and config.model.sigma_data == pytest.approx(report["sigma_data"], rel=1e-2)
-    assert (
-        config.model.multipliers == (1, 2) and 1 <= config.sde.sigma_max / report["sigma_max"] <= 1.1
-    )  # 6 halves once
+    assert config.model.num_classes == 2 and config.preconditioning.sigma_data == pytest.approx(
+        report["sigma_data"], rel=1e-2
+    )
+    assert config.model.multipliers == (1, 2)  # 6 halves once
+    (line,) = (line for line in report["configuration"] if "sigma_max" in line)
+    assert 1 <= float(line.split("=")[1].split(",")[0]) / report["sigma_max"] <= 1.1
     assert all(line in result.out for line in report["configuration"])
 
 

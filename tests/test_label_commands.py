@@ -174,7 +174,7 @@ def test_training_without_test_labels_leaves_the_test_loss_out(tmp_path):
 def test_evaluate_draws_classes_by_their_shares(run, tmp_path):
     """Unless it is told, or the data have no labels."""
     law = lambda **fields: (
-        load_evaluated(Request(("nats",), tmp_path, tmp_path, workdir=str(run), **fields)).config.sampling.labels
+        load_evaluated(Request(("nats",), tmp_path, tmp_path, workdir=str(run), **fields)).experiment.sampling.labels
     )  # noqa: E731
     assert law() == "data" and law(overrides=("sampling.labels=uniform",)) == "uniform"
     bare = points(tmp_path / "bare.npz", TRAIN, TEST, y_train=None, y_test=None)

@@ -13,6 +13,7 @@ from commands import MIXTURE, finish, free_port, metrics, saved_steps, start, wa
 
 from scoresde.data import load
 from scoresde.errors import ConfigError, DistributedError, Interrupted
+from scoresde.experiment import Experiment
 from scoresde.experiment.config import load_config
 from scoresde.experiment.description import settings
 from scoresde.runs.folder import hold, look_for
@@ -173,9 +174,9 @@ def test_whoever_is_done_waits_for_the_others(processes):
 
 def test_what_is_compared(monkeypatch, tmp_path):
     """Fields, versions, settings of JAX and code; the data by their content."""
-    config = load_config(MIXTURE[0].removeprefix("--config="), [])
+    config, again = (Experiment.from_config(load_config(MIXTURE[0].removeprefix("--config="), [])) for _ in range(2))
     mine = settings(config)
-    assert mine == settings(load_config(MIXTURE[0].removeprefix("--config="), []))
+    assert mine == settings(again)
     assert {
         "seed",
         "sde.beta_max",

@@ -13,12 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from commands import MIXTURE, call, mixture_run, stored
+from commands import MIXTURE, call, mixture_run, problems_of, stored
 from jax.flatten_util import ravel_pytree
 
 from scoresde.errors import ConfigError, ResourceError
 from scoresde.experiment.config import default
-from scoresde.experiment.validation import validate
 from scoresde.nets import FNO, MLP, REMAT, DiT, EDM2UNet, Network, UNet
 from scoresde.runtime.sharding import data_mesh
 from scoresde.score import EDMPreconditioning, NetworkScore
@@ -134,7 +133,7 @@ def test_two_steps_a_dispatch_are_two_steps(tmp_path, tmp_path_factory):
 def test_cadences_are_multiples_of_a_dispatch():
     config = default()
     config.training.steps_per_dispatch, config.training.log_every = 8, 50
-    (problem,) = validate(config)
+    (problem,) = problems_of(config)
     assert (
         "training.log_every = 50: expected a multiple of training.steps_per_dispatch = 8; nearest: 48 or 56" in problem
     )

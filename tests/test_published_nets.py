@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from commands import problems_of
 from flax import nnx
 
 from scoresde.errors import ConfigError
-from scoresde.experiment.build import abstract_network, build_optimizer, build_score
+from scoresde.experiment import Experiment
 from scoresde.experiment.config import default
-from scoresde.experiment.validation import validate
 from scoresde.nets import PUBLISHED, DiT, Network, UNet, edm2
 from scoresde.nets.blocks import ResidualBlock
 from scoresde.nets.dit import angles, rotate, sincos
@@ -308,8 +308,8 @@ def test_edm2_kernels_stay_on_rms_one_and_the_function_does_not_see_their_length
         dict(name="edm2", channels=4, multipliers=(1, 2), blocks=1, attention=(4,), head_channels=4, dropout=0.0)
     )
     config.data.image_size, config.data.channels, config.optim.warmup, config.optim.learning_rate = 8, 1, 0, 0.5
-    network = build_score(config).network
-    optimizer = build_optimizer(config)
+    network = Experiment.from_config(config).score().network
+    optimizer = Experiment.from_config(config).optimizer
     ones = jax.tree.map(jnp.ones_like, network.params)
     updates, _ = optimizer.update(ones, optimizer.init(network.params), network.params)
     moved = optax.apply_updates(network.params, updates)
@@ -335,8 +335,7 @@ def count(name: str) -> int:
     published, config = PUBLISHED[name], default()
     config.model.update(published.fields)
     config.data.image_size, config.data.channels = published.shape[:2], published.shape[2]
-    assert validate(config) == []
-    return abstract_network(config).num_params
+    return Experiment.from_config(config).network.num_params
 
 
 FAST = ("ddpm", "edm2_xs", "dit_s2")
@@ -419,7 +418,7 @@ def test_the_default_network_has_the_parameters_it_always_had():
 def test_a_configuration_that_does_not_fit_is_one_line(fields, words):
     config = default()
     config.model.update(fields)
-    problems = validate(config)
+    problems = problems_of(config)
     assert re.search(words, problems[0]) and all("\n" not in text for text in problems)
     with pytest.raises(ConfigError):
-        build_score(config)
+        Experiment.from_config(config).score()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from commands import ROOT, call
 
-from scoresde.experiment.build import abstract_network, learning_rate
+from scoresde.experiment import Experiment
 from scoresde.experiment.config import from_json, load_config, to_json
 from scoresde.experiment.presets import edm
 
@@ -22,7 +22,7 @@ RECIPES = sorted(
 @functools.cache
 def parameters(model: str) -> int:
     """Of the networks with the sections `data` and `model` of this JSON; nothing is allocated."""
-    return abstract_network(from_json(json.loads(model))).num_params
+    return Experiment.from_config(from_json(json.loads(model))).network.num_params
 
 
 each_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -49,10 +49,12 @@ def test_headers_say_the_parameters(path):
     about = {name: stored["data"][name] for name in ("image_size", "channels", "augment")}
     model = stored["model"] | {
         "dtype": "float32",
-        "preconditioning": "eps",
         "dropout": 0.0,
     }  # what counts, so that networks are shared
-    assert stated[1] == f"{parameters(json.dumps({'data': about, 'model': model}, sort_keys=True)):,}"
+    assert (
+        stated[1]
+        == f"{parameters(json.dumps({'data': about, 'model': model, 'preconditioning': {'name': 'eps'}}, sort_keys=True)):,}"
+    )
 
 
 def test_images_of_edm_do_not_depend_on_the_batch():
@@ -71,7 +73,7 @@ def test_the_decay_of_the_fast_recipe_follows_its_steps():
     ):
         config = load_config(path, overrides)
         assert (config.training.steps, config.optim.decay_steps) == (steps, decay)
-        rate = learning_rate(config)
+        rate = Experiment.from_config(config).learning_rate
         assert float(rate(decay)) == pytest.approx(0.01 * config.optim.learning_rate, rel=1e-5)
         if decay > steps:
             assert 0.25 < float(rate(steps)) / config.optim.learning_rate < 0.3

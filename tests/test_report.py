@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from commands import DIGITS, MIXTURE, call
 
-from scoresde.experiment.config import default, to_json
+from scoresde.experiment.config import default, override, to_json
+from scoresde.experiment.sections import flatten
 from scoresde.report import compare, write_report
 from scoresde.report.chart import LARGE, Axis, Bars, Chart, Line
 from scoresde.report.facts import changed_fields, differing_fields, read_facts
@@ -273,8 +274,7 @@ def test_a_report_that_fails_does_not_stop_a_run(tmp_path, monkeypatch):
 def test_the_fields_that_changed():
     config = default()
     config.sde.beta_max, config.data.image_size = 19.0, (8, 4)
-    from scoresde.experiment.build import flatten
-
+    override(config, [])
     flat = flatten(to_json(config))
     assert changed_fields(flat) == [("data.image_size", 32, [8, 4]), ("sde.beta_max", 20.0, 19.0)]
     assert changed_fields(flat | {"old.field": 1})[1] == ("old.field", "absent", 1)

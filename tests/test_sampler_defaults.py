@@ -11,26 +11,26 @@ from any_process import each_process
 from inventory import SDES
 
 from scoresde import sample
-from scoresde.experiment import samplers
-from scoresde.experiment.config import default
+from scoresde.experiment.building import default_sampler
+from scoresde.experiment.component import arguments, resolve
+from scoresde.experiment.kinds import GRID, SAMPLER
 from scoresde.sample import Adaptive, GottaGoFast, ReverseSDE, denoised_draw
 from scoresde.score import GaussianScore, MixtureScore
 from scoresde.sde import DCT, VE, Heat, Karras, PowerLaw
 
 EIGENVALUES = np.geomspace(1.5, 0.01, 6)
-ON_A_GRID = [name for name, entry in samplers.SAMPLERS.items() if entry.steps]
+ARGUMENTS = {name: arguments(SAMPLER, resolve(SAMPLER, name, "sampling.name")) for name in SAMPLER.names}
+ON_A_GRID = [name for name, own in ARGUMENTS.items() if "steps" in own and own["steps"].default]
 
 
 def own(name: str, steps: int):
     """The sampler of this name with its default options."""
-    config = default()
-    config.sampling.sampler, config.sampling.steps = name, steps
-    return samplers.build_sampler(config)
+    return default_sampler(name, VE(), (), steps=steps)
 
 
 def own_grids() -> dict:
     """The default grids of the samplers by name, and of the classes."""
-    named = {name: samplers.GRIDS[samplers.SAMPLERS[name].grid] for name in ON_A_GRID}
+    named = {name: resolve(GRID, ARGUMENTS[name]["grid"].default, "grid") for name in ON_A_GRID}
     classes = [c for _, c in inspect.getmembers(sample, inspect.isclass) if dataclasses.is_dataclass(c)]
     fields = {c.__name__: {field.name: field.default for field in dataclasses.fields(c)} for c in classes}
     return named | {name: of["grid"] for name, of in fields.items() if "grid" in of}

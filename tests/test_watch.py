@@ -17,16 +17,18 @@ from test_train import Points, _score
 
 from scoresde.data.dataset import ArraySource, Dataset
 from scoresde.errors import ConfigError, DataError, ResourceError
-from scoresde.experiment.build import build_score, learning_rate
-from scoresde.experiment.config import default, load_config, to_json
+from scoresde.experiment import Experiment
+from scoresde.experiment.component import build
+from scoresde.experiment.config import load_config, to_json
+from scoresde.experiment.kinds import PROCESS
 from scoresde.experiment.load import TrainedModel, load_run
-from scoresde.experiment.processes import build_sde
+from scoresde.experiment.sections import complete
 from scoresde.metrics.neighbours import nearest
 from scoresde.runs import Intervals, Run
 from scoresde.runs.best import Best
 from scoresde.runs.checkpoint import Checkpoints
 from scoresde.runs.goodput import GoodputTimer
-from scoresde.runs.trackers import Trackers, require
+from scoresde.runs.trackers import Trackers, Trackio, WandB
 from scoresde.sample import DDIM, Draw, trajectory
 from scoresde.score import GaussianScore
 from scoresde.train import fit
@@ -57,9 +59,8 @@ def test_nearest_is_that_of_all_distances_and_copies_are_told():
 @pytest.mark.parametrize("name", ["vp", "heat"])
 def test_a_trajectory_is_that_of_ddim(name):
     """x at t_min is what the sampler returns, and x0 is E[x_0 | x_t] at every point; also with one alpha per mode."""
-    config = default()
-    config.sde.name = name
-    sde = build_sde(config, (6,))
+    full, _ = complete({"sde": {"name": name}})
+    sde = build(PROCESS, full["sde"], "sde", {"grid": (6,)})
     score = GaussianScore(sde, np.full((6, 1), 0.3), np.full(6, 0.5))
     x_T = jax.vmap(lambda key: sde.sample_prior((6, 1), key=key))(jax.random.split(jax.random.key(0), 3))
     found = trajectory(score, x_T, 7)
@@ -92,15 +93,16 @@ def looked(tmp_path_factory):
     folder = tmp_path_factory.mktemp("looked")
     config = load_config(MIXTURE[0].removeprefix("--config="), [text.removeprefix("--config.") for text in MIXTURE[1:]])
     config.training.watch = ("sliced_wasserstein", "moments", "nearest", "loss")
-    config.training.weighting, config.sampling.num, config.model.sigma_data = "edm", 64, 1.0
+    config.training.weighting, config.sampling.num, config.preconditioning.sigma_data = "edm", 64, 1.0
     values = np.random.default_rng(0).normal(size=(600, 2), scale=0.3).astype(np.float32)
     data = Dataset(
         "gaussian", ArraySource(values[:300]), ArraySource(values[300:]), levels=0, centered=True, fingerprint=""
     )
-    score = dataclasses.replace(build_score(config), network=Zero())
+    experiment = Experiment.from_config(config)
+    score = dataclasses.replace(experiment.score(), network=Zero())
     watch, trained = (
-        Monitor(config, data, folder),
-        TrainedModel(config, data.codec, score, 5, "0.6", data.shape, lambda: data),
+        Monitor(experiment, data, folder),
+        TrainedModel(experiment, data.codec, score, 5, "0.6", data.shape, lambda: data),
     )
     figures = watch(trained, folder / "picture.png")
     return config, data, score, watch, trained, figures, folder
@@ -299,7 +301,7 @@ def test_the_learning_rate_is_logged_as_it_was_used(tmp_path):
 
 def test_the_rate_of_a_configuration_is_that_of_its_optimizer():
     config = load_config("configs/digits_vp.py", [])
-    rate = learning_rate(config)
+    rate = Experiment.from_config(config).learning_rate
     assert [float(rate(n)) for n in (0, 50, 100)] == pytest.approx([0, 2e-3, 4e-3]) and float(
         rate(1300)
     ) == pytest.approx(4e-5)
@@ -388,7 +390,7 @@ def test_a_tracker_that_goes_down_is_left_out(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "wandb", down)
     monkeypatch.setitem(sys.modules, "trackio", up)
     for steps in (4, 10):
-        attempt(tmp_path, steps, trackers=("wandb", "trackio"))
+        attempt(tmp_path, steps, trackers={"wandb": WandB, "trackio": Trackio})
     text = capsys.readouterr().out
     assert text.count("warning: tracker wandb failed (the server is down)") == 2  # once a session
     assert len(down.told) == 3 and not hasattr(down, "finished") and up.finished
@@ -403,7 +405,7 @@ def test_a_tracker_that_cannot_start_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(broken, "init", lambda **options: 1 / 0)
     monkeypatch.setitem(sys.modules, "wandb", broken)
     said = []
-    trackers = Trackers(("wandb",), tmp_path, {}, said.append)
+    trackers = Trackers({"wandb": WandB}, tmp_path, {}, said.append)
     trackers.write(1, {"loss": 1.0})
     assert len(said) == 1 and "division by zero" in said[0]
 

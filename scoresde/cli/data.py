@@ -62,7 +62,7 @@ def suggestions(report: dict, arrays: tuple[str, ...]) -> list[str]:
     else:
         lines.append(f"    c.model.name = '{'fno' if len(shape) == 2 else 'mlp'}'")
     if report["sigma_max"]:
-        lines.append(f"    c.sde.sigma_max = {_two_digits_up(report['sigma_max'])}  # if c.sde.name is ve or karras")
+        lines.append(f"    # c.sde.sigma_max = {_two_digits_up(report['sigma_max'])}, if c.sde.name is ve or karras")
     if report["classes"]:
         lines.append(f"    c.model.num_classes = {report['classes']}  # to train with labels")
     return lines

@@ -31,6 +31,6 @@ def main(arguments: list[str]) -> None:
     peers.agree("settings", **settings(experiment), **{"--workdir": str(workdir.absolute())})
     if (line := experiment.beyond_decay()) and jax.process_index() == 0:
         print(f"note: {line}", file=sys.stderr)
-    require(experiment.training.trackers)
+    require(experiment.trackers)
     experiment.parallelism.check(experiment.training.batch_size)
     train_run(experiment, workdir, shlex.join(["python", "-m", "scoresde.train", *arguments]))

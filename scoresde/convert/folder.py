@@ -5,7 +5,6 @@ yet.
 """
 
 import dataclasses
-import json
 import pathlib
 
 import jax
@@ -16,13 +15,11 @@ from scoresde.convert.copying import Arrays
 from scoresde.data.absent import ABSENT
 from scoresde.errors import CheckpointError, ConfigError
 from scoresde.experiment.config import from_fields, with_full_paths
-from scoresde.experiment.description import description
 from scoresde.experiment.experiment import Experiment
+from scoresde.experiment.saving import write_state
 from scoresde.experiment.stored_data import StoredData, declared_codec
 from scoresde.nets import Network
-from scoresde.runs.checkpoint import Checkpoints
-from scoresde.runtime.files import write_text
-from scoresde.train.step import TrainState, init_state
+from scoresde.train.step import init_state
 from scoresde.types import root_key
 
 _SHOWN = 5
@@ -82,22 +79,6 @@ def write_run(out: pathlib.Path, experiment: Experiment, network: Network) -> No
     # Continuous data that are named later bring their own scale and span.
     codec = declared_codec(experiment.data) if experiment.data.levels else None
     write_state(out, experiment, state, StoredData(ABSENT, codec))
-
-
-def write_state(out: pathlib.Path, experiment: Experiment, state: TrainState, data: StoredData) -> None:
-    """OUT/config.json and OUT/checkpoints/STEP of a state. `data`: what it was trained on.
-
-    Raises:
-        ResourceError: no space, or no permission.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoints = Checkpoints(out / "checkpoints")
-    try:
-        checkpoints.save(int(state.step), state, description(experiment, data))
-        checkpoints.wait()
-    finally:
-        checkpoints.close()
-    write_text(out / "config.json", json.dumps(experiment.config, indent=1) + "\n")
 
 
 def check_free(out: pathlib.Path) -> None:

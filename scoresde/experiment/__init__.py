@@ -1,1 +1,7 @@
-"""The configuration of an experiment, the objects that it names, and loading of a trained run from its folder."""
+"""Experiments: configurations, the parts that they name, and the run folders they leave."""
+
+from scoresde.runtime.lazy import exports
+
+__getattr__, __dir__, __all__ = exports(
+    __name__, {"experiment": "Experiment", "load": "load_run TrainedModel", "saving": "save_run"}
+)

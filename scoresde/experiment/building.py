@@ -15,7 +15,7 @@ from scoresde.experiment.component import build, resolve
 from scoresde.experiment.networks import abstract_network
 from scoresde.experiment.parts.processes import out_of_range
 from scoresde.experiment.sections import SECTIONS, complete
-from scoresde.experiment.settings import Settings, Training
+from scoresde.experiment.settings import WATCHES, Settings, Training
 from scoresde.experiment.values import with_tuples
 from scoresde.likelihood.flow import check_tolerance
 from scoresde.types import root_key
@@ -67,6 +67,8 @@ def parts(config: dict) -> tuple[dict[str, Any], list[str]]:
     found |= _training(b, found["training"], process)
     found |= _optimizer(b, found["optim"])
     found["trace"] = _trace(b, found)
+    found["metrics"] = _named(b, kinds.METRIC, "watch", [n for n in found["training"].watch if n not in WATCHES])
+    found["trackers"] = _named(b, kinds.TRACKER, "trackers", found["training"].trackers)
     if process is not None:
         _check_likelihood(b, found, process)
         _check_sampling(b, found["training"], process, shape)
@@ -151,6 +153,12 @@ def _trace(b: _Builder, found: dict[str, Any]) -> likelihood.AbstractTrace | Non
     return b.part(kinds.TRACE, "likelihood", "estimator", probes=probes)
 
 
+def _named(b: _Builder, kind: kinds.Kind, field: str, names) -> dict[str, Any]:
+    """Return the functions or classes of a tuple of names, which are called later."""
+    found = {name: b.attempt(resolve, kind, name, f"training.{field}", others=WATCHES) for name in names}
+    return {name.rpartition(":")[2]: part for name, part in found.items()}
+
+
 def _check_likelihood(b: _Builder, found: dict[str, Any], process: sde.AbstractSDE) -> None:
     """Check the likelihood with the process and the data."""
     c, name = found["likelihood"], b.config["sde"]["name"]
@@ -177,9 +185,9 @@ def _check_sampling(b: _Builder, training: Training, process: sde.AbstractSDE, s
             b.attempt(_check_sampler, watched, process, shape, prefix=where)
 
 
-def default_sampler(name: str, process: sde.AbstractSDE, shape: tuple[int, ...]) -> sample.AbstractSampler:
-    """Return a sampler at its default arguments."""
-    full, problems = complete({"sampling": {"name": name}})
+def default_sampler(name: str, process: sde.AbstractSDE, shape: tuple[int, ...], **options) -> sample.AbstractSampler:
+    """Return a sampler at its default arguments, but for `options`."""
+    full, problems = complete({"sampling": {"name": name, **options}})
     if problems:
         raise ConfigError(*problems)
     return make_sampler(full["sampling"], process, None, shape)

@@ -112,11 +112,12 @@ def _entry_points(word: str) -> dict[str, str]:
     return {point.name.partition(".")[2]: point.value for point in found if point.name.startswith(f"{word}.")}
 
 
-def resolve(kind: Kind, name: str, where: str) -> Callable:
+def resolve(kind: Kind, name: str, where: str, others: tuple[str, ...] = ()) -> Callable:
     """Return the constructor that a name refers to, without calling it.
 
     Args:
       where: the field that holds the name, for messages.
+      others: names that the field may hold beside those of the kind, for messages.
 
     Raises:
       ConfigError: no such name, module or attribute, or it is no part of this kind.
@@ -124,9 +125,10 @@ def resolve(kind: Kind, name: str, where: str) -> Callable:
     choices = kind.choices()
     path = choices.get(name, name)
     if not isinstance(name, str) or (name not in choices and ":" not in name):
-        near = difflib.get_close_matches(str(name), choices, 1, cutoff=0.0)
+        known = (*choices, *(others if kind.partial else ()))
+        near = difflib.get_close_matches(str(name), known, 1, cutoff=0.0)
         raise ConfigError(
-            f"{where} = {name!r}: expected one of {', '.join(choices)}, or module:attribute; did you mean {near[0]}?"
+            f"{where} = {name!r}: expected one of {', '.join(known)}, or module:attribute; did you mean {near[0]}?"
         )
     if not _PATH.fullmatch(path):
         raise ConfigError(f"{where} = {name!r}: expected module:attribute, such as my_package.parts:Mine, not a path")

@@ -49,6 +49,8 @@ class Experiment:
       network: the network with only the shapes of its parameters.
       preconditioning, objective, optimizer, learning_rate: as `scoresde.train.fit` takes them.
       trace: the estimator of the trace of the flow's likelihood.
+      metrics: functions (samples, test records) -> number or {name: number} that `training.watch` names, by name.
+      trackers: classes of the services that receive metrics, by name.
     """
 
     config: dict
@@ -66,6 +68,8 @@ class Experiment:
     learning_rate: optax.Schedule
     optimizer: optax.GradientTransformation
     trace: AbstractTrace
+    metrics: dict[str, Callable]
+    trackers: dict[str, type]
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "Experiment":

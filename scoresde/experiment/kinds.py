@@ -189,6 +189,17 @@ TRACE = Kind(
     },
     given=("probes",),
 )
+METRIC = Kind("metric", "", {}, given=("samples", "records"), partial=True)
+TRACKER = Kind(
+    "tracker",
+    "scoresde.runs.trackers:AbstractTracker",
+    {
+        "wandb": "scoresde.runs.trackers:WandB",
+        "mlflow": "scoresde.runs.trackers:MLflow",
+        "trackio": "scoresde.runs.trackers:Trackio",
+    },
+    given=("name", "run_id", "config", "folder"),
+)
 SOURCE = Kind(
     "data source",
     "scoresde.data.outside:AbstractRecords",

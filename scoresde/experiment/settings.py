@@ -8,6 +8,8 @@ from scoresde.nets import REMAT
 from scoresde.train.average import check_averages
 
 _INT32, _INT64 = 2**31, 2**63
+# Metrics of `scoresde.workflows.monitor`.
+WATCHES = ("sliced_wasserstein", "moments", "nearest", "loss")
 # Metrics that may select a checkpoint, by the entry of `training.watch` that computes them: lower must be better.
 BEST = {
     "sliced_wasserstein": ("sliced_wasserstein",),

@@ -24,7 +24,7 @@ from scoresde.runs.goodput import GoodputTimer
 from scoresde.runs.metrics_log import MetricsLog
 from scoresde.runs.preemption import StopRequest
 from scoresde.runs.snapshots import Snapshots
-from scoresde.runs.trackers import Trackers
+from scoresde.runs.trackers import AbstractTracker, Trackers
 from scoresde.runtime.files import write_text
 from scoresde.runtime.progress import Progress
 from scoresde.train.step import MAX_SKIPPED, TrainState
@@ -60,7 +60,7 @@ class Run:
       ledger: the timer of wall time; by default one in the folder.
       learning_rate: function of the number of previous updates, for the logs.
       keep_best: name of a metric of `watch`: the checkpoint where it is lowest is kept, "" for none.
-      trackers: names, see trackers.py.
+      trackers: classes by name, see trackers.py.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class Run:
         ledger: GoodputTimer | None = None,
         learning_rate: Callable | None = None,
         keep_best: str = "",
-        trackers: tuple[str, ...] = (),
+        trackers: dict[str, type[AbstractTracker]] | None = None,
     ):
         self.folder, self._meta, self._accept = pathlib.Path(folder), meta, accept
         self._cadence, self._watch_state, self._report = cadence, watch, report
-        self._learning_rate, self._tracker_names = learning_rate, trackers
+        self._learning_rate, self._tracker_classes = learning_rate, trackers or {}
         self._main = jax.process_index() == 0
         self.ledger = ledger or GoodputTimer(self.folder / "ledger.json" if self._main else None)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", report=self._say)
@@ -126,7 +126,7 @@ class Run:
         if self._main:
             self._log = MetricsLog(self.folder, step)
             self._progress = Progress(step, steps, items=batch_size)
-            self._trackers = Trackers(self._tracker_names, self.folder, self._meta["config"], self._say)
+            self._trackers = Trackers(self._tracker_classes, self.folder, self._meta["config"], self._say)
             write_text(self.folder / "config.json", json.dumps(self._meta["config"], indent=1) + "\n")
         if restored is not None:
             self._say(f"resumed at step {step}")

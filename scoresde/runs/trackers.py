@@ -15,6 +15,7 @@ import os
 import pathlib
 import uuid
 from collections.abc import Callable
+from typing import ClassVar
 
 from scoresde.errors import ConfigError
 from scoresde.runtime.files import UnreadableError, write_text
@@ -24,6 +25,17 @@ PROJECT = "scoresde"  # for W&B and trackio; WANDB_PROJECT and TRACKIO_PROJECT o
 
 
 class AbstractTracker(abc.ABC):
+    """A service that receives the metrics of a run. A class from outside is called with the arguments below.
+
+    Args:
+      name: of the run, that of its folder.
+      run_id: of the run at this service, the same in all its sessions.
+      config: of the run, in JSON types.
+      folder: the run folder.
+    """
+
+    package: ClassVar[str] = ""  # that it needs, which is an extra of scoresde
+
     @abc.abstractmethod
     def write(self, step: int, values: dict[str, float]) -> None: ...
 
@@ -37,9 +49,11 @@ class AbstractTracker(abc.ABC):
 class WandB(AbstractTracker):
     """W&B; WANDB_MODE=offline keeps the run in WORKDIR/wandb."""
 
-    def __init__(self, module, name: str, run_id: str, config: dict, folder: pathlib.Path):
-        self._wandb = module
-        self._run = module.init(
+    package = "wandb"
+
+    def __init__(self, name: str, run_id: str, config: dict, folder: pathlib.Path):
+        self._wandb = importlib.import_module(self.package)
+        self._run = self._wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=name,
             id=run_id,
@@ -62,9 +76,11 @@ class MLflow(AbstractTracker):
     """MLflow; without MLFLOW_TRACKING_URI it keeps the run in its default store. Runs are identified by a tag, because
     MLflow assigns their ids. Characters that are not allowed in names of metrics become "_"."""
 
-    def __init__(self, module, name: str, run_id: str, config: dict, folder: pathlib.Path):
+    package = "mlflow"
+
+    def __init__(self, name: str, run_id: str, config: dict, folder: pathlib.Path):
         del folder
-        self._mlflow = module
+        self._mlflow = module = importlib.import_module(self.package)
         module.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
         known = module.search_runs(filter_string=f"tags.scoresde_id = '{run_id}'", output_format="list")
         if known:
@@ -86,10 +102,12 @@ class MLflow(AbstractTracker):
 class Trackio(AbstractTracker):
     """trackio, on this machine unless TRACKIO_SPACE_ID names a Space."""
 
-    def __init__(self, module, name: str, run_id: str, config: dict, folder: pathlib.Path):
+    package = "trackio"
+
+    def __init__(self, name: str, run_id: str, config: dict, folder: pathlib.Path):
         del folder
-        self._trackio = module
-        module.init(
+        self._trackio = importlib.import_module(self.package)
+        self._trackio.init(
             project=os.environ.get("TRACKIO_PROJECT", PROJECT), name=f"{name}-{run_id[:8]}", config=config,
             resume="allow",
             space_id=os.environ.get("TRACKIO_SPACE_ID"), embed=False,
@@ -105,16 +123,23 @@ class Trackio(AbstractTracker):
         self._trackio.finish()
 
 
-TRACKERS: dict[str, type[AbstractTracker]] = {"wandb": WandB, "mlflow": MLflow, "trackio": Trackio}
-
-
 class Trackers:
-    """All trackers of a run. One that raises, also when it starts (no key, no network), is left out with a warning."""
+    """All trackers of a run. One that raises, also when it starts (no key, no network), is left out with a warning.
 
-    def __init__(self, names: tuple[str, ...], folder: pathlib.Path, config: dict, say: Callable[[str], None]):
+    Args:
+      classes: by the name that warnings and `trackers.json` have.
+    """
+
+    def __init__(
+        self,
+        classes: dict[str, type[AbstractTracker]],
+        folder: pathlib.Path,
+        config: dict,
+        say: Callable[[str], None],
+    ):
         self._say, self._open = say, {}
-        for name in names:
-            self._try(name, lambda name=name: self._start(name, folder, config))
+        for name, tracker in classes.items():
+            self._try(name, lambda name=name, tracker=tracker: self._start(name, tracker, folder, config))
 
     def write(self, step: int, values: dict[str, float]) -> None:
         self._each(lambda tracker: tracker.write(step, values))
@@ -125,10 +150,8 @@ class Trackers:
     def close(self) -> None:
         self._each(lambda tracker: tracker.close())
 
-    def _start(self, name: str, folder: pathlib.Path, config: dict) -> None:
-        self._open[name] = TRACKERS[name](
-            importlib.import_module(name), folder.resolve().name, _id(folder, name), config, folder
-        )
+    def _start(self, name: str, tracker: type[AbstractTracker], folder: pathlib.Path, config: dict) -> None:
+        self._open[name] = tracker(folder.resolve().name, _id(folder, name), config, folder)
 
     def _each(self, action: Callable[[AbstractTracker], None]) -> None:
         for name, tracker in list(self._open.items()):
@@ -146,13 +169,13 @@ class Trackers:
             )
 
 
-def require(names: tuple[str, ...]) -> None:
+def require(classes: dict[str, type[AbstractTracker]]) -> None:
     """Check that the packages are installed. Call this before the work starts.
 
     Raises:
       ConfigError: a package is not installed.
     """
-    for name in names:
+    for name in filter(None, (tracker.package for tracker in classes.values())):
         try:
             importlib.import_module(name)
         except ImportError as error:

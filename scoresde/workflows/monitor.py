@@ -7,6 +7,9 @@
 | `nearest` | `nearest` | median distance of a sample to its nearest training record, over that of a test record |
 | `loss` | `train_loss`, `test_loss`, `..._loss@LEVEL` | the objective without dropout, at 8 levels of the reference log-SNR |
 
+A name module:attribute is that of a function (samples [n, *shape], test records [m, *shape]) -> number, or {name:
+number}, which is marked by `scoresde.config.constructor`.
+
 The levels are the quantiles (k + 1/2)/8 of the distribution of t, so that their mean is the training loss. The gap
 between train and test measures memorisation: records and noise are the same each time, and train and test share the
 noise. `nearest` far below 1 means that samples are copies. With few samples all distances have a floor, the distance
@@ -95,6 +98,9 @@ class Monitor:
             figures["sliced_wasserstein"] = _distance(good, self._test)
         if "moments" in self.names:
             figures |= _moment_errors(good, self._test)
+        for name, metric in self.experiment.metrics.items():
+            value = metric(good, self._test)
+            figures |= value if isinstance(value, dict) else {name: float(value)}
         if "nearest" in self.names:
             found, unit = (
                 nearest(drawn.x, self._searched),

@@ -111,7 +111,7 @@ def _folder(experiment: Experiment, workdir: pathlib.Path, meta: dict, watch: Ca
         ledger=ledger,
         learning_rate=experiment.learning_rate,
         keep_best=experiment.training.keep_best,
-        trackers=experiment.training.trackers,
+        trackers=experiment.trackers,
     )
 
 

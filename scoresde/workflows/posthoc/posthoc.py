@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from scoresde.convert.folder import write_state
 from scoresde.errors import CheckpointError, ConfigError
 from scoresde.experiment.description import check_description, check_experiment
 from scoresde.experiment.experiment import Experiment
 from scoresde.experiment.load import local_sharding, stored_experiment
+from scoresde.experiment.saving import write_state
 from scoresde.experiment.stored_data import StoredData
 from scoresde.runs.checkpoint import AllDamagedError, Checkpoints
 from scoresde.runs.snapshots import snapshots

@@ -1,0 +1,79 @@
+"""A run folder from Python: what `sample`, `likelihood`, `evaluate` and `report` read."""
+
+import json
+import pathlib
+
+import jax
+
+from scoresde.data import Dataset
+from scoresde.errors import ConfigError
+from scoresde.experiment.description import description
+from scoresde.experiment.experiment import Experiment
+from scoresde.experiment.sections import flatten
+from scoresde.experiment.stored_data import StoredData
+from scoresde.runs.checkpoint import Checkpoints
+from scoresde.runtime.files import write_text
+from scoresde.train.step import TrainState
+
+
+def save_run(folder: str | pathlib.Path, experiment: Experiment, state: TrainState, dataset: Dataset) -> None:
+    """Write FOLDER/config.json and FOLDER/checkpoints/STEP for a state that `scoresde.train.fit` returned.
+
+    Args:
+      folder: without a run so far.
+      experiment: what was trained.
+      state: of its network, with the averages of `experiment.averages`.
+      dataset: what it was trained on; the folder keeps its codec and the names of its classes, not its records.
+
+    Raises:
+      ConfigError: a part that another process cannot import, another network, other averages, or a folder with a run.
+      ResourceError: no space, or no permission.
+    """
+    folder = pathlib.Path(folder)
+    if (folder / "config.json").exists() or (folder / "checkpoints").exists():
+        raise ConfigError(f"save_run: {folder} holds a run already; choose another folder")
+    check_importable(experiment)
+    _check_state(experiment, state)
+    write_state(folder, experiment, state, StoredData.of(dataset, labelled=bool(experiment.num_classes)))
+
+
+def check_importable(experiment: Experiment) -> None:
+    """Raise a ConfigError for parts that only this process knows, such as classes of a script or a notebook."""
+    problems = [
+        f"{path} = {name!r}: it is defined in the script that runs, which other processes cannot import; put it into a "
+        "module"
+        for path, name in flatten(experiment.config).items()
+        if path.endswith(".name") and str(name).startswith("__main__:")
+    ]
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _check_state(experiment: Experiment, state: TrainState) -> None:
+    expected = jax.tree.map(lambda p: p.shape, experiment.network.params)
+    if jax.tree.map(lambda p: p.shape, state.params) != expected:
+        raise ConfigError("save_run: the parameters of the state are not those of the network of the experiment")
+    if set(state.ema) != set(experiment.averages):
+        raise ConfigError(
+            f"save_run: the state has the averages {', '.join(state.ema) or 'none'}, and training.ema and power_ema "
+            f"name {', '.join(experiment.averages)}; pass ema=experiment.averages to fit"
+        )
+
+
+def write_state(out: pathlib.Path, experiment: Experiment, state: TrainState, data: StoredData) -> None:
+    """Write OUT/config.json and OUT/checkpoints/STEP of a state.
+
+    Args:
+      data: what it was trained on.
+
+    Raises:
+      ResourceError: no space, or no permission.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoints = Checkpoints(out / "checkpoints")
+    try:
+        checkpoints.save(int(state.step), state, description(experiment, data))
+        checkpoints.wait()
+    finally:
+        checkpoints.close()
+    write_text(out / "config.json", json.dumps(experiment.config, indent=1) + "\n")
