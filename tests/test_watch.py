@@ -414,4 +414,4 @@ def test_a_tracker_that_is_missing_is_told_before_anything_is_done(tmp_path, mon
     monkeypatch.setitem(sys.modules, "mlflow", None)  # as if it were not installed
     refused = call("train", *MIXTURE, "--workdir", tmp_path / "run", "--config.training.trackers=mlflow,")
     assert refused.code == 2 and "pip install 'scoresde[mlflow]'" in refused.err and not (tmp_path / "run").exists()
-    require(())
+    require({})
