@@ -24,6 +24,8 @@ PROJECT = "scoresde"  # for W&B and trackio; WANDB_PROJECT and TRACKIO_PROJECT o
 
 
 class AbstractTracker(abc.ABC):
+    """Service that receives the metrics and pictures of a run."""
+
     @abc.abstractmethod
     def write(self, step: int, values: dict[str, float]) -> None: ...
 
@@ -35,7 +37,15 @@ class AbstractTracker(abc.ABC):
 
 
 class WandB(AbstractTracker):
-    """W&B; WANDB_MODE=offline keeps the run in WORKDIR/wandb."""
+    """Tracker of Weights & Biases; WANDB_MODE=offline keeps the run in WORKDIR/wandb.
+
+    Args:
+      module: imported package `wandb`.
+      name: name of the run.
+      run_id: id of the run, under which a resumed run continues.
+      config: configuration, stored with the run.
+      folder: folder of the run, in which W&B keeps its files.
+    """
 
     def __init__(self, module, name: str, run_id: str, config: dict, folder: pathlib.Path):
         self._wandb = module
@@ -59,8 +69,18 @@ class WandB(AbstractTracker):
 
 
 class MLflow(AbstractTracker):
-    """MLflow; without MLFLOW_TRACKING_URI it keeps the run in its default store. Runs are identified by a tag, because
-    MLflow assigns their ids. Characters that are not allowed in names of metrics become "_"."""
+    """Tracker of MLflow; without MLFLOW_TRACKING_URI it keeps the run in its default store.
+
+    Runs are identified by a tag, because MLflow assigns their ids. Characters that MLflow does not allow in names of
+    metrics become "_".
+
+    Args:
+      module: imported package `mlflow`.
+      name: name of the run.
+      run_id: id of the run, stored as the tag scoresde_id, by which a resumed run continues.
+      config: configuration, stored as config.json.
+      folder: folder of the run; not used.
+    """
 
     def __init__(self, module, name: str, run_id: str, config: dict, folder: pathlib.Path):
         del folder
@@ -84,7 +104,15 @@ class MLflow(AbstractTracker):
 
 
 class Trackio(AbstractTracker):
-    """trackio, on this machine unless TRACKIO_SPACE_ID names a Space."""
+    """Tracker of trackio, on this machine unless TRACKIO_SPACE_ID names a Space.
+
+    Args:
+      module: imported package `trackio`.
+      name: name of the run.
+      run_id: id of the run; its first 8 characters are appended to the name.
+      config: configuration, stored with the run.
+      folder: folder of the run; not used.
+    """
 
     def __init__(self, module, name: str, run_id: str, config: dict, folder: pathlib.Path):
         del folder
@@ -109,7 +137,14 @@ TRACKERS: dict[str, type[AbstractTracker]] = {"wandb": WandB, "mlflow": MLflow, 
 
 
 class Trackers:
-    """All trackers of a run. One that raises, also when it starts (no key, no network), is left out with a warning."""
+    """All trackers of a run. A tracker that raises, also at its start (no key, no network), is dropped with a warning.
+
+    Args:
+      names: services that receive the metrics: "wandb", "mlflow", "trackio".
+      folder: folder of the run.
+      config: configuration, stored with the run.
+      say: function that prints a warning.
+    """
 
     def __init__(self, names: tuple[str, ...], folder: pathlib.Path, config: dict, say: Callable[[str], None]):
         self._say, self._open = say, {}
@@ -137,7 +172,7 @@ class Trackers:
     def _try(self, name: str, action: Callable[[], None]) -> None:
         try:
             action()
-        except Exception as error:  # whatever a tracker raises, training goes on
+        except Exception as error:  # training continues whatever a tracker raises
             self._open.pop(name, None)
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             self._say(
