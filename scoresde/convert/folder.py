@@ -1,7 +1,7 @@
-"""A run folder from a configuration and parameters: what `sample`, `likelihood` and `evaluate` read.
+"""Run folders from a configuration and parameters, for `sample`, `likelihood` and `evaluate`.
 
-The checkpoint is of step 0. Its parameters and their averages are the converted ones; the optimizer has done nothing
-yet.
+The checkpoint has step 0. Its parameters and their averages are the converted ones, and the optimizer is in its initial
+state.
 """
 
 import dataclasses
@@ -30,10 +30,14 @@ _SHOWN = 5
 
 
 def configuration(fields: dict[str, dict], overrides: list[str]) -> ConfigDict:
-    """Return the defaults with {section: {field: value}}, without data, and with `SECTION.FIELD=value` texts.
+    """Return the default configuration with changed fields and without data.
+
+    Args:
+        fields: {section: {field: value}}.
+        overrides: texts `SECTION.FIELD=value`, which take precedence.
 
     Raises:
-        ConfigError: every problem there is, one line each.
+        ConfigError: a field or a value is wrong; the message lists all problems, one line each.
     """
     config = default()
     config.data.source = ABSENT
@@ -45,13 +49,17 @@ def configuration(fields: dict[str, dict], overrides: list[str]) -> ConfigDict:
 
 
 def load_into(network: Network, arrays: Arrays, source: str, unused: set[str]) -> Network:
-    """The network, of which the shapes are enough, with `arrays`, {path: array}, as its parameters.
+    """Return the network with other parameters.
 
     Args:
+        network: network, whose parameters may be only shapes.
+        arrays: new parameters, {path: array}.
+        source: name of the source in messages.
         unused: names in the source that were not read.
 
     Raises:
-        CheckpointError: some are missing, left over, or of another shape; the first few are named.
+        CheckpointError: parameters are missing, left over, not finite or of another shape; the message names the first
+            few.
     """
     left, problems = dict(arrays), []
 
@@ -77,21 +85,21 @@ def load_into(network: Network, arrays: Arrays, source: str, unused: set[str]) -
 
 
 def write_run(out: pathlib.Path, config: ConfigDict, network: Network) -> None:
-    """OUT/config.json and OUT/checkpoints/0.
+    """Write OUT/config.json and OUT/checkpoints/0.
 
     Raises:
-        ResourceError: no space, or no permission.
+        ResourceError: the files cannot be written, for lack of space or permission.
     """
     state = init_state(network.params, build_optimizer(config), build_averages(config), root_key(config.seed))
-    # Continuous data that are named later bring their own scale and span.
+    # Scale and span of continuous data are not known until their source is.
     write_state(out, config, state, StoredData(ABSENT, declared_codec(config) if config.data.levels else None))
 
 
 def write_state(out: pathlib.Path, config: ConfigDict, state: TrainState, data: StoredData) -> None:
-    """OUT/config.json and OUT/checkpoints/STEP of a state. `data`: what it was trained on.
+    """Write OUT/config.json and OUT/checkpoints/STEP of a state that was trained on `data`.
 
     Raises:
-        ResourceError: no space, or no permission.
+        ResourceError: the files cannot be written, for lack of space or permission.
     """
     out.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(out / "checkpoints")
@@ -104,6 +112,6 @@ def write_state(out: pathlib.Path, config: ConfigDict, state: TrainState, data: 
 
 
 def check_free(out: pathlib.Path) -> None:
-    """Raises a ConfigError for a folder that holds a run."""
+    """Raise a ConfigError for a folder that contains a run."""
     if (out / "config.json").exists() or (out / "checkpoints").exists():
         raise ConfigError(f"--out: {out} holds a run already; choose another folder")
