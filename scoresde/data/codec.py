@@ -1,6 +1,7 @@
 r"""The map between records and the model's variable. It needs no record, so a run can be sampled without its data.
 
-A record holds integers v in {0, ..., L-1} (L grey levels) or continuous values. The model sees, elementwise,
+A record contains integers v in {0, ..., L-1} (L grey levels) or continuous values. The model's variable x is,
+elementwise,
 
     y = (v + u) / L  in [0, 1),            u in [0, 1): dequantization noise, or 1/2, the centre of the bin
     x = 2 y - 1  if centered,  else  y     (`data.centered` in the code of Song et al. 2021)

@@ -20,7 +20,7 @@ from scoresde.data.labels import MISSING
 from scoresde.data.stream import permutation
 from scoresde.data.survey import in_threads
 
-SAMPLED, SAMPLED_VALUES = 2048, 2**25  # largest number of records whose distances are computed, and of their values
+SAMPLED, SAMPLED_VALUES = 2048, 2**25  # most records whose distances are computed, and values (256 MiB)
 SHOWN = 64  # records in the picture
 _SAMPLE = 2**32 + 1  # seed of the sample of records, which no run and no generated set has
 _CHUNK = 256

@@ -8,7 +8,7 @@ from PIL import Image, ImageColor, ImageDraw
 MOST = 64  # curves in a picture; more hide each other
 _WIDTH, _HEIGHT, _LEFT, _MARGIN, _BELOW = 640, 280, 52, 14, 22  # pixels of a frame and around it
 _CELL, _GAP = 96, 6  # pixels of a path's cell
-_FINE = 2  # factor by which pictures are drawn larger and then reduced, because ImageDraw's lines are jagged
+_FINE = 2  # factor by which pictures are enlarged before the final reduction, because ImageDraw's lines are jagged
 _ALPHA = 110  # opacity of 255: crossings of curves are darker
 _COLOURS = ("navy", "firebrick", "darkgreen", "darkorange", "purple", "teal")
 
