@@ -1,4 +1,4 @@
-"""A conditional flow of affine couplings (Dinh et al. 2017): z -> z', invertible, given a context of the same shape.
+"""Conditional flow of affine couplings (Dinh et al. 2017): an invertible map z -> z' for a context of the same shape.
 
     z'_b = z_b exp(s) + t,    z'_a = z_a,     (s, t) = net(z_a, context)
 

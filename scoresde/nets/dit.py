@@ -143,7 +143,7 @@ class DiTBlock(nnx.Module):
 
 
 class DiT(nnx.Module):
-    """DiT, a transformer over the patches of an image (Peebles and Xie 2023); the architecture is above.
+    """DiT, a transformer over patches of an image (Peebles and Xie 2023); the architecture is at the top of the file.
 
     Args:
         shape: (H, W, C) of one image; H and W are divisible by the patch.

@@ -33,7 +33,7 @@ def check_levels(name: str, space: tuple[int, ...], levels: int) -> list[str]:
 
 
 class UFNO(nnx.Module):
-    """U-shaped Fourier neural operator for curves and fields (after Rahman et al. 2022); the architecture is above.
+    """U-shaped Fourier neural operator for curves and fields (after Rahman et al. 2022), see the top of the file.
 
     Level i has `width * multipliers[i]` channels and max(modes / 2^i, 1) modes per axis. The first level has the grid
     of the input; level i > 0 has 1 / 2^i of the points of `shape` per axis, rounded up, for every grid of the input.
