@@ -146,7 +146,7 @@ def _name_of(path: list) -> tuple[str, str]:
 
 
 def _as(kind: str, array: np.ndarray) -> np.ndarray:
-    """Convert an array of the file to float32 in the layout of the network; arrays of unknown shape keep theirs."""
+    """Convert an array of the file to float32 in the layout of the network; other arrays keep their shape."""
     if kind == "kernel":  # [O, I] or [O, I, H, W]
         array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
     elif kind == "token":

@@ -69,8 +69,8 @@ def frechet_with_error(fake: Moments, real: Moments, features: Float[np.ndarray,
         psi(y) = 2 (m1 - m2).y + y.y - y.T y - E[.],        standard error = std(psi)/sqrt(N).
 
     It is the spread over samples of fakes and does not include the bias, which for N fakes of the true distribution is
-    about tr(C) D/(4 N) (exactly, for equal variances) and is the reason why FIDs with different N cannot be compared. D
-    or fewer features do not determine C1, and the error is then None.
+    about tr(C) D/(4 N) (the value for equal variances) and is the reason why FIDs with different N cannot be compared.
+    D or fewer features do not determine C1, and the error is then None.
 
     Args:
         fake: moments of the fakes.
