@@ -91,7 +91,7 @@ def write_run(out: pathlib.Path, config: ConfigDict, network: Network) -> None:
         ResourceError: the files cannot be written, for lack of space or permission.
     """
     state = init_state(network.params, build_optimizer(config), build_averages(config), root_key(config.seed))
-    # Scale and span of continuous data are not known until their source is.
+    # Scale and span of continuous data are known only when a source is named later.
     write_state(out, config, state, StoredData(ABSENT, declared_codec(config) if config.data.levels else None))
 
 
