@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scoresde.runtime.lookout import Lookout
 
 START = 300.0  # seconds until all processes must have been found, JAX's default
-_JAX_AFTER = 300  # seconds by which JAX's limits exceed ours
+_JAX_AFTER = 300  # seconds by which JAX's limits exceed those of this package
 
 _started = threading.Event()  # set when this process begins to search for others
 _lookout: "Lookout | None" = None
