@@ -1,9 +1,9 @@
-"""Published weights as runs of ours: `python -m scoresde.convert SOURCE --out DIR`.
+"""Conversion of published weights to runs of scoresde: `python -m scoresde.convert SOURCE --out DIR`.
 
-reading     files to arrays, none of which executes code
-recipes     what a file does not say: the fields of network, process and data
+reading     reads arrays from files without executing code
+recipes     fields of network, process and data that a file does not contain
 diffusers, score_sde, guided
-            the parameters of others under the names of `scoresde.nets`
-folder      parameters and configuration to a run folder
-exporting   a run to one safetensors file, and back
+            map the parameters of other packages to the names of `scoresde.nets`
+folder      writes parameters and configuration as a run folder
+exporting   writes a run as one safetensors file, and reads it
 """

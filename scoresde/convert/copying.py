@@ -1,6 +1,6 @@
-"""Parameters of other networks, {name: array}, collected under the names of `scoresde.nets`, {path: array}.
+"""Copies of the parameters of other networks, {name: array}, under the names of `scoresde.nets`, {path: array}.
 
-A convolution is [out, in, h, w] in PyTorch and [h, w, in, out] here, a dense layer [out, in] and [in, out].
+A convolution is [out, in, h, w] in PyTorch and [h, w, in, out] here, a dense layer is [out, in] and [in, out].
 """
 
 import numpy as np
@@ -9,10 +9,14 @@ Arrays = dict[str, np.ndarray]
 
 
 class Copy:
-    """`theirs` are the parameters given, `ours` those collected, `used` the names of theirs that were taken.
+    """Copy of parameters from names of another package to names of `scoresde.nets`.
 
-    Raises, from its methods:
-        KeyError: a parameter that is asked for is not there.
+    Its methods raise a KeyError if a parameter does not exist.
+
+    Attributes:
+        theirs: parameters of the other package.
+        ours: copied parameters.
+        used: names in `theirs` that were copied.
     """
 
     def __init__(self, parameters: Arrays, ours: Arrays | None = None):
@@ -28,7 +32,7 @@ class Copy:
         return self.theirs[name]
 
     def layer(self, ours: str, theirs: str) -> None:
-        """A convolution, or a dense layer."""
+        """Copy a convolution or a dense layer."""
         w = self.take(f"{theirs}.weight")
         self.ours[f"{ours}/kernel"] = w.transpose(2, 3, 1, 0) if w.ndim == 4 else w.T
         self.ours[f"{ours}/bias"] = self.take(f"{theirs}.bias")
@@ -38,7 +42,7 @@ class Copy:
         self.ours[f"{ours}/bias"] = self.take(f"{theirs}.bias")
 
     def residual(self, ours: str, theirs: str, names: tuple[str, ...]) -> None:
-        """`names`: of norm_1, conv_1, dense, norm_2, conv_2, skip there."""
+        """Copy a residual block; `names` are their names of norm_1, conv_1, dense, norm_2, conv_2 and skip."""
         norm_1, conv_1, dense, norm_2, conv_2, skip = (f"{theirs}.{name}" for name in names)
         self.norm(f"{ours}/norm_1", norm_1)
         self.norm(f"{ours}/norm_2", norm_2)
@@ -48,6 +52,6 @@ class Copy:
             self.layer(f"{ours}/skip", skip)
 
     def classes(self, theirs: str) -> None:
-        """A table of classes, and a null class that adds nothing."""
+        """Copy a table of classes, and append a row of zeros for the null class."""
         table = self.take(theirs)
         self.ours["conditioning/classes/embedding"] = np.concatenate([table, np.zeros_like(table[:1])])

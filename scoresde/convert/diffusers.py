@@ -1,11 +1,12 @@
-"""Folders of diffusers with a UNet2DModel: config.json, the weights, and a scheduler that says the process.
+"""Folders of diffusers with a UNet2DModel: config.json, the weights, and a scheduler that defines the process.
 
-The network's configuration names its blocks: DownBlock2D and AttnDownBlock2D are DDPM's, SkipDownBlock2D and
-AttnSkipDownBlock2D those of NCSN++, ResnetDownsampleBlock2D those of ADM. What our U-Net has not is refused.
+The network's configuration names its blocks: DownBlock2D and AttnDownBlock2D are those of DDPM, SkipDownBlock2D and
+AttnSkipDownBlock2D those of NCSN++, ResnetDownsampleBlock2D those of ADM. Options that `scoresde.nets.UNet` does not
+have are refused.
 
-DDPM's 1000 betas, beta_1 to beta_N linear, are the VP process with beta_min = N beta_1 and beta_max = N beta_N (Song et
-al. 2021, appendix B); cosine betas ("squaredcos_cap_v2", Nichol and Dhariwal 2021) are kept as a table, whose step n +
-1 has the label n; ScoreSdeVeScheduler has the two sigmas of VE. The network predicts the noise ("epsilon") or v
+DDPM's 1000 linear betas beta_1 to beta_N are the VP process with beta_min = N beta_1 and beta_max = N beta_N (Song et
+al. 2021, appendix B). Cosine betas ("squaredcos_cap_v2", Nichol and Dhariwal 2021) are kept as a table, whose step
+n + 1 has the label n. ScoreSdeVeScheduler has the two sigmas of VE. The network predicts the noise ("epsilon") or v
 ("v_prediction").
 """
 
@@ -14,7 +15,7 @@ from scoresde.errors import CheckpointError
 from scoresde.nets.blocks import num_groups
 
 _BLOCK = ("norm1", "conv1", "time_emb_proj", "norm2", "conv2", "conv_shortcut")
-_STEPS = 1000  # that the noise label 999 t counts
+_STEPS = 1000  # number of steps in the noise label 999 t
 _SIGMAS = dict(sigma_min=0.01, sigma_max=1348.0)  # the defaults of ScoreSdeVeScheduler
 _PREDICTIONS = {"epsilon": "eps", "v_prediction": "v"}
 # Allowed values in a scheduler of DDPM; the first is the default. Settings of sampling are ignored.
@@ -24,7 +25,7 @@ _KNOWN = {
     "trained_betas": (None,), "rescale_betas_zero_snr": (False,),
 }  # fmt: skip
 _KNOWN_FIRST = {name: known[0] for name, known in _KNOWN.items()}
-# Class of block -> (pyramids, what resamples; None: as downsample_type or upsample_type says).
+# Class of block -> (pyramids, kind of resampling; None: see downsample_type or upsample_type).
 _KINDS = {
     "DownBlock2D": (False, "conv"), "AttnDownBlock2D": (False, None), "ResnetDownsampleBlock2D": (False, "resnet"),
     "UpBlock2D": (False, "conv"), "AttnUpBlock2D": (False, None), "ResnetUpsampleBlock2D": (False, "resnet"),
@@ -39,10 +40,10 @@ _EMBEDDINGS = {
 
 
 def fields(config: dict, scheduler: dict | None) -> dict[str, dict]:
-    """{section: {field: value}} of a run, from config.json and scheduler_config.json as they were read.
+    """Return {section: {field: value}} of a run, from the contents of config.json and scheduler_config.json.
 
     Raises:
-        CheckpointError: a network or a process that we have not.
+        CheckpointError: the network or the process is not supported.
     """
     try:
         model = _model(config)
@@ -71,7 +72,7 @@ def _model(config: dict) -> dict:
     resampling = {how for _, how in kinds if how} or {"conv"}
     skip = any(pyramids for pyramids, _ in kinds)
     attention = [name.startswith("Attn") for name in downs]
-    attended = [width for width, attends in zip(widths, attention) if attends]  # always 32 groups in NCSN++'s
+    attended = [width for width, attends in zip(widths, attention) if attends]  # NCSN++ always has 32 groups here
     rescale = config.get("mid_block_scale_factor", 1)
     time = config.get("time_embedding_type", "positional")
     shape = (config.get("flip_sin_to_cos", True), config.get("freq_shift", 0)) if time == "positional" else None
@@ -120,7 +121,11 @@ def _model(config: dict) -> dict:
 
 
 def _kind(name: str, config: dict, last: bool) -> tuple[bool, str | None]:
-    """Whether a block has pyramids, and how it resamples; None for the last, which does not."""
+    """Return whether a block has pyramids, and its kind of resampling, which is None for the last block.
+
+    Raises:
+        CheckpointError: the block is not supported.
+    """
     if name not in _KINDS:
         raise CheckpointError(f"config.json: our U-Net has no {name}; there are {', '.join(_KINDS)}")
     pyramids, how = _KINDS[name]
@@ -129,7 +134,11 @@ def _kind(name: str, config: dict, last: bool) -> tuple[bool, str | None]:
 
 
 def _vp(scheduler: dict | None) -> tuple[dict, str]:
-    """The section `sde`, and what the network predicts."""
+    """Return the section `sde`, and the quantity that the network predicts.
+
+    Raises:
+        CheckpointError: the scheduler is not supported.
+    """
     given = {"beta_start": 1e-4, "beta_end": 0.02} | _KNOWN_FIRST | (scheduler or {})
     if wrong := [
         f"{name} = {given[name]!r}, expected {' or '.join(map(repr, known))}"
@@ -150,7 +159,7 @@ def _ve(scheduler: dict | None) -> tuple[dict, str]:
 
 
 def from_diffusers(parameters: Arrays, levels: int) -> Copy:
-    """A UNet2DModel with any of its DDPM, ADM and NCSN++ blocks."""
+    """Copy the parameters of a UNet2DModel with DDPM, ADM or NCSN++ blocks."""
     copy = Copy(parameters)
     copy.layer("conv_in", "conv_in")
     copy.layer("conv_out", "conv_out")
@@ -173,7 +182,8 @@ def from_diffusers(parameters: Arrays, levels: int) -> Copy:
 
 
 def _attention(copy: Copy, ours: str, theirs: str) -> None:
-    """The names are those of today, or those of the first versions, which published folders still have."""
+    """Copy an attention block with current names, or with the names of early versions, which some published folders
+    have."""
     copy.norm(f"{ours}/norm", f"{theirs}.group_norm")
     for name, path, first in (
         ("query", "to_q", "query"),
@@ -185,7 +195,7 @@ def _attention(copy: Copy, ours: str, theirs: str) -> None:
 
 
 def _level(copy: Copy, ours: str, theirs: str, attention: str, resample: str) -> None:
-    """`attention`, `resample`: names of the lists or modules of our level."""
+    """Copy a level; `attention` and `resample` are the names of the modules of the level in `scoresde.nets`."""
     for j in range(sum(copy.has(f"{theirs}.resnets.{j}") for j in range(16))):
         copy.residual(f"{ours}/blocks/{j}", f"{theirs}.resnets.{j}", _BLOCK)
         if copy.has(f"{theirs}.attentions.{j}"):

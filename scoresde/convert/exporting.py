@@ -1,8 +1,8 @@
-"""A run as one safetensors file: parameters under the paths of `scoresde.nets`, such as
+"""Export of a run as one safetensors file, with the paths of parameters in `scoresde.nets`, such as
 encoder/0/blocks/0/conv_1/kernel.
 
-Convolutions are [h, w, in, out], dense layers [in, out]. The metadata hold the configuration as JSON, the step and the
-decay of the average, so that the file comes back as a run.
+Convolutions are [h, w, in, out], dense layers [in, out]. The metadata contain the configuration as JSON, the step and
+the name of the average, so that the file can be converted back to a run.
 """
 
 import json
@@ -24,10 +24,10 @@ from scoresde.runtime.reading import one_line, parse_json
 
 
 def export(trained: TrainedModel, file: pathlib.Path) -> int:
-    """Write the averaged parameters; return their number.
+    """Write the averaged parameters, and return their number.
 
     Raises:
-        ResourceError: no space, or no permission.
+        ResourceError: the file cannot be written, for lack of space or permission.
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(trained.score.network.params)
     arrays = {
@@ -43,8 +43,8 @@ def export(trained: TrainedModel, file: pathlib.Path) -> int:
     try:
         with replacing(file) as scratch:
             save_file(arrays, scratch, metadata=about)
-    except (SafetensorError, OSError) as error:  # of arrays that are in memory nothing but writing can fail
-        code = re.search(r"os error (\d+)", str(error))  # Rust's form of the number that the system gave
+    except (SafetensorError, OSError) as error:  # the arrays are in memory, so only writing can fail
+        code = re.search(r"os error (\d+)", str(error))  # Rust's form of the error number of the system
         reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or one_line(error)
         raise ResourceError(
             f"cannot write {file}: {reason}; free space or permissions, or choose another file"
@@ -53,10 +53,10 @@ def export(trained: TrainedModel, file: pathlib.Path) -> int:
 
 
 def exported_arrays(file: pathlib.Path) -> tuple[dict[str, dict], Arrays]:
-    """({section: {field: value}}, {path: array}) of such a file; the source of its data stays behind.
+    """Return ({section: {field: value}}, {path: array}) of a file that `export` wrote, without the source of the data.
 
     Raises:
-        CheckpointError: the file is damaged, or not of `export`.
+        CheckpointError: the file is damaged, or was not written by `export`.
     """
     arrays, about = safetensors(file)
     try:

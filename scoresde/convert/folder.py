@@ -1,7 +1,7 @@
-"""A run folder from a configuration and parameters: what `sample`, `likelihood` and `evaluate` read.
+"""Run folders from a configuration and parameters, for `sample`, `likelihood` and `evaluate`.
 
-The checkpoint is of step 0. Its parameters and their averages are the converted ones; the optimizer has done nothing
-yet.
+The checkpoint has step 0. Its parameters and their averages are the converted ones, and the optimizer is in its initial
+state.
 """
 
 import dataclasses
@@ -26,10 +26,14 @@ _SHOWN = 5
 
 
 def configuration(fields: dict[str, dict], overrides: list[str]) -> Experiment:
-    """Return the experiment of the defaults with {section: {field: value}}, without data, and with `SECTION.FIELD=value` texts.
+    """Return the default experiment with changed fields and without data.
+
+    Args:
+        fields: {section: {field: value}}.
+        overrides: texts `SECTION.FIELD=value`, which take precedence.
 
     Raises:
-        ConfigError: every problem there is, one line each.
+        ConfigError: a field or a value is wrong; the message lists all problems, one line each.
     """
     fields = fields | {"data": fields.get("data", {}) | {"source": ABSENT}}
     config = from_fields(fields, overrides, where="SOURCE")
@@ -38,13 +42,17 @@ def configuration(fields: dict[str, dict], overrides: list[str]) -> Experiment:
 
 
 def load_into(network: Network, arrays: Arrays, source: str, unused: set[str]) -> Network:
-    """The network, of which the shapes are enough, with `arrays`, {path: array}, as its parameters.
+    """Return the network with other parameters.
 
     Args:
+        network: network, whose parameters may be only shapes.
+        arrays: new parameters, {path: array}.
+        source: name of the source in messages.
         unused: names in the source that were not read.
 
     Raises:
-        CheckpointError: some are missing, left over, or of another shape; the first few are named.
+        CheckpointError: parameters are missing, left over, not finite or of another shape; the message names the first
+            few.
     """
     left, problems = dict(arrays), []
 
@@ -70,10 +78,10 @@ def load_into(network: Network, arrays: Arrays, source: str, unused: set[str]) -
 
 
 def write_run(out: pathlib.Path, experiment: Experiment, network: Network) -> None:
-    """OUT/config.json and OUT/checkpoints/0.
+    """Write OUT/config.json and OUT/checkpoints/0.
 
     Raises:
-        ResourceError: no space, or no permission.
+        ResourceError: the files cannot be written, for lack of space or permission.
     """
     state = init_state(network.params, experiment.optimizer, experiment.averages, root_key(experiment.seed))
     # Continuous data that are named later bring their own scale and span.
@@ -82,6 +90,6 @@ def write_run(out: pathlib.Path, experiment: Experiment, network: Network) -> No
 
 
 def check_free(out: pathlib.Path) -> None:
-    """Raises a ConfigError for a folder that holds a run."""
+    """Raise a ConfigError for a folder that contains a run."""
     if (out / "config.json").exists() or (out / "checkpoints").exists():
         raise ConfigError(f"--out: {out} holds a run already; choose another folder")

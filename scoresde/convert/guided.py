@@ -1,8 +1,8 @@
 """ADM of guided-diffusion (Dhariwal and Nichol 2021): a state dict of its UNetModel.
 
-Its output has twice the channels of an image, the noise and then what the variance is made of: the latter is left out.
-Query, key and value are one convolution. Its channels are counted by head and then by kind, or in the network of
-ImageNet-64 by kind and then by head.
+Its output has twice the channels of an image: the noise, and the parameters of the variance, which are left out. Query,
+key and value are one convolution, whose channels are ordered by head and then by kind, or for ImageNet-64 by kind and
+then by head.
 """
 
 import numpy as np
@@ -13,10 +13,13 @@ _BLOCK = ("in_layers.0", "in_layers.2", "emb_layers.1", "out_layers.0", "out_lay
 
 
 def from_guided(parameters: Arrays, model, shape: tuple[int, int, int], kinds_first: bool) -> Copy:
-    """Their network with the fields `model` of our configuration, for images of `shape` = [H, W, C].
+    """Copy the parameters of ADM.
 
     Args:
-        kinds_first: the order of the channels of query, key and value ("use_new_attention_order" there).
+        parameters: state dict of their UNetModel.
+        model: section `model` of the configuration.
+        shape: [H, W, C] of an image.
+        kinds_first: order of the channels of query, key and value (`use_new_attention_order` in their code).
     """
     copy = Copy(parameters)
     heads = lambda width: width // model.head_channels if model.head_channels else 1  # noqa: E731

@@ -1,8 +1,8 @@
-"""Files of weights to arrays, without executing any of them.
+"""Readers of files of weights, which execute no code.
 
-A pickle is a program: it may call whatever it likes when it is loaded. So safetensors and msgpack are read, PyTorch's
-files by `torch.load(weights_only=True)` (see `scoresde.runtime.reading`), whose unpickler builds tensors and containers
-and nothing else, and other pickles are refused before a byte of them is interpreted.
+A pickle is a program, which may call any function when it is loaded. Therefore only safetensors, msgpack and PyTorch's
+files are read, the latter by `torch.load(weights_only=True)` (see `scoresde.runtime.reading`), whose unpickler builds
+only tensors and containers. Other pickles are refused before any of their bytes is interpreted.
 """
 
 import pathlib
@@ -24,10 +24,10 @@ _REFUSED = (
 
 
 def json_of(path: pathlib.Path) -> dict:
-    """The object in a JSON file.
+    """Return the object in a JSON file.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: the file cannot be read.
     """
     try:
         return read_object(path)
@@ -36,7 +36,7 @@ def json_of(path: pathlib.Path) -> dict:
 
 
 def refuse_pickles(path: pathlib.Path) -> None:
-    """Raises a CheckpointError for a file that is a pickle by its name or by its first bytes."""
+    """Raise a CheckpointError for a file that is a pickle by its name or by its first bytes."""
     refuse_by_name(path)
     try:
         with open_regular(path) as file:
@@ -53,7 +53,7 @@ def refuse_by_name(path: pathlib.Path) -> None:
 
 
 def safetensors(path: pathlib.Path) -> tuple[Arrays, dict[str, str]]:
-    """The arrays of a safetensors file, and its metadata.
+    """Return the arrays of a safetensors file, and its metadata.
 
     Raises:
         CheckpointError: the file is a pickle, or damaged.
@@ -66,10 +66,11 @@ def safetensors(path: pathlib.Path) -> tuple[Arrays, dict[str, str]]:
 
 
 def of_torch(path: pathlib.Path):
-    """What a PyTorch file holds, with tensors still of torch.
+    """Return the content of a PyTorch file, with tensors of torch.
 
     Raises:
-        ConfigError: no torch. CheckpointError: the file is damaged or holds more than tensors.
+        ConfigError: torch is not installed.
+        CheckpointError: the file is damaged or contains more than tensors.
     """
     try:
         return read_torch(path)
@@ -82,22 +83,26 @@ def of_torch(path: pathlib.Path):
 
 
 def as_arrays(tensors: dict) -> Arrays:
-    """{name: array} of a state dict of torch; numbers in half precision become float32."""
+    """Return {name: array} of a state dict of torch, in float32.
+
+    Raises:
+        CheckpointError: the argument is not a state dict.
+    """
     if not isinstance(tensors, dict) or not all(hasattr(value, "numpy") for value in tensors.values()):
         raise CheckpointError("expected a state dict, {name: tensor}; got something else")
     return {name: np.asarray(value.detach().float().numpy()) for name, value in tensors.items()}
 
 
 def weights(path: pathlib.Path) -> Arrays:
-    """A safetensors file, or a state dict of torch."""
+    """Return the arrays of a safetensors file, or of a state dict of torch."""
     return as_arrays(of_torch(path)) if path.suffix in TORCH else safetensors(path)[0]
 
 
 def of_flax(path: pathlib.Path):
-    """What a msgpack file of Flax holds: numbers, arrays and mappings of them.
+    """Return the content of a msgpack file of Flax: numbers, arrays and mappings of them.
 
     Raises:
-        CheckpointError: the file is a pickle, damaged, or something else.
+        CheckpointError: the file is a pickle, is damaged, or has another format.
     """
     refuse_pickles(path)
     try:

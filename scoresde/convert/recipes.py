@@ -1,11 +1,12 @@
-"""What checkpoints of score_sde and guided-diffusion do not say: fields of the configuration by the name of the
+"""Fields of the configuration that checkpoints of score_sde and guided-diffusion do not contain, by the name of the
 network.
 
-- VE: sigma from 0.01 to 50 for CIFAR-10 and to 348 for CelebA-HQ (Song and Ermon 2020, technique 1), data in [0, 1].
-- VP: beta from 0.1 to 20 (Song et al. 2021, appendix C). Sub-VP weights need --config.sde.name=subvp.
-- ADM: VP with DDPM's betas, which are the same; for ImageNet-64 the cosine schedule, alpha = cos(pi/2 (t + s)/(1 + s))
-  with s = 0.008 (Nichol and Dhariwal 2021), so log-SNR starts at -2 log tan(pi/2 s/(1 + s)). Its end is cut by their
-  largest beta, and here by the least log-SNR of the process.
+- VE: sigma is from 0.01 to 50 for CIFAR-10 and to 348 for CelebA-HQ (Song and Ermon 2020, technique 1), and data are in
+  [0, 1].
+- VP: beta is from 0.1 to 20 (Song et al. 2021, appendix C). Sub-VP weights need --config.sde.name=subvp.
+- ADM: the process is VP with DDPM's betas, which are the same; for ImageNet-64 it is the cosine schedule, alpha =
+  cos(pi/2 (t + s)/(1 + s)) with s = 0.008 (Nichol and Dhariwal 2021), so log-SNR starts at -2 log tan(pi/2 s/(1 + s)).
+  Their schedule is limited by the largest beta, and here by the least log-SNR of the process.
 """
 
 import math
@@ -22,7 +23,7 @@ _COSINE = dict(name="cosine", log_snr_max=-2 * math.log(math.tan(math.pi / 2 * _
 
 
 def fields(name: str) -> dict[str, dict]:
-    """{section: {field: value}} of a run with the network `name`, one of `SCORE_SDE` or `GUIDED`."""
+    """Return {section: {field: value}} of a run with the network `name`, one of `SCORE_SDE` or `GUIDED`."""
     network = PUBLISHED[name]
     exploding = name.startswith("ncsnpp")
     process = _VE if exploding else _COSINE if name == "adm_imagenet64" else _VP

@@ -1,11 +1,12 @@
-"""NCSN++ and DDPM++ of score_sde (Song et al. 2021), whose modules have no names but the order of the calls.
+"""NCSN++ and DDPM++ of score_sde (Song et al. 2021), whose modules are named by the order of the calls.
 
-In PyTorch they are one list, all_modules.0, .1, ...; in Flax each class counts for itself: Conv_0,
-ResnetBlockBigGANpp_0, .... One walk over the network, in their order, asks a function of the kind of module for the
-next name of it.
+In PyTorch the modules are one list, all_modules.0, .1, ...; in Flax each class is numbered separately: Conv_0,
+ResnetBlockBigGANpp_0, .... The conversion visits the modules in the order of the calls, and a function returns the next
+name for the kind of each module.
 
-A checkpoint holds the trained parameters and their exponential moving average, which is what the published numbers are
-of and what is taken here. In PyTorch the average is a list of the trained parameters in their order, without names.
+A checkpoint contains the trained parameters and their exponential moving average. The published numbers are those of
+the average, so the average is converted. In PyTorch the average is a list in the order of the trained parameters,
+without names.
 """
 
 import itertools
@@ -25,17 +26,17 @@ _FLAX = {
     "attention": "AttnBlockpp", "down": "Downsample", "up": "Upsample", "combine": "Combine",
 }  # fmt: skip
 _LISTED = "all_modules."
-_UNTRAINED = ("sigmas", "all_modules.0.W")  # buffers, and Fourier's frequencies
+_UNTRAINED = ("sigmas", "all_modules.0.W")  # buffers, and the Fourier frequencies
 
 
 def in_a_list() -> Callable[[str], str]:
-    """The next name in PyTorch, whatever the kind."""
+    """Return a function that returns the next name in PyTorch, for any kind of module."""
     numbers = itertools.count()
     return lambda kind: f"{_LISTED}{next(numbers)}"
 
 
 def by_class() -> Callable[[str], str]:
-    """The next name of a kind in Flax."""
+    """Return a function that returns the next name in Flax for a kind of module."""
     numbers = Counter()
 
     def name(kind: str) -> str:
@@ -48,12 +49,14 @@ def by_class() -> Callable[[str], str]:
 def from_score_sde(
     parameters: Arrays, model, height: int, name: Callable[[str], str], middle_attention: bool = True
 ) -> Copy:
-    """Their network with the fields `model` of our configuration.
+    """Copy the parameters of NCSN++ or DDPM++.
 
     Args:
-        height: of the images, which says at which levels there is attention.
+        parameters: their parameters.
+        model: section `model` of the configuration.
+        height: height of the images, which determines the levels with attention.
         name: `in_a_list()` or `by_class()`.
-        middle_attention: their published networks have it.
+        middle_attention: whether the middle has attention, as in their published networks.
     """
     copy = Copy(parameters)
     if model.embedding == "fourier":
@@ -104,7 +107,7 @@ def _decoder_level(copy: Copy, ours: str, model, name, attend: bool, *, lowest: 
 
 
 def _block(copy: Copy, ours: str, theirs: str) -> None:
-    if not copy.has(f"{theirs}.GroupNorm_0"):  # DDPM's convolutions between levels
+    if not copy.has(f"{theirs}.GroupNorm_0"):  # the convolutions of DDPM between levels
         return _resampling(copy, ours, theirs)
     copy.residual(ours, theirs, _BLOCK)
     if copy.has(f"{theirs}.NIN_0"):
@@ -120,7 +123,7 @@ def _attention(copy: Copy, ours: str, theirs: str) -> None:
 
 
 def _resampling(copy: Copy, ours: str, theirs: str) -> None:
-    """A convolution with a filter, Conv2d_0, or without, Conv_0."""
+    """Copy a convolution with a filter, Conv2d_0, or without, Conv_0."""
     copy.layer(
         f"{ours}/conv",
         next(f"{theirs}.{n}" for n in ("Conv2d_0", "Conv_0") if copy.has(f"{theirs}.{n}") or n == "Conv_0"),
@@ -130,13 +133,14 @@ def _resampling(copy: Copy, ours: str, theirs: str) -> None:
 
 
 def average_of_torch(checkpoint: Mapping, arrays: Callable[[Mapping], Arrays]) -> Arrays:
-    """The average of {"model": state dict, "ema": {"shadow_params": [tensor]}}.
+    """Return the average of a checkpoint {"model": state dict, "ema": {"shadow_params": [tensor]}}.
 
     Args:
-        arrays: of a state dict.
+        checkpoint: content of the file.
+        arrays: function that converts a state dict to arrays.
 
     Raises:
-        CheckpointError: another file.
+        CheckpointError: the checkpoint has another structure.
     """
     try:
         model, shadow = checkpoint["model"], list(checkpoint["ema"]["shadow_params"])
@@ -156,10 +160,11 @@ def average_of_torch(checkpoint: Mapping, arrays: Callable[[Mapping], Arrays]) -
 
 
 def average_of_flax(checkpoint: Mapping) -> Arrays:
-    """The average `params_ema` of their State, as PyTorch has it: kernels turned round, scales of normalization flat.
+    """Return the average `params_ema` of their State in the layout of PyTorch: kernels are transposed, and scales of
+    normalization have one axis.
 
     Raises:
-        CheckpointError: another file.
+        CheckpointError: the checkpoint has another structure.
     """
     tree = checkpoint.get("params_ema") if isinstance(checkpoint, Mapping) else None
     if isinstance(tree, Mapping) and set(tree) == {"params"}:
@@ -170,7 +175,8 @@ def average_of_flax(checkpoint: Mapping) -> Arrays:
 
 
 def _flat(tree: Mapping, above: str):
-    """(path, array). Modules of a class are counted from 0: early versions count all modules of a level together."""
+    """Yield (path, array) with the modules of each class numbered from 0; early versions number all modules of a level
+    together."""
     seen = Counter()
     for name in sorted(tree, key=_number):
         kind, value = name.rpartition("_")[0], tree[name]
@@ -188,7 +194,8 @@ def _number(name: str) -> int:
 
 
 def _leaf(path: str, array: np.ndarray) -> tuple[str, np.ndarray]:
-    """Scales of normalization are [C], or [1, 1, 1, C] in early versions; convolutions with a filter have w and b."""
+    """Return name and array in the layout of PyTorch. Scales of normalization are [C], or [1, 1, 1, C] in early
+    versions; convolutions with a filter have w and b."""
     module, _, name = path.rpartition(".")
     if "NIN_" in module or "Fourier" in module:
         return path, array

@@ -1,4 +1,4 @@
-"""What SOURCE is, and how it is read: to fields of the configuration, and to parameters once that stands."""
+"""Readers of SOURCE: fields of the configuration, and parameters for the complete configuration."""
 
 import pathlib
 from collections.abc import Callable
@@ -14,11 +14,15 @@ _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
 
 
 def read(source: pathlib.Path, network: str | None) -> Read:
-    """How `source` is read: a folder of diffusers, a file of --export, or a file with the network of that name.
+    """Return the fields and parameters of `source`.
+
+    Args:
+        source: a folder of diffusers, a file of --export, or a file of weights.
+        network: name of the network of a file of weights; None for other sources.
 
     Raises:
-        CheckpointError: no weights that we know, or a pickle. ConfigError: `network` is missing or of no use, or a
-          package is missing.
+        CheckpointError: the weights are of an unknown kind, or a pickle.
+        ConfigError: `network` is missing or not needed, or a package is missing.
     """
     if source.is_dir():
         if network:
@@ -44,7 +48,12 @@ def read(source: pathlib.Path, network: str | None) -> Read:
 
 
 def _diffusers(folder: pathlib.Path) -> Read:
-    """The network lies in the folder itself or in unet/, its scheduler beside it or in scheduler/."""
+    """Read a folder of diffusers; the network is in the folder or in unet/, its scheduler in the folder or in
+    scheduler/.
+
+    Raises:
+        CheckpointError: the folder has no network of diffusers.
+    """
     network = folder / "unet" if (folder / "unet").is_dir() else folder
     weights = next((network / name for name in _WEIGHTS if (network / name).is_file()), None)
     if weights is None or not (network / "config.json").is_file():
@@ -64,9 +73,10 @@ def _diffusers(folder: pathlib.Path) -> Read:
 
 
 def copied(where: pathlib.Path, collect: Callable[[], Copy]) -> Copy:
-    """
+    """Return collect(), with an error for missing parameters.
+
     Raises:
-        CheckpointError: a parameter that the network has is not there.
+        CheckpointError: a parameter of the network is missing.
     """
     try:
         return collect()

@@ -1,7 +1,7 @@
-"""`none`: no records, a shape and grey levels alone. Converted networks have it: they can be drawn from where their
-data are not.
+"""`none`: a source with a shape and grey levels but no records, for converted networks, which can generate samples on
+machines without their data.
 
-Code that needs a record raises an error; the command line can replace it by another source of the same shape.
+Code that needs a record raises an error; the command line can replace the source by another one of the same shape.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ ABSENT = "none"
 
 
 class Absent:
-    """A source without records, which raises a DataError where they are counted or read."""
+    """Source without records, which raises a DataError when they are counted or read."""
 
     classes = 0
     labelled = False

@@ -1,8 +1,8 @@
 """Collections of image files as records: `folder:PATH`, `zip:PATH`, `array_record:PATH` and `hf:NAME`.
 
-Every image goes through one rule (`scoresde.data.images`); parts and labels come from the names (`scoresde.data.tree`);
-damaged files are left out beforehand (`scoresde.data.survey`). Then a record is the same array wherever it is decoded:
-all at once into memory where the set fits into `memory` GiB, else by grain's threads as the batches need it.
+All images are decoded by one rule (`scoresde.data.images`); parts and labels come from the names
+(`scoresde.data.tree`); damaged files are left out beforehand (`scoresde.data.survey`). A set that fits into `memory`
+GiB is decoded at once into memory; a larger set is decoded by grain's threads for each batch. The records are the same.
 """
 
 import sys
@@ -24,10 +24,13 @@ MEMORY = 2.0  # GiB
 
 
 class ImageOptions(NamedTuple):
-    """How a collection of images is read.
+    """Options for reading a collection of images.
 
-    `labels` is a file of labels, "" for one of `scoresde.data.tables` or the folders, "none" for no labels; `max_bad`
-    the damaged files that are left out, -1: a thousandth, but 10 to 100; `max_pixels` of one image; `memory` in GiB.
+    Attributes:
+        labels: file of labels; "": a table of `scoresde.data.tables` or the folders, "none": no labels.
+        max_bad: number of damaged images that may be left out; -1: 0.1 % of the images, at least 10 and at most 100.
+        max_pixels: an image with more pixels is refused.
+        memory: GiB of decoded images kept in memory; a larger set is decoded as it is read.
     """
 
     labels: str = ""
@@ -37,7 +40,7 @@ class ImageOptions(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a collection is, besides its records; `others` counts the files that are not read, by their extension."""
+    """Description of a collection besides its records; `others` counts the files that are not read, by extension."""
 
     survey: Survey
     classes: tuple[str, ...]
@@ -50,10 +53,14 @@ class Found(NamedTuple):
 
 
 class Pictures:
-    """The images of a collection as arrays [H, W, C], uint8 or, for more than 256 levels, uint16, by their number.
+    """Images of a collection as arrays [H, W, C] by their number: uint8, or uint16 for more than 256 levels.
 
     Args:
-        in_memory: all are decoded the first time one is needed, unless `store` [N, H, W, C] has them already.
+        files: encoded images.
+        rule: rule by which they are decoded.
+        bad: names of damaged images.
+        in_memory: decode all images when the first one is needed, and keep them.
+        store: decoded images [N, H, W, C], if there are any.
     """
 
     def __init__(self, files: Files, rule: Rule, bad: set[str], in_memory: bool, store: np.ndarray | None):
@@ -91,7 +98,14 @@ class Pictures:
 
 
 class ImageSource:
-    """One part of a collection: a `Source`."""
+    """Part of a collection, a `Source`.
+
+    Args:
+        pictures: all images of the collection.
+        numbers: numbers of the images of this part.
+        labels: labels of the images of this part.
+        classes: number of label classes.
+    """
 
     def __init__(self, pictures: Pictures, numbers: np.ndarray, labels: np.ndarray, classes: int):
         self.pictures, self.numbers, self.labels, self.classes = pictures, numbers, labels, classes
@@ -106,22 +120,24 @@ class ImageSource:
         return self.pictures.take(self.numbers[indices]), self.labels[indices]
 
     def name_of(self, index: int) -> str:
-        """The file of a record."""
+        """Return the name of the file of a record."""
         return self.pictures.files.names[self.numbers[index]]
 
 
 def open_collection(
     files: Files, shape: tuple[int, ...], options: ImageOptions, levels: int = LEVELS
 ) -> tuple[ImageSource, ImageSource, str, Found]:
-    """Train and test records, what identifies them, and what was found.
+    """Return train and test records, their identity, and a description of the collection.
 
     Args:
-        shape: (H, W, C) to which every image is brought.
+        files: encoded images.
+        shape: (H, W, C) to which every image is converted.
+        options: labels, limits and memory.
         levels: grey levels; see `Rule`.
 
     Raises:
-        ConfigError: no shape or levels of images.
-        DataError: labels do not match, too many damaged images, or a part without any.
+        ConfigError: the shape or the levels are not those of images.
+        DataError: labels do not match, too many images are damaged, or a part has no image.
     """
     if len(shape) != 3:
         raise ConfigError(
@@ -159,7 +175,8 @@ def open_collection(
         )
     pictures = Pictures(files, rule, bad, in_memory, store)
     train, test = (ImageSource(pictures, numbers, labels[numbers], classes) for numbers in parts)
-    # Which part and class each readable image is of; not its number, which changes when a damaged one is removed.
+    # The CRC covers part and class of each readable image, but not its number, which changes when a damaged image is
+    # removed.
     is_test = np.isin(np.arange(len(good)), tree.test)
     crc = zlib.crc32(np.stack([is_test, tree.labels])[:, good].astype("<i4").tobytes())
     identity = f"images:{len(train)}+{len(test)}:{found.checksum}:{crc:08x}:{rule}"

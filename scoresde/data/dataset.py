@@ -19,9 +19,12 @@ from scoresde.errors import DataError
 class Source(Protocol):
     """Records that can be read in any order.
 
-    `shape` is that of one record; `classes` the number of label classes, 0 where there are no labels; `labels` int32
-    [N], see `scoresde.data.labels`; `labelled` whether each record has one; `threads` how many threads read ahead, 0
-    where reading is a copy in memory.
+    Attributes:
+        shape: shape of one record.
+        classes: number of label classes; 0: no labels.
+        labels: labels of all records, int32 [N], see `scoresde.data.labels`.
+        labelled: whether each record has a label.
+        threads: number of threads that read ahead; 0 if reading is a copy in memory.
     """
 
     @property
@@ -42,8 +45,8 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Values [n, *shape] and int32 labels [n] of the records `indices` [n]; a label is MISSING, -1, where there is
-        none."""
+        """Return values [n, *shape] and int32 labels [n] of the records `indices` [n]; a missing label is MISSING,
+        -1."""
         ...
 
 
@@ -51,8 +54,8 @@ class ArraySource:
     """Records in memory.
 
     Args:
-        values: [N, *shape], integers or floats.
-        labels: [N] class numbers from 0, MISSING for a record without; None: all are without.
+        values: integers or floats, [N, *shape].
+        labels: class numbers from 0, [N], with MISSING for a record without a label; None: no record has a label.
 
     Raises:
         DataError: no records, or not one label per record.
@@ -92,14 +95,17 @@ class ArraySource:
 
 
 def fingerprint(name: str, train: ArraySource, test: ArraySource, label_names: tuple[str, ...] = ()) -> str:
-    """`name:N_train+N_test:crc32` over the bytes of values and labels: equal for equal content.
+    """Return `name:N_train+N_test:crc32` with the CRC of the bytes of values and labels: equal for equal content.
 
     Args:
-        label_names: of the labels; they count where they are not the numbers of the classes.
+        name: name of the source.
+        train: training records.
+        test: test records.
+        label_names: names of the labels, which enter the CRC unless they are the numbers of the classes.
     """
     crc, nothing = 0, not (train.classes or test.classes)
     for part in (train, test):
-        # Zeros for a set without labels, as in earlier versions, whose runs can then go on.
+        # A set without labels counts as zeros, as in earlier versions, so that their runs can be resumed.
         for array in (part.values, np.zeros_like(part.labels) if nothing else part.labels):
             crc = zlib.crc32(array.reshape(-1).view(np.uint8), crc)
     if label_names != tuple(map(str, range(len(label_names)))):
@@ -109,19 +115,20 @@ def fingerprint(name: str, train: ArraySource, test: ArraySource, label_names: t
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set on the host; `encode`, `decode` and `images` are traceable and take any leading axes.
+    """Data set on the host; `encode`, `decode` and `images` are traceable and accept any leading axes.
 
     Args:
-        name: as given to `load`.
-        train, test: records of one shape.
+        name: name of the source, as in `load`.
+        train: training records.
+        test: test records, of the same shape.
         levels: grey levels L of integer records, 2 to 65536; 0: continuous values.
-        centered: the model's range is [-1, 1) if True, [0, 1) if False. Of continuous data it only says how
-            `images` shows them.
+        centered: the model's range is [-1, 1) if True, [0, 1) if False. For continuous data it affects only `images`.
         fingerprint: identifies the content, so that a resumed run detects changed data.
-        offset, scale: numbers, or one per channel: the original values of continuous data are offset + scale x.
-        span: for continuous data: the values +-span appear white and black; 0: the ends of the model's range.
-        found: of image files: what they were before they were brought to one shape, a `scoresde.data.collection.Found`.
-        names: of the labels, see `scoresde.data.labels`; (): the numbers of the classes.
+        offset: number, or one per channel; the original values of continuous data are offset + scale x.
+        scale: number, or one per channel; see `offset`.
+        span: the values +-span of continuous data appear white and black; 0: the ends of the model's range do.
+        found: description of the image files before the resize, a `scoresde.data.collection.Found`; None: no files.
+        names: names of the labels, see `scoresde.data.labels`; (): the numbers of the classes.
 
     Raises:
         ConfigError: `levels` is neither 0 nor 2 to 65536.
@@ -150,17 +157,17 @@ class Dataset:
 
     @functools.cached_property
     def codec(self) -> Codec:
-        """The map between its records and the model's variable."""
+        """Return the map between the records and the model's variable."""
         return Codec(self.shape, self.levels, self.centered, self.offset, self.scale, self.span)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one record: [H, W, C] for images."""
+        """Return the shape of one record: [H, W, C] for images."""
         return tuple(self.train.shape)
 
     @property
     def classes(self) -> int:
-        """The number of label classes in the training records; 0: they have no labels."""
+        """Return the number of label classes in the training records; 0: they have no labels."""
         return self.train.classes
 
     @property
@@ -168,38 +175,39 @@ class Dataset:
         return self.names or tuple(map(str, range(self.classes)))
 
     def encode(self, v: Any, u: Any = 0.5) -> Shaped[Array, "..."]:
-        """`Codec.encode` of its codec."""
+        """Return `Codec.encode` of the codec."""
         return self.codec.encode(v, u)
 
     def decode(self, x: Any) -> Shaped[Array, "..."]:
-        """`Codec.decode` of its codec."""
+        """Return `Codec.decode` of the codec."""
         return self.codec.decode(x)
 
     def units(self, x: Any) -> np.ndarray:
-        """`Codec.units` of its codec."""
+        """Return `Codec.units` of the codec."""
         return self.codec.units(x)
 
     def log_jacobian(self) -> float:
-        """`Codec.log_jacobian` of its codec."""
+        """Return `Codec.log_jacobian` of the codec."""
         return self.codec.log_jacobian()
 
     def images(self, x: Any) -> Shaped[Array, "..."]:
-        """`Codec.images` of its codec."""
+        """Return `Codec.images` of the codec."""
         return self.codec.images(x)
 
     def stream(
         self, seed: int, batch_size: int, start: int = 0, *, rows: slice = slice(None)
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Training batches of step `start`, `start + 1`, ... without end; see `scoresde.data.stream.batches`.
+        """Return the training batches of steps `start`, `start + 1`, ... without end; see
+        `scoresde.data.stream.batches`.
 
         Args:
-            seed: keys the order of the records.
+            seed: seed of the order of the records.
             batch_size: records per step, over all processes together.
-            start: the first step; a pure function of (seed, step) gives every batch, so any step costs the same.
-            rows: the part of the global batch this process reads.
+            start: first step; every batch is a pure function of (seed, step), so starting at any step costs the same.
+            rows: part of the global batch that this process reads.
 
         Returns:
-            Iterator of {"value": [n, *shape], "label": int32 [n]}, as stored: not encoded.
+            Iterator of {"value": [n, *shape], "label": int32 [n]} with the stored values, which are not encoded.
 
         Raises:
             ConfigError: a negative seed or start, no batch, or no rows in it.

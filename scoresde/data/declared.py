@@ -1,8 +1,8 @@
-"""What a source holds, looked up where nobody declared it: the shape of a record and its grey levels.
+"""Shape of a record and grey levels of a source, determined from its data.
 
-Training asks for both to be declared, so that a mistake is met at once. `inspect` finds them out. Image files of one
-size keep it; of several sizes the suggestion is a square, the largest power of 2 that at least half of the shorter
-sides reach, up to 256.
+Training requires both in the configuration, so that a mistake is found at once; `inspect` determines them. Image files
+of one size keep it. For files of several sizes the suggestion is a square whose side is the largest power of 2 that at
+least half of the shorter sides reach, up to 256.
 """
 
 import sys
@@ -25,10 +25,11 @@ _DEEP_GREY = "I"  # and I;16
 
 
 def declared(source: str, keys: tuple[str, ...], data_dir: str | None) -> tuple[tuple[int, ...], int]:
-    """(shape, levels) of the records of `source`.
+    """Return (shape, levels) of the records of `source`.
 
     Raises:
-        ConfigError: no such source, or one that takes any grid: declare one. DataError: it cannot be read.
+        ConfigError: an unknown source, or one that supports any grid, whose shape must be declared.
+        DataError: the source cannot be read.
     """
     name, argument = named(source)
     request = Request(argument, (), 0, tuple(keys), data_dir)
@@ -46,7 +47,7 @@ def _of_images(files: Files) -> tuple[tuple[int, ...], int]:
     def look(index: int) -> Header | str:
         try:
             return header(files.read(index), files.names[index])
-        except BadImage as error:  # if it is not the only one, all are named when they are decoded
+        except BadImage as error:  # decoding reports all damaged images later
             return str(error)
 
     looked = list(in_threads(len(files.names), look, f"look at {files.what}"))
@@ -68,7 +69,8 @@ def _of_images(files: Files) -> tuple[tuple[int, ...], int]:
 
 
 def _levels_of_deep(files: Files) -> int:
-    """The grey levels that keep the values of 16-bit grey images: their headers do not say how many bits are used."""
+    """Return the grey levels that preserve the values of 16-bit grey images, whose headers do not state how many bits
+    are used."""
 
     def look(index: int) -> int:
         try:
@@ -106,7 +108,7 @@ def _of_functions(request: Request) -> tuple[tuple[int, ...], int]:
 
 
 def _guessed(found: tuple[int, ...], what: str) -> tuple[int, ...]:
-    """The shape of a record of an array of shape `found`; with a note where it may be of another kind."""
+    """Return the shape of a record of an array of shape `found`, and print a note if the shape is ambiguous."""
     shape = guessed(found[1:], what)
     if shape != found[1:]:
         points, channels = found[1:]

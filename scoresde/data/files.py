@@ -1,10 +1,8 @@
-"""Where encoded images lie: a folder, or a zip of one. Both are a sorted list of relative names whose bytes can be
-read.
+"""Containers of encoded images: a folder, or a zip of one. Both are a sorted list of relative names with their bytes.
 
-Names are written with `/`. Hidden files and `__MACOSX` are passed over; files with other extensions than those of
-images are counted, and not read.
-Nothing is ever unpacked; even so a zip with names that point outside (`../`, absolute, links) is refused as a whole,
-since it was made to do harm.
+Names are written with `/`. Hidden files and `__MACOSX` are ignored; files whose extensions are not those of images are
+counted, and not read. A zip is never unpacked to disk; nevertheless a zip with names that point outside (`../`,
+absolute, links) is refused as a whole, because it may be malicious.
 """
 
 import hashlib
@@ -23,7 +21,7 @@ from scoresde.data.tree import Given
 from scoresde.errors import DataError
 from scoresde.runtime.files import MissingError, UnreadableError, read_bytes
 
-_KINDS = 8  # extensions that a message names
+_KINDS = 8  # extensions named in a message
 _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
@@ -32,16 +30,19 @@ _DAMAGED = (
     ValueError,
     NotImplementedError,
     RuntimeError,
-)  # what reading a member raises
+)  # errors of reading a member
 
 
 @runtime_checkable
 class Files(Protocol):
     """Encoded images in a fixed order.
 
-    `what` is how messages call the whole; `names` [N] are relative and sorted; `identity` differs if anything may have
-    changed; `given` are labels where the files themselves say them; `others` counts the files that are not read, by
-    extension.
+    Attributes:
+        what: name of the collection in messages.
+        names: relative names of the images, sorted.
+        identity: text that differs if a file may have changed.
+        given: labels that belong to the files; None if there are none.
+        others: number of files that are not read, by extension.
     """
 
     what: str
@@ -51,23 +52,27 @@ class Files(Protocol):
     others: dict[str, int]
 
     def read(self, index: int) -> bytes:
-        """The bytes of one image; BadImage where they cannot be had."""
+        """Return the bytes of one image.
+
+        Raises:
+            BadImage: the bytes cannot be read.
+        """
         ...
 
     def table(self, name: str) -> bytes | None:
-        """The bytes of another file of the collection, such as labels.csv; None if there is none."""
+        """Return the bytes of another file of the collection, such as labels.csv, or None if it does not exist."""
         ...
 
     def size(self, index: int) -> int:
-        """Bytes of one image, 0 if not known without reading it."""
+        """Return the number of bytes of one image, or 0 if it is not known without reading the image."""
         ...
 
 
 def read_table(path: Path) -> bytes | None:
-    """The bytes of a table beside images; None if there is none.
+    """Return the bytes of a table beside images, or None if it does not exist.
 
     Raises:
-        DataError: it cannot be read, or it is too large.
+        DataError: the table cannot be read, or is too large.
     """
     try:
         return read_bytes(path, LARGEST_TABLE)
@@ -86,14 +91,14 @@ def is_hidden(name: str) -> bool:
 
 
 def counted(names: Iterable[str]) -> dict[str, int]:
-    """How many names have which extension, the most frequent first; hidden files and tables of labels do not count."""
+    """Count the names by extension, the most frequent first, without hidden files and tables of labels."""
     paths = [PurePosixPath(name) for name in names if not is_hidden(name)]
     kinds = (path.suffix.lower() or "no extension" for path in paths if path.name not in TABLES)
     return dict(Counter(kinds).most_common())
 
 
 def listed(others: dict[str, int]) -> str:
-    """Such counts in words."""
+    """Format the counts of `counted` as text."""
     kinds = [f"{kind} {number}" for kind, number in others.items()]
     return f"{sum(others.values())} other files ({', '.join(kinds[:_KINDS])}{', ...' if len(kinds) > _KINDS else ''})"
 
@@ -104,10 +109,13 @@ def no_images(what: str, others: dict[str, int]) -> DataError:
 
 
 class Folder:
-    """The images below a folder. Linked folders are followed, each real folder once.
+    """Images below a folder. Linked folders are followed, each real folder once.
+
+    Args:
+        path: the folder.
 
     Raises:
-        DataError: there is no such folder, or no image in it.
+        DataError: the folder does not exist, or contains no image.
     """
 
     given = None
@@ -122,7 +130,7 @@ class Folder:
         try:
             found, others = _walk(self.root)
             self.others = counted(others)
-        except OSError as error:  # if it were ignored, its images would be missing without an error
+        except OSError as error:  # otherwise its images would be missing without an error
             raise DataError(
                 f"{error.filename or self.root} cannot be read: {error.strerror or error}; change its permissions, or "
                 "leave it out"
@@ -146,11 +154,11 @@ class Folder:
 
 
 def _walk(root: Path) -> tuple[list[tuple[str, int, int]], list[str]]:
-    """(name, bytes, time of change) of the images below `root`, and the names of the other files."""
+    """Return (name, bytes, time of change) of the images below `root`, and the names of the other files."""
     found, others, seen = [], [], set()
     for place, folders, files in os.walk(root, followlinks=True, onerror=_raise):
         real = os.path.realpath(place)
-        if real in seen:  # a link to a folder above it would never end
+        if real in seen:  # a link to a parent folder would recurse without end
             folders.clear()
             continue
         seen.add(real)
@@ -161,7 +169,7 @@ def _walk(root: Path) -> tuple[list[tuple[str, int, int]], list[str]]:
                 try:
                     about = os.stat(path)
                     found.append((name, about.st_size, about.st_mtime_ns))
-                except OSError:  # a link to nothing: reading it will say so
+                except OSError:  # a broken link, which raises an error when it is read
                     found.append((name, 0, 0))
             else:
                 others.append(name)
@@ -173,10 +181,13 @@ def _raise(error: OSError) -> None:
 
 
 class Zip:
-    """The images in a zip file, read in place.
+    """Images in a zip file, which is not unpacked.
+
+    Args:
+        path: the zip file.
 
     Raises:
-        DataError: there is no such file, it is damaged, encrypted or made to do harm, or it holds no image.
+        DataError: the file does not exist, is damaged, encrypted or malicious, or contains no image.
     """
 
     given = None
@@ -194,7 +205,7 @@ class Zip:
             raise DataError(f"{self.what} cannot be read: {error.strerror or error}") from error
         except (
             Exception
-        ) as error:  # BadZipFile, and what a damaged directory makes struct, the codecs and arithmetic raise
+        ) as error:  # BadZipFile, and the errors of struct, codecs and arithmetic for a damaged directory
             raise DataError(
                 f"{self.what} is not a zip file, or was cut short; copy it again, or make it anew"
             ) from error
@@ -235,7 +246,7 @@ class Zip:
 
 
 def _check_member(info: zipfile.ZipInfo, what: str) -> None:
-    # orig_filename: ZipInfo cuts names at a zero byte and turns the separators of Windows.
+    # orig_filename is used because ZipInfo truncates names at a zero byte and converts the separators of Windows.
     name = info.orig_filename
     parts = name.replace("\\", "/").split("/")
     if ".." in parts or name.startswith(("/", "\\")) or name[1:2] == ":" or "\0" in name:

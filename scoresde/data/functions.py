@@ -1,8 +1,8 @@
-r"""Random functions with a known law, at any resolution: a curve is a record [points, 1], a field [H, W, channels].
+r"""Random functions with a known distribution, at any resolution: curves [points, 1] and fields [H, W, channels].
 
-Grids are cell-centred: on a domain [a, b] with n points x_i = a + (b - a)(i + 1/2)/n, where the cosines of the DCT-II
-live. Each law draws the coefficients of a function first and evaluates it afterwards, so that one seed gives the same
-functions on every grid, and 64, 128 and 256 points are samples of one law.
+Grids are cell-centred: on a domain [a, b] the n points are x_i = a + (b - a)(i + 1/2)/n, the points of the DCT-II. Each
+family samples the coefficients of a function and then evaluates the function, so that one seed gives the same functions
+on every grid, and records with 64, 128 and 256 points are samples of the same random function.
 
 `gaussian_process`: a Whittle-Matern process on [0, 1] (or [0, 1]^2, channels independent) with reflecting boundary,
 
@@ -10,18 +10,18 @@ functions on every grid, and 64, 128 and 256 points are samples of one law.
     phi_k = prod_i sqrt(2) cos(pi k_i x_i)
 
 (1 in place of sqrt(2) cos where k_i = 0) with nu = 3/2, l = 1/5, sum_k v_k = 1 and k_i < 1024 in 1-D, 128 in 2-D
-(Lindgren, Rue and Lindstrom 2011). The variance is 1 on average, more at the boundary, where the process is reflected.
-The cosine
-coefficients are independent on the grid too: those with k_i >= n fold back on 2n - k_i.
+(Lindgren, Rue and Lindstrom 2011). The variance is 1 on average and larger at the boundary, where the process is
+reflected. The cosine coefficients are independent on the grid as well: those with k_i >= n are aliased to 2n - k_i.
 
 `gp_mixture`: on [0, 1] two equal Gaussian processes of mean 10 x - 5 and 5 - 10 x with covariance 0.4 exp(-d^2/(2
-l^2)), l = 0.1 (Kerrigan, Ley and Smyth 2023), divided by 3, so that the variance is near 1. Drawn from the Fourier
-series of the kernel with period 2; what the period adds to the covariance is below 1e-21.
+l^2)), l = 0.1 (Kerrigan, Ley and Smyth 2023), divided by 3, so that the variance is near 1. They are sampled from the
+Fourier series of the kernel with period 2, which changes the covariance by less than 1e-21.
 
 `quadratic`: y = (a x^2 + e)/50 on [-10, 10], a = 1 or -1, e ~ N(0, 1), one of each per curve (Lim et al. 2023, HDM, who
-put points at both ends of the interval). Pointwise variance 0.8 on average: not scaled.
+put points at both ends of the interval). The pointwise variance is 0.8 on average; the curves are not scaled.
 
-5000 training curves, quadratic 1000, as published; 1000 to test on. Labels: the component of a mixture.
+There are 5000 training curves, 1000 for quadratic, as published, and 1000 test curves. The label is the component of a
+mixture.
 """
 
 import zlib
@@ -37,31 +37,39 @@ from scoresde.errors import ConfigError, DataError
 SEED, TEST = 0, 1000
 SMOOTHNESS, LENGTH, MODES = 1.5, 0.2, {1: 1024, 2: 128}  # gaussian_process
 RBF_VARIANCE, RBF_LENGTH, SLOPE, SCALE = 0.4, 0.1, 10.0, 3.0  # gp_mixture
-CHUNK = 256  # records drawn at once
-PERIOD, WAVES = 2.0, 32  # of the Fourier series of its kernel; the terms left out are below e^-50
+CHUNK = 256  # records sampled at once
+PERIOD, WAVES = 2.0, 32  # Fourier series of the kernel; the omitted terms are below e^-50
 
 
 class Family(NamedTuple):
-    """`sample(random, num, shape)` -> values [num, *shape], labels [num] or None; `law(shape)` -> their exact law."""
+    """Family of random functions.
+
+    Attributes:
+        sample: function (random, num, shape) -> values [num, *shape], and labels [num] or None.
+        law: function (shape) -> exact distribution of the values.
+        train: number of training records.
+        fields: whether the family also has fields [H, W, channels].
+    """
 
     sample: Callable
     law: Callable
     train: int
-    fields: bool  # also [H, W, channels]
+    fields: bool
 
 
 def centres(points: int, low: float = 0.0, high: float = 1.0) -> np.ndarray:
-    """The cell centres low + (high - low)(i + 1/2)/n: float64 [points]."""
+    """Return the cell centres low + (high - low)(i + 1/2)/n, float64 [points]."""
     return low + (high - low) * (np.arange(points) + 0.5) / points
 
 
 def draw(name: str, num: int, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """`num` fresh functions of the family `name`, float64 [num, *shape], apart from the data set's for every seed.
+    """Sample `num` new functions of the family `name`, float64 [num, *shape], independent of the data set.
 
     The same seed and num give the same functions on every grid.
 
     Raises:
-        ConfigError: no such family, or not a number of draws or a seed. DataError: a shape that it does not have.
+        ConfigError: an unknown family, num < 1 or seed < 0.
+        DataError: a shape that the family does not have.
     """
     family = _family(name, shape)
     if num < 1 or seed < 0:
@@ -70,17 +78,19 @@ def draw(name: str, num: int, shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 
 def law(name: str, shape: tuple[int, ...]) -> Mixture:
-    """The exact law on the grid as a Gaussian mixture: means [K, D], covariances [K, D, D], weights [K], D =
-    prod(shape).
+    """Return the exact distribution on the grid as a Gaussian mixture with D = prod(shape).
+
+    Its means are [K, D], its covariances [K, D, D] and its weights [K].
 
     Raises:
-        ConfigError: no such family. DataError: a shape that it does not have.
+        ConfigError: an unknown family.
+        DataError: a shape that the family does not have.
     """
     return _family(name, shape).law(tuple(shape))
 
 
 def moments(name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [D] and covariance [D, D] of `law`, all components together."""
+    """Return the mean [D] and covariance [D, D] of `law`, over all components."""
     means, covariances, weights = law(name, shape)
     mean = weights @ means
     apart = means - mean
@@ -88,21 +98,22 @@ def moments(name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def dataset(name: str, shape: tuple[int, ...]) -> tuple[ArraySource, ArraySource, str]:
-    """The fixed training and test records, float32, and their fingerprint."""
+    """Return the fixed training and test records, float32, and their fingerprint."""
     family = _family(name, shape)
     values, labels = family.sample(_generator(name, SEED, 0), family.train + TEST, tuple(shape))
     values, parts = values.astype(np.float32), (slice(family.train), slice(family.train, None))
     train, test = (ArraySource(values[part], None if labels is None else labels[part]) for part in parts)
-    # By name, not by bytes: the last bits of a cosine may differ between machines, the law does not.
+    # The fingerprint is made of the name and not of the bytes: the last bits of a cosine may differ between machines.
     grid = "x".join(map(str, shape))
     return train, test, f"{name}:{grid}:{len(train)}+{len(test)}:seed{SEED}"
 
 
 def calibration(num: int, shape: tuple[int, ...], seed: int) -> dict[str, np.ndarray]:
-    """Generate `quadratic` and distributions near it, [num, *shape] each, to calibrate two-sample tests of curves.
+    """Sample `quadratic` and distributions near it, [num, *shape] each, to calibrate two-sample tests of curves.
 
-    fresh truth; a Gaussian process with the same mean and covariance (a ~ N(0, 1)); 70 % of the curves with a = 1;
-    all of them; offsets e of standard deviation 5; white noise per point in place of the offset.
+    The distributions are `quadratic` itself; a Gaussian process with the same mean and covariance (a ~ N(0, 1)); 70 %
+    of the curves with a = 1; all curves with a = 1; offsets e of standard deviation 5; white noise at each point in
+    place of the offset.
     """
     family = _family("quadratic", shape)
     changes = {
@@ -131,7 +142,7 @@ def gp_mixture(random: np.random.Generator, num: int, shape: tuple[int, ...]):
     x = centres(shape[0])
     branch = random.integers(0, 2, num)
     wave = 2 * np.pi * np.arange(WAVES) / PERIOD
-    # Poisson's sum: the Fourier coefficients of a periodic Gaussian are a Gaussian.
+    # By Poisson's summation formula the Fourier coefficients of a periodic Gaussian are a Gaussian.
     weight = RBF_VARIANCE * RBF_LENGTH * np.sqrt(2 * np.pi) / PERIOD * np.exp(-0.5 * (RBF_LENGTH * wave) ** 2)
     weight[1:] *= 2
     phase = wave[:, None] * x
@@ -143,7 +154,7 @@ def gp_mixture(random: np.random.Generator, num: int, shape: tuple[int, ...]):
 def quadratic(
     random: np.random.Generator, num: int, shape: tuple[int, ...], weight=0.5, offset=1.0, gaussian=False, white=False
 ):
-    """The keywords are for `calibration`."""
+    """Sample the family `quadratic`; `calibration` uses the keywords."""
     x = centres(shape[0], -10, 10)
     branch = (random.random(num) < weight).astype(np.int32)
     a = random.standard_normal(num) if gaussian else 2.0 * branch - 1
@@ -155,7 +166,7 @@ def _gaussian_process_law(shape: tuple[int, ...]) -> Mixture:
     variances, grid = _variances(len(shape) - 1), shape[:-1]
     covariance = variances
     for axis, points in enumerate(grid):
-        # Contract mode axis by axis: out [.., n, n, ..] for a mode axis each, pairs at the end.
+        # Each mode axis is contracted to a pair of axes [n, n], which are appended at the end.
         basis = _cosines(points, variances.shape[axis])
         covariance = np.tensordot(covariance, basis[:, None] * basis[None], (0, 2))
     d, size = len(grid), int(np.prod(grid))
@@ -194,14 +205,15 @@ def _family(name: str, shape: tuple[int, ...]) -> Family:
 
 
 def _generator(name: str, seed: int, stream: int) -> np.random.Generator:
-    """Independent for every name, seed and stream: 0 is the data set, 1 fresh draws, 2 the calibration."""
+    """Return a generator that is independent for every name, seed and stream: 0 is the data set, 1 `draw`, 2
+    `calibration`."""
     return np.random.Generator(
         np.random.Philox(key=np.array([seed, zlib.crc32(f"{stream}:{name}".encode())], np.uint64))
     )
 
 
 def _variances(dimension: int) -> np.ndarray:
-    """v_k of `gaussian_process`: [K] or [K, K]."""
+    """Return v_k of `gaussian_process`, [K] or [K, K]."""
     square = (np.pi * np.arange(MODES[dimension])) ** 2
     total = square if dimension == 1 else square[:, None] + square
     variances = (total + 2 * SMOOTHNESS / LENGTH**2) ** -(SMOOTHNESS + dimension / 2)
@@ -209,12 +221,12 @@ def _variances(dimension: int) -> np.ndarray:
 
 
 def _cosines(points: int, modes: int) -> np.ndarray:
-    """phi_k at the cell centres: [points, modes]."""
+    """Return phi_k at the cell centres, [points, modes]."""
     return np.where(
         np.arange(modes) == 0, 1.0, np.sqrt(2) * np.cos(np.pi * np.outer(centres(points), np.arange(modes)))
     )
 
 
 def _slopes(x: np.ndarray) -> np.ndarray:
-    """The two means of `gp_mixture` before scaling: [2, points]."""
+    """Return the two means of `gp_mixture` before scaling, [2, points]."""
     return np.stack([SLOPE * x - SLOPE / 2, SLOPE / 2 - SLOPE * x])

@@ -1,9 +1,9 @@
-"""Encoded images of a set from the Hugging Face Hub, or of one stored with `save_to_disk`: `hf:NAME`.
+"""Encoded images of a set from the Hugging Face Hub, or of a set stored with `save_to_disk`: `hf:NAME`.
 
-NAME is `OWNER/SET`, `OWNER/SET:CONFIG`, either with `@REVISION` behind it, or a folder. The images are its one feature
-of type Image, the labels its one ClassLabel, if there is one; a label below 0 is a missing one.
-They are left encoded and go through the same rule as files. Only this source downloads, and only data: the library
-`datasets` runs no code of a set from version 4 on.
+NAME is `OWNER/SET` or `OWNER/SET:CONFIG`, each optionally followed by `@REVISION`, or a folder. The images are the only
+feature of type Image, and the labels the only ClassLabel, if there is one; a label below 0 is a missing one. The images
+are read encoded and decoded by the same rule as files. This is the only source that downloads, and it downloads only
+data: from version 4 on, the library `datasets` runs no code of a set.
 """
 
 import re
@@ -19,10 +19,14 @@ INSTALL = "pip install 'scoresde[hf]'"
 
 
 class Hub:
-    """The images of all splits of a set, named SPLIT/NUMBER.
+    """Images of all splits of a set, named SPLIT/NUMBER.
+
+    Args:
+        name: OWNER/SET[:CONFIG][@REVISION], or a folder.
 
     Raises:
-        DataError: `datasets` is not installed, the set cannot be had, or it has not one feature of images.
+        DataError: `datasets` is not installed, the set cannot be loaded, or it does not have exactly one feature of
+            images.
     """
 
     others: dict[str, int] = {}
@@ -76,9 +80,9 @@ class Hub:
 
 
 def _labels(splits: dict, features: dict, labels: list[str]) -> Given:
-    """The one ClassLabel of all records; no labels, with a note, if there are several or none.
+    """Return the only ClassLabel of all records; no labels, with a note, if there are several or none.
 
-    None or a number below 0 is how sets write that a label is not published: it is missing.
+    Sets write None or a number below 0 for a label that is not published, which counts as missing.
     """
     if len(labels) != 1:
         found = (
@@ -93,7 +97,11 @@ def _labels(splits: dict, features: dict, labels: list[str]) -> Given:
 
 
 def _loaded(datasets, name: str, what: str) -> dict:
-    """The splits by name."""
+    """Return the splits by name.
+
+    Raises:
+        DataError: the set cannot be loaded.
+    """
     folder = Path(name).expanduser()
     try:
         if folder.is_dir():
@@ -101,7 +109,7 @@ def _loaded(datasets, name: str, what: str) -> dict:
             return dict(found) if isinstance(found, dict) else {"train": found}
         owner, config, revision = re.fullmatch(r"([^:@]+)(?::([^@]+))?(?:@(.+))?", name).groups()
         return dict(datasets.load_dataset(owner, config, revision=revision))
-    except Exception as error:  # whatever the hub, the network, Arrow or a name that is none raise
+    except Exception as error:  # errors of the hub, the network, Arrow, or for an invalid name
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
             f"{what} cannot be had ({reason}); check the name and the network, or download it where there is one and "

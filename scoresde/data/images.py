@@ -1,18 +1,17 @@
-"""One image file to one array: the rule by which every picture becomes uint8 [H, W, C].
+"""Decoding of image files: the rule by which every image becomes an array uint8 [H, W, C].
 
-1. First frame of a PNG, JPEG, WebP, TIFF, BMP, GIF or PNM. A JPEG more than twice as large as needed is decoded at
-   1/2, 1/4 or 1/8 of its size, by its cosine coefficients: never below twice the target.
+1. The first frame of a PNG, JPEG, WebP, TIFF, BMP, GIF or PNM is decoded. A JPEG more than twice as large as needed is
+   decoded at 1/2, 1/4 or 1/8 of its size from its cosine coefficients, but never below twice the target.
 2. The EXIF orientation is applied.
-3. 16 bits become 8 by rounding v/257 (grey; of colour Pillow keeps the upper byte); for more than 256 `levels` the
-   values of 16-bit grey images stay what they are. Palettes, CMYK and the rest become RGB.
-4. C = 1: luma (299 R + 587 G + 114 B)/1000 (ITU-R BT.601), C = 3: RGB, both over white where there is transparency; C =
-   4: RGBA, alpha 255 where there is none. Colour profiles are ignored.
-5. The largest centred part of the target's aspect ratio is scaled to H x W by Pillow's Lanczos filter, whose support
-   grows with the reduction, so that nothing aliases. For squares it is the `center-crop` of EDM's dataset_tool (Karras
-   et al. 2022). Smaller images are enlarged by the same filter.
+3. 16 bits are reduced to 8 by rounding v/257 (for grey images; Pillow keeps the upper byte of colours). With more than
+   256 `levels` the values of 16-bit grey images are unchanged. Palettes, CMYK and other modes are converted to RGB.
+4. C = 1 is luma (299 R + 587 G + 114 B)/1000 (ITU-R BT.601) and C = 3 is RGB, both on a white background if there is
+   transparency; C = 4 is RGBA, with alpha 255 if there is no transparency. Colour profiles are ignored.
+5. The largest centred part with the target's aspect ratio is scaled to H x W by Pillow's Lanczos filter, whose support
+   grows with the reduction, which prevents aliasing. For squares this is the `center-crop` of EDM's dataset_tool
+   (Karras et al. 2022). Smaller images are enlarged by the same filter.
 
-An image of H x W pixels in its mode passes unchanged. What holds more than `max_pixels` is refused from its header
-alone.
+An image of H x W pixels in the target mode is unchanged. Images of more than `max_pixels` are refused by their header.
 """
 
 import contextlib
@@ -31,24 +30,31 @@ from scoresde.runtime.files import UnreadableError, read_bytes
 EXTENSIONS = (
     ".png", ".jpg", ".jpeg", ".webp", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".ppm", ".pbm", ".pnm",
 )  # fmt: skip
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # no other decoder of Pillow is offered the bytes
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # Pillow's other decoders are not used
 MAX_PIXELS = 80_000_000
 LEVELS, DEEPEST = 256, 65536
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _TO_8_BITS = ((np.arange(65536) + 128) // 257).astype(np.uint8)  # v/257 rounded
-BYTES = 8  # of a pixel at most: 16 bits of 4 channels, not compressed
-_FINE = 2  # a JPEG is never decoded below so many times the target
-# Larger ones are decoded one at a time: a dozen threads with 80 megapixels each would need 8 GB.
+BYTES = 8  # largest size of a pixel: 16 bits of 4 channels, not compressed
+_FINE = 2  # a JPEG is never decoded below this multiple of the target
+# Larger images are decoded one at a time: a dozen threads with 80 megapixels each would need 8 GB.
 _LARGE, _one_at_a_time = 16_000_000, threading.Lock()
 
 
 class BadImage(Exception):
-    """A file that is no image, or a damaged one."""
+    """Error for a file that is not an image, or is a damaged image."""
 
 
 class Header(NamedTuple):
-    """What a file was before it was converted: the size is that after its orientation, `brightest` the greatest value
-    of a 16-bit grey image that was decoded, else 0."""
+    """Properties of an image file before the conversion.
+
+    Attributes:
+        format: file format.
+        mode: Pillow's mode, with ";16" for 16-bit colour.
+        width: pixels, after the EXIF orientation.
+        height: pixels, after the EXIF orientation.
+        brightest: greatest value of a decoded 16-bit grey image, otherwise 0.
+    """
 
     format: str
     mode: str
@@ -59,15 +65,17 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class Rule:
-    """What every image becomes.
+    """Shape and levels to which every image is converted.
 
     Args:
-        height, width: pixels. channels: 1, 3 or 4.
-        max_pixels: images with more are refused.
-        levels: grey levels; more than 256 are the values of 16-bit grey images, as they are.
+        height: pixels, at least 1.
+        width: pixels, at least 1.
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        max_pixels: an image with more pixels is refused.
+        levels: grey levels; with more than 256, the values of 16-bit grey images are unchanged.
 
     Raises:
-        ConfigError: no such images.
+        ConfigError: images of this shape and these levels are not supported.
     """
 
     height: int
@@ -89,14 +97,14 @@ class Rule:
                 "data.image_size and data.channels"
             )
         if Image.MAX_IMAGE_PIXELS and self.max_pixels > Image.MAX_IMAGE_PIXELS:
-            Image.MAX_IMAGE_PIXELS = self.max_pixels  # the user raised the limit: Pillow's own would still refuse
+            Image.MAX_IMAGE_PIXELS = self.max_pixels  # otherwise Pillow's limit would apply
 
     @property
     def shape(self) -> tuple[int, int, int]:
         return (self.height, self.width, self.channels)
 
     def __str__(self) -> str:
-        """The rule's part of a fingerprint; the number is that of the rule above."""
+        """Return the rule's part of a fingerprint; its number 1 is the version of the rule at the top of the file."""
         deep = f":{self.levels}" if self.levels != LEVELS else ""
         return f"centre-lanczos-1:{self.height}x{self.width}:{_MODES[self.channels]}{deep}"
 
@@ -106,15 +114,16 @@ class Rule:
 
 
 def levels_for(brightest: int) -> int:
-    """The grey levels that keep 16-bit grey values up to `brightest`: a power of 2 above 256."""
+    """Return the grey levels that preserve 16-bit grey values up to `brightest`: a power of 2 above 256."""
     return max(2 * LEVELS, 1 << brightest.bit_length())
 
 
 def decode(data: bytes, rule: Rule, name: str) -> tuple[np.ndarray, Header]:
-    """The image as uint8 [H, W, C], or uint16 for more than 256 levels, and what it was.
+    """Return the image as uint8 [H, W, C], or uint16 for more than 256 levels, and its header.
 
     Raises:
-        BadImage: it cannot be decoded. DataError: it has too many pixels, or not the levels of the rule.
+        BadImage: the image cannot be decoded.
+        DataError: the image has too many pixels, or not the levels of the rule.
     """
     with _opened(data, name) as image:
         check_pixels(image.size, rule.max_pixels, name)
@@ -131,10 +140,11 @@ def decode(data: bytes, rule: Rule, name: str) -> tuple[np.ndarray, Header]:
 
 
 def header(data: bytes, name: str) -> Header:
-    """What an image is, without decoding it.
+    """Return the header of an image without decoding it.
 
     Raises:
-        BadImage: it is none. DataError: it has far too many pixels.
+        BadImage: the bytes are not an image.
+        DataError: the image has more pixels than Pillow allows.
     """
     with _opened(data, name) as image:
         return _header(image)
@@ -142,7 +152,7 @@ def header(data: bytes, name: str) -> Header:
 
 @contextlib.contextmanager
 def _opened(data: bytes, name: str):
-    """The image, with what decoders raise over damaged bytes made one kind of error."""
+    """Open an image, and turn the errors that decoders raise for damaged bytes into BadImage."""
     if not data:
         raise BadImage("empty file")
     try:
@@ -151,7 +161,7 @@ def _opened(data: bytes, name: str):
     except (
         Image.DecompressionBombError,
         Image.DecompressionBombWarning,
-    ) as error:  # the warning where warnings are errors
+    ) as error:  # a warning that is treated as an error
         raise DataError(f"{name}: {' '.join(str(error).split())}; {_REMEDY}") from None
     except Image.UnidentifiedImageError:
         raise BadImage(f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file") from None
@@ -163,10 +173,11 @@ def _opened(data: bytes, name: str):
 
 @contextlib.contextmanager
 def opened_file(path: Path, max_pixels: int = MAX_PIXELS):
-    """The image of a file, not yet decoded; the same errors also for what decoding it in the block raises.
+    """Open the image of a file without decoding it; errors of decoding in the block are converted as well.
 
     Raises:
-        BadImage: it cannot be read or decoded. DataError: it has more than `max_pixels`.
+        BadImage: the file cannot be read or decoded.
+        DataError: the image has more than `max_pixels` pixels.
     """
     try:
         data = read_bytes(path, BYTES * max_pixels)
@@ -178,11 +189,12 @@ def opened_file(path: Path, max_pixels: int = MAX_PIXELS):
 
 
 def _header(image: Image.Image) -> Header:
-    # Of 16-bit colour Pillow gives 8 bits; only what it is about to decode tells, and asking a PNG for EXIF decodes it.
+    # Pillow reduces 16-bit colour to 8 bits. Only the tiles before decoding show the 16 bits, and reading the EXIF data
+    # of a PNG decodes it.
     deep = ";16" if image.mode in ("LA", "RGB", "RGBA") and ";16" in str(image.tile) else ""
-    # A TIFF may be turned already, by the version of Pillow; its tags are those of the file.
+    # Some versions of Pillow already rotate a TIFF; its tags are those of the file.
     width, height = (image.tag_v2[tag] for tag in (256, 257)) if image.format == "TIFF" else image.size
-    if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # the orientation; these lie on their side
+    if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # orientations with exchanged axes
         width, height = height, width
     frames = " (first frame)" if getattr(image, "is_animated", False) else ""
     return Header(f"{image.format or ''}{frames}", image.mode + deep, width, height)
@@ -199,7 +211,7 @@ def check_pixels(size: tuple[int, int], max_pixels: int, name: str) -> None:
 
 
 def _upright(image: Image.Image, rule: Rule, header: Header) -> Image.Image:
-    """The decoded image after its orientation; a large JPEG at a part of its size."""
+    """Return the decoded image after its orientation; a large JPEG is decoded at a fraction of its size."""
     scale = max(rule.height / header.height, rule.width / header.width)
     if scale < 1:
         image.draft(None, tuple(max(1, int(np.ceil(_FINE * scale * n))) for n in image.size))
@@ -212,12 +224,12 @@ def _scaled(image: Image.Image, rule: Rule) -> Image.Image:
 
 
 def _sixteen_bits(image: Image.Image) -> np.ndarray | None:
-    """The values of a 16-bit grey image, None of any other.
+    """Return the values of a 16-bit grey image, or None for any other image.
 
     Raises:
-        BadImage: grey values of more bits, or floats.
+        BadImage: the grey values have more bits, or are floats.
     """
-    if image.mode == "F":  # Pillow would cut them off at 0 and 255, whatever their unit
+    if image.mode == "F":  # Pillow would clip them to 0 and 255, whatever their unit
         raise BadImage("grey values are floats, expected integers of 8 or 16 bits")
     if image.mode != "I" and not image.mode.startswith("I;16"):
         return None
@@ -228,10 +240,10 @@ def _sixteen_bits(image: Image.Image) -> np.ndarray | None:
 
 
 def _deep(grey: np.ndarray | None, about: Header, rule: Rule, name: str) -> np.ndarray:
-    """The values of a 16-bit grey image as uint16 [H, W], scaled in floats.
+    """Return the values of a 16-bit grey image as uint16 [H, W], resized in floating point.
 
     Raises:
-        DataError: fewer bits, or values beyond the levels.
+        DataError: the image has fewer bits, or values beyond the levels.
     """
     if grey is None:
         raise DataError(f"{name}: expected 16-bit grey for data.levels = {rule.levels}, got {about.mode}; {_DEEP}")

@@ -1,11 +1,10 @@
-"""What is in a data set, before it is trained on: counts, values, duplicates, and what the configuration should say.
+"""Inspection of a data set before training: counts, values, duplicates, and values for the configuration.
 
     sigma_data      standard deviation of the training values in model coordinates (Karras et al. 2022, table 1)
-    sigma_max       the largest distance between two training records in model coordinates (Song and Ermon 2020,
-                    technique 1),
-                    of a sample: a lower estimate
+    sigma_max       largest distance between two training records in model coordinates (Song and Ermon 2020,
+                    technique 1); it is computed from a sample and so is a lower estimate
 
-Duplicates are records of the same bytes, as the model sees them.
+Duplicates are records with equal decoded bytes.
 """
 
 import hashlib
@@ -21,15 +20,15 @@ from scoresde.data.labels import MISSING
 from scoresde.data.stream import permutation
 from scoresde.data.survey import in_threads
 
-SAMPLED, SAMPLED_VALUES = 2048, 2**25  # records whose distances are taken: at most so many, and 256 MiB of them
+SAMPLED, SAMPLED_VALUES = 2048, 2**25  # most records whose distances are computed, and values (256 MiB)
 SHOWN = 64  # records in the picture
-_SAMPLE = 2**32 + 1  # keys the sample of records: no run and no generated set has this seed
+_SAMPLE = 2**32 + 1  # seed of the sample of records, which no run and no generated set has
 _CHUNK = 256
 _LISTED = 20
 
 
 class Part(NamedTuple):
-    """Sums over the values of train or test; `mean` and `std` are per channel, `levels` counts grey levels."""
+    """Statistics of the values of train or test; `mean` and `std` are per channel, `levels` counts the grey levels."""
 
     count: int
     labels: dict[int, int]
@@ -41,21 +40,21 @@ class Part(NamedTuple):
     digests: list[bytes]
 
     def counts(self) -> dict[str, int]:
-        """How many records there are of each label."""
+        """Return the number of records with each label."""
         return {str(k): n for k, n in sorted(self.labels.items()) if k != MISSING}
 
 
 def inspect(dataset: Dataset) -> dict:
-    """Everything there is to say, in JSON types."""
+    """Return the report on a data set, in JSON types."""
     parts = {
         name: _scanned(source, dataset.levels, f"inspect {name}")
         for name, source in (("train", dataset.train), ("test", dataset.test))
     }
     train = parts["train"]
     sampled, distance = largest_distance(dataset)
-    # x = slope v + ..., so that deviations scale by the slope; 1 for continuous data.
+    # x = slope v + ..., so standard deviations are multiplied by the slope, which is 1 for continuous data.
     slope = (2.0 if dataset.centered else 1.0) / dataset.levels if dataset.levels else 1.0
-    # Of values that are all equal the deviation is rounding.
+    # If all values are equal, a computed deviation would be rounding error.
     overall = math.sqrt(float(np.mean(train.std**2) + np.var(train.mean))) if train.low < train.high else 0.0
     report = {
         "source": dataset.name,
@@ -81,23 +80,24 @@ def inspect(dataset: Dataset) -> dict:
 
 
 def sample(source: Source, count: int) -> np.ndarray:
-    """Numbers of `count` records by chance, always the same."""
+    """Return the numbers of `count` random records, the same on every call."""
     return np.sort(permutation(_SAMPLE, 0, len(source))[:count])
 
 
 def largest_distance(dataset: Dataset) -> tuple[int, float]:
-    """How many training records were compared, and the largest distance between two of them in model coordinates."""
+    """Return the number of compared training records, and the largest distance between two of them in model
+    coordinates."""
     size = math.prod(dataset.shape)
     count = min(len(dataset.train), SAMPLED, max(2, SAMPLED_VALUES // size))
     values, _ = dataset.train.rows(sample(dataset.train, count))
     x = np.asarray(dataset.encode(values), np.float64).reshape(count, size)
-    x -= x[0]  # equal records have the distance 0, not one of rounding
+    x -= x[0]  # so that equal records have the distance 0 without rounding error
     squares = (x**2).sum(axis=1)
     return count, math.sqrt(max(0.0, float((squares[:, None] + squares - 2 * x @ x.T).max())))
 
 
 def duplicates(dataset: Dataset, train: list[bytes], test: list[bytes]) -> dict:
-    """Copies within train and within test, test records that are in train too, and the names of the first."""
+    """Count copies within train and within test and test records that are also in train, and name the first ones."""
     names = {"train": _names(dataset.train, "train"), "test": _names(dataset.test, "test")}
     first, counts, pairs = {}, {"train": 0, "test": 0, "between": 0}, []
     for part, digests in (("train", train), ("test", test)):
@@ -117,7 +117,7 @@ def duplicates(dataset: Dataset, train: list[bytes], test: list[bytes]) -> dict:
 
 
 def _names(source: Source, part: str):
-    """What a record is called: the file it comes from, or its number."""
+    """Return the function that names a record: by its file, or by its number."""
     return getattr(source, "name_of", lambda number: f"{part} {number}")
 
 
@@ -134,7 +134,8 @@ def _scanned(source: Source, levels: int, what: str) -> Part:
         moments = len(flat), own, ((flat - own) ** 2).sum(axis=0)
         return *moments, flat.min(), flat.max(), used, Counter(labels.tolist()), digests
 
-    # Merged by Chan, Golub and LeVeque 1983: a mean that is large beside the deviation does not cancel.
+    # The sums are merged as in Chan, Golub and LeVeque 1983, which avoids cancellation if the mean is much larger than
+    # the deviation.
     points, mean, square = 0, np.zeros(channels), np.zeros(channels)
     low, high, used, labels, digests = math.inf, -math.inf, np.zeros(levels, np.int64), Counter(), []
     looked = in_threads(len(chunks), look, what, records=len(source))
@@ -174,7 +175,7 @@ def _files(found) -> dict:
 
 
 def text(report: dict, lines: list[str]) -> str:
-    """The report for reading, with the lines of configuration to copy."""
+    """Format the report as text, followed by the lines of configuration to copy."""
 
     def row(name: str, *values: str) -> list[str]:
         return [f"{name if k == 0 else '':<12}{value}" for k, value in enumerate(values)]

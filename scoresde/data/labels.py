@@ -1,11 +1,11 @@
-"""Labels of records: numbers of classes, and what the data call each class.
+"""Labels of records: numbers of classes, and the names of the classes in the data.
 
-    names    the labels of training records, class k being names[k]; behind them those that only other records have
-    label    int32: the place of a record's label in names, MISSING where the record has none
+    names    the labels of training records, where class k is names[k], followed by labels that only other records have
+    label    int32: index of a record's label in names, or MISSING if the record has none
 
-So a label that no training record has is numbered from the number of classes on, and no network has learned it. Numbers
-alone say nothing about another data set: a run stores the names of its classes, and data that are read for it later are
-matched by name.
+A label that no training record has gets a number from the number of classes on, and no network has learned it. Numbers
+of different data sets cannot be compared: a run stores the names of its classes, and data that are read for it later
+are matched by name.
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ _SHOWN = 10  # names of classes in a message
 def numbered(
     train: np.ndarray | None, test: np.ndarray | None
 ) -> tuple[np.ndarray | None, np.ndarray | None, tuple[str, ...]]:
-    """Numbers of the integer labels of train and test, None for labels there are none of, and the names.
+    """Return the numbers of the integer labels of train and test, None for missing labels, and the names.
 
-    Labels are compared as exact integers: 2^40 is a label like any other, where int32 would wrap.
+    Labels are compared as exact integers, so that labels such as 2^40, which int32 would wrap, are valid.
     """
     apart = [None if part is None else np.unique(part, return_inverse=True) for part in (train, test)]
     values = [[] if part is None else part[0].tolist() for part in apart]
@@ -39,31 +39,35 @@ def numbered(
 def trained_first(
     labels: np.ndarray, names: tuple[str, ...], train: np.ndarray
 ) -> tuple[np.ndarray, tuple[str, ...], int]:
-    """Labels numbered so that those of training records come first, their names in that order, and how many those are.
+    """Renumber labels so that those of training records come first.
 
     Args:
-        labels, names: [N] and the names of their numbers.
-        train: the training records among the N.
+        labels: label numbers [N].
+        names: names of the label numbers.
+        train: numbers of the training records.
+
+    Returns:
+        New labels, their names in the new order, and the number of labels of training records.
     """
     known = set(np.unique(labels[train]).tolist()) & set(range(len(names)))
     order = [*(k for k in range(len(names)) if k in known), *(k for k in range(len(names)) if k not in known)]
-    place = np.empty(len(names) + 1, np.int32)  # the last entry is found at MISSING
+    place = np.empty(len(names) + 1, np.int32)  # MISSING = -1 indexes the last entry
     place[order], place[MISSING] = np.arange(len(names)), MISSING
     return place[labels], tuple(names[k] for k in order), len(known)
 
 
 class Relabelled:
-    """A source whose labels are numbered by other names.
+    """Source whose labels are renumbered.
 
     Args:
         source: the records.
-        numbers: the new number of each old one.
-        classes: how many classes there are among the new numbers.
+        numbers: new number of each old number.
+        classes: number of classes among the new numbers.
     """
 
     def __init__(self, source, numbers: np.ndarray, classes: int):
         self.source, self.classes, self.shape, self.threads = source, classes, source.shape, source.threads
-        self._numbers = np.append(numbers, MISSING).astype(np.int32)  # the last entry is found at MISSING
+        self._numbers = np.append(numbers, MISSING).astype(np.int32)  # MISSING = -1 indexes the last entry
 
     @property
     def labels(self) -> np.ndarray:
@@ -82,7 +86,7 @@ class Relabelled:
 
 
 def with_classes(dataset, classes: tuple[str, ...]):
-    """The same data set with labels numbered as by a run, the names of whose classes are given."""
+    """Return the same data set with the label numbers of a run whose classes have the names `classes`."""
     old = dataset.label_names
     if old[: dataset.classes] == classes or not dataset.classes:
         return dataset
@@ -93,10 +97,10 @@ def with_classes(dataset, classes: tuple[str, ...]):
 
 
 def shares(dataset) -> np.ndarray:
-    """The share of each class in the training records that have a label: float64 [classes].
+    """Return the share of each class among the labelled training records, float64 [classes].
 
     Raises:
-        DataError: there are none.
+        DataError: no training record has a label.
     """
     labels = dataset.train.labels
     counts = np.bincount(labels[(labels >= 0) & (labels < dataset.classes)], minlength=dataset.classes)
@@ -109,10 +113,10 @@ def shares(dataset) -> np.ndarray:
 
 
 def check_classes(dataset, labels: np.ndarray, what: str) -> None:
-    """Whether the records `what` with these labels can be given to a score of the classes of the data set.
+    """Check that the labels of the records `what` are classes of the data set.
 
     Raises:
-        DataError: some have no label, or one of no class.
+        DataError: a record has no label, or a label that is not a class.
     """
     if missing := int((labels == MISSING).sum()):
         raise DataError(
@@ -129,5 +133,5 @@ def check_classes(dataset, labels: np.ndarray, what: str) -> None:
 
 
 def shown(dataset) -> str:
-    """The names of the classes for a message, as far as there is room."""
+    """Return the names of at most 10 classes for a message."""
     return ", ".join(dataset.label_names[: dataset.classes][:_SHOWN]) + (", ..." if dataset.classes > _SHOWN else "")

@@ -1,14 +1,14 @@
-r"""Measured or simulated functions from an NPZ file of the user's: `functions:PATH` and the name of one array.
+r"""Measured or simulated functions from an NPZ file of the user: `functions:PATH` and the name of one array.
 
     [N, points], [N, points, channels]        curves, for a declared shape (points, channels)
     [N, H, W], [N, H, W, channels]            fields, for a declared shape (H, W, channels)
 
-- Coarser grids: where the declared points are fewer by a whole factor, each is the mean of a block of stored points,
-  along every axis. So the declared grid is cell-centred if the stored one is.
-- Parts: the records in a fixed order of chance; the last tenth, at least one, is for testing.
+- Coarser grids: if the declared points are fewer by a whole factor, each is the mean of a block of stored points along
+  every axis. The declared grid is therefore cell-centred if the stored grid is.
+- Parts: the records are put into a fixed random order; the last tenth, at least one record, is for testing.
 - Scale: x = (v - m)/s with the mean m and the standard deviation s of each channel over records and points of the
-  training part. One number per channel, not a function: the mean function is for the model to learn. `Dataset.units`
-  gives v back.
+  training part. They are one number per channel and not functions, because the model should learn the mean function.
+  `Dataset.units` returns v.
 """
 
 from pathlib import Path
@@ -27,10 +27,10 @@ TEST_PART = 10
 def read(
     path: str, keys: tuple[str, ...], shape: tuple[int, ...]
 ) -> tuple[ArraySource, ArraySource, np.ndarray, np.ndarray]:
-    """Standardised train and test records, and the mean and standard deviation [channels] they were standardised by.
+    """Return standardised train and test records, and the mean and standard deviation [channels] of the training part.
 
     Raises:
-        ConfigError: not one name, or a declared shape that is neither of a curve nor of a field.
+        ConfigError: not exactly one name, or a declared shape that is neither of a curve nor of a field.
         DataError: the file or the array is missing, damaged, too small or does not fit the declared shape.
     """
     if len(keys) != 1 or not keys[0]:
@@ -58,7 +58,7 @@ def read(
 
 
 def coarsened(values: np.ndarray, what: str, grid: tuple[int, ...]) -> np.ndarray:
-    """Means over blocks of [N, *stored grid, channels], down to `grid`.
+    """Return the means of [N, *stored grid, channels] over blocks, on the coarser grid `grid`.
 
     Raises:
         DataError: the stored points are not a multiple of the declared ones.
@@ -80,7 +80,11 @@ def coarsened(values: np.ndarray, what: str, grid: tuple[int, ...]) -> np.ndarra
 
 
 def _with_channels(values: np.ndarray, what: str, shape: tuple[int, ...]) -> np.ndarray:
-    """[N, *grid, channels] for the declared shape."""
+    """Return the values as [N, *grid, channels] for the declared shape.
+
+    Raises:
+        DataError: the values do not fit the declared shape.
+    """
     if values.ndim == len(shape) and shape[-1] == 1:
         values = values[..., None]
     if values.ndim != len(shape) + 1 or values.shape[-1] != shape[-1] or len(values) == 0:

@@ -1,11 +1,11 @@
-"""Records from a user's NPZ file: arrays named x_train, y_train, x_test, y_test, or as `data.arrays` sets.
+"""Records from an NPZ file of the user, with arrays named x_train, y_train, x_test, y_test, or as in `data.arrays`.
 
     x_*  [N, *shape]  integers 0..L-1 for L grey levels, or finite floats for L = 0; [N, H, W] counts as one channel
-    y_*  [N]          integers from 0; optional. Class k is the k-th of those in y_train, see `scoresde.data.labels`
+    y_*  [N]          integers from 0; optional. Class k is the k-th label in y_train, see `scoresde.data.labels`
 
-The file is read by `scoresde.runtime.arrays.Npz`: an object array holds a pickle, which could run code, and is refused,
-and so is a header that promises other values than there are.
-Everything is checked before training starts, so that errors state their position and a remedy.
+The file is read by `scoresde.runtime.arrays.Npz`, which refuses object arrays, because they contain a pickle that could
+run code, and arrays whose header does not match their values. All records are checked before training starts, so that
+errors state their position and a remedy.
 """
 
 import warnings
@@ -22,24 +22,24 @@ from scoresde.runtime.arrays import Npz
 from scoresde.runtime.files import MissingError, UnreadableError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
-_LARGE = 20  # standardised data hardly reach it
+_LARGE = 20  # standardised data rarely reach this value
 REMEDY = f"name them with keys=({', '.join(KEYS)}), where one array may stand for train and test"
 
 
 def read(
     path: str, keys: tuple[str, ...], shape: tuple[int, ...], levels: int
 ) -> tuple[ArraySource, ArraySource, tuple[str, ...]]:
-    """Train and test records of an NPZ file, and the names of their labels.
+    """Return train and test records of an NPZ file, and the names of their labels.
 
     Args:
         path: the file; `~` is the home folder.
-        keys: the four names, in the order of `KEYS`; () for those, "" for labels there are none of.
-        shape: of one record, as declared.
-        levels: grey levels L, or 0 for continuous values.
+        keys: four names of arrays, in the order of `KEYS`, with "" for missing labels; () for `KEYS` themselves.
+        shape: declared shape of one record.
+        levels: declared grey levels L; 0: continuous values.
 
     Raises:
-        ConfigError: not four names.
-        DataError: the file, a key or an array is missing, damaged or not as declared.
+        ConfigError: the number of names is not four.
+        DataError: the file or an array is missing or damaged, or has another shape or other levels.
     """
     if keys and len(keys) != len(KEYS):
         raise ConfigError(f"keys={tuple(keys)}: expected names for {', '.join(KEYS)}, in this order; '' for no labels")
@@ -62,7 +62,7 @@ def read(
                     "data of about unit size: declare levels for grey levels, or standardise the array",
                     stacklevel=2,
                 )
-            # A label array is optional under its usual name, but one that was asked for must be there.
+            # A label array with the default name is optional, but one named by the user must exist.
             wanted = y_name and (given or y_name in archive)
             values_of.append(values)
             labels_of.append(_labels(archive, y_name, file, len(values)) if wanted else None)
@@ -72,11 +72,18 @@ def read(
 
 
 def records(values: np.ndarray, what: str, shape: tuple[int, ...] | None, levels: int) -> np.ndarray:
-    """The array `what`, checked against the declaration (a shape of None is any) and in its smallest type: uint8,
-    uint16 or float32.
+    """Check an array against the declared shape and levels, and return it in the smallest type: uint8, uint16 or
+    float32.
+
+    Args:
+        values: the array.
+        what: name of the array in messages.
+        shape: declared shape of one record; None: any shape.
+        levels: declared grey levels L; 0: continuous values.
 
     Raises:
-        DataError: wrong shape, wrong kind of number, out of 0..L-1, or not finite; with the first bad record.
+        DataError: a wrong shape, a wrong kind of number, or values that are out of 0..L-1 or not finite; the message
+            states the first bad record.
     """
     shape = values.shape[1:] if shape is None else shape
     if values.shape[1:] + (1,) == shape and len(shape) == 3:
@@ -107,7 +114,7 @@ def _range(values: np.ndarray) -> str:
 
 
 def _scaling(values: np.ndarray, levels: int) -> str:
-    """How images that were scaled before become integers again."""
+    """Return the expression that turns scaled images back into integers, or "" if none is known."""
     if values.dtype.kind != "f" or not np.isfinite(low := values.min()) or not np.isfinite(high := values.max()):
         return ""
     kind = "uint8" if levels <= 256 else "uint16"
@@ -123,7 +130,7 @@ def _scaling(values: np.ndarray, levels: int) -> str:
 def _continuous(values: np.ndarray, what: str) -> np.ndarray:
     if values.dtype.kind not in "fiub":
         raise DataError(f"{what}: expected real numbers (levels=0), got {values.dtype}; save it as float32")
-    with np.errstate(over="ignore"):  # what overflows float32 is reported below
+    with np.errstate(over="ignore"):  # values that overflow float32 are reported below
         values = values.astype(np.float32, copy=False)
     bad = ~np.isfinite(values)
     if bad.any():
@@ -136,15 +143,15 @@ def _continuous(values: np.ndarray, what: str) -> np.ndarray:
 
 
 def _first(bad: np.ndarray) -> int:
-    """The first record with a bad value."""
+    """Return the number of the first record with a bad value."""
     return int(np.argmax(bad.reshape(len(bad), -1).any(axis=1)))
 
 
 def opened(file: Path) -> Npz:
-    """The archive of an NPZ file.
+    """Open the archive of an NPZ file.
 
     Raises:
-        DataError: there is none, or it is damaged or of another kind.
+        DataError: the file does not exist, is damaged or is not an NPZ file.
     """
     if file.is_dir():
         raise DataError(f"{file}: expected an NPZ file, found a folder there; check the path")
@@ -159,17 +166,17 @@ def opened(file: Path) -> Npz:
 
 
 def member(archive: Npz, name: str, file: Path, remedy: str = "") -> np.ndarray:
-    """The array of that name.
+    """Return the array with this name.
 
     Raises:
-        DataError: there is none (`remedy` says what to do then), or it cannot be read.
+        DataError: the array does not exist (the message then ends with `remedy`), or cannot be read.
     """
     return _of_member(archive, name, file, remedy, archive.array)
 
 
 def mapped(archive: Npz, name: str, file: Path, remedy: str = "") -> np.ndarray:
-    """As `member`, but as a map of the file where the array is stored uncompressed: 50,000 large images need no
-    memory."""
+    """Return the array like `member`, but as a memory map if it is stored uncompressed, so that 50,000 large images
+    need no memory."""
     return _of_member(
         archive,
         name,

@@ -1,4 +1,4 @@
-"""A picture of many records: a grid of images, or points in the plane; of functions see `scoresde.data.plot`."""
+"""Pictures of many records: a grid of images, or points in the plane; `scoresde.data.plot` has those of functions."""
 
 import math
 import pathlib
@@ -8,17 +8,17 @@ from PIL import Image, ImageDraw
 
 from scoresde.data.plot import curves, paths
 
-_CELL = 40  # an image is enlarged, without smoothing, to at least this many pixels
+_CELL = 40  # images are enlarged, without smoothing, to at least this many pixels
 _GAP = 4
 _PLANE, _EXTENT = 480, 3.0  # pixels of a plot of points, and the coordinates +- at its edges
 
 
 def picture(codec, x, columns: int | None = None) -> Image.Image | None:
-    """The picture of model values x: [N, *shape], or None where the shape has none.
+    """Return the picture of model values x, [N, *shape], or None if the shape has no picture.
 
-    [H, W, 1 or 3] are images, and fields of other numbers of channels have an image per channel, side by side. [2] are
-    points in the plane, [points, 2] paths in it, [points, channels] curves, a frame per channel. Values that are not
-    finite are drawn black, curves with such values are left out.
+    [H, W, 1 or 3] are images; fields with other numbers of channels have one image per channel, side by side. [2] are
+    points in the plane, [points, 2] are paths in the plane, and [points, channels] are curves, with a frame per
+    channel. Values that are not finite are black, and curves that contain them are left out.
     """
     if len(codec.shape) == 2:
         return paths(x, columns) if codec.shape[-1] == 2 else curves(x)
@@ -34,7 +34,8 @@ def picture(codec, x, columns: int | None = None) -> Image.Image | None:
 
 
 def image_grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
-    """uint8 [N, H, W, 1 or 3] side by side with gaps, in `columns` columns or about as many rows as columns."""
+    """Return uint8 images [N, H, W, 1 or 3] as a grid with gaps, in `columns` columns or about as many rows as
+    columns."""
     count, height, width, channels = images.shape
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
@@ -61,7 +62,7 @@ def _points(x: np.ndarray) -> Image.Image:
 
 
 def save_picture(codec, x, path: pathlib.Path, columns: int | None = None) -> bool:
-    """Write the PNG of model values x; False if their shape has no picture."""
+    """Write the PNG of model values x, and return False if their shape has no picture."""
     image = picture(codec, x, columns)
     if image is not None:
         path.parent.mkdir(parents=True, exist_ok=True)

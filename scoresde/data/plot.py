@@ -1,4 +1,4 @@
-"""Curves as pictures: overlaid in one frame per channel, or as paths in the plane in a grid of cells."""
+"""Pictures of curves: overlaid in one frame per channel, or as paths in the plane in a grid of cells."""
 
 import math
 
@@ -8,15 +8,16 @@ from PIL import Image, ImageColor, ImageDraw
 MOST = 64  # curves in a picture; more hide each other
 _WIDTH, _HEIGHT, _LEFT, _MARGIN, _BELOW = 640, 280, 52, 14, 22  # pixels of a frame and around it
 _CELL, _GAP = 96, 6  # pixels of a path's cell
-_FINE = 2  # drawn so many times larger, then reduced: ImageDraw's lines are jagged
-_ALPHA = 110  # of 255: where curves meet it is darker
+_FINE = 2  # factor by which pictures are enlarged before the final reduction, because ImageDraw's lines are jagged
+_ALPHA = 110  # opacity of 255: crossings of curves are darker
 _COLOURS = ("navy", "firebrick", "darkgreen", "darkorange", "purple", "teal")
 
 
 def curves(x) -> Image.Image:
-    """At most 64 of the finite curves of [N, points, channels], a frame for each channel, on one scale of its own.
+    """Return a picture of at most 64 of the finite curves of [N, points, channels], with a frame for each channel.
 
-    The labels are the least and the greatest value shown; points are cell centres of [0, 1].
+    Each frame has its own scale; the labels are the least and the greatest value shown. The points are the cell centres
+    of [0, 1].
     """
     x = _finite(x)[:MOST]
     _, points, channels = x.shape
@@ -38,8 +39,10 @@ def curves(x) -> Image.Image:
 
 
 def paths(x, columns: int | None = None) -> Image.Image:
-    """Paths [N, points, 2] in the plane, a cell each, on one scale; a dot is where it starts. Not finite: an empty
-    cell."""
+    """Return a picture of paths [N, points, 2] in the plane, one per cell, all on one scale.
+
+    A dot marks the start of a path. The cell of a path with values that are not finite is empty.
+    """
     x = np.asarray(x, np.float64)
     finite = _finite(x)
     columns = columns or math.ceil(math.sqrt(max(len(x), 1)))
@@ -67,7 +70,7 @@ def _finite(x) -> np.ndarray:
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
-    """Least and greatest value, apart from each other."""
+    """Return the least and the greatest value, widened by 1 on both sides if they are equal."""
     low, high = (float(values.min()), float(values.max())) if values.size else (-1.0, 1.0)
     return (low, high) if high > low else (low - 1, high + 1)
 
@@ -75,10 +78,10 @@ def _range(values: np.ndarray) -> tuple[float, float]:
 def _drawn(
     lines: np.ndarray, size: tuple[int, int], colour: str, alpha: int = _ALPHA, start: bool = False
 ) -> Image.Image:
-    """Polylines [N, points, 2] in pixels of an image of this size, one over the other."""
+    """Return an image of this size with the polylines [N, points, 2], in pixels, drawn over each other."""
     large = tuple(_FINE * n for n in size)
     image = Image.new("RGB", large, "white")
-    draw = ImageDraw.Draw(image, "RGBA")  # in this mode ink is mixed with what is below
+    draw = ImageDraw.Draw(image, "RGBA")  # this mode blends the ink with the image
     for line in lines * _FINE:
         draw.line([tuple(place) for place in line], fill=(*ImageColor.getrgb(colour), alpha), width=_FINE)
         if start and len(line):

@@ -1,14 +1,14 @@
 """Records from a set prepared by TensorFlow Datasets, read without TensorFlow.
 
-A prepared set lies in `data_dir/NAME[/CONFIG]/VERSION/` with its `features.json`. In the array_record file format any
-record can be read by its number. Nothing is ever downloaded here: a set which is not prepared is an error that says how
-to prepare it, since a download can take hours, needs a network, and for images needs TensorFlow.
+A prepared set is stored in `data_dir/NAME[/CONFIG]/VERSION/` with its `features.json`. In the array_record file format
+any record can be read by its number. This module downloads nothing: for a set that is not prepared it raises an error
+with instructions, because a download can take hours, needs a network, and for images needs TensorFlow.
 
 Records have a feature `image` of fixed shape [H, W, C] and may have a class label `label`. The test records are the
-split `test`, or `validation` where there is none. Preparing shuffles; records with a feature `id`, such as CIFAR-10's,
-are taken
-in its order, which is that of the original files: then two preparations, and the same images as NPZ, give the same
-batches. A set that fits into `memory` GiB is read once, when the first record is needed.
+split `test`, or `validation` if there is no test split. Preparation shuffles the records. Records with a feature `id`,
+such as CIFAR-10's, are read in the order of `id`, which is that of the original files, so that two preparations, and
+the same images as NPZ, give the same batches. A set that fits into `memory` GiB is read once, when the first record is
+needed.
 """
 
 import functools
@@ -23,10 +23,10 @@ from scoresde.data.npz import records
 from scoresde.errors import DataError
 from scoresde.runtime.places import local
 
-DEFAULT_DATA_DIR = "~/tensorflow_datasets"  # that of TensorFlow Datasets
+DEFAULT_DATA_DIR = "~/tensorflow_datasets"  # the default of TensorFlow Datasets
 CHECKED = 256  # records of each split checked before training; checking all would read the whole set
-# Plain arrays came at 15,000 records/s (32 x 32 x 3) from 1 to 8 threads alike, since the interpreter lock is shared;
-# decoding PNG lets it go. What threads do give is that a training step need not wait: 0.4 ms instead of 10 ms.
+# Plain arrays are read at 15,000 records/s (32 x 32 x 3) by 1 to 8 threads alike, because they share the interpreter
+# lock; decoding PNG releases it. With threads a training step waits 0.4 ms instead of 10 ms.
 READ_THREADS = 4
 
 
@@ -34,17 +34,17 @@ class PreparedSource:
     """One split of a prepared set; `rows` reads from its files.
 
     Args:
-        split: a random-access sequence of {"image": [H, W, C], "label": int}.
-        undecoded: the same with images that are not decoded.
-        classes: the number of label classes, 0: no labels.
-        shape: of one image, as declared.
-        levels: grey levels L as declared.
-        what: how messages call it.
-        order: the number in `split` of each record.
-        memory: GiB; a set that fits is kept.
+        split: random-access sequence of {"image": [H, W, C], "label": int}.
+        undecoded: the same sequence with images that are not decoded.
+        classes: number of label classes; 0: no labels.
+        shape: declared shape of one image.
+        levels: declared grey levels L.
+        what: name of the split in messages.
+        order: number of each record in `split`.
+        memory: GiB; a split that fits is kept in memory.
 
     Raises:
-        DataError: one of the first 256 images is not as declared.
+        DataError: one of the first 256 images does not have the declared shape and levels.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class PreparedSource:
         if len(order) == 0:
             raise DataError(f"{what}: expected at least one record, got none; prepare the set again")
         first, labels = self._read(np.arange(min(CHECKED, len(order))))
-        self.labelled = bool((labels != MISSING).all())  # from here on each record must have one
+        self.labelled = bool((labels != MISSING).all())  # then all other records must have one
         self.in_memory = len(order) * first[0].nbytes <= memory * 2**30
         self.threads = 0 if self.in_memory else READ_THREADS
 
@@ -65,7 +65,11 @@ class PreparedSource:
         return len(self.order)
 
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Images [n, H, W, C] and labels [n]; a DataError where one is not as declared, or not readable."""
+        """Return images [n, H, W, C] and labels [n].
+
+        Raises:
+            DataError: an image cannot be read, or does not have the declared shape and levels.
+        """
         if not self.in_memory:
             return self._read(indices)
         with self._lock:
@@ -90,7 +94,7 @@ class PreparedSource:
 
     @functools.cached_property
     def labels(self) -> np.ndarray:
-        """The labels of all records, read once; the images are not decoded for it."""
+        """Return the labels of all records, which are read once, without decoding the images."""
         if self._kept is not None:
             return self._kept[1]
         if not self.classes:
@@ -99,7 +103,7 @@ class PreparedSource:
         return np.concatenate([self._labels_of(_records(self.undecoded, chunk, self.what)) for chunk in chunks])
 
     def _labels_of(self, found: list[dict]) -> np.ndarray:
-        """Their labels, of which those below 0 are how sets write a missing one."""
+        """Return the labels of the records; sets write a missing label as a number below 0."""
         given = [record["label"] for record in found] if self.classes else [MISSING] * len(found)
         labels = np.maximum(np.asarray(given).astype(np.int32), MISSING)
         if self.labelled and (labels == MISSING).any():
@@ -111,16 +115,16 @@ class PreparedSource:
 
 
 def _records(split, numbers: np.ndarray, what: str) -> list[dict]:
-    """The records of these numbers.
+    """Return the records with these numbers.
 
     Raises:
-        DataError: they cannot be read.
+        DataError: a record cannot be read.
     """
     try:
         found = split.__getitems__([int(number) for number in numbers])
     except (OSError, RuntimeError, ValueError, IndexError) as error:
         raise DataError(f"{what}: cannot be read ({_first_line(error)}); prepare the set again") from error
-    if any(record["image"] is None for record in found):  # what a file that was cut short gives
+    if any(record["image"] is None for record in found):  # result of a truncated file
         raise DataError(f"{what}: records are missing from its files; prepare the set again")
     return found
 
@@ -128,16 +132,17 @@ def _records(split, numbers: np.ndarray, what: str) -> list[dict]:
 def read(
     name: str, data_dir: str | None, shape: tuple[int, ...], levels: int, memory: float
 ) -> tuple[PreparedSource, PreparedSource, str, tuple[str, ...]]:
-    """Train and test records of the prepared set `name`, what identifies them, and the names of the classes.
+    """Return train and test records of the prepared set `name`, their identity, and the names of the classes.
 
     Args:
-        name: NAME, NAME/CONFIG, each with or without :VERSION.
-        data_dir: where sets are prepared; None: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
-        shape, levels: as declared.
-        memory: GiB; a set that fits is kept.
+        name: NAME or NAME/CONFIG, each with or without :VERSION.
+        data_dir: folder of the prepared sets; None: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
+        shape: declared shape of one image.
+        levels: declared grey levels.
+        memory: GiB; a set that fits is kept in memory.
 
     Raises:
-        DataError: not prepared, prepared in another format, or not as declared.
+        DataError: the set is not prepared, is prepared in another format, or has another shape or other levels.
     """
     builder = builder_of(name, data_dir)
     info = builder.info
@@ -161,18 +166,18 @@ def read(
 
 
 def builder_of(name: str, data_dir: str | None):
-    """The description of the prepared set `name`, which has images in array_record files.
+    """Return the builder of the prepared set `name`, which has images in array_record files.
 
     Raises:
-        DataError: not prepared, prepared in another format, or not of images.
+        DataError: the set is not prepared, is prepared in another format, or has no images.
     """
     root = Path(local(data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR))
     folder = find(name, root)
-    import tensorflow_datasets as tfds  # after the search, which needs none of it
+    import tensorflow_datasets as tfds  # imported after the search, which does not need it
 
     try:
         builder = tfds.builder_from_directory(folder)
-    except Exception as error:  # whatever JSON, protobuf or the file system raise over a damaged description
+    except Exception as error:  # errors of JSON, protobuf or the file system for a damaged description
         raise DataError(f"{folder}: cannot be read ({_first_line(error)}); prepare the set again") from error
     info = builder.info
     if "array_record" not in {form.value for form in info.available_file_formats()}:
@@ -192,14 +197,14 @@ def builder_of(name: str, data_dir: str | None):
 
 
 def _undecoded(builder, split: str):
-    """The records of a split with images that are not decoded."""
+    """Return the records of a split without decoding their images."""
     import tensorflow_datasets as tfds
 
     return builder.as_data_source(split, file_format="array_record", decoders={"image": tfds.decode.SkipDecoding()})
 
 
 def _order(builder, split: str) -> np.ndarray:
-    """Numbers of the records in the order of their `id`; as they lie in the files where there is none."""
+    """Return the numbers of the records in the order of their `id`, or in the order of the files without `id`."""
     count = builder.info.splits[split].num_examples
     if "id" not in builder.info.features:
         return np.arange(count)
@@ -210,7 +215,7 @@ def _order(builder, split: str) -> np.ndarray:
             for first in range(0, count, CHECKED)
             for record in records_of.__getitems__(list(range(first, min(first + CHECKED, count))))
         ]
-    except Exception as error:  # of a damaged file, in many classes
+    except Exception as error:  # a damaged file raises errors of many classes
         raise DataError(
             f"tfds:{builder.info.full_name}, {split}: cannot be read ({_first_line(error)}); prepare the set again"
         ) from error
@@ -225,7 +230,7 @@ def find(name: str, root: Path) -> Path:
     """Return the folder in which `name` is prepared under `root`: the newest version unless `name` contains one.
 
     Raises:
-        DataError: none, or several configurations to choose from.
+        DataError: there is no such folder, or there are several configurations.
     """
     path, _, version = name.partition(":")
     base = root / path
@@ -245,7 +250,7 @@ def find(name: str, root: Path) -> Path:
 
 
 def _version(name: str) -> tuple[int, ...] | None:
-    """1.2.3 as (1, 2, 3); None if `name` is no version."""
+    """Return (1, 2, 3) for "1.2.3", or None if `name` is not a version."""
     parts = name.split(".")
     return tuple(map(int, parts)) if len(parts) == 3 and all(part.isdecimal() for part in parts) else None
 

@@ -1,8 +1,8 @@
-"""The shape of one record from that of an array [N, ...]: what it probably is, and what to do where it is another one.
+"""Guesses of the shape of one record from the shape of an array [N, ...], and remedies for wrong shapes.
 
-Channels are the last axis. Images, fields and curves have few of them, so that an axis of at most 4 beside longer ones
-is that of the channels: [N, 187, 1] is a curve, [N, 28, 28] are images without an axis of channels, and in
-[N, 3, 32, 32] the channels come first, as PyTorch has them.
+Channels are the last axis. Images, fields and curves have few channels, so an axis of at most 4 beside longer axes is
+taken for that of the channels: [N, 187, 1] is a curve, [N, 28, 28] are images without an axis of channels, and in
+[N, 3, 32, 32] the channels come first, as in PyTorch.
 """
 
 import math
@@ -14,7 +14,7 @@ _DECLARE = "--config.data.image_size, --config.data.channels and --config.data.l
 
 
 def guessed(found: tuple[int, ...], what: str) -> tuple[int, ...]:
-    """The shape of a record, [*grid, channels], of an array [N, *found].
+    """Return the probable shape [*grid, channels] of a record of an array [N, *found].
 
     Raises:
         DataError: the channels come first.
@@ -32,7 +32,7 @@ def guessed(found: tuple[int, ...], what: str) -> tuple[int, ...]:
 
 
 def remedy(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
-    """How an array [N, *found] becomes one of records of the declared shape, or what else to do."""
+    """Return advice for turning an array [N, *found] into records of the declared shape."""
     if len(found) > 1 and (*found[1:], found[0]) == shape:
         return f"its channels come first: save {_transposed(len(found))} (a reshape would mix pixels)"
     if (*found, 1) == shape:

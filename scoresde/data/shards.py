@@ -1,16 +1,15 @@
 """Encoded images in array_record files: each record is the bytes of one image file.
 
-PATH is one file, or a folder of them. A file counts as a folder of numbered images, so that parts and labels come from
-names as
-everywhere: `train.array_record` and `test.array_record` are parts, `cats.array_record` and `dogs.array_record` classes,
-and a labels.csv beside them has lines such as `train/17,3`. Shards `NAME-00000-of-00010.array_record` are one folder.
-Files
-named by a number of five and more digits are no folders: their records are numbered through.
+PATH is one file, or a folder of files. A file counts as a folder of numbered images, so parts and labels are determined
+by names as for other collections: `train.array_record` and `test.array_record` are parts, `cats.array_record` and
+`dogs.array_record` are classes, and a labels.csv beside them has lines such as `train/17,3`. The shards
+`NAME-00000-of-00010.array_record` form one folder. Files named by a number of five or more digits are not folders:
+their records are numbered consecutively.
 
-They are written with array_record, which comes with grain:
+The files are written with array_record, which is installed with grain:
 
     from array_record.python.array_record_module import ArrayRecordWriter
-    writer = ArrayRecordWriter("train.array_record", "group_size:1")   # larger groups are read whole for one record
+    writer = ArrayRecordWriter("train.array_record", "group_size:1")   # a larger group is read whole for one record
     for path in paths:
         writer.write(path.read_bytes())
     writer.close()
@@ -30,10 +29,13 @@ _SHARD = re.compile(r"-\d+-of-\d+$|^\d{5,}$")
 
 
 class Shards:
-    """The records of one or several array_record files.
+    """Records of one or several array_record files.
+
+    Args:
+        path: a file, or a folder of files.
 
     Raises:
-        DataError: there are none, or they are damaged.
+        DataError: there is no file, or a file is damaged.
     """
 
     given = None
@@ -69,7 +71,7 @@ class Shards:
             data = self._readers[reader][number]
         except (RuntimeError, ValueError, IndexError, OSError) as error:
             raise BadImage(f"cannot be read: {(str(error).splitlines() or ['damaged'])[0]}") from error
-        if data is None:  # what a file that was cut short gives
+        if data is None:  # result of a truncated file
             raise BadImage("the record is missing from its file")
         return data
 

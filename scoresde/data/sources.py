@@ -1,23 +1,23 @@
-"""The sources of data by name, and `load`, which reads one and checks it against what was declared.
+"""Sources of data by name, and `load`, which reads a source and checks its declared shape and levels.
 
-    digits            8 x 8 images of handwritten digits, 17 grey levels; shipped
+    digits            8 x 8 images of handwritten digits, 17 grey levels; included in the package
     folder:PATH, zip:PATH, array_record:PATH, hf:NAME
                       image files of any size and kind, see `scoresde.data.collection`
-    npz:PATH          arrays of the user's, see `scoresde.data.npz`
+    npz:PATH          arrays of the user, see `scoresde.data.npz`
     tfds:NAME         a set prepared by TensorFlow Datasets, see `scoresde.data.prepared`
     gaussian_mixture, two_moons, checkerboard
                       points in the plane, see `scoresde.data.toys`
     gaussian_process, gp_mixture, quadratic
-                      functions drawn on the declared grid, see `scoresde.data.functions`
-    functions:PATH    one array of measured functions of the user's, see `scoresde.data.measured`
+                      functions sampled on the declared grid, see `scoresde.data.functions`
+    functions:PATH    one array of measured functions of the user, see `scoresde.data.measured`
     none              no records, see `scoresde.data.absent`
 
-A new source is a function of a `Request` and a line in `SOURCES`.
+To add a source, write a function of a `Request` and add it to `SOURCES`.
 
 The digits are the test part of "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak, UCI Machine
 Learning Repository, 1998, doi:10.24432/C50P49; licence CC BY 4.0): 1797 x 8 x 8 integers 0..16, real handwriting by 13
-people. They are shipped, so that the first run and every test need neither a network nor scikit-learn for 45 kB. The
-first 1500 are for training, the last 297 for testing.
+people. The package includes them, 45 kB, so that the first run and the tests need neither a network nor scikit-learn.
+The first 1500 are for training, the last 297 for testing.
 """
 
 import difflib
@@ -44,12 +44,21 @@ from scoresde.runtime import places
 from scoresde.runtime.arrays import read_npz
 
 DIGITS_SHAPE, DIGITS_LEVELS, DIGITS_TRAIN = (8, 8, 1), 17, 1500
-SPAN = 3.0  # of functions: values of +-3 standard deviations are white and black in pictures
+SPAN = 3.0  # in pictures of functions, values of +-3 standard deviations are white and black
 
 
 @dataclass(frozen=True)
 class Request:
-    """What `load` was asked for; `argument` is what followed the colon."""
+    """Arguments of `load`.
+
+    Attributes:
+        argument: text after the colon in the name of the source.
+        shape: declared shape of one record.
+        levels: declared grey levels; 0: continuous values.
+        keys: names of arrays in an NPZ file.
+        data_dir: folder of prepared sets.
+        images: options for collections of image files.
+    """
 
     argument: str
     shape: tuple[int, ...]
@@ -60,7 +69,7 @@ class Request:
 
 
 class Content(NamedTuple):
-    """What a source holds: its records, grey levels (0: continuous) and identity."""
+    """Content of a source: its records, grey levels (0: continuous) and identity."""
 
     train: Source
     test: Source
@@ -83,21 +92,21 @@ def load(
     data_dir: str | None = None,
     images: ImageOptions = ImageOptions(),
 ) -> Dataset:
-    """The data set named `source`, which must be as declared.
+    """Load the data set named `source` and check its declared shape and levels.
 
     Args:
-        source: a name of `SOURCES`; those of `TAKES_ARGUMENT` take an argument after a colon.
-        shape: of one record: [H, W, C] of an image or field, [points, channels] of a curve, [2] of a point.
+        source: name in `SOURCES`; the names in `TAKES_ARGUMENT` are followed by a colon and an argument.
+        shape: shape of one record: [H, W, C] of an image or field, [points, channels] of a curve, [2] of a point.
         levels: grey levels L of integer records; 0: continuous values.
         centered: the model's range is [-1, 1) if True, [0, 1) if False.
-        keys: of npz: the names of the arrays x_train, y_train, x_test, y_test, if they have others; of functions: of
-            the one array.
-        data_dir: of tfds: the folder of prepared sets; None: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
-        images: of collections of image files: labels, and what is done about damaged and large ones.
+        keys: for npz, names of the arrays of train, labels, test and labels, () for x_train, y_train, x_test, y_test;
+            for functions, the name of one array.
+        data_dir: for tfds, folder of prepared sets; None: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
+        images: for image files, options for labels, and for damaged and large images.
 
     Raises:
-        ConfigError: no such source, or an argument it does not take.
-        DataError: the data are missing, damaged, or not of this shape and these levels.
+        ConfigError: an unknown source, or an argument that the source does not take.
+        DataError: the data are missing or damaged, or have another shape or other levels.
     """
     name, argument = named(source)
     if keys and name not in ("npz", "functions"):
@@ -115,10 +124,10 @@ def load(
 
 
 def named(source: str) -> tuple[str, str]:
-    """The name of a source, and what follows its colon.
+    """Split a source into its name and the argument after the colon.
 
     Raises:
-        ConfigError: no such source, an argument it does not take, or an address in the place of a path.
+        ConfigError: an unknown source, an argument that the source does not take, or an address in place of a path.
     """
     name, _, argument = source.partition(":")
     if name not in SOURCES:
@@ -131,14 +140,14 @@ def named(source: str) -> tuple[str, str]:
 
 
 def in_full(source: str) -> str:
-    """The source by a name that holds from any working directory."""
+    """Return the name of the source with an absolute path, which is valid in any working directory."""
     name, argument = named(source)
     a_path = TAKES_ARGUMENT.get(name) == "PATH" or name == "hf" and os.path.isdir(argument)
     return f"{name}:{places.in_full(argument)}" if a_path else source
 
 
 def digits(*, centered: bool = True) -> Dataset:
-    """The shipped handwritten digits: 1500 + 297 images [8, 8, 1] of 17 grey levels, with labels 0 to 9."""
+    """Return the handwritten digits of the package: 1500 + 297 images [8, 8, 1] of 17 grey levels, labels 0 to 9."""
     return load("digits", shape=DIGITS_SHAPE, levels=DIGITS_LEVELS, centered=centered)
 
 
@@ -152,7 +161,7 @@ def _digits(_: Request) -> Content:
 
 def _npz(request: Request) -> Content:
     train, test, names = npz.read(request.argument, request.keys, request.shape, request.levels)
-    # Not the path: the same arrays in another place are the same data.
+    # The fingerprint does not contain the path: the same arrays in another place are the same data.
     return Content(train, test, request.levels, fingerprint("npz", train, test, names), names=names)
 
 
@@ -164,20 +173,20 @@ def _tfds(request: Request) -> Content:
 
 
 def _collection(opened: Callable[[str], Files], request: Request) -> Content:
-    # Fewer levels than images of 8 bits have are no property of a file: `load` says which are right.
+    # Image files have at least 256 levels; `load` raises an error if fewer are declared.
     levels = max(LEVELS, request.levels)
     train, test, identity, found = open_collection(opened(request.argument), request.shape, request.images, levels)
     return Content(train, test, levels, identity, found=found, names=found.classes)
 
 
 def _toy(draw: Callable, _: Request) -> Content:
-    # Keyed by name: with a key of its seed alone the first epoch of a run of that seed would come in the order of the
-    # draws.
+    # The key contains the name: with the seed alone, the first epoch of a run with the same seed would have the order
+    # in which the points were sampled.
     random = np.random.Generator(
         np.random.Philox(key=np.array([toys.SEED, zlib.crc32(draw.__name__.encode())], np.uint64))
     )
     train, test = toys.split(*draw(random, toys.TRAIN + toys.TEST))
-    # By name, not by bytes: the last bits of sin and cos may differ between machines, the distribution does not.
+    # The fingerprint is made of the name and not of the bytes: the last bits of sin and cos differ between machines.
     return Content(train, test, 0, f"{draw.__name__}:{len(train)}+{len(test)}:seed{toys.SEED}")
 
 

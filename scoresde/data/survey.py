@@ -1,9 +1,9 @@
-"""Looking at every image once: which are damaged, what they were, and a checksum of the whole.
+"""Survey of a collection of images: which are damaged, their formats and sizes, and a checksum of the collection.
 
-Only decoding to the end shows that a file was cut short, and a run should not meet it after a week. So all are decoded
-in threads before training (Pillow lets the interpreter lock go). Damaged ones are named and left out; with too many of
-them the run stops. What was found is kept in the user's cache folder under the names, sizes and times of change of all
-files: the next start only lists them.
+Only complete decoding shows that a file is truncated, and a run should not find this out after a week. Therefore all
+images are decoded in threads before training (Pillow releases the interpreter lock). Damaged images are named and left
+out; with too many of them the run stops. The result is stored in the user's cache folder under a hash of the names,
+sizes and times of change of all files, so that the next start only lists the files.
 """
 
 import contextlib
@@ -29,21 +29,26 @@ from scoresde.runtime.files import UnreadableError, write_text
 from scoresde.runtime.progress import Progress
 from scoresde.runtime.reading import read_object
 
-VERSION = 2  # of what is kept
+VERSION = 2  # version of the stored survey
 FEWEST_BAD, BAD_SHARE, MOST_BAD = 10, 0.001, 100
-_SHOWN = 10  # damaged files that are named one by one
-_CHUNK = 64  # images a task
+_SHOWN = 10  # damaged files that are named individually
+_CHUNK = 64  # images per task
 _PATIENCE = 2.0  # seconds before progress is printed
 
 
 @dataclasses.dataclass
 class Survey:
-    """What the images of a collection are.
+    """Result of the survey of a collection.
 
-    `bad` are (name, reason) of those left out; `checksum` is over names and bytes of the others; `kinds` counts
-    "FORMAT MODE"; `sizes` [5] are least and greatest width, least and greatest height, and the median of the shorter
-    side; `enlarged` counts images smaller than the target, `unlike` those not of its size; `brightest` is the greatest
-    value in 16-bit grey images, 0 if there are none.
+    Attributes:
+        count: number of images, damaged ones included.
+        bad: (name, reason) of each damaged image.
+        checksum: checksum of names and bytes of the other images.
+        kinds: number of images of each "FORMAT MODE".
+        sizes: least and greatest width, least and greatest height, and median of the shorter side, in pixels.
+        enlarged: number of images smaller than the target.
+        unlike: number of images whose size is not that of the target.
+        brightest: greatest value in 16-bit grey images; 0 if there are none.
     """
 
     count: int
@@ -56,7 +61,7 @@ class Survey:
     brightest: int
 
     def summary(self) -> str:
-        """One line: how many, of what kind and size."""
+        """Return one line with the number, kinds and sizes of the images."""
         w0, w1, h0, h1, _ = self.sizes
         size = f"{w0} x {h0}" if (w0, h0) == (w1, h1) else f"{w0} x {h0} to {w1} x {h1}"
         kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(self.kinds.items(), key=lambda item: -item[1]))
@@ -64,7 +69,7 @@ class Survey:
         return f"{self.count - len(self.bad)} of {self.count} images, {size} pixels ({kinds}){resized}"
 
     def lost_levels(self, rule: Rule) -> str:
-        """What becomes of the grey levels of 16-bit images, and what keeps them; "" if all are kept."""
+        """Return a note on lost grey levels of 16-bit images and how to keep them, or "" if none are lost."""
         if not self.brightest or rule.levels != LEVELS:
             return ""
         kept = round(self.brightest / 257) + 1
@@ -75,15 +80,16 @@ class Survey:
 
 
 def threads() -> int:
-    """How many threads decode: one a processor, at least 2 and at most 16."""
+    """Return the number of decoding threads: one per processor, at least 2 and at most 16."""
     return min(16, max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2))
 
 
 def read(files: Files, index: int, rule: Rule) -> tuple[np.ndarray, Header, int]:
-    """Values, header and CRC-32 of the bytes of one image.
+    """Return values and header of one image, and the CRC-32 of its bytes.
 
     Raises:
-        BadImage: damaged. DataError: refused for its size.
+        BadImage: the image is damaged.
+        DataError: the image is too large.
     """
     name, most = f"{files.what}: {files.names[index]}", BYTES * rule.max_pixels
     if (size := files.size(index)) > most:
@@ -94,20 +100,22 @@ def read(files: Files, index: int, rule: Rule) -> tuple[np.ndarray, Header, int]
 
 
 def most_bad(count: int, max_bad: int) -> int:
-    """How many damaged files are left out before it is an error: `max_bad`, or if that is -1 a thousandth, but 10 to
-    100."""
+    """Return the number of damaged images that may be left out: `max_bad`, or for -1 0.1 % of the images, at least 10
+    and at most 100."""
     return max_bad if max_bad >= 0 else min(MOST_BAD, max(FEWEST_BAD, int(BAD_SHARE * count)))
 
 
 def survey(files: Files, rule: Rule, max_bad: int, keep: bool = False) -> tuple[Survey, np.ndarray | None]:
-    """The survey of all images; it is looked up if there is one of the same files, else taken, and remembered.
+    """Return the survey of all images: the stored one of the same files, or a new one, which is then stored.
 
     Args:
+        files: encoded images.
+        rule: rule by which they are decoded.
         max_bad: see `most_bad`.
-        keep: return the values too, [N, H, W, C], if they are decoded for it.
+        keep: also return the decoded values, [N, H, W, C], if the images are decoded.
 
     Raises:
-        DataError: too many damaged files, or one that is too large.
+        DataError: too many images are damaged, or one is too large.
     """
     key = hashlib.sha256(f"{VERSION} {PIL.__version__} {rule} {rule.max_pixels} {files.identity}".encode()).hexdigest()
     found = _kept(key)
@@ -125,11 +133,17 @@ def survey(files: Files, rule: Rule, max_bad: int, keep: bool = False) -> tuple[
 
 
 def in_threads(count: int, work: Callable[[int], object], what: str, records: int | None = None) -> Iterator:
-    """work(0), ..., work(count - 1) in order, computed in threads; if it takes long, with progress in so many records
-    in all."""
+    """Yield work(0), ..., work(count - 1) in order, computed in threads, and show progress if they take long.
+
+    Args:
+        count: number of calls.
+        work: function of the number of the call.
+        what: description of the work in the line of progress.
+        records: number of records that the progress counts; None: `count`.
+    """
     began, shown = time.monotonic(), None
     records = count if records is None else records
-    size = max(1, _CHUNK * count // max(records, 1))  # of a task
+    size = max(1, _CHUNK * count // max(records, 1))  # calls per task
     chunks = [range(first, min(first + size, count)) for first in range(0, count, size)]
     pool = ThreadPoolExecutor(threads())
     try:
@@ -200,12 +214,12 @@ def _kept(key: str) -> Survey | None:
         TypeError,
         KeyError,
         RuntimeError,
-    ):  # none, damaged, or no home: it is taken again
+    ):  # no stored survey, a damaged one, or no home folder: a new survey is made
         return None
 
 
 def _keep(key: str, found: Survey) -> None:
-    # No home, or one that cannot be written, costs time at the next start and no more.
+    # Without a home folder that can be written to, the next start makes the survey again.
     with contextlib.suppress(OSError, UnicodeEncodeError, RuntimeError):
         place = _place(key)
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,13 @@
-"""Files that give the labels of a collection of images, read into {name of the image: label}.
+"""Tables with the labels of a collection of images, read into {name of the image: label}.
 
     labels.csv                     lines `file,label`
     metadata.csv, metadata.jsonl   file_name and label among other columns: the layout `imagefolder` of Hugging Face
     dataset.json                   {"labels": [[file, label], ...]}, or null: the layout of the dataset_tool of
                                    StyleGAN and EDM (Karras et al. 2022), whose folders 00000, 00001, ... are shards
 
-They lie at the top, in the innermost folder that holds every image, or in the folders of the parts. Files are named
-from the folder of the table, from the top, or from the innermost folder. The first kind above that is there counts.
+A table lies at the top, in the innermost folder that contains every image, or in the folders of the parts. Its file
+names are relative to the folder of the table, to the top, or to the innermost folder. The first kind in the list above
+that exists is used.
 """
 
 import csv
@@ -19,12 +20,18 @@ from scoresde.runtime.files import UnreadableError, read_bytes
 from scoresde.runtime.reading import parse_json
 
 LARGEST_TABLE = 2**28  # bytes: ten million lines
-NONE = "none"  # a wish for no labels
+NONE = "none"  # value of data.labels for no labels
 TABLES = ("labels.csv", "metadata.csv", "metadata.jsonl", "dataset.json")
 
 
 class Table(NamedTuple):
-    """`origin` names the files; `labels` is None where they say that there are no labels; `notes` are for the user."""
+    """Labels of a collection.
+
+    Attributes:
+        origin: names of the files; "" if there is no table.
+        labels: label of each image; None if the files state that there are no labels.
+        notes: notes for the user.
+    """
 
     origin: str
     labels: dict[str, str] | None
@@ -32,30 +39,31 @@ class Table(NamedTuple):
 
 
 class _NoLabels(Exception):
-    """The file is no table of labels; the message says why."""
+    """Error for a file that is not a table of labels; the message states the reason."""
 
 
 class _Unlabelled(Exception):
-    """The file says that there are no labels of classes, in the words of the message."""
+    """Error for a table that has no labels of classes; the message states the reason."""
 
 
 def find_table(
     lookup: Callable[[str], bytes | None], names: list[str], folders: Iterable[str], wanted: str, what: str
 ) -> Table:
-    """The labels of `names` by the table `wanted`, in the collection or on disk, or by the first kind that is there.
+    """Find the labels of `names` in the table `wanted`, in the collection or on disk, or in the first kind that exists.
 
     Args:
-        lookup: the bytes of a file of the collection, None if there is none.
-        names: of the images, relative to the top.
-        folders: in which tables may lie: "" or names that end with `/`, the innermost folder of all images first.
-        wanted: the name of a table; "" for any of `TABLES`.
-        what: how messages call the collection.
+        lookup: function that returns the bytes of a file of the collection, or None if it does not exist.
+        names: names of the images, relative to the top.
+        folders: folders that may contain tables, "" or names that end with `/`; the innermost folder of all images
+            comes first.
+        wanted: name of a table; "" for any of `TABLES`.
+        what: name of the collection in messages.
 
     Returns:
-        A table with the origin "" where there is none.
+        The table; its origin is "" if none was found.
 
     Raises:
-        DataError: the one that was wanted is not there, one cannot be read, or it names other images.
+        DataError: the wanted table does not exist, a table cannot be read, or it names other images.
     """
     notes = []
     for kind in [wanted] if wanted else TABLES:
@@ -69,7 +77,7 @@ def find_table(
         origin = " and ".join(place + kind for place, _ in places)
         try:
             given = [(place, _entries(table, kind, f"{what}: {place + kind}")) for place, table in places]
-        except _Unlabelled as reason:  # then folders are no classes either
+        except _Unlabelled as reason:  # folders are then not used as classes either
             return Table(origin, None, (*notes, f"{origin}: {reason}; no labels are taken"))
         except _NoLabels as reason:
             if wanted:
@@ -88,7 +96,7 @@ def _on_disk(path: str, what: str) -> bytes:
 
 
 def _entries(table: bytes, kind: str, what: str) -> list[tuple[str, str]]:
-    """(file, label) of each line; an empty label is a missing one."""
+    """Return (file, label) of each line; an empty label is a missing one."""
     try:
         text = table.decode("utf-8-sig")
         if kind.endswith(".json"):
@@ -148,7 +156,7 @@ def _label(value: object) -> str:
 def _matched(
     given: list[tuple[str, list[tuple[str, str]]]], names: list[str], folders: Iterable[str], what: str
 ) -> dict[str, str]:
-    """The label of each name.
+    """Return the label of each name.
 
     Raises:
         DataError: an image without a label, a line without an image, or two lines for one image.

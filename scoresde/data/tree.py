@@ -1,15 +1,16 @@
-"""From names to parts and labels: which image is for training, which for testing, and what class it is of.
+"""Parts and labels from names: which images are for training and for testing, and the class of each image.
 
-Names are taken relative to the innermost folder that holds every image.
+Names are relative to the innermost folder that contains every image.
 
-Parts. Folders `train` and `test` (or `val`, `valid`, `validation`, the first there is) at the top are the parts; what
-lies elsewhere is left out. Otherwise a tenth is for testing, chosen by a hash of the name: an image stays in its part
-when others are added or taken away. The image of the least hash always is one of them.
+Parts: folders `train` and `test` (or `val`, `valid`, `validation`, the first that exists) at the top are the parts, and
+all other images are left out. Without these folders a tenth of the images is for testing, chosen by a hash of the name,
+so that an image stays in its part when others are added or removed. The image with the least hash is always a test
+image.
 
-Labels. A file of labels (`scoresde.data.tables`), or else the top folders (below the part), if there are several.
-Images beside such folders have no label: they are left out if they are few, and else the folders are no classes. Nor
-are shards classes: folders such as 00000, 00001, ... that only divide a numbered set. Class k is the k-th name in
-order; names which are all whole numbers are ordered as numbers.
+Labels: they come from a table (`scoresde.data.tables`), or without one from the top folders (below the part) if there
+are several. Images beside these folders have no label: they are left out if they are few, and otherwise the folders are
+not used as classes. Shards are not used as classes either: folders such as 00000, 00001, ... that only divide a
+numbered set. Class k is the k-th name in order; if all names are whole numbers, they are ordered as numbers.
 """
 
 import hashlib
@@ -24,26 +25,26 @@ from scoresde.errors import DataError
 
 TRAIN, TESTS = "train", ("test", "val", "valid", "validation")
 TEST_SHARE = 0.1
-LOOSE_SHARE = 0.1  # of the images: more of them beside the folders, and the folders are no classes
-_SHARD = re.compile(r"\d{5,}")  # StyleGAN, EDM and FFHQ number the folders of a thousand images each by five digits
-_NAMED = 3  # images that a note names
+LOOSE_SHARE = 0.1  # largest share of images beside the folders for which the folders are classes
+_SHARD = re.compile(r"\d{5,}")  # StyleGAN, EDM and FFHQ number folders of a thousand images by five digits
+_NAMED = 3  # images named in a note
 
 
 class Tree(NamedTuple):
-    """Indices of train and test images, and labels [N] of all (0 where there are none)."""
+    """Indices of train and test images, and labels [N] of all images (0 if there are none)."""
 
     train: np.ndarray
     test: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
     left_out: int
-    parts: str  # how the parts were found
-    labelled: str  # where labels come from
-    notes: tuple[str, ...] = ()  # what the user may not expect
+    parts: str  # rule by which the parts were found
+    labelled: str  # origin of the labels
+    notes: tuple[str, ...] = ()  # notes for the user
 
 
 class Given(NamedTuple):
-    """Labels [N] and class names that a set brings with it, where they come from, and what the user may not expect."""
+    """Labels [N] and class names that belong to a set, their origin, and notes for the user."""
 
     labels: list[int]
     classes: tuple[str, ...]
@@ -52,13 +53,13 @@ class Given(NamedTuple):
 
 
 def arrange(names: list[str], what: str, table: Table = Table("", None), given: Given | None = None) -> Tree:
-    """The parts and labels of N images.
+    """Return the parts and labels of N images.
 
     Args:
-        names: relative, with `/`.
-        what: how messages call the collection.
-        table: of `labels_of`.
-        given: labels that the images came with.
+        names: relative names with `/`.
+        what: name of the collection in messages.
+        table: result of `labels_of`.
+        given: labels that belong to the images.
 
     Raises:
         DataError: labels do not match the images, or a part is empty.
@@ -90,7 +91,7 @@ def arrange(names: list[str], what: str, table: Table = Table("", None), given: 
 
 
 def labels_of(lookup: Callable[[str], bytes | None], names: list[str], wanted: str, what: str) -> Table:
-    """The file of labels in a collection, or the one that is wanted; see `find_table`. Of "none" it has no labels."""
+    """Return the table of labels of a collection, or the table `wanted`, see `find_table`; "none" has no labels."""
     if wanted == NONE:
         return Table(NONE, None)
     common = names[0][: len(names[0]) - len(inner(names)[0])]
@@ -100,7 +101,7 @@ def labels_of(lookup: Callable[[str], bytes | None], names: list[str], wanted: s
 
 
 def _no_classes(used: set[str], loose: list[int], names: list[str]) -> str:
-    """Why the folders `used` are no classes; "" if they are, or if there are too few for the question to arise."""
+    """Return why the folders `used` are not classes; "" if they are classes or if there are fewer than two."""
     if len(used) < 2:
         return ""
     if len(loose) > LOOSE_SHARE * len(names):
@@ -113,7 +114,8 @@ def _no_classes(used: set[str], loose: list[int], names: list[str]) -> str:
 
 
 def _are_shards(folders: set[str], names: list[str]) -> bool:
-    """Whether folders of five and more digits hold consecutive parts of one numbering, as in 00000/img00000000.png."""
+    """Return whether folders of five or more digits contain consecutive parts of one numbering, as in
+    00000/img00000000.png."""
     if not all(_SHARD.fullmatch(folder) for folder in folders) or len({len(folder) for folder in folders}) > 1:
         return False
     spans: dict[str, tuple[int, int]] = {}
@@ -131,7 +133,7 @@ def _are_shards(folders: set[str], names: list[str]) -> bool:
 
 
 def _without(short: list[str], loose: list[int], what: str) -> list[str]:
-    """The parts where the images `loose` are in none; which of the others are for testing may depend on them."""
+    """Return the parts without the images `loose`; the choice of test images among the others may change."""
     drop = set(loose)
     again = iter(_parts([name for k, name in enumerate(short) if k not in drop], what)[0])
     return ["" if k in drop else next(again) for k in range(len(short))]
@@ -143,7 +145,7 @@ def _loose_note(loose: list[int], names: list[str]) -> str:
 
 
 def inner(names: list[str]) -> list[str]:
-    """The names without the folders which all of them share."""
+    """Return the names without the folders that all names share."""
     while True:
         tops = {name.partition("/")[0] if "/" in name else None for name in names}
         if len(tops) > 1 or None in tops:
@@ -152,7 +154,7 @@ def inner(names: list[str]) -> list[str]:
 
 
 def held_out(names: list[str]) -> np.ndarray:
-    """Which of the names are for testing: bool [N]."""
+    """Return which names are for testing, bool [N]."""
     digests = (hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest() for name in names)
     hashes = np.array([int.from_bytes(digest) for digest in digests], np.uint64)
     chosen = hashes < np.uint64(int(TEST_SHARE * 2**64))
@@ -161,7 +163,7 @@ def held_out(names: list[str]) -> np.ndarray:
 
 
 def _parts(names: list[str], what: str) -> tuple[list[str], list[str], str]:
-    """Part ("train", "test" or "") and name below the part, of each name, and how they were found."""
+    """Return the part ("train", "test" or "") of each name, the name below the part, and the rule that was applied."""
     tops = [name.partition("/")[0].lower() if "/" in name else "" for name in names]
     test = next((name for name in TESTS if name in tops), None)
     if TRAIN in tops and test:
@@ -177,7 +179,7 @@ def _parts(names: list[str], what: str) -> tuple[list[str], list[str], str]:
 
 
 def _numbered(labels: list[str], used: set[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Class numbers of the labels, 0 for those not used, and the names of the classes."""
+    """Return the class numbers of the labels, 0 for labels that are not used, and the names of the classes."""
     names = used or set(labels)
     numbers = all(name.isascii() and name.isdecimal() for name in names)
     classes = tuple(sorted(names, key=(lambda name: (int(name), name)) if numbers else None))

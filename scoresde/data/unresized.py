@@ -1,4 +1,4 @@
-"""Image files as they are, to be compared with others: of one size, no image scaled and none left out."""
+"""Image files without scaling, for comparisons: all of one size, with no image left out."""
 
 from typing import NamedTuple
 
@@ -12,20 +12,20 @@ from scoresde.errors import DataError
 
 
 class Unresized(NamedTuple):
-    """All images of `files`, in the order of their names; `checksum` is equal for equal names and bytes."""
+    """All images of `files`, in the order of their names; equal names and bytes have equal checksums."""
 
     files: Files
     rule: Rule
     checksum: str
 
     def read(self, first: int, last: int) -> np.ndarray:
-        """uint8 [last - first, H, W, C]."""
+        """Return the images `first` to `last` - 1 as uint8 [last - first, H, W, C]."""
         what = f"read {self.files.what}"
         return np.stack(list(in_threads(last - first, lambda k: read(self.files, first + k, self.rule)[0], what)))
 
 
 def unresized(files: Files, channels: int | None = None) -> Unresized:
-    """The images of `files` with `channels`; None: 1 where all are grey, else 3.
+    """Return the images of `files` with `channels` channels; None: 1 if all images are grey, otherwise 3.
 
     Raises:
         DataError: an image is damaged, of another size than the first, or of 16 bits.

@@ -1,1 +1,1 @@
-"""Is this installation sound? What it consists of, and a short test of it against closed forms."""
+"""Diagnosis of an installation: its components, and a short test against closed forms."""

@@ -1,4 +1,4 @@
-"""What an installation consists of: versions, devices, memory, disk, optional packages, environment variables."""
+"""Components of an installation: versions, devices, memory, disk, optional packages, environment variables."""
 
 import importlib.metadata
 import importlib.util
@@ -17,7 +17,7 @@ PACKAGES = (
     "ml-collections",
     "grain", "tensorflow-datasets", "numpy", "pillow", "jinja2", "safetensors", "tensorboardX", "tqdm",
 )  # fmt: skip
-# extra of pyproject.toml: the module it brings
+# Extras of pyproject.toml, each with a module that it installs.
 EXTRAS = {
     "tfds": "tensorflow",
     "pde": "exponax",
@@ -28,7 +28,7 @@ EXTRAS = {
     "test": "pytest",
     "docs": "matplotlib",
 }
-# Variables that change results, speed or locations; values of keys are never included.
+# Variables that change results, speed or locations; variables that contain API keys are not included.
 VARIABLES = (
     "XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_COMPILATION_CACHE_DIR",
     "JAX_DEBUG_NANS",
@@ -40,7 +40,7 @@ _GIB = 2**30
 
 
 def facts(folder: pathlib.Path = pathlib.Path("runs")) -> dict[str, dict[str, str]]:
-    """{section: {what: value}}, all texts. `folder` is where runs would be written."""
+    """Return {section: {name: value}}, all as text; `folder` is the folder in which runs would be written."""
     return {
         "system": _system(),
         "versions": {name: _version(name) for name in PACKAGES},
@@ -61,8 +61,8 @@ def _system() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Of the checkout that the package is in, marked where files were changed; "no checkout" of an installed
-    package."""
+    """Return the commit of the checkout of the package, with " with changes" if files were changed, or "no checkout"
+    for an installed package."""
     folder = pathlib.Path(scoresde.__file__).parents[1]
     if not (folder / ".git").exists():
         return "no checkout"
@@ -83,7 +83,7 @@ def _version(name: str) -> str:
 
 
 def _version_of_module(module: str) -> str:
-    """Not imported: some of them take seconds, or talk to a network."""
+    """Return the version of a module without importing it: some imports take seconds or use the network."""
     if importlib.util.find_spec(module) is None:
         return "absent"
     names = importlib.metadata.packages_distributions().get(module, [module])

@@ -1,13 +1,13 @@
-"""A test of an installation in less than a minute: what it computes against closed forms.
+"""Test of an installation in less than a minute, by comparison with closed forms.
 
 | check | closed form |
 |---|---|
 | drift and diffusion of VP | f = -beta/2, g^2 = beta, beta(t) = beta_min + t (beta_max - beta_min) (Song et al. 2021, eq. 11) |
-| sampler | the mean and deviation of Gaussian data, within 4.5 standard errors of 4096 draws of the reverse SDE |
-| likelihood | the log-density of a Gaussian at t_min, by the probability flow with the exact trace |
-| training | a few steps bring the loss of a small network from its start to the posterior variance of Gaussian data |
+| sampler | mean and deviation of Gaussian data, within 4.5 standard errors for 4096 samples of the reverse SDE |
+| likelihood | log-density of a Gaussian at t_min, by the probability flow with the exact trace |
+| training | loss of a small network after a few steps: the posterior variance of Gaussian data |
 
-No check raises its own exceptions; exceptions of a broken installation are reported unchanged.
+A check that fails returns a result and raises nothing; exceptions of a broken installation are part of the result.
 """
 
 import math
@@ -34,6 +34,8 @@ _ERRORS = 4.5  # standard errors: one sound installation in 30,000 fails by chan
 
 
 class Check(NamedTuple):
+    """Result of a check, with its time in seconds."""
+
     name: str
     ok: bool
     detail: str
@@ -41,7 +43,7 @@ class Check(NamedTuple):
 
 
 def checks() -> list[Check]:
-    """All of them, whatever fails."""
+    """Run all checks, even if some fail."""
     return [run(name, check) for name, check in CHECKS.items()]
 
 
@@ -49,7 +51,7 @@ def run(name: str, check: Callable[[], tuple[bool, str]]) -> Check:
     start = time.monotonic()
     try:
         ok, detail = check()
-    except Exception as error:  # whatever a broken installation raises
+    except Exception as error:  # any error of a broken installation
         ok, detail = False, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return Check(name, bool(ok), detail, time.monotonic() - start)
 
@@ -81,14 +83,14 @@ def likelihood() -> tuple[bool, str]:
     found = log_likelihood(score, x, key=root_key(0), probes=None, tolerance=1e-6)
     t, T = jnp.asarray(sde.t_min), jnp.asarray(sde.t_max)
     exact = np.array([float(_log_density(sde, mean, variance, value, t)) for value in x])
-    # The flow ends in N(0, 1) in the place of p_T: the difference there is known too.
+    # The prior N(0, 1) replaces p_T, and this difference is also known in closed form.
     latent = [float(sde.log_prior(z) - _log_density(sde, mean, variance, z, T)) for z in found.latent]
     worst = float(np.max(np.abs(np.asarray(found.log_prob) - np.array(latent) - exact)))
     return worst < 2e-4, f"log-density off by {worst:.1e} nats at most (below 2e-4)"
 
 
 def _log_density(sde, mean, variance, x, t):
-    """log N(x; alpha mean, alpha^2 variance + sigma^2)."""
+    """Return log N(x; alpha mean, alpha^2 variance + sigma^2)."""
     spread = sde.alpha(t) ** 2 * variance + sde.sigma(t) ** 2
     return -0.5 * jnp.sum((x - sde.alpha(t) * mean) ** 2 / spread + jnp.log(2 * math.pi * spread))
 
@@ -100,7 +102,7 @@ def training() -> tuple[bool, str]:
         "gaussian", ArraySource(values), ArraySource(values), levels=0, centered=True, fingerprint="self-test"
     )
     network = Network.init(lambda rngs: MLP((2,), width=32, depth=1, rngs=rngs), key=root_key(0))
-    # A preconditioning for data of deviation 1: the network has to learn that it is 0.3.
+    # The preconditioning assumes data of deviation 1, so the network must learn that the deviation is 0.3.
     score, objective = NetworkScore(sde, network, EDMPreconditioning(1.0)), Objective(EDMWeighting(DataSpectrum(1.0)))
     batch = -(-256 // jax.device_count()) * jax.device_count()
     state = fit(

@@ -37,31 +37,37 @@ from scoresde.types import Coef, Key, Keys, Scalar, State, Time
 
 
 class AbstractVariance(eqx.Module):
-    """The variance of a reverse step, between beta-tilde (weight 0) and beta (weight 1) in the logarithm."""
+    """Variance of a reverse step, interpolated in the logarithm from beta-tilde (weight 0) to beta (weight 1)."""
 
     @abc.abstractmethod
     def weight(self, x: State, t: Time) -> Coef:
-        """log v = w log beta + (1 - w) log beta-tilde (Nichol and Dhariwal 2021, eq. 15)."""
+        """Return w of log v = w log beta + (1 - w) log beta-tilde (Nichol and Dhariwal 2021, eq. 15)."""
 
 
 class BetaVariance(AbstractVariance):
-    """v = beta: optimal for data N(0, I) (Ho et al. 2020, sec. 3.2)."""
+    """Variance v = beta, which is optimal for data N(0, I) (Ho et al. 2020, sec. 3.2); it has no arguments."""
 
     def weight(self, x, t):
         return jnp.ones((), x.dtype)
 
 
 class BetaTildeVariance(AbstractVariance):
-    """v = beta-tilde: optimal for a single data point. At the first step, where it is 0, that of the second is taken,
-    and where this is 0 too, in a mode that does not fade, beta."""
+    """Variance v = beta-tilde, which is optimal for a single data point; it has no arguments.
+
+    In the first step, where beta-tilde is 0, the value of the second step is used; if that is 0 as well, as in a mode
+    that does not fade, beta is used.
+    """
 
     def weight(self, x, t):
         return jnp.zeros((), x.dtype)
 
 
 class InterpolatedVariance(AbstractVariance):
-    """v as `predict(x_t, t)` says: the weight, one number or one per coordinate (Nichol and Dhariwal 2021, sec.
-    3.1)."""
+    """Variance with a predicted weight (Nichol and Dhariwal 2021, sec. 3.1).
+
+    Args:
+      predict: function (x_t, t) -> w from 0 to 1, one number or one per coordinate.
+    """
 
     predict: Callable[[State, Time], Coef]
 
@@ -70,15 +76,17 @@ class InterpolatedVariance(AbstractVariance):
 
 
 class Discretization(eqx.Module):
-    """A process on the times t_1 < ... < t_T: the reverse chain whose variational bound DDPM takes.
+    """Process on the times t_1 < ... < t_T: the reverse chain of DDPM's variational bound.
 
-    Any process, with one log-SNR or one per mode, and any times. `Discretization(process, process.times)` of a
-    `DiscreteVP` is DDPM itself.
+    Any process is supported, with one log-SNR or one per mode, and any times. `Discretization(process, process.times)`
+    of a `DiscreteVP` is DDPM itself.
 
     Args:
-      times: [T], increasing, T >= 2; the first is where the decoder takes over.
-      variance: of the reverse steps, `Beta()`, `BetaTilde()` or `Interpolated(predict)`. The first of them also gives
-        the decoder its variance: beta_1 = sigma(t_1)^2, and beta-tilde_2 for beta-tilde_1, which is 0.
+      sde: process in continuous time.
+      times: increasing times [T], T >= 2; at the first one the decoder replaces the chain.
+      variance: variance of the reverse steps: `BetaVariance()`, `BetaTildeVariance()` or `InterpolatedVariance(...)`.
+        The first step also gives the variance of the decoder: beta_1 = sigma(t_1)^2, and beta-tilde_2 in place of
+        beta-tilde_1, which is 0.
 
     Raises:
       ConfigError: fewer than two times, or times that do not increase.

@@ -23,16 +23,23 @@ from scoresde.types import Coef, Scalar, State
 
 
 class AbstractDecoder(eqx.Module):
-    """log p(data | x_t), coordinates independent."""
+    """Decoder with log p(data | x_t) for independent coordinates."""
 
     @abc.abstractmethod
     def log_prob(self, x0: State, *, z: State, residual: State, ratio: Coef, std: Coef) -> Scalar:
-        """In nats. ratio = sigma / alpha at t; std: the decoder's deviation in units of x_0, where it has a free
-        one."""
+        """Return log p(data | x_t) in nats.
+
+        Args:
+          x0: data, in model coordinates.
+          z: noise in x_t.
+          residual: z + sigma s(x_t, t).
+          ratio: sigma / alpha at t.
+          std: standard deviation of the decoder in units of x_0, for decoders with a free one.
+        """
 
 
 class GaussianDecoder(AbstractDecoder):
-    """log N(x_0; x_0-hat, std^2): a density of x_0 at time 0, in model coordinates."""
+    """Gaussian decoder log N(x_0; x_0-hat, std^2), a density of x_0 at time 0 in model coordinates; no arguments."""
 
     def log_prob(self, x0, *, z, residual, ratio, std):
         std = jnp.broadcast_to(std, x0.shape)
@@ -40,8 +47,11 @@ class GaussianDecoder(AbstractDecoder):
 
 
 class DiscretizedGaussian(AbstractDecoder):
-    """log of the integral of N(x_0-hat, std^2) over the bin of x_0, a bin's centre; the outermost bins reach to
-    infinity."""
+    """Decoder with the mass of N(x_0-hat, std^2) in the bin of x_0; the outermost bins reach to infinity.
+
+    Args:
+      bins: bins of the integers; x_0 is the centre of a bin.
+    """
 
     bins: Bins
 
@@ -53,24 +63,29 @@ class DiscretizedGaussian(AbstractDecoder):
 
 
 class CategoricalDecoder(AbstractDecoder):
-    """log of the softmax over all L bins of -(x_t - alpha c)^2 / (2 sigma^2), x_0 being the centre of the true bin."""
+    """Decoder with the softmax over all L bins of -(x_t - alpha c)^2 / (2 sigma^2); x_0 is the centre of its bin.
+
+    Args:
+      bins: bins of the integers.
+    """
 
     bins: Bins
 
     def log_prob(self, x0, *, z, residual, ratio, std):
         levels = jnp.arange(self.bins.levels).reshape(-1, *[1] * x0.ndim)
-        # In units of sigma, from the true centre: x_t itself does not resolve sigma in float32 where sigma is small.
+        # Distances are in units of sigma from the true centre: float32 x_t does not resolve a small sigma.
         distance = (_index(self.bins, x0) - levels) * (self.bins.width / ratio)
         return -jnp.sum(jnp.log(jnp.sum(jnp.exp(-0.5 * distance * (distance + 2 * z)), axis=0)))
 
 
 def _index(bins: Bins, x0: State) -> State:
-    """The integers whose bins x0 is the centre of, as floats."""
+    """Return the integers, as floats, whose bins have the centre x0."""
     return jnp.round((x0 - bins.low) / bins.width - 0.5)
 
 
 def _log_interval(low: State, high: State) -> State:
-    """log(Phi(high) - Phi(low)), low < high; on the negative side, where Phi keeps its relative precision."""
+    """Return log(Phi(high) - Phi(low)) for low < high, computed on the negative side, where Phi keeps its relative
+    precision."""
     low, high = jnp.where(low > 0, -high, low), jnp.where(low > 0, -low, high)
     log_low, log_high = jax.scipy.special.log_ndtr(low), jax.scipy.special.log_ndtr(high)
     return log_high + jnp.log(-jnp.expm1(log_low - log_high))

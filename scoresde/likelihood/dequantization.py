@@ -39,15 +39,15 @@ Integers = Num[Array, "*x"]  # of one example, in any type
 
 
 class AbstractDequantization(eqx.Module):
-    """q(x | v) on the bin of v."""
+    """Density q(x | v) on the bin of v."""
 
     @abc.abstractmethod
     def draw(self, sde: AbstractSDE, bins: Bins, v: Integers, *, key: Key) -> tuple[State, Scalar]:
-        """(x, log q(x | v) in nats): x in model coordinates at t_min."""
+        """Return a sample (x, log q(x | v)), with x in model coordinates at t_min and log q in nats."""
 
 
 class UniformDequantization(AbstractDequantization):
-    """x = encode(v + u), u ~ U[0, 1)^D; log q = -D log w (Theis et al. 2016)."""
+    """Uniform dequantization x = encode(v + u), u ~ U[0, 1)^D; log q = -D log w (Theis et al. 2016); no arguments."""
 
     def draw(self, sde, bins, v, *, key):
         u = jax.random.uniform(key, v.shape)
@@ -55,20 +55,23 @@ class UniformDequantization(AbstractDequantization):
 
 
 class TruncatedNormalDequantization(AbstractDequantization):
-    """x = alpha c + sigma z at t_min, z ~ N(0, 1) cut to [-tau, tau], tau sigma = alpha w / 2 (Zheng et al. 2023,
-    i-DODE).
+    """Truncated-normal dequantization of models that were trained on bin centres (Zheng et al. 2023, i-DODE).
 
-    log q = -sum(z^2 / 2 + log sigma + log(2 pi) / 2 + log erf(tau / sqrt 2)). The bins are those of v shrunk by
-    alpha(t_min),
-    and the ODE starts at the time with this alpha and sigma, so training and evaluation use the same inputs.
-    As tau -> 0 it becomes uniform, and the mass of p outside the bins grows: below tau = 3 use another q.
+    x = alpha c + sigma z at t_min, with z ~ N(0, 1) truncated to [-tau, tau] and tau sigma = alpha w / 2, so that
+
+        log q = -sum(z^2 / 2 + log sigma + log(2 pi) / 2 + log erf(tau / sqrt 2)).
+
+    The bins are those of v shrunk by alpha(t_min), and the ODE starts at the time with this alpha and sigma, so
+    training and evaluation use the same inputs. As tau -> 0 the density becomes uniform, and the mass of p outside the
+    bins grows: below tau = 3 use another q. It has no arguments.
     """
 
     def draw(self, sde, bins, v, *, key):
         t = as_time(sde.t_min)
         sigma, tau = sde.sigma(t), self.tau(sde, bins)
         size_key, sign_key = jax.random.split(key)
-        # By sign and size: a uniform number that is 1 would be an infinite z, and [0, 1) has none, where [-1, 1) has.
+        # Sign and size are sampled separately: a uniform number of -1 or 1 would make z infinite, and [0, 1) contains
+        # neither.
         share = jax.random.uniform(size_key, v.shape) * jax.scipy.special.erf(tau / math.sqrt(2))
         z = jnp.minimum(math.sqrt(2) * jax.scipy.special.erfinv(share), tau) * jax.random.rademacher(
             sign_key, v.shape, share.dtype
@@ -78,15 +81,18 @@ class TruncatedNormalDequantization(AbstractDequantization):
         return sde.alpha(t) * bins.encode(v) + sigma * z, log_q
 
     def tau(self, sde: AbstractSDE, bins: Bins) -> Scalar:
-        """Half a bin in standard deviations of the noise at t_min."""
+        """Return half the width of a bin in standard deviations of the noise at t_min."""
         t = as_time(sde.t_min)
         return sde.alpha(t) * bins.width / (2 * sde.sigma(t))
 
 
 class VariationalDequantization(AbstractDequantization):
-    """x = encode(v + u) with u from a conditional flow (Ho et al. 2019), see `scoresde.nets.CouplingFlow`.
+    """Variational dequantization x = encode(v + u), with u from a conditional flow (Ho et al. 2019).
 
     log q(x | v) = log q(u | v) - D log w. An untrained flow gives u ~ U[0, 1)^D, the uniform bound.
+
+    Args:
+      flow: `scoresde.nets.CouplingFlow` as a `Network`, for the shape of one example.
     """
 
     flow: Network
@@ -95,11 +101,11 @@ class VariationalDequantization(AbstractDequantization):
         base = jax.random.logistic(key, v.shape)
         context = (2 * jnp.asarray(v, base.dtype) + 1) / bins.levels - 1  # bin centres on [-1, 1]
         place, log_det = push(self.flow, base, context)
-        # u = sigmoid(place) of a logistic base: U[0, 1) where the flow is the identity.
+        # The base is logistic, so u = sigmoid(place) is U[0, 1) where the flow is the identity.
         log_q = jnp.sum(_log_slope(base) - _log_slope(place)) - log_det
         return bins.encode(v, jax.nn.sigmoid(place)), log_q - bins.log_jacobian(v.size)
 
 
 def _log_slope(z):
-    """log of d sigmoid / dz."""
+    """Return the logarithm of d sigmoid / dz."""
     return -jax.nn.softplus(z) - jax.nn.softplus(-z)

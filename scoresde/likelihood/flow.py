@@ -38,18 +38,24 @@ _LAST_STEP = 50.0
 
 
 class LogLikelihood(eqx.Module):
-    """Per example, N in all. Rows with ok = False hold NaN in `log_prob` and must not be averaged in.
+    """Log-likelihoods of N examples. Rows with ok = False have NaN in `log_prob` and must be left out of means.
 
-    standard_error is that of the trace estimate: the spread over its estimates / sqrt(their number). It is 0 for the
-    exact trace and NaN for one probe, for which there is no estimate. Because it is estimated from few values, it is
-    reliable from 8 probes on: with 2, plus or minus 1.96 standard errors cover the truth 70 % of the time, with 8
-    about 91 %, with 24 about 94 %.
+    The standard error is the standard deviation of the estimates of the trace, divided by the square root of their
+    number. Because it is estimated from few values, it is reliable from 8 probes on: with 2 probes, plus or minus 1.96
+    standard errors cover the truth 70 % of the time, with 8 about 91 %, with 24 about 94 %.
+
+    Attributes:
+      log_prob: log-density at t_min, in nats.
+      latent: x at t_max, [*N, *x].
+      standard_error: standard error of `log_prob`, in nats; 0 for the exact trace and NaN for one probe.
+      nfe: evaluations of the score with its derivative.
+      ok: True if the solver reached t_max.
     """
 
-    log_prob: Float[Array, "*N"]  # nats
-    latent: Float[Array, "..."]  # [*N, *x]: x at t_max
-    standard_error: Float[Array, "*N"]  # nats
-    nfe: Int[Array, "*N"]  # evaluations of the score with its derivative
+    log_prob: Float[Array, "*N"]
+    latent: Float[Array, "..."]
+    standard_error: Float[Array, "*N"]
+    nfe: Int[Array, "*N"]
     ok: Bool[Array, "*N"]
 
 

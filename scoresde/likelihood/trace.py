@@ -3,18 +3,18 @@ pass.
 
 With J = ds/dx the flow v = f x - g^2 s / 2 has the divergence tr(dv/dx) = D f - g^2 tr(J) / 2.
 
-| estimator      | of the trace                                                    | derivatives a call | source                |
+| estimator      | estimate of the trace                                           | derivatives a call | source                |
 |----------------|-----------------------------------------------------------------|--------------------|-----------------------|
 | ExactTrace     | sum_i e_i . (dv/dx) e_i                                         | D                  |                       |
 | Rademacher     | e . (dv/dx) e, entries +1 or -1                                 | K                  | Hutchinson 1990       |
-| Gaussian       | the same, entries N(0, 1)                                       | K                  | Girard 1989           |
+| GaussianProbes | the same, entries N(0, 1)                                       | K                  | Girard 1989           |
 | HutchPlusPlus  | exact on the range of a sketch, Rademacher on the rest          | K                  | Meyer et al. 2021     |
 
-With A = (dv/dx + its transpose) / 2 a Rademacher probe has the variance 2 (|A|_F^2 - sum_i A_ii^2), a Gaussian one
-2 |A|_F^2: on diagonal Jacobians the first is exact. A probe is drawn once and kept along the trajectory: a fresh one at
-each time would break the error control of the solver. Derivatives are forward mode: one probe costs 1.9 to 2.0
-forward calls in all, where reverse mode costs 2.4 to 2.5 and two separate calls of the network 3.3 to 3.5 (two U-Nets
-on a CPU; benchmarks/likelihood_cost.py).
+With A = (dv/dx + its transpose) / 2 a Rademacher probe has the variance 2 (|A|_F^2 - sum_i A_ii^2), a Gaussian probe
+2 |A|_F^2, so Rademacher probes are exact on diagonal Jacobians. A probe is sampled once and kept along the trajectory:
+a new probe at each time would break the error control of the solver. Derivatives are forward mode: one probe costs 1.9
+to 2.0 forward calls in all, where reverse mode costs 2.4 to 2.5 and two separate calls of the network 3.3 to 3.5 (two
+U-Nets on a CPU; benchmarks/likelihood_cost.py).
 """
 
 import abc
@@ -28,14 +28,14 @@ from scoresde.score.base import AbstractScore
 from scoresde.sde.base import check_parameters
 from scoresde.types import Key, Scalar, State, Time
 
-# Directional derivatives taken at once in the exact trace: bounds its memory at this many times one example.
+# Directional derivatives computed at once in the exact trace; they bound its memory to this many times one example.
 _TRACE_CHUNK = 64
 # Fewest probes of Hutch++: one for the sketch, one for its range, one for the rest.
 _PARTS = 3
 
 
 class AbstractTrace(eqx.Module):
-    """A way to take the divergence; `count` estimates of it run side by side along one trajectory."""
+    """Computation of the divergence by `count` independent estimates along one trajectory."""
 
     @property
     @abc.abstractmethod
@@ -44,11 +44,11 @@ class AbstractTrace(eqx.Module):
 
     @abc.abstractmethod
     def directions(self, x: State, *, key: Key) -> Float[Array, "K *x"] | None:
-        """Sample what is fixed along a trajectory."""
+        """Sample the directions of the derivatives, which are fixed along a trajectory."""
 
     @abc.abstractmethod
     def flow(self, score: AbstractScore, x: State, t: Time, directions) -> tuple[State, Float[Array, " n"]]:
-        """f x - g^2 s / 2 at (x, t), and `count` estimates of its divergence, in one pass."""
+        """Return f x - g^2 s / 2 at (x, t) and `count` estimates of its divergence, computed in one pass."""
 
     @abc.abstractmethod
     def standard_error(self, integrals: Float[Array, " n"]) -> Scalar:
@@ -56,7 +56,10 @@ class AbstractTrace(eqx.Module):
 
 
 class ExactTrace(AbstractTrace):
-    """The sum of D directional derivatives, one per coordinate. No error; the cost grows with D."""
+    """Exact trace: the sum of D directional derivatives, one per coordinate; it has no arguments.
+
+    It has no error, and a cost proportional to D.
+    """
 
     @property
     def count(self) -> int:
@@ -83,14 +86,9 @@ class ExactTrace(AbstractTrace):
 
 
 class AbstractProbes(AbstractTrace):
-    """e . (dv/dx) e for K independent probes e with E[e e^T] = I: each is unbiased (Hutchinson 1990).
+    """Estimates e . (dv/dx) e for K independent probes e with E[e e^T] = I; each is unbiased (Hutchinson 1990).
 
-    Args:
-      probes: K, at least 1. One probe is one jvp, which gives value and derivative together; more probes share one
-        linearization. For standard errors take 8 or more, see `LogLikelihood`.
-
-    Raises:
-      ConfigError: probes < 1.
+    One probe is one jvp, which returns value and derivative together; more probes share one linearization.
     """
 
     probes: eqx.AbstractVar[int]
@@ -106,10 +104,10 @@ class AbstractProbes(AbstractTrace):
             s, tangent = jax.jvp(score, (x,), (directions[0],))
             tangents = tangent[None]
         else:
-            s, linear = jax.linearize(score, x)  # the value once, the derivative per probe
+            s, linear = jax.linearize(score, x)  # computes the value once, and the derivative for each probe
             tangents = jax.vmap(linear)(directions)
-        # Coordinate by coordinate. Near t_max the two terms all but cancel: summed apart in float32 over 3072
-        # coordinates they cost 1e-5 bits/dim.
+        # The two terms are added in each coordinate, because near t_max they almost cancel: separate sums over 3072
+        # coordinates in float32 cost 1e-5 bits/dim.
         terms = directions * (f * directions - 0.5 * g2 * tangents)
         return f * x - 0.5 * g2 * s, jnp.sum(terms.reshape(self.probes, -1), axis=1)
 
@@ -121,7 +119,14 @@ class AbstractProbes(AbstractTrace):
 
 
 class Rademacher(AbstractProbes):
-    """Probes with entries +1 and -1, which leave the diagonal of the Jacobian no variance. See `AbstractProbes`."""
+    """Hutchinson's estimator with probe entries +1 and -1; the diagonal of the Jacobian adds no variance.
+
+    Args:
+      probes: K, probes per trajectory, at least 1; 8 or more for standard errors, see `LogLikelihood`.
+
+    Raises:
+      ConfigError: probes < 1.
+    """
 
     probes: int = 1
 
@@ -130,7 +135,14 @@ class Rademacher(AbstractProbes):
 
 
 class GaussianProbes(AbstractProbes):
-    """Probes with entries N(0, 1): more variance than Rademacher, by 2 sum_i A_ii^2. See `AbstractProbes`."""
+    """Hutchinson's estimator with probe entries N(0, 1); its variance exceeds Rademacher's by 2 sum_i A_ii^2.
+
+    Args:
+      probes: K, probes per trajectory, at least 1; 8 or more for standard errors, see `LogLikelihood`.
+
+    Raises:
+      ConfigError: probes < 1.
+    """
 
     probes: int = 1
 
@@ -139,7 +151,7 @@ class GaussianProbes(AbstractProbes):
 
 
 class HutchPlusPlus(AbstractTrace):
-    """Hutch++ (Meyer, Musco, Musco and Woodruff 2021) on the part of the Jacobian that the data make.
+    """Hutch++ on the part of the Jacobian that depends on the data (Meyer, Musco, Musco and Woodruff 2021).
 
     J = -I / sigma^2 + B, and B = alpha^2 Cov[x_0 | x_t] / sigma^4 has low rank where the data lie near a surface. The
     first part is known. With R orthonormal directions S, Q R' = B S, weights d_k between 0 and 1 of the columns q_k
@@ -147,25 +159,26 @@ class HutchPlusPlus(AbstractTrace):
 
         tr J = -D / sigma^2 + sum_k d_k q_k . B q_k + mean_j N e_j . B N e_j
 
-    as N^2 = I - sum_k d_k q_k q_k^T. With d = 1 this is the published estimate. Here d_k = R'_kk^2 / (R'_kk^2 + eps
-    max R'^2): a column that depends on those before it, as when B has a rank below R, is rounding alone and jumps
-    from one time to the next, which ends the solve. Such a column has no weight. If R reaches D, the trace is exact.
+    because N^2 = I - sum_k d_k q_k q_k^T. With d = 1 this is the published estimate. Here d_k = R'_kk^2 / (R'_kk^2 +
+    eps max R'^2): a column that depends on the previous ones, as when B has a rank below R, is only rounding error and
+    jumps from one time to the next, which ends the solve. A column of this kind gets weight 0. If R reaches D, the
+    trace is exact.
 
-    S and e_j are fixed along a trajectory; Q follows J. Given S each j is an unbiased estimate, so their spread is an
-    honest standard error. Of the K derivatives a third goes to S, a third to Q, the rest to probes; the error bar
-    needs two of these, K = 4.
+    S and e_j are fixed along a trajectory; Q follows J. Given S each j is an unbiased estimate, so their spread is a
+    valid standard error. A third of the K derivatives is used for S, a third for Q and the rest for probes; a standard
+    error needs two probes, K = 4.
 
     Use it for the trace at one time, at middle and high noise, if the data lie near a surface of few dimensions. On a
     Gaussian of 24 dimensions with three large variances, 9 derivatives at t = 0.2 have a sixth of the variance of 9
     Rademacher probes. It seldom pays for log p, the integral over all times: near t_min the Jacobian is nearly
-    diagonal, which Rademacher probes take exactly and the projection does not, and most of the variance comes from
-    there. On the same Gaussian log p has 4 to 5 times the variance at 2.3 times the calls from VP's t_min = 1e-5, 1.8
-    times from 1e-3 and as much from 1e-2; on the digits U-Net (64 dimensions, dequantized;
-    benchmarks/likelihood_cost.py) the trace with 12 derivatives has 0.4 of the variance at t = 0.3, but 15 times as
-    much at t = 0.02. Use Rademacher, unless t_min is so large that the noise there hides the thickness of the surface.
+    diagonal, where Rademacher probes are exact and the projection is not, and most of the variance comes from there.
+    On the same Gaussian log p has 4 to 5 times the variance at 2.3 times the calls from VP's t_min = 1e-5, 1.8 times
+    from 1e-3 and as much from 1e-2; on the digits U-Net (64 dimensions, dequantized; benchmarks/likelihood_cost.py)
+    the trace with 12 derivatives has 0.4 of the variance at t = 0.3, but 15 times as much at t = 0.02. Use Rademacher,
+    unless t_min is so large that the noise there hides the thickness of the surface.
 
     Args:
-      probes: K, at least 3: directional derivatives an evaluation.
+      probes: K, directional derivatives per evaluation, at least 3; at least 4 for a standard error.
 
     Raises:
       ConfigError: probes < 3.
@@ -179,7 +192,8 @@ class HutchPlusPlus(AbstractTrace):
 
     def directions(self, x, *, key):
         sketch_key, probe_key = jax.random.split(key)
-        # Orthonormal, not signs: of those two coincide once in 2^{D-1}, and the sketch is a direction short.
+        # The sketch is orthonormal and not of signs: two sign vectors coincide up to sign once in 2^{D-1}, and the
+        # sketch would then lack a direction.
         sketch = jnp.linalg.qr(jax.random.normal(sketch_key, (x.size, self._rank(x)), x.dtype))[0].T
         probes = jax.random.rademacher(probe_key, (self.count, x.size), x.dtype)
         return jnp.concatenate([sketch, probes]).reshape(-1, *x.shape)
@@ -190,7 +204,7 @@ class HutchPlusPlus(AbstractTrace):
         s, linear = jax.linearize(_at(score, x, t), x)
 
         def learned(rows):
-            """B applied to each row, flattened."""
+            """Return B applied to each row, flattened."""
             return jax.vmap(lambda e: (linear(e) + e / sigma2).ravel())(rows.reshape(-1, *x.shape))
 
         rank = self._rank(x)
@@ -199,7 +213,8 @@ class HutchPlusPlus(AbstractTrace):
         probes = probes - ((1 - jnp.sqrt(1 - share)) * (probes @ basis.T)) @ basis
         weight = -0.5 * jnp.broadcast_to(g2, x.shape).ravel()
         products = weight * learned(jnp.concatenate([basis, probes]))
-        # D (f + g^2 / (2 sigma^2)): the two terms all but cancel near t_max, before the sum over coordinates.
+        # D (f + g^2 / (2 sigma^2)): near t_max the two terms almost cancel, so they are added before the sum over
+        # coordinates.
         known = jnp.sum(jnp.broadcast_to(sde.f(t) + 0.5 * g2 / sigma2, x.shape))
         inside = jnp.sum(share * jnp.sum(basis * products[:rank], axis=1))
         return sde.f(t) * x - 0.5 * g2 * s, known + inside + jnp.sum(probes * products[rank:], axis=1)
@@ -215,7 +230,7 @@ class HutchPlusPlus(AbstractTrace):
 
 
 def _range(rows: Float[Array, "R D"]) -> tuple[Float[Array, "R D"], Float[Array, " R"]]:
-    """An orthonormal basis of the rows, and how far each of its vectors stands out from rounding, 0 to 1."""
+    """Return an orthonormal basis of the rows, and a weight from 0 (rounding error) to 1 for each of its vectors."""
     columns, triangle = jnp.linalg.qr(rows.T)
     squares = jnp.diagonal(triangle) ** 2
     floor = jnp.finfo(rows.dtype).eps * jnp.max(squares) + jnp.finfo(rows.dtype).tiny
@@ -223,7 +238,7 @@ def _range(rows: Float[Array, "R D"]) -> tuple[Float[Array, "R D"], Float[Array,
 
 
 def _at(score: AbstractScore, x: State, t: Time):
-    # An exact score may hold float64 while the data are float32.
+    # An exact score may be float64 while the data are float32.
     return lambda x: score(x, t).astype(x.dtype)
 
 

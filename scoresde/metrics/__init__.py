@@ -1,2 +1,1 @@
-"""Numbers and pictures of a trained score: bits/dim and a grid of samples; metrics of laws of functions in
-`functions`."""
+"""Metrics of samples: distances of features, nearest records, and in `functions` metrics of random functions."""

@@ -1,4 +1,4 @@
-"""What the metrics take: functions on a grid as float64 arrays [N, *grid, channels], with one to three grid axes."""
+"""Checks of the input of metrics: functions on a grid as float64 arrays [N, *grid, channels], 1 to 3 grid axes."""
 
 from typing import Any
 
@@ -8,10 +8,15 @@ from scoresde.errors import DataError
 
 
 def functions(x: Any, what: str, least: int = 2) -> np.ndarray:
-    """x as float64 [N, *grid, channels].
+    """Return x as float64 [N, *grid, channels].
+
+    Args:
+        x: real numbers.
+        what: name of x in messages.
+        least: smallest number of functions.
 
     Raises:
-        DataError: another number of axes, fewer than `least` functions, or values that are not finite.
+        DataError: x has another number of axes, fewer than `least` functions, or values that are not finite.
     """
     x = np.asarray(x)
     if not 3 <= x.ndim <= 5 or x.dtype.kind not in "fiub" or x.size == 0:
@@ -33,10 +38,10 @@ def functions(x: Any, what: str, least: int = 2) -> np.ndarray:
 
 
 def pair(x: Any, y: Any, names: tuple[str, str] = ("x", "y"), least: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Two sets of functions on one grid.
+    """Return two sets of functions on one grid as float64.
 
     Raises:
-        DataError: as `functions`, or the grids or channels differ.
+        DataError: as for `functions`, or the grids or channels differ.
     """
     x, y = functions(x, names[0], least), functions(y, names[1], least)
     if x.shape[1:] != y.shape[1:]:

@@ -1,9 +1,10 @@
-"""FD-DINOv2 (Stein et al. 2023): the weights of DINOv2 by the names that files give them, and its feature space.
+"""FD-DINOv2 (Stein et al. 2023): the weights of DINOv2 by their names in files, and its feature space.
 
-Two families of names: those of Hugging Face (`encoder.layer.0.attention.attention.query.weight`) and the published ones
-(`blocks.0.attn.qkv.weight`, query, key and value above each other). Both are read as the former.
+Files have one of two families of names: those of Hugging Face (`encoder.layer.0.attention.attention.query.weight`) and
+the published ones (`blocks.0.attn.qkv.weight`, with query, key and value stacked). The latter are converted to the
+former.
 
-Images enter as dgm-eval, the code of Stein et al., prepares them: Pillow's bicubic resize of uint8 to 224 x 224, which
+Images are prepared as in dgm-eval, the code of Stein et al.: Pillow's bicubic resize of uint8 to 224 x 224, which
 rounds to uint8 again, then (v/255 - mean)/deviation with the constants of ImageNet.
 """
 
@@ -23,7 +24,7 @@ from scoresde.metrics.features import in_batches
 from scoresde.nets import dinov2, inception
 from scoresde.runtime.sharding import local_copy
 
-# (width, depth) -> name of the space. FD-DINOv2 is defined on ViT-L/14; the others say which they are.
+# (width, depth) -> name of the space. FD-DINOv2 is defined on ViT-L/14; the names of the others contain their size.
 SPACES = {(1024, 24): "dinov2", (768, 12): "dinov2_vitb14", (384, 12): "dinov2_vits14"}
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -49,19 +50,20 @@ _OUTER = {
 
 
 def is_published(arrays: Mapping[str, np.ndarray]) -> bool:
-    """Whether these are the names of the published state dict."""
+    """Return whether these are the names of the published state dict."""
     return "pos_embed" in arrays and "cls_token" in arrays
 
 
 def weights(arrays: Mapping[str, np.ndarray], what: str) -> tuple[int, int, dict]:
-    """Width, depth and parameters, as `nets.dinov2.features` takes them.
+    """Return width, depth and parameters in the form of `nets.dinov2.features`.
 
     Args:
+        arrays: arrays of the file by name.
         what: the file, for messages.
 
     Raises:
-        DataError: the giant, registers, a size that was not published; a name is missing, a shape differs, a value is
-          not finite.
+        DataError: the network is the giant, has registers or a size that was not published; a name is missing, a shape
+            differs, or a value is not finite.
     """
     if is_published(arrays):
         arrays = _renamed(arrays)
@@ -88,7 +90,7 @@ def weights(arrays: Mapping[str, np.ndarray], what: str) -> tuple[int, int, dict
 
 
 def _renamed(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Published names -> those of Hugging Face."""
+    """Convert published names to those of Hugging Face."""
     found = {}
     for name, array in arrays.items():
         for pattern, other in _PUBLISHED:
@@ -102,7 +104,11 @@ def _renamed(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _size(arrays: Mapping[str, np.ndarray], what: str) -> tuple[int, int]:
-    """Width and depth of a network that is read here."""
+    """Return width and depth of a supported network.
+
+    Raises:
+        DataError: the network is not supported.
+    """
     if any(".mlp.w" in name for name in arrays):  # weights_in, or w12
         raise DataError(
             f"{what}: the giant DINOv2, which has SwiGLU layers, is not read here; give ViT-L/14, on which FD-DINOv2 "
@@ -131,7 +137,7 @@ def _size(arrays: Mapping[str, np.ndarray], what: str) -> tuple[int, int]:
 
 
 def _name_of(path: list) -> tuple[str, str]:
-    """The array at a place of the tree of parameters: its name in the file, and what it is."""
+    """Return the name in the file of the array at a path of the tree of parameters, and the kind of the array."""
     if path[0] == "blocks":
         base, rest = f"encoder.layer.{path[1]}.{_LAYERS[path[2]]}", path[3:]
     else:
@@ -140,7 +146,7 @@ def _name_of(path: list) -> tuple[str, str]:
 
 
 def _as(kind: str, array: np.ndarray) -> np.ndarray:
-    """An array of the file -> of the network, float32; one of a shape that cannot be turned stays as it is."""
+    """Convert an array of the file to float32 in the layout of the network; other arrays keep their shape."""
     if kind == "kernel":  # [O, I] or [O, I, H, W]
         array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
     elif kind == "token":
@@ -151,16 +157,16 @@ def _as(kind: str, array: np.ndarray) -> np.ndarray:
 
 
 class DINOv2Features:
-    """The normalized class token.
+    """Feature space of the normalized class token of DINOv2.
 
     Args:
-        arrays: of the file, by name.
-        file: its name, for messages.
-        sha256: of the file.
-        shape: of an image, [H, W, 1 or 3].
+        arrays: arrays of the file by name.
+        file: name of the file, for messages.
+        sha256: checksum of the file.
+        shape: shape of an image, [H, W, 1 or 3].
 
     Raises:
-        DataError: other shapes, or as `weights`.
+        DataError: another shape, or as for `weights`.
     """
 
     resize = (
@@ -199,6 +205,6 @@ class DINOv2Features:
 
 
 def resized(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n 224 224 3"]:
-    """By Pillow, as dgm-eval does it; on the host, some 1 ms an image."""
+    """Resize images by Pillow on the host, as dgm-eval does; it takes about 1 ms per image."""
     size = (dinov2.SIZE, dinov2.SIZE)
     return np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) for image in images])

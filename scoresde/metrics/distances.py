@@ -1,10 +1,10 @@
-r"""Squared distances of features or records, by JAX in float32, block by block: memory grows with their number alone.
+r"""Squared distances of features or records, computed by JAX in float32 in blocks, to bound the memory.
 
     d(a, b)^2 = sum_i (a_i - b_i)^2
 
 The sum is computed as written. The expanded square |a|^2 + |b|^2 - 2 a.b is one matrix product, but float32 rounds
-|a|^2 by as much as d^2 where d is a thousandth of |a|: in clusters that are tight beside their distance from each
-other, for copies, and at an offset. On a CPU the differences take about twice the time of the product.
+|a|^2 by as much as d^2 if d is a thousandth of |a|: for tight clusters that are far apart, for copies, and for values
+with an offset. On a CPU the differences take about twice the time of the product.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,10 +23,10 @@ Blocks = Iterator[tuple[slice, Float[Array, "n D"]]]
 
 
 def in_blocks(*sets: np.ndarray) -> list[Callable[[], Blocks]]:
-    """For each set [N, D] a function that iterates over (rows, values [n, D] in float32).
+    """Return a function for each set [N, D] that iterates over (rows, values [n, D] in float32).
 
-    All sets have one unit, the power of 2 in which no value is above 1, so that no square leaves the range of float32.
-    From float64 values the mean of the last set is subtracted before they are rounded; float32 values stay as they are.
+    All sets are scaled by one power of 2 such that no value is above 1, so that no square leaves the range of float32.
+    The mean of the last set is subtracted from float64 values before they are rounded; float32 values are not shifted.
     """
     wide = np.result_type(np.float32, *sets) != np.float32
     centre = np.mean(sets[-1][: 16 * BLOCK], axis=0, dtype=np.float64) if wide else np.float64(0)
@@ -37,7 +37,7 @@ def in_blocks(*sets: np.ndarray) -> list[Callable[[], Blocks]]:
 
 @jax.jit
 def squared_distances(a: Float[Array, "n D"], b: Float[Array, "m D"]) -> Float[Array, "n m"]:
-    """d^2 of every row of a from every row of b; exactly 0 for equal rows."""
+    """Return d^2 of every row of a to every row of b; it is exactly 0 for equal rows."""
     short = -a.shape[1] % _AT_ONCE
     a, b = (jnp.pad(x, ((0, 0), (0, short))).T.reshape(-1, _AT_ONCE, len(x)) for x in (a, b))
 
@@ -48,10 +48,10 @@ def squared_distances(a: Float[Array, "n D"], b: Float[Array, "m D"]) -> Float[A
 
 
 def check_finite(name: str, *sets: np.ndarray) -> None:
-    """Refuse features that are not finite, block by block.
+    """Check, in blocks, that features are finite.
 
     Raises:
-        DataError: as said.
+        DataError: a value is NaN or infinite.
     """
     for x in sets:
         if not all(np.isfinite(x[first : first + BLOCK]).all() for first in range(0, len(x), BLOCK)):
@@ -65,7 +65,7 @@ def _blocks(x: np.ndarray, centre: np.ndarray, unit: float) -> Blocks:
 
 
 def _largest(x: np.ndarray, centre: np.ndarray) -> float:
-    """The largest finite value less the centre."""
+    """Return the largest finite distance of a value from the centre."""
     found = 0.0
     for first in range(0, len(x), BLOCK):
         part = np.abs(x[first : first + BLOCK].astype(np.float64) - centre)

@@ -1,7 +1,7 @@
-"""Images -> features, one row per image, kept on disk while they are computed: a killed run goes on where it stopped.
+"""Features of images, one row per image, stored on disk while they are computed, so that a killed run can continue.
 
     FOLDER/KEY/features.npy     float32 [N, dimensions + classes], filled from the front
-    FOLDER/KEY/progress.json    how many rows are good, and of which images and network
+    FOLDER/KEY/progress.json    number of valid rows, and identity of the images and the network
 
 KEY identifies images and network by their content, so features of the same images are always reused.
 """
@@ -26,14 +26,18 @@ from scoresde.runtime.progress import Progress
 from scoresde.runtime.reading import read_object
 from scoresde.runtime.sharding import batch_for_devices, local_copy, pad, shard
 
-_BATCH_CPU, _BATCH = 32, 256  # images at once: a CPU gains nothing from more
+_BATCH_CPU, _BATCH = 32, 256  # images per batch; on a CPU larger batches are not faster
 
 
 class Images(NamedTuple):
-    """A set of images that is read in parts.
+    """Set of images that is read in parts.
 
-    `identity` is equal for equal content; `read(first, last)` gives uint8 images [n, H, W, C], or float32 values of any
-    shape; `span` is the least and greatest of such values, None of uint8 images.
+    Attributes:
+        identity: text that is equal for equal content.
+        num: number of images.
+        shape: shape of one image.
+        read: function (first, last) -> uint8 images [n, H, W, C], or float32 values of any shape.
+        span: least and greatest float32 value; None for uint8 images.
     """
 
     identity: str
@@ -45,10 +49,15 @@ class Images(NamedTuple):
 
 @runtime_checkable
 class Features(Protocol):
-    """A feature space.
+    """Feature space. A call returns rows with `dimensions` features followed by `classes` logits.
 
-    `name` stands in the names of metrics; `sha256` is that of the file of its weights, or None; `resize` and `channels`
-    say what it does to an image; features are the first `dimensions` columns, logits the `classes` after them.
+    Attributes:
+        name: name of the space in names of metrics.
+        sha256: checksum of the file of the weights, or None.
+        resize: description of the resize of images.
+        channels: description of the treatment of channels.
+        dimensions: number of features.
+        classes: number of logits.
     """
 
     name: str
@@ -62,7 +71,7 @@ class Features(Protocol):
 
 
 class Pixels:
-    """The values themselves, of images divided by 255: a feature space for toy images, points and curves."""
+    """Feature space of the values themselves, divided by 255 for uint8 images; for toy images, points and curves."""
 
     name, sha256, resize, channels, classes = "pixels", None, "none; images v / 255", "as they are", 0
 
@@ -75,7 +84,7 @@ class Pixels:
 
 
 class Given:
-    """Features that were computed elsewhere, under the name of their file."""
+    """Feature space of features that were computed elsewhere, with the name of their file."""
 
     sha256, resize, channels = None, "unknown", "unknown"
 
@@ -87,15 +96,16 @@ class Given:
 
 
 class InceptionFeatures:
-    """pool_3 [2048] of the network of 2015, and its logits where the file has a readout.
+    """Feature space of pool_3 [2048] of the 2015 Inception, with logits if the file has a readout.
 
     Args:
-        convolutions, readout: as `nets.inception.from_convolutions` takes them.
-        sha256: of the file they came from.
-        shape: of an image, [H, W, 1 or 3].
+        convolutions: kernels and biases, see `nets.inception.from_convolutions`.
+        readout: matrix [2048, classes] of the logits, or None.
+        sha256: checksum of the file of the weights.
+        shape: shape of an image, [H, W, 1 or 3].
 
     Raises:
-        DataError: other shapes.
+        DataError: another shape.
     """
 
     name, dimensions = "inception-2015", inception.FEATURES
@@ -132,12 +142,13 @@ class InceptionFeatures:
 def in_batches(
     images: np.ndarray, prepared: Callable[[np.ndarray], np.ndarray], rows: Callable[[Any], Any]
 ) -> Float[np.ndarray, "n width"]:
-    """rows(prepared(images)) in batches of one size, spread over the devices of the process.
+    """Return rows(prepared(images)), computed in batches of one size over the devices of the process.
 
     Args:
-        images: [n, ...].
-        prepared: of a batch, on the host.
-        rows: of a prepared batch on the devices, [size, width]; compiled once, since the last batch is padded.
+        images: images [n, ...].
+        prepared: function that prepares a batch on the host.
+        rows: function of a prepared batch on the devices, with values [size, width]; it is compiled once, because the
+            last batch is padded.
     """
     size, found = batch_for_devices(_batch(), _batch()), []
     for first in range(0, len(images), size):
@@ -151,10 +162,11 @@ def _batch() -> int:
 
 
 def extract(features: Features, images: Images, folder: pathlib.Path) -> Float[np.ndarray, "N width"]:
-    """The features of all images as a read-only map of the file in `folder`; computed as far as they are not there yet.
+    """Return the features of all images as a read-only memory map of the file in `folder`, after computing missing
+    ones.
 
     Raises:
-        DataError: a file there is damaged.
+        DataError: a file in the folder is damaged.
     """
     identity = {
         "images": images.identity, "num": images.num, "shape": list(images.shape),
@@ -166,7 +178,7 @@ def extract(features: Features, images: Images, folder: pathlib.Path) -> Float[n
     done, shape = _done(note, identity), (images.num, features.dimensions + features.classes)
     if not file.exists() and not done:
         _created(file, shape)
-    try:  # a map for writing would make the file as long as a damaged header says
+    try:  # because a map for writing would extend the file to the length in a damaged header
         with open_regular(file) as raw:
             found = array_header(raw, file.stat().st_size)
         if found.shape != shape or found.dtype != np.float32:
@@ -179,9 +191,11 @@ def extract(features: Features, images: Images, folder: pathlib.Path) -> Float[n
 
 
 def _created(file: pathlib.Path, shape: tuple[int, ...]) -> None:
-    """An array of zeros at `file`, whole at once. Another process may have asked for the same features at the same
-    moment and
-    be filling its own: then that one stays, and both fill it with the same rows."""
+    """Create an array of zeros at `file` atomically.
+
+    If another process has created the file for the same features, its file is kept, and both processes fill it with the
+    same rows.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_suffix(f".{os.getpid()}.tmp")
     np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float32, shape=shape)
@@ -196,7 +210,7 @@ def _created(file: pathlib.Path, shape: tuple[int, ...]) -> None:
 
 
 def _fill(features: Features, images: Images, rows: np.memmap, done: int, note: Callable[[int], None]) -> None:
-    """Rows from `done` on, a batch at a time; they count once `note` records them: a killed run repeats at most one
+    """Compute the rows from `done` on in batches; `note` records each batch, so that a killed run repeats at most one
     batch."""
     if done == images.num:
         return
@@ -213,7 +227,11 @@ def _fill(features: Features, images: Images, rows: np.memmap, done: int, note: 
 
 
 def _done(note: pathlib.Path, identity: dict) -> int:
-    """How many rows are good; the name of the folder says of what, this file makes sure."""
+    """Return the number of valid rows, after checking the identity that the note contains.
+
+    Raises:
+        DataError: the note is damaged, or belongs to other features.
+    """
     try:
         found = read_object(note)
         if found["identity"] != identity:

@@ -1,13 +1,13 @@
 r"""Frechet distance of two Gaussians, FD = |m1 - m2|^2 + tr C1 + tr C2 - 2 tr (C1 C2)^(1/2) (Dowson and Landau 1982).
 
-FID (Heusel et al. 2017) is this distance between the means and covariances of Inception features. With factors C = F
-F^T,
+FID (Heusel et al. 2017) is this distance between the means and covariances of Inception features. With factors
+C = F F^T,
 
     tr (C1 C2)^(1/2) = the sum of the singular values of F1^T F2.
 
-A square root of the product C1 C2 itself, which is not symmetric, gives complex numbers and loses half of the digits
-where a covariance is singular; singular values do not. All in float64 on the host: single precision does not hold the
-small eigenvalues of a covariance, and not every accelerator has float64.
+A square root of the product C1 C2, which is not symmetric, gives complex numbers and loses half of the digits if a
+covariance is singular; singular values do not. The computation is in float64 on the host: single precision does not
+resolve the small eigenvalues of a covariance, and not every accelerator has float64.
 """
 
 from typing import NamedTuple
@@ -29,10 +29,10 @@ class Moments(NamedTuple):
 
 
 def moments(features: Float[np.ndarray, "N D"]) -> Moments:
-    """Of features in memory or on disk (a memory map), read in blocks, twice.
+    """Return the moments of features in memory or on disk (a memory map), which are read in blocks, twice.
 
     Raises:
-        DataError: fewer than two features, or values that are not finite.
+        DataError: there are fewer than two features, or values that are not finite.
     """
     num, dimensions = features.shape
     if num < 2:
@@ -49,7 +49,8 @@ def moments(features: Float[np.ndarray, "N D"]) -> Moments:
 
 
 def frechet_distance(fake: Moments, real: Moments) -> float:
-    """FD, in squared units of a feature; 0 for equal moments. Symmetric, and right for singular covariances.
+    """Return FD in squared units of a feature; it is 0 for equal moments, symmetric, and valid for singular
+    covariances.
 
     Raises:
         DataError: the features differ in their number of dimensions.
@@ -60,19 +61,24 @@ def frechet_distance(fake: Moments, real: Moments) -> float:
 
 
 def frechet_with_error(fake: Moments, real: Moments, features: Float[np.ndarray, "N D"]) -> tuple[float, float | None]:
-    r"""FD and the standard error that it has because the fakes are a finite sample, the reference held fixed.
+    r"""Return FD and its standard error due to the finite number of fakes, for a fixed reference.
 
-    By the delta method: with the optimal map T from fake to real, C1 -> T C1 T = C2 (Dowson and Landau, section 2), one
-    fake feature m1 + y has the influence
+    The error follows from the delta method: with the optimal map T from fake to real, C1 -> T C1 T = C2 (Dowson and
+    Landau, section 2), a fake feature m1 + y has the influence
 
         psi(y) = 2 (m1 - m2).y + y.y - y.T y - E[.],        standard error = std(psi)/sqrt(N).
 
-    This is spread over draws of fakes, not the bias, which for N fakes of the right law is some tr(C) D/(4 N) (that for
-    equal variances) and is the reason why FID at different N cannot be compared. No more than D features do not
-    determine C1: then the error is None.
+    It is the spread over samples of fakes and does not include the bias, which for N fakes of the true distribution is
+    about tr(C) D/(4 N) (the value for equal variances) and is the reason why FIDs with different N cannot be compared.
+    D or fewer features do not determine C1, and the error is then None.
 
     Args:
-        features: those of `fake`, [N, D].
+        fake: moments of the fakes.
+        real: moments of the reference.
+        features: features of the fakes, [N, D].
+
+    Raises:
+        DataError: the features differ in their number of dimensions.
     """
     _same_dimensions(fake, real)
     (factor, root, axes), (other, _, _) = _factor(fake.covariance), _factor(real.covariance)
@@ -89,8 +95,8 @@ def frechet_with_error(fake: Moments, real: Moments, features: Float[np.ndarray,
 
 
 def _factor(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """F [D, r] = U diag(root), root [r] and U [D, r] with F F^T = C, of rank r: eigenvalues within rounding of zero are
-    dropped."""
+    """Return F [D, r] = U diag(root), root [r] and U [D, r] with F F^T = C of rank r, without the eigenvalues that are
+    zero to rounding."""
     values, axes = np.linalg.eigh(covariance)
     kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
     root, axes = np.sqrt(values[kept]), axes[:, kept]
@@ -100,7 +106,7 @@ def _factor(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 def _combined(fake: Moments, real: Moments, overlap: float) -> float:
     difference = fake.mean - real.mean
     value = difference @ difference + np.trace(fake.covariance) + np.trace(real.covariance) - 2 * overlap
-    return float(max(value, 0.0))  # below zero by rounding alone
+    return float(max(value, 0.0))  # negative values are rounding errors
 
 
 def _same_dimensions(fake: Moments, real: Moments) -> None:

@@ -1,12 +1,12 @@
-"""Metrics of laws of functions, as pure functions of arrays [N, *grid, channels], in float64.
+"""Metrics of distributions of functions, as pure functions of arrays [N, *grid, channels], in float64.
 
-| question | answer |
+| question | metrics |
 |---|---|
-| are two sets of one law? | `mmd2`, `permutation_test`, `power`, `calibration`, `sliced_wasserstein` |
-| which waves are wrong? | `energy_spectrum`, `spectrum_error`, `autocorrelation_error` |
-| which points? | `moments`, `moment_errors` |
-| does it hold on a finer grid? | `project`, `transfer_curve`, `commutation` |
-| given some values? | `gaussian_posterior`, `gaussian_nll`, `crps_gaussian`, `crps_samples`, `coverage` |
+| do two sets have the same distribution? | `mmd2`, `permutation_test`, `power`, `calibration`, `sliced_wasserstein` |
+| which wavenumbers are wrong? | `energy_spectrum`, `spectrum_error`, `autocorrelation_error` |
+| which points are wrong? | `moments`, `moment_errors` |
+| is the model valid on a finer grid? | `project`, `transfer_curve`, `commutation` |
+| is the conditional distribution right? | `gaussian_posterior`, `gaussian_nll`, `crps_gaussian`, `crps_samples`, `coverage` |
 """
 
 from scoresde.metrics.posterior import coverage, crps_gaussian, crps_samples, gaussian_nll, gaussian_posterior

@@ -1,6 +1,6 @@
 r"""Inception Score, exp E KL(p(y | x) || p(y)) with p(y) the mean over images (Salimans et al. 2016, section 4).
 
-From logits without bias, as the published code takes them. It knows no reference: it says nothing of the data.
+The logits have no bias, as in the published code. The score uses no reference and does not depend on the data.
 """
 
 import numpy as np
@@ -12,10 +12,11 @@ SPLITS = 10
 
 
 def inception_score(logits: Float[np.ndarray, "N classes"], *, splits: int = SPLITS) -> tuple[float, float | None]:
-    """The mean over `splits` consecutive parts and its standard error; float64 on the host.
+    """Return the mean over `splits` consecutive parts and its standard error, in float64 on the host.
 
     Raises:
-        DataError: fewer images than splits, or logits that are NaN or infinite; -infinity is a probability of 0.
+        DataError: there are fewer images than splits, or logits that are NaN or +infinity; -infinity is a probability
+            of 0.
     """
     if not 1 <= splits <= len(logits):
         raise DataError(f"is: expected at least {splits} images, got {len(logits)}; draw more")
@@ -29,7 +30,7 @@ def inception_score(logits: Float[np.ndarray, "N classes"], *, splits: int = SPL
         part = np.asarray(logits[k * len(logits) // splits : (k + 1) * len(logits) // splits], np.float64)
         log_p = part - np.logaddexp.reduce(part, axis=1, keepdims=True)
         log_mean = np.logaddexp.reduce(log_p, axis=0) - np.log(len(part))
-        # Where p(y | x) is 0, p log p is 0. p(y) may be 0 as well, of classes that no image has.
+        # p log p is 0 where p(y | x) is 0. p(y) may also be 0, for classes that no image has.
         seen = np.isfinite(log_p)
         ratio = np.where(seen, log_p, 0) - np.where(seen, log_mean, 0)
         scores.append(np.exp(np.mean(np.sum(np.exp(log_p) * ratio, axis=1))))

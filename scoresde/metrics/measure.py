@@ -1,9 +1,8 @@
-"""Features of fakes and of reals -> named numbers.
+"""Metrics of the features of fakes and reals, with their names.
 
-Names: with Inception features and 50,000 fakes `fid`, with any other number N of them `fid@N`: the distance is too
-large by some tr(C) D/(4 N), so that numbers at different N are different quantities, and only one of them is FID. Other
-feature spaces name
-themselves: `fd_pixels`, `kid_pixels`, `precision_pixels`.
+With Inception features and 50,000 fakes the name is `fid`, with any other number N of fakes `fid@N`: the distance is
+too large by about tr(C) D/(4 N), so that the numbers at different N are different quantities, and only that at 50,000
+is FID. The names of other feature spaces are appended: `fd_pixels`, `kid_pixels`, `precision_pixels`.
 """
 
 import math
@@ -25,27 +24,27 @@ FID_NUM = 50_000
 
 
 class Measured(NamedTuple):
-    """One number, its standard error (None: unknown), and what it depends on besides the features."""
+    """One number, its standard error (None: unknown), and its parameters besides the features."""
 
     metric: str
     value: float
     standard_error: float | None
-    asked: str  # the name by which it is asked for
+    asked: str  # name of the metric in commands
     details: dict
 
 
 class Reals(NamedTuple):
-    """The reference: its moments, and its features unless only moments are known."""
+    """Reference: its moments, and its features unless only moments are known."""
 
     moments: Moments
     features: np.ndarray | None
 
 
 def check(wanted: tuple[str, ...], space: Features, *, features_known: bool = True) -> None:
-    """Whether these metrics exist in this feature space; before any work.
+    """Check that these metrics exist in this feature space, before any work.
 
     Raises:
-        ConfigError: they do not.
+        ConfigError: a metric does not exist in this feature space.
     """
     if "fid" in wanted and space.name != InceptionFeatures.name:
         raise ConfigError(
@@ -66,19 +65,22 @@ def check(wanted: tuple[str, ...], space: Features, *, features_known: bool = Tr
 
 
 def needs_features(wanted: tuple[str, ...]) -> list[str]:
-    """Which of the metrics take the features of the reference, and not their moments alone."""
+    """Return the metrics that need the features of the reference and not only their moments."""
     return [name for name in wanted if name in ("kid", "prdc")]
 
 
 def measure(wanted: tuple[str, ...], fake: np.ndarray, real: Reals | None, space: Features) -> list[Measured]:
-    """The metrics of `wanted` that are taken of features.
+    """Return the metrics of `wanted` that are computed from features.
 
     Args:
-        fake: [N, dimensions + classes].
-        real: None: `wanted` is the Inception Score alone.
+        wanted: names of metrics.
+        fake: features and logits of the fakes, [N, dimensions + classes].
+        real: reference; None if `wanted` is only the Inception Score.
+        space: feature space.
 
     Raises:
-        DataError: too few features. NumericError: a number is not finite.
+        DataError: there are too few features.
+        NumericError: a number is not finite.
     """
     features, logits = fake[:, : space.dimensions], fake[:, space.dimensions :]
     inception = space.name == InceptionFeatures.name
@@ -114,7 +116,11 @@ def measure(wanted: tuple[str, ...], fake: np.ndarray, real: Reals | None, space
 
 
 def stored_moments(features: np.memmap, dimensions: int) -> Moments:
-    """Moments of features that `extract` keeps, computed once and kept beside them."""
+    """Return the moments of features that `extract` stored; they are computed once and stored beside the features.
+
+    Raises:
+        DataError: the file of the moments is damaged.
+    """
     file = pathlib.Path(features.filename).with_name("moments.npz")
     try:
         stored = read_npz(file)
@@ -124,7 +130,7 @@ def stored_moments(features: np.memmap, dimensions: int) -> Moments:
     except (UnreadableError, KeyError, TypeError, ValueError):
         raise DataError(f"{file} is damaged; delete it to compute the moments anew") from None
     found = moments(features[:, :dimensions])
-    with replacing(file) as scratch:  # another process may be at the same
+    with replacing(file) as scratch:  # another process may write the same file
         np.savez(scratch, **found._asdict())
     return found
 

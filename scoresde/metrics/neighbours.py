@@ -1,6 +1,7 @@
-"""Nearest records: does a model repeat its training data? Distances are root mean squares over the values of a record.
+"""Nearest records, to test whether a model repeats its training data. Distances are root mean squares over the values
+of a record.
 
-Copies are detected by comparison: samples much closer to the training data than fresh data are were memorised.
+Copies are detected by comparison: samples that are much closer to the training data than test data are were memorised.
 """
 
 from typing import NamedTuple
@@ -15,18 +16,20 @@ from scoresde.metrics.distances import in_blocks, squared_distances
 
 
 class Nearest(NamedTuple):
+    """Nearest record of each record."""
+
     index: Int[np.ndarray, " N"]
     distance: Float[np.ndarray, " N"]
 
 
 def nearest(x: np.ndarray, y: np.ndarray) -> Nearest:
-    """For every record of x [N, ...] the index of the nearest record of y [M, ...], and its distance, float64.
+    """Return the index of the nearest record of y [M, ...] for every record of x [N, ...], and its distance, float64.
 
-    The search is in float32 (`scoresde.metrics.distances`), the distance of the one that was found in float64. A NaN
-    in x gives index 0 and distance NaN; records of y with one are never the nearest.
+    The search is in float32 (`scoresde.metrics.distances`), the distance of the result in float64. A record of x with a
+    NaN has index 0 and distance NaN; a record of y with a NaN is never the nearest.
 
     Raises:
-        DataError: no records in y, or records of another size.
+        DataError: y has no records, or x and y have records of different shapes.
     """
     x, y = np.asarray(x), np.asarray(y)
     if len(y) == 0 or x.shape[1:] != y.shape[1:]:
@@ -46,7 +49,7 @@ def nearest(x: np.ndarray, y: np.ndarray) -> Nearest:
 
 @jax.jit
 def _closest(a, b):
-    """The number of the row of b nearest to each row of a, and its squared distance."""
+    """Return the number of the row of b nearest to each row of a, and its squared distance."""
     square = squared_distances(a, b)
     square = jnp.where(jnp.isnan(square), jnp.inf, square)
     at = jnp.argmin(square, axis=1)

@@ -1,10 +1,10 @@
-"""The weights of the 2015 Inception by the names that files give them -> kernels and biases in the order of the
+"""The weights of the 2015 Inception by their names in files, converted to kernels and biases in the order of the
 network.
 
-Two families of names: those of the TensorFlow graph (`net.layers.mixed_4.tower.conv_1.weight`, with beta, mean, var),
-and those of the PyTorch port that pytorch-fid and torch-fidelity both read (`Mixed_6b.branch7x7_2.conv.weight`, with
-bn.weight, bn.bias, bn.running_mean, bn.running_var). Only the latter has the last layer, `fc.weight`, that the
-Inception Score needs.
+Files have one of two families of names: those of the TensorFlow graph (`net.layers.mixed_4.tower.conv_1.weight`, with
+beta, mean, var), and those of the PyTorch port that pytorch-fid and torch-fidelity use
+(`Mixed_6b.branch7x7_2.conv.weight`, with bn.weight, bn.bias, bn.running_mean, bn.running_var). Only the port has the
+last layer, `fc.weight`, which the Inception Score needs.
 """
 
 from collections.abc import Mapping
@@ -72,9 +72,10 @@ _PORT = {
 def weights(
     arrays: Mapping[str, np.ndarray], what: str
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray | None]:
-    """Kernels and biases, batch normalisation folded in, and the readout [2048, classes] if there is one.
+    """Return kernels and biases, including batch normalisation, and the readout [2048, classes] if there is one.
 
     Args:
+        arrays: arrays of the file by name.
         what: the file, for messages.
 
     Raises:

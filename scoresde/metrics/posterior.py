@@ -1,6 +1,6 @@
-r"""Gaussian processes given some of their values, and how well samples follow such a law.
+r"""Gaussian processes conditioned on some of their values, and metrics of samples of their conditional distribution.
 
-All in float64 over D values in a row: a function [*grid, channels] is raveled, its points are numbered accordingly.
+All functions work in float64 on vectors of D values: a function [*grid, channels] is raveled, which numbers its points.
 """
 
 import math
@@ -14,21 +14,23 @@ _cdf = np.vectorize(lambda z: 0.5 * math.erfc(-z / math.sqrt(2)), otypes=[float]
 
 
 def gaussian_posterior(mean, covariance, index, values, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [D], or [B, D] for B rows of values, and covariance [D, D] of u ~ N(m, K) given u[index] + noise * eps =
-    values:
+    """Return mean and covariance of u ~ N(m, K) given u[index] + noise * eps = values.
 
         m + K_o^T (K_oo + noise^2 I)^-1 (values - m_o),     K - K_o^T (K_oo + noise^2 I)^-1 K_o
 
-    (Rasmussen and Williams 2006, equations 2.23 and 2.24.)
+    (Rasmussen and Williams 2006, equations 2.23 and 2.24). The mean is [D], or [B, D] for B rows of values, and the
+    covariance [D, D].
 
     Args:
-        mean, covariance: m [D], K [D, D].
-        index: the observed ones of the D values, each once.
-        values: [M] or [B, M].
-        noise: standard deviation of the observations.
+        mean: m, [D].
+        covariance: K, [D, D].
+        index: indices [M] of the observed values, all different.
+        values: observed values, [M] or [B, M].
+        noise: standard deviation of the noise of the observations, at least 0.
 
     Raises:
-        DataError: the shapes do not fit, or what is observed is not of full rank and there is no noise.
+        ConfigError: the noise is negative or not finite.
+        DataError: the shapes do not fit, or the observed covariance is singular and there is no noise.
     """
     mean, covariance = _law(mean, covariance)
     index, values = np.asarray(index), np.asarray(values, np.float64)
@@ -50,11 +52,12 @@ def gaussian_posterior(mean, covariance, index, values, noise: float = 0.0) -> t
 
 
 def gaussian_nll(values, mean, covariance) -> np.ndarray:
-    """-log N(values; mean, covariance) in nats, [B] for [B, D]; a covariance [D] is diagonal: the sum of pointwise
-    ones.
+    """Return -log N(values; mean, covariance) in nats, [B] for values [B, D].
+
+    A covariance [D] is diagonal, and the result is then the sum over points.
 
     Raises:
-        DataError: the covariance is singular, as that of noise-free smooth processes is on fine grids.
+        DataError: the covariance is singular, like that of smooth processes without noise on fine grids.
     """
     values, mean, covariance = (np.asarray(a, np.float64) for a in (values, mean, covariance))
     offset = np.atleast_2d(values - mean)
@@ -73,10 +76,14 @@ def gaussian_nll(values, mean, covariance) -> np.ndarray:
 
 
 def crps_gaussian(values, mean, std) -> np.ndarray:
-    """Continuous ranked probability score of N(mean, std^2), elementwise, in units of the values; less is better:
+    """Return the continuous ranked probability score of N(mean, std^2), elementwise, in units of the values.
 
-    std (z (2 Phi(z) - 1) + 2 phi(z) - 1/sqrt(pi)),   z = (values - mean)/std      (Gneiting and Raftery 2007, section
-    4.2)
+        std (z (2 Phi(z) - 1) + 2 phi(z) - 1/sqrt(pi)),   z = (values - mean)/std
+
+    Less is better (Gneiting and Raftery 2007, section 4.2).
+
+    Raises:
+        DataError: a standard deviation is not above 0.
     """
     values, mean, std = np.broadcast_arrays(*(np.asarray(a, np.float64) for a in (values, mean, std)))
     if not (std > 0).all():
@@ -87,32 +94,40 @@ def crps_gaussian(values, mean, std) -> np.ndarray:
 
 
 def crps_samples(values, samples) -> np.ndarray:
-    """E|X - values| - E|X - X'|/2 from samples [N, *shape of values], elementwise, without bias for every N >= 2.
+    """Return E|X - values| - E|X - X'|/2 from samples [N, *shape of values], elementwise and unbiased for N >= 2.
 
-    The mean over pairs i != j (Zamo and Naveau 2018, the fair score); a finite N then does not favour narrow samples.
+    The second mean is over pairs i != j (the fair score of Zamo and Naveau 2018), so that a finite N does not favour
+    narrow samples.
+
+    Raises:
+        DataError: the shapes do not fit, or there are fewer than two samples.
     """
     values, samples = np.asarray(values, np.float64), _samples(samples)
     if samples.shape[1:] != values.shape:
         wanted = ", ".join(("N", *map(str, values.shape)))
         raise DataError(f"samples: expected [{wanted}], got {list(samples.shape)}; give N samples for each value")
     ordered, n = np.sort(samples, axis=0), len(samples)
-    weight = (2 * np.arange(1, n + 1) - n - 1) / (
-        n * (n - 1)
-    )  # sum_ij |x_i - x_j| from the order, halved over n (n - 1)
+    weight = (2 * np.arange(1, n + 1) - n - 1) / (n * (n - 1))  # sum_ij |x_i - x_j| / (2 n (n - 1)) of ordered samples
     return np.asarray(np.mean(np.abs(samples - values), axis=0) - np.tensordot(weight, ordered, 1))
 
 
 def coverage(samples, mean, std, level: float = 0.9) -> float:
-    """The exact probability under N(mean, std^2) of the samples' central interval of this level, averaged over the
-    points.
+    """Return the exact probability under N(mean, std^2) of the samples' central interval, averaged over the points.
 
-    It equals `level` where the samples follow the law, and is above where they are too wide. Points whose std is below
-    1e-6 of the greatest, the observed ones, are left out.
+    It equals `level` if the samples follow the normal distribution, and exceeds it if they are too wide. Points whose
+    std is below 1e-6 of the greatest std are observed points and are left out.
 
     Args:
-        samples: [N, *shape]. mean, std: [*shape].
-        level: between 0 and 1. The ends of the interval are between the order statistics that leave (1 - level)/2 on
-            either side in the mean, for which (N + 1)(1 - level)/2 must be 1 or more.
+        samples: samples, [N, *shape].
+        mean: mean of the normal distribution, [*shape].
+        std: standard deviation of the normal distribution, [*shape].
+        level: nominal probability of the interval, between 0 and 1. The ends of the interval are interpolated between
+            order statistics and on average leave (1 - level)/2 on either side, for which (N + 1)(1 - level)/2 must be 1
+            or more.
+
+    Raises:
+        ConfigError: the level is out of range.
+        DataError: the shapes do not fit, or all points are observed.
     """
     samples, mean, std = _samples(samples), np.asarray(mean, np.float64), np.asarray(std, np.float64)
     if samples.shape[1:] != mean.shape or mean.shape != std.shape:
@@ -128,7 +143,7 @@ def coverage(samples, mean, std, level: float = 0.9) -> float:
     known = std > 1e-6 * std.max()
     if not known.any():
         raise DataError("std: expected some points that are not observed, got 0 everywhere; leave some free")
-    # The weibull quantile: the k-th of N order statistics has probability k/(N+1) in the mean.
+    # With the weibull quantile the k-th of N order statistics has the mean probability k/(N+1).
     ends = np.quantile(samples[:, known], [(1 - level) / 2, (1 + level) / 2], axis=0, method="weibull")
     low, high = (_cdf((end - mean[known]) / std[known]) for end in ends)
     return float(np.mean(high - low))

@@ -1,14 +1,14 @@
-r"""Do fakes look real, and do they cover the data? Four numbers from balls around features.
+r"""Precision, recall, density and coverage: the quality and the diversity of fakes from balls around features.
 
-With r_k(z) the distance from z to its k-th nearest neighbour within its own set, the set itself left out, and B(z) the
-ball of that radius, its rim included (Kynkaanniemi et al. 2019, equation 2; Naeem et al. 2020, equations 1, 3 and 5):
+With r_k(z) the distance from z to its k-th nearest neighbour in the same set, z excluded, and B(z) the closed ball of
+that radius (Kynkaanniemi et al. 2019, equation 2; Naeem et al. 2020, equations 1, 3 and 5):
 
     precision   share of fakes in B(real) of at least one real
     recall      share of reals in B(fake) of at least one fake
-    density     number of B(real) that hold a fake, averaged over fakes, over k
-    coverage    share of reals whose B(real) holds at least one fake
+    density     number of B(real) that contain a fake, averaged over fakes, divided by k
+    coverage    share of reals whose B(real) contains at least one fake
 
-Distances are those of `scoresde.metrics.distances`: right for clusters however tight beside their distance, and for
+Distances are those of `scoresde.metrics.distances`, which are accurate for tight clusters that are far apart and for
 copies.
 """
 
@@ -24,11 +24,11 @@ from jaxtyping import Float
 from scoresde.errors import DataError
 from scoresde.metrics.distances import check_finite, in_blocks, squared_distances
 
-NEIGHBOURS = 5  # k of Naeem et al., section 4; Kynkaanniemi et al. take 3
+NEIGHBOURS = 5  # k of Naeem et al., section 4; Kynkaanniemi et al. use 3
 
 
 class PRDC(NamedTuple):
-    """Each number, and its standard error over the features that are counted, the balls held fixed."""
+    """The four numbers, and their standard errors over the counted features for fixed balls."""
 
     precision: float
     recall: float
@@ -38,13 +38,15 @@ class PRDC(NamedTuple):
 
 
 def prdc(fake: Float[np.ndarray, "N D"], real: Float[np.ndarray, "M D"], *, neighbours: int = NEIGHBOURS) -> PRDC:
-    """Precision, recall, density and coverage.
+    """Return precision, recall, density and coverage.
 
     Args:
-        neighbours: k.
+        fake: features of the fakes.
+        real: features of the reference.
+        neighbours: k, at least 1.
 
     Raises:
-        DataError: no more than k features in a set, features of different kinds, or some that are not finite.
+        DataError: a set has k or fewer features, or the features have different dimensions or are not finite.
     """
     if not 1 <= neighbours < min(len(fake), len(real)) or fake.shape[1] != real.shape[1]:
         raise DataError(
@@ -67,7 +69,7 @@ def prdc(fake: Float[np.ndarray, "N D"], real: Float[np.ndarray, "M D"], *, neig
 
 
 def _radii(blocks: Callable, num: int, neighbours: int) -> np.ndarray:
-    """Squared distance of each feature to its k-th nearest neighbour. The nearest of all is itself, or a copy."""
+    """Return the squared distance of each feature to its k-th nearest neighbour, not counting the feature itself."""
     radii = np.zeros(num, np.float32)
     for i, a in blocks():
         best = jnp.full((len(a), neighbours + 1), jnp.inf)
@@ -84,7 +86,8 @@ def _nearest(best, a, b, count):
 
 @jax.jit
 def _counts(fake, real, radius_fake, radius_real):
-    """For each fake, how many reals hold it; whether each real holds a fake; whether a fake holds each real."""
+    """Return, for each fake, the number of balls of reals that contain it; for each real, whether its ball contains a
+    fake, and whether the ball of a fake contains it."""
     square = squared_distances(fake, real)
     held = square <= radius_real
     return held.sum(axis=1), held.any(axis=0), (square <= radius_fake[:, None]).any(axis=0)

@@ -1,8 +1,9 @@
-"""One number, one line of JSON, with all that it takes to judge it and to repeat it: OUT/records.jsonl.
+"""Results of evaluations, one line of JSON each, with all that is needed to judge and to repeat it: OUT/records.jsonl.
 
-Keys of every line: metric, value, standard_error, values (one per repeat), num_fake, num_real, split, step, sampler,
-nfe, time, network, network_sha256, resize, channels, ema, seeds, data, samples, reference, config_hash, versions,
-commit, device, details; `asked` and `arguments` are what the command was given. What does not apply is null.
+Every line has the keys metric, value, standard_error, values (one per repeat), num_fake, num_real, split, step,
+sampler, nfe, time, network, network_sha256, resize, channels, ema, seeds, data, samples, reference, config_hash,
+versions, commit, device, details; `asked` is the metric and `arguments` are the arguments of the command. A key that
+does not apply is null.
 """
 
 import json
@@ -15,21 +16,20 @@ from scoresde.errors import DataError
 from scoresde.runtime.files import UnreadableError
 from scoresde.runtime.reading import json_lines
 
-# A repeated number may differ from the recorded one by this share of it, and this much. On the same machine and
-# versions
-# it is equal to the last bits; on another kind of device samples differ by rounding, which adaptive steps amplify.
+# Relative and absolute tolerance of a repeated number. On the same machine with the same versions it is equal up to the
+# last bits; on another kind of device samples differ by rounding, which adaptive steps amplify.
 RELATIVE, ABSOLUTE = 1e-3, 1e-6
-# Numbers of the features of two sets of images, by the names under which they are asked for.
+# Metrics of the features of two sets of images, by their names in commands.
 OF_FEATURES = ("fid", "fd", "kid", "prdc", "is")
 
 
 def append(path: pathlib.Path, record: dict) -> None:
-    """Add one line, in one write: a kill leaves the whole line or none, and lines of two processes do not mix."""
+    """Append one line in one write: a kill leaves the whole line or none, and lines of two processes do not mix."""
     line = json.dumps({k: _finite(v) for k, v in record.items()}, allow_nan=False) + "\n"
     if path.is_file() and path.stat().st_size:
         with path.open("rb") as file:
             file.seek(-1, os.SEEK_END)
-            line = line if file.read(1) == b"\n" else "\n" + line  # the end of a line that was cut short
+            line = line if file.read(1) == b"\n" else "\n" + line  # ends a truncated line
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(descriptor, line.encode())
@@ -39,10 +39,10 @@ def append(path: pathlib.Path, record: dict) -> None:
 
 
 def read_results(path: pathlib.Path) -> dict[int, dict]:
-    """{line, from 1: record} of all lines that are whole.
+    """Return {number of the line, from 1: record} of all complete lines.
 
     Raises:
-        DataError: no file there, or none of its lines is a record.
+        DataError: the file cannot be read, or none of its lines is a record.
     """
     try:
         lines, _ = json_lines(path)
@@ -55,8 +55,7 @@ def read_results(path: pathlib.Path) -> dict[int, dict]:
 
 
 def _is_record(found: dict) -> bool:
-    """Whether it says what number it is and how it was asked for; a file may be damaged, or edited, and still be
-    JSON."""
+    """Return whether a JSON object has the fields of a record; a file may be damaged, or edited, and still be JSON."""
     if not all(isinstance(found.get(name), str) for name in ("metric", "asked")):
         return False
     number, arguments = found.get("value"), found.get("arguments")
@@ -68,13 +67,13 @@ def _is_record(found: dict) -> bool:
 
 
 def agrees(old: float, new: float) -> bool:
-    """Whether a repeated number is the recorded one, within the tolerance stated above."""
+    """Return whether a repeated number equals the recorded one within the tolerances above."""
     return abs(new - old) <= RELATIVE * abs(old) + ABSOLUTE
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this package runs from, with "+changes" where files differ from it; None: no
-    checkout."""
+    """Return the commit of the checkout from which this package runs, with "+changes" if files differ from it, or None
+    without a checkout."""
     root = pathlib.Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
@@ -91,7 +90,7 @@ def commit() -> str | None:
 
 
 def _finite(value):
-    """With null for numbers that are not finite, within lists and objects too: JSON has none."""
+    """Replace numbers that are not finite, which JSON does not have, by null, also within lists and objects."""
     if isinstance(value, dict):
         return {name: _finite(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):

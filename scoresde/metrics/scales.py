@@ -1,27 +1,28 @@
-"""Whether two sets of images are in one unit: a distance between [-1, 1] and [0, 255] is a number, and means nothing.
+"""Check that two sets of images have the same unit: a distance between values in [-1, 1] and [0, 255] is meaningless.
 
-uint8 images are compared as v/255. Floats beside them must lie in [0, 1]. Where both sides are floats, both must be
-centred like [-1, 1] or both not, and of about one extent. Points and curves have units of their own.
+uint8 images are compared as v/255. Floats that are compared with them must lie in [0, 1]. If both sides are floats,
+both or neither must be centred like [-1, 1], and they must have similar extents. Points and curves are not checked.
 """
 
 from scoresde.errors import DataError
 
 Span = tuple[float, float]
 _IMAGE_AXES = 3
-_BELOW = 0.25  # of the extent: generated values of [0, 1] may lie below 0, but not by as much
-_UNIT = 2.0  # floats in [0, 1] may pass 1, but not by as much
-_APART = 10  # extents this many times apart are no matter of quality
+_BELOW = 0.25  # share of the extent below 0 from which values count as centred
+_UNIT = 2.0  # generated values in [0, 1] may exceed 1, but not this value
+_APART = 10  # ratio of extents that bad samples do not explain
 
 
 def check_scales(fake: Span | None, real: Span | None, shape: tuple[int, ...]) -> None:
-    """Whether samples and reference are in one unit.
+    """Check that samples and reference have the same unit.
 
     Args:
-        fake, real: least and greatest value of floats; None: uint8 images.
-        shape: of one record.
+        fake: least and greatest value of float samples; None: uint8 images.
+        real: least and greatest value of a float reference; None: uint8 images.
+        shape: shape of one record.
 
     Raises:
-        DataError: they are not, with the line that converts them.
+        DataError: the units differ; the message states the line that converts the values.
     """
     for side, own, other in (("--samples", fake, real), ("--reference", real, fake)):
         if own is not None and other is None and not 0 <= own[0] <= own[1] <= 1:
@@ -40,7 +41,7 @@ def check_scales(fake: Span | None, real: Span | None, shape: tuple[int, ...]) -
 
 
 def _signed(span: Span) -> bool:
-    """Whether values are centred like those in [-1, 1]; generated ones in [0, 1] may lie a little below 0."""
+    """Return whether values are centred like those in [-1, 1]; generated values in [0, 1] may be slightly negative."""
     low, high = span
     return low < -_BELOW * max(-low, high)
 

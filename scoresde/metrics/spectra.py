@@ -1,12 +1,12 @@
-r"""Statistics of functions point by point and wave by wave, and the projection between grids.
+r"""Statistics of functions by point and by wavenumber, and the projection between grids.
 
 Cosine coefficients (DCT-II) on a cell-centred grid of n_1 x ... x n_d points over [0, 1]^d, normalised as in L2:
 
     c_k = mean over the grid of u(x) phi_k(x),     phi_k = prod_i sqrt(2) cos(pi k_i x_i)   (1 where k_i = 0),
 
-so that sum_k c_k^2 is the mean of u^2, and c_k of a smooth function does not depend on the grid. Cosines rather than a
-Fourier
-series: functions on [0, 1] need not be periodic, and a jump at the ends would hide the slope of the spectrum.
+so that sum_k c_k^2 is the mean of u^2, and c_k of a smooth function does not depend on the grid. Cosines are used
+instead of a Fourier series because functions on [0, 1] need not be periodic, and a jump at the ends would hide the
+slope of the spectrum.
 """
 
 import math
@@ -18,12 +18,13 @@ import scipy.fft
 from scoresde.errors import ConfigError, DataError
 from scoresde.metrics.arrays import functions, pair
 
-# Rounding to float32 leaves energies of 1e-16 per wave, relative to the total: ten thousand times more can be compared.
+# Rounding to float32 causes energies of 1e-16 per wavenumber, relative to the total; the floor is 10,000 times larger.
 FLOOR = 1e-12
 
 
 class SpectrumError(NamedTuple):
-    """Root mean square of log10(E_x/E_y), over all wavenumbers, and over those below and from the training grid's on.
+    """Root mean square of log10(E_x/E_y), over all wavenumbers, over those that the training grid resolves, and over
+    higher ones.
 
     A part without wavenumbers is NaN.
     """
@@ -34,7 +35,8 @@ class SpectrumError(NamedTuple):
 
 
 class FieldMoments(NamedTuple):
-    """Of every point: [*grid, channels]. The kurtosis of a Gaussian is 3; where the variance is 0, both last are 0."""
+    """Moments of every point, [*grid, channels]. The kurtosis of a Gaussian is 3; where the variance is 0, skewness and
+    kurtosis are 0."""
 
     mean: np.ndarray
     variance: np.ndarray
@@ -43,23 +45,23 @@ class FieldMoments(NamedTuple):
 
 
 def cosine_coefficients(x) -> np.ndarray:
-    """c_k of [N, *grid, channels], of the same shape."""
+    """Return c_k of functions [N, *grid, channels], in the same shape."""
     x = functions(x, "x", 1)
     axes = range(1, x.ndim - 1)
     return scipy.fft.dctn(x, axes=axes, norm="ortho") / np.sqrt(math.prod(x.shape[1:-1]))
 
 
 def from_cosine_coefficients(c) -> np.ndarray:
-    """The inverse of `cosine_coefficients`."""
+    """Return the functions of cosine coefficients; the inverse of `cosine_coefficients`."""
     c = functions(c, "c", 1)
     axes = range(1, c.ndim - 1)
     return scipy.fft.idctn(c, axes=axes, norm="ortho") * np.sqrt(math.prod(c.shape[1:-1]))
 
 
 def project(x, grid: tuple[int, ...]) -> np.ndarray:
-    """[N, *grid, channels] on another grid: cosine coefficients cut off, or filled up with zeros.
+    """Return functions [N, *grid, channels] on another grid, by truncating or zero-padding their cosine coefficients.
 
-    To a finer grid and back is the identity.
+    The projection to a finer grid and back is the identity.
     """
     c, grid = cosine_coefficients(x), tuple(grid)
     if len(grid) != c.ndim - 2 or min(grid) < 1:
@@ -71,11 +73,10 @@ def project(x, grid: tuple[int, ...]) -> np.ndarray:
 
 
 def energy_spectrum(x) -> np.ndarray:
-    """E(q) = mean over functions of the sum of c_k^2 over channels and the shell q - 1/2 <= |k| < q + 1/2, q = 0, 1,
-    ...
+    """Return E(q) for q = 0, 1, ...: the mean over functions of the sum of c_k^2 over channels and a shell of k.
 
-    Only q below the smallest number of points along an axis: further shells are cut by the corners of the grid. A wave
-    of wavenumber k has k half-periods on [0, 1].
+    The shell is q - 1/2 <= |k| < q + 1/2. q is below the smallest number of points along an axis, because further
+    shells are not complete. A wave of wavenumber k has k half-periods on [0, 1].
     """
     c = cosine_coefficients(x)
     energy = np.mean(np.sum(c**2, axis=-1), axis=0)
@@ -85,13 +86,15 @@ def energy_spectrum(x) -> np.ndarray:
 
 
 def spectrum_error(x, y, nyquist: int | None = None, floor: float = FLOOR) -> SpectrumError:
-    """Root mean square over wavenumbers of log10 of the ratio of the `energy_spectrum`s of x and y.
+    """Return the root mean square over wavenumbers of log10 of the ratio of the `energy_spectrum`s of x and y.
 
     Args:
-        x, y: [N, *grid, channels] on one grid.
-        nyquist: points of the training grid along an axis, whose modes are 0 to nyquist - 1; None: no part is above.
-        floor: energies below this part of a set's total count as that. Take it at the accuracy that matters: on smooth
-            functions most waves are below any, and with a low floor their ratios are all that is seen.
+        x: functions [N, *grid, channels].
+        y: functions [M, *grid, channels] on the same grid.
+        nyquist: points of the training grid along an axis, whose modes are 0 to nyquist - 1; None: the whole spectrum
+            is below.
+        floor: smallest energy as a share of the total; smaller energies are raised to it. Set it to the accuracy that
+            matters: most energies of smooth functions are tiny, and with a low floor their ratios dominate.
     """
     x, y = pair(x, y, least=1)
     if not 0 < floor < 1:
@@ -112,7 +115,7 @@ def spectrum_error(x, y, nyquist: int | None = None, floor: float = FLOOR) -> Sp
 
 
 def moments(x) -> FieldMoments:
-    """Mean, variance, skewness E z^3 and kurtosis E z^4 of each value, z standardised; averages over N."""
+    """Return mean, variance, skewness E z^3 and kurtosis E z^4 of each value over the N functions, z standardised."""
     x = functions(x, "x")
     mean = x.mean(axis=0)
     apart = x - mean
@@ -122,17 +125,18 @@ def moments(x) -> FieldMoments:
 
 
 def moment_errors(x, y) -> dict[str, float]:
-    """Mean over the grid of the squared difference of each of the `moments`."""
+    """Return the mean over the grid of the squared difference of each of the `moments`."""
     x, y = pair(x, y)
     a, b = moments(x)._asdict(), moments(y)._asdict()
     return {name: float(np.mean((a[name] - b[name]) ** 2)) for name in a}
 
 
 def autocorrelation(x, axis: int = 0) -> np.ndarray:
-    """A(h) = sum_i E[u(x_i) u(x_{i+h})] / (n - h) over (1/n) sum_i E u(x_i)^2, u less its pointwise mean: [n // 2 + 1,
-    channels].
+    """Return the autocorrelation along one grid axis, averaged over the other axes, [n // 2 + 1, channels].
 
-    Along one grid axis, averaged over the others; lags h up to half the grid, beyond which few pairs are left.
+        A(h) = [sum_i E[u(x_i) u(x_{i+h})] / (n - h)] / [sum_i E u(x_i)^2 / n],    u minus its pointwise mean
+
+    The lags h end at half the grid, beyond which there are few pairs.
     """
     x = functions(x, "x")
     if not 0 <= axis < x.ndim - 2:
@@ -140,7 +144,7 @@ def autocorrelation(x, axis: int = 0) -> np.ndarray:
     x = np.moveaxis(x - x.mean(axis=0), axis + 1, 1)
     n = x.shape[1]
     others = (0, *range(2, x.ndim - 1))
-    wave = np.fft.rfft(x, 2 * n, axis=1)  # padded with zeros: no lag wraps round
+    wave = np.fft.rfft(x, 2 * n, axis=1)  # zero-padded, so that no lag wraps around
     energy = np.mean(np.abs(wave) ** 2, axis=others)
     sums = np.fft.irfft(energy, axis=0)[: n // 2 + 1]
     if not (sums[0] > 0).all():
@@ -149,7 +153,7 @@ def autocorrelation(x, axis: int = 0) -> np.ndarray:
 
 
 def autocorrelation_error(x, y) -> float:
-    """Mean over lags, channels and grid axes of the squared difference of the `autocorrelation`s."""
+    """Return the mean over lags, channels and grid axes of the squared difference of the `autocorrelation`s."""
     x, y = pair(x, y)
     errors = [(autocorrelation(x, axis) - autocorrelation(y, axis)) ** 2 for axis in range(x.ndim - 2)]
     return float(np.mean([np.mean(error) for error in errors]))

@@ -1,8 +1,8 @@
-r"""How a model trained on one grid does on finer ones.
+r"""Metrics of a model that was trained on one grid on finer grids.
 
-Samples on a finer grid are compared twice: projected to the training grid, where nothing may have become worse, and on
-their own grid, where the waves above the training grid's must be right as well. The truth is projected in the same way,
-so that what the projection leaves out does not count as an error.
+Samples on a finer grid are compared twice: projected to the training grid, where the metrics should not become worse,
+and on the finer grid, where the wavenumbers above the training grid's must also be right. The truth is projected in the
+same way, so that the part that the projection removes does not count as an error.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from scoresde.metrics.twosample import mmd2, sliced_wasserstein
 
 
 def distances(x, y, nyquist: int, floor: float = FLOOR) -> dict[str, float]:
-    """The metrics of a row of `transfer_curve`; `floor` as in `spectrum_error`."""
+    """Return the metrics of a row of `transfer_curve`; `floor` is that of `spectrum_error`."""
     spectrum, pointwise = spectrum_error(x, y, nyquist, floor), moment_errors(x, y)
     return {
         "mmd2": mmd2(x, y),
@@ -32,18 +32,18 @@ def distances(x, y, nyquist: int, floor: float = FLOOR) -> dict[str, float]:
 def transfer_curve(
     samples: dict, truth: dict, training: tuple[int, ...], *, project: Callable = project, metrics: Callable = distances
 ) -> list[dict]:
-    """Rows {"points", "at": "training" or "native", metric: value}, in the order of `samples`.
+    """Return rows {"points", "at": "training" or "native", metric: value}, in the order of `samples`.
 
     Args:
-        samples: {points along the first axis: [N, *grid, channels]} of the model, drawn on each grid.
-        truth: the same of the truth, with the same keys.
-        training: the grid of training, such as (64,).
-        project: (x, grid) -> x on the grid.
-        metrics: (x, y, nyquist) -> {name: value}; `nyquist` the fewest points of the training grid. `distances` with
-            another floor is `functools.partial(distances, floor=...)`.
+        samples: {points along the first axis: [N, *grid, channels]}, samples of the model on each grid.
+        truth: {points: [N, *grid, channels]}, samples of the true distribution with the same keys.
+        training: the training grid, such as (64,).
+        project: function (x, grid) -> x on the grid.
+        metrics: function (x, y, nyquist) -> {name: value}, where `nyquist` is the least number of points along an axis
+            of the training grid. For `distances` with another floor use `functools.partial(distances, floor=...)`.
 
     Raises:
-        DataError: a grid without truth, or with another grid than its samples.
+        DataError: the truth lacks a grid, or its records have another shape than the samples.
     """
     training, rows = tuple(training), []
     for points, drawn in samples.items():
@@ -59,17 +59,21 @@ def transfer_curve(
 
 
 def commutation(fine: Callable, coarse: Callable, u, grid: tuple[int, ...], *, project: Callable = project) -> float:
-    """|P D_fine(u) - D_coarse(P u)| / |D_coarse(P u)|: 0 for a denoiser that acts on functions rather than on pixels.
+    """Return |P D_fine(u) - D_coarse(P u)| / |D_coarse(P u)|, which is 0 for a denoiser of functions.
 
-    Both callables map [N, *their grid, channels] to the same shape at one t. The exact denoiser of band-limited
-    functions under noise of a fixed trace-class covariance gives 0. Under white pixel noise the same function has
-    another SNR on every grid.
+    Both denoisers map [N, *grid, channels] to the same shape at one t. The exact denoiser of band-limited functions
+    under noise with a fixed trace-class covariance gives 0. Under white pixel noise the same function has another SNR
+    on every grid.
 
     Args:
-        fine, coarse: the denoisers at the grid of u and at `grid`.
+        fine: denoiser on the grid of u.
+        coarse: denoiser on `grid`.
         u: noisy functions [N, *fine grid, channels].
         grid: the coarse grid.
-        project: P, (x, grid) -> x on the grid.
+        project: P, a function (x, grid) -> x on the grid.
+
+    Raises:
+        DataError: D_coarse(P u) is 0 everywhere.
     """
     u = functions(u, "u", 1)
     first = functions(project(functions(fine(u), "fine(u)", 1), grid), "project(fine(u))", 1)

@@ -1,7 +1,7 @@
-r"""Are two sets of functions of one law? Distances between laws, and a test with its power.
+r"""Distances between the distributions of two sets of functions, and a two-sample test with its power.
 
 The squared distance of two functions is the mean over the grid of the squared difference, summed over channels: a
-Riemann sum of the L2 norm, so that all numbers here tend to a limit as the grid gets finer.
+Riemann sum of the L2 norm, so that all numbers converge as the grid is refined.
 """
 
 from typing import NamedTuple
@@ -11,22 +11,27 @@ import numpy as np
 from scoresde.errors import ConfigError, DataError
 from scoresde.metrics.arrays import pair
 
-LEVEL = 0.05  # of the tests
-_CANCELLED = 1e-6  # of |x|^2 + |y|^2: a squared distance above keeps ten digits of float64 in the expanded square
-_PAIRS = 4096  # compared by their differences at once
+LEVEL = 0.05  # significance level of the tests
+_CANCELLED = 1e-6  # share of |x|^2 + |y|^2 above which the expanded square keeps ten digits of float64
+_PAIRS = 4096  # pairs whose differences are computed at once
 
 
 class Test(NamedTuple):
-    """The statistic (unbiased MMD^2) and its p-value."""
+    """Statistic (unbiased MMD^2) and p-value of a test."""
 
     statistic: float
     p_value: float
 
 
 class Power(NamedTuple):
-    """Share of the tests that reject, its standard error, and how many tests there were.
+    """Power of a test.
 
-    `independent`: no function was in two tests; otherwise the standard error leaves out that the pools are finite.
+    Attributes:
+        rate: share of the tests that reject.
+        standard_error: standard error of the rate.
+        tests: number of tests.
+        independent: whether no function was in two tests; if not, the standard error does not include that the pools
+            are finite.
     """
 
     rate: float
@@ -36,14 +41,15 @@ class Power(NamedTuple):
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """[N, M] from [N, *grid, channels] and [M, *grid, channels]."""
+    """Return the squared distances [N, M] of functions [N, *grid, channels] and [M, *grid, channels]."""
     points = int(np.prod(x.shape[1:-1]))
     x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
-    centre = y.mean(axis=0)  # the expanded square cancels less around it
+    centre = y.mean(axis=0)  # reduces the cancellation in the expanded square
     x, y = x - centre, y - centre
     size = np.sum(x**2, axis=1)[:, None] + np.sum(y**2, axis=1)
     square = size - 2 * x @ y.T
-    # Pairs that are close beside their distance from the centre, copies among them, by their differences.
+    # Distances of pairs that are close compared with their distance from the centre, such as copies, are computed from
+    # their differences.
     close = np.argwhere(square < _CANCELLED * size)
     for first in range(0, len(close), _PAIRS):
         i, j = close[first : first + _PAIRS].T
@@ -52,7 +58,7 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def median_bandwidth(x, y) -> float:
-    """The median distance of two different functions of the two sets together (Gretton et al. 2012, section 8).
+    """Return the median distance of two different functions of the union of both sets (Gretton et al. 2012, section 8).
 
     Raises:
         DataError: more than half of the functions are equal.
@@ -63,16 +69,16 @@ def median_bandwidth(x, y) -> float:
 
 
 def mmd2(x, y, bandwidth: float | None = None) -> float:
-    """Unbiased squared maximum mean discrepancy with k(u, v) = exp(-|u - v|^2 / (2 h^2)), negative by chance where laws
-    agree:
+    """Return the unbiased squared maximum mean discrepancy with k(u, v) = exp(-|u - v|^2 / (2 h^2)).
 
         sum_{i != j} k(x_i, x_j)/(n (n-1)) + sum_{i != j} k(y_i, y_j)/(m (m-1)) - 2 sum_ij k(x_i, y_j)/(n m)
 
-    (Gretton et al. 2012, equation 3.)
+    (Gretton et al. 2012, equation 3). It may be negative if the distributions agree.
 
     Args:
-        x, y: [N, *grid, channels], [M, *grid, channels].
-        bandwidth: h; None: the median distance, which depends on the data: give a number to compare several models.
+        x: functions [N, *grid, channels].
+        y: functions [M, *grid, channels].
+        bandwidth: h, above 0; None: the median distance, which depends on the data: use a number to compare models.
     """
     x, y = pair(x, y)
     h = median_bandwidth(x, y) if bandwidth is None else _positive(bandwidth)
@@ -84,9 +90,10 @@ def mmd2(x, y, bandwidth: float | None = None) -> float:
 
 
 def permutation_test(x, y, *, permutations: int = 1000, seed: int = 0) -> Test:
-    """The two-sample test of `mmd2` with the median bandwidth: p = (1 + #{permuted >= observed})/(1 + permutations).
+    """Return the two-sample test of `mmd2` with the median bandwidth.
 
-    Relabelling at random is exact for every number of functions: under equal laws P(p <= a) <= a.
+    p = (1 + #{permuted >= observed})/(1 + permutations). A permutation test is exact for every number of functions:
+    under equal distributions P(p <= a) <= a.
     """
     x, y = pair(x, y)
     _at_least("permutations", permutations, 1)
@@ -96,19 +103,20 @@ def permutation_test(x, y, *, permutations: int = 1000, seed: int = 0) -> Test:
 def power(x, y, size: int, *, repeats: int = 30, permutations: int = 1000, seed: int = 0) -> Power:
     """Return how often the permutation test at level 5 % distinguishes `size` functions of x from `size` of y.
 
-    5 % means that it cannot (Lim et al. 2023, HDM, report this for size 10). With 10 functions a test is weak: a
-    Gaussian process with the right mean and covariance nearly passes as a bimodal law. So report 100 as well, and the
-    rows of `calibration`.
+    A rate of 5 % means that the test cannot distinguish them (Lim et al. 2023, HDM, report it for size 10). A test with
+    10 functions is weak: a Gaussian process with the right mean and covariance nearly passes as a bimodal distribution.
+    Report size 100 as well, and the rows of `calibration`.
 
     Args:
-        x, y: pools [N, *grid, channels]; with repeats * size functions each, no function is in two tests.
-        size: functions of each kind in a test.
-        repeats: tests.
-        permutations: of each.
-        seed: of the choice of functions and of the permutations.
+        x: pool of functions [N, *grid, channels].
+        y: other pool, [M, *grid, channels]; if both have repeats * size functions, no function is in two tests.
+        size: functions of each pool in a test, at least 2.
+        repeats: number of tests, at least 1.
+        permutations: permutations per test, at least 19.
+        seed: seed of the choice of functions and of the permutations.
 
     Raises:
-        DataError: a pool holds fewer than `size` functions.
+        DataError: a pool has fewer than `size` functions.
     """
     x, y = pair(x, y)
     for name, value, least in (("size", size, 2), ("repeats", repeats, 1), ("permutations", permutations, 19)):
@@ -127,21 +135,27 @@ def power(x, y, size: int, *, repeats: int = 30, permutations: int = 1000, seed:
 def calibration(
     truth, cases: dict, sizes=(10, 100), *, repeats: int = 30, permutations: int = 1000, seed: int = 0
 ) -> dict:
-    """{case: {size: Power}}: the test of `truth` against laws whose distance is known, beside which a model's row is
-    read.
+    """Return {case: {size: Power}} of tests of `truth` against known distributions, for comparison with a model.
 
-    `scoresde.data.functions.calibration` draws such cases for the `quadratic` curves.
+    `scoresde.data.functions.calibration` samples cases for the `quadratic` curves.
     """
     options = {"repeats": repeats, "permutations": permutations, "seed": seed}
     return {case: {size: power(truth, pool, size, **options) for size in sizes} for case, pool in cases.items()}
 
 
 def sliced_wasserstein(x, y, *, directions: int = 256, order: float = 2.0, seed: int = 0) -> float:
-    """(mean over directions of W_p(<x, w>, <y, w>)^p)^(1/p), w uniform on the unit sphere of all values (Bonneel et al.
-    2015).
+    """Return the sliced Wasserstein distance (mean over w of W_p(<x, w>, <y, w>)^p)^(1/p) (Bonneel et al. 2015).
 
-    A shift by d gives |d|/sqrt(D) in the mean square, D the number of values: no more on a finer grid. Sets of
-    different sizes are compared at the quantiles of the smaller one.
+    w is uniform on the unit sphere of all values. A shift by d gives |d|/sqrt(D) in the mean square, where D is the
+    number of values, so the distance does not grow on a finer grid. Sets of different sizes are compared at the
+    quantiles of the smaller one.
+
+    Args:
+        x: functions [N, *grid, channels].
+        y: functions [M, *grid, channels].
+        directions: number of directions w, at least 1.
+        order: p, at least 1.
+        seed: seed of the directions.
     """
     x, y = pair(x, y, least=1)
     _at_least("directions", directions, 1)
@@ -156,7 +170,8 @@ def sliced_wasserstein(x, y, *, directions: int = 256, order: float = 2.0, seed:
 
 
 def _quantiles(rows: np.ndarray, count: int) -> np.ndarray:
-    """At (k + 1/2)/count of sorted rows [R, N], between the order statistics, the i-th of which is at (i + 1/2)/N."""
+    """Return the quantiles at (k + 1/2)/count of sorted rows [R, N], interpolated between order statistics, the i-th of
+    which is at (i + 1/2)/N."""
     place = (np.arange(count) + 0.5) / count * rows.shape[1] - 0.5
     low = np.floor(place).astype(int)
     share = place - low
@@ -164,8 +179,8 @@ def _quantiles(rows: np.ndarray, count: int) -> np.ndarray:
 
 
 def _test(both: np.ndarray, first: int, permutations: int, random: np.random.Generator) -> Test:
-    """Of the first `first` functions against the rest. All permutations at once: a statistic is a quadratic form of
-    labels."""
+    """Test the first `first` functions against the others. All permutations are computed at once, because the statistic
+    is a quadratic form of the labels."""
     square = squared_distances(both, both)
     kernel = np.exp(-square / (2 * _median(square) ** 2))
     np.fill_diagonal(kernel, 0)
@@ -178,7 +193,7 @@ def _test(both: np.ndarray, first: int, permutations: int, random: np.random.Gen
     xx, x_all = np.sum(rows * labels, axis=1), rows.sum(axis=1)
     xy, total = x_all - xx, kernel.sum()
     statistics = xx / (n * (n - 1)) + (total - xx - 2 * xy) / (m * (m - 1)) - 2 * xy / (n * m)
-    # A permutation that only renames gives the same number but for rounding: it counts as not smaller.
+    # A permutation within the sets gives the same number up to rounding, and must not count as smaller.
     reached = np.sum(statistics[1:] >= statistics[0] - 1e-12)
     return Test(float(statistics[0]), float((1 + reached) / (1 + permutations)))
 
@@ -191,7 +206,7 @@ def _median(square: np.ndarray) -> float:
 
 
 def _choices(random: np.random.Generator, length: int, size: int, repeats: int, apart: bool) -> np.ndarray:
-    """[repeats, size] indices, without repetition in a test, and in all of them if `apart`."""
+    """Return indices [repeats, size] without repetition within a test, and with `apart` in all tests together."""
     if apart:
         return random.permutation(length)[: size * repeats].reshape(repeats, size)
     return np.stack([random.permutation(length)[:size] for _ in range(repeats)])

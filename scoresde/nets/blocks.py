@@ -9,17 +9,18 @@ Residual block, after BigGAN (Brock et al. 2019), with resampling R of both path
     h   = conv3x3_0(dropout(act(h)))
     out = (skip(R(x)) + h) * rescale
 
-skip is a conv1x1 if the channels change, or if R is not the identity and resample_skip is "conv"; else the identity.
+skip is a conv1x1 if the channels change, or if R is not the identity and resample_skip is "conv"; otherwise it is the
+identity.
 
 Attention block over all pixels, per head of d channels:
 
     q, k, v = linear_.1(GN(x)),    out = (x + linear_0(softmax(q k^T / sqrt(d)) v)) * rescale
 
-`act` is swish. A subscript is the scale of the initializer, 1 where there is none; scale 0 means 1e-10, so that a block
-starts as its skip path. `rescale` is 1/sqrt(2), or 1 without skip rescaling.
+`act` is swish. A subscript is the scale of the initializer, 1 by default; scale 0 means 1e-10, so that a block starts
+as its skip path. `rescale` is 1/sqrt(2), or 1 without skip rescaling.
 
-Convolutions and products run in `dtype`, parameters are kept in `param_dtype`. GroupNorm statistics and the softmax are
-float32 and their results are cast back to `dtype`.
+Convolutions and matrix products are computed in `dtype`; parameters are stored in `param_dtype`. GroupNorm statistics
+and the softmax are float32, and their results are cast back to `dtype`.
 """
 
 import functools
@@ -36,34 +37,36 @@ from .remat import rematerialise
 
 FeatureMap = Float[Array, "b _ _ _"]  # batch, height, width, channels
 
-GROUP_NORM_EPSILON = 1e-6  # as in DDPM and in Song et al. 2021; ADM and EDM's ADM have 1e-5
+GROUP_NORM_EPSILON = 1e-6  # as in DDPM and in Song et al. 2021; ADM and EDM's ADM use 1e-5
 MAX_GROUPS = 32
 MIN_GROUP_WIDTH = 4  # channels per group, where the channels allow it
 
 
 @functools.cache
 def default_init(scale: float = 1.0) -> nnx.Initializer:
-    """Uniform with variance scale / ((fan_in + fan_out) / 2); scale 0 means 1e-10 (Song et al. 2021).
+    """Return a uniform initializer with variance scale / ((fan_in + fan_out) / 2); scale 0 means 1e-10 (Song et al.
+    2021).
 
-    Cached, because a module stores its initializer and two modules are alike only if they store the same one.
+    The result is cached, because a module stores its initializer and two modules are equal only if they store the same
+    object.
     """
     return nnx.initializers.variance_scaling(scale or 1e-10, "fan_avg", "uniform")
 
 
 def num_groups(channels: int) -> int:
-    """min(channels // 4, 32) (Song et al. 2021), or the largest number of groups below it that divides the channels."""
+    """Return the largest number of groups up to min(channels // 4, 32) that divides the channels (Song et al. 2021)."""
     wanted = max(min(channels // MIN_GROUP_WIDTH, MAX_GROUPS), 1)
     return next(groups for groups in range(wanted, 0, -1) if channels % groups == 0)
 
 
 class GroupNorm(nnx.GroupNorm):
-    """nnx.GroupNorm as one scale and one shift per channel, from sums per channel:
+    """Group normalization, computed as one scale and one shift per channel from sums per channel.
 
         y = x a + b,    a = scale / sqrt(v + epsilon),    b = bias - m a
 
-    m and v are mean and variance of the channel's group, E[x^2] - E[x]^2 as there, in float32 at least. The sums run
-    along axes that lie together in memory, and no array of the size of x has one axis for groups and one for the
-    channels in them. On a CPU the U-Net's forward pass takes 0.88 of the time, and its gradient 0.93
+    m and v = E[x^2] - E[x]^2 are mean and variance of the channel's group, in float32 at least, as in nnx.GroupNorm.
+    The sums run along axes that are adjacent in memory, and no array of the size of x has one axis for groups and one
+    for the channels in them. On a CPU the U-Net's forward pass takes 0.88 of the time, and its gradient 0.93
     (`docs/performance.md`).
     """
 
@@ -83,7 +86,7 @@ class GroupNorm(nnx.GroupNorm):
 
 
 def group_norm(channels: int, *, epsilon: float = GROUP_NORM_EPSILON, dtype, param_dtype, rngs: nnx.Rngs) -> GroupNorm:
-    """GroupNorm with float32 statistics and its result in `dtype`."""
+    """Return a GroupNorm with float32 statistics whose result has the type `dtype`."""
     return GroupNorm(
         channels,
         num_groups=num_groups(channels),
@@ -95,7 +98,7 @@ def group_norm(channels: int, *, epsilon: float = GROUP_NORM_EPSILON, dtype, par
 
 
 def conv(in_features: int, out_features: int, width: int, *, scale: float = 1.0, **options) -> nnx.Conv:
-    """A convolution with a `width` x `width` kernel that keeps height and width."""
+    """Return a convolution with a `width` x `width` kernel that keeps height and width."""
     return nnx.Conv(in_features, out_features, (width, width), kernel_init=default_init(scale), **options)
 
 
@@ -107,14 +110,17 @@ class ResidualBlock(nnx.Module):
     """BigGAN residual block; the formula is at the top of the file.
 
     Args:
-        in_features, out_features: channels of input and output.
+        in_features: channels of the input.
+        out_features: channels of the output.
         temb_features: length of the conditioning vector.
-        resample: halves or doubles height and width; None for the same. Any function of one feature map.
-        resample_skip: "conv" or "identity", the skip path of a block that resamples.
-        modulation: "shift" or "scale_shift", how the conditioning vector enters.
+        resample: function of a feature map that halves or doubles height and width; None keeps them.
+        resample_skip: skip path of a block that resamples: "conv" or "identity".
+        modulation: effect of the conditioning vector: "shift" or "scale_shift".
         dropout: probability of dropping an activation before the second convolution.
         rescale: factor on the sum of skip path and block.
-        epsilon: of the group normalization.
+        epsilon: epsilon of the group normalization.
+        dtype: data type of the computation.
+        param_dtype: data type of the parameters.
     """
 
     def __init__(
@@ -150,7 +156,7 @@ class ResidualBlock(nnx.Module):
     def __call__(
         self, x: FeatureMap, temb: Float[Array, "b features"], *, key: PRNGKeyArray | None = None
     ) -> FeatureMap:
-        """temb already went through `act`, once for all blocks. key=None: no dropout."""
+        """Return the feature map after the block. temb already includes `act`; key=None switches dropout off."""
         h = nnx.swish(self.norm_1(x))
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
@@ -172,9 +178,12 @@ class AttentionBlock(nnx.Module):
 
     Args:
         features: channels of input and output.
-        head_channels: channels of one head; 0 for a single head.
+        head_channels: channels of one head; 0: one head.
         rescale: factor on the sum of skip path and attention.
-        epsilon: of the group normalization.
+        epsilon: epsilon of the group normalization.
+        dtype: data type of the computation.
+        param_dtype: data type of the parameters.
+
     Raises:
         ConfigError: heads that do not divide the channels.
     """
@@ -209,10 +218,10 @@ class AttentionBlock(nnx.Module):
 
 
 def num_heads(features: int, head_channels: int) -> int:
-    """features / head_channels, or 1 for head_channels = 0.
+    """Return features / head_channels, or 1 for head_channels = 0.
 
     Raises:
-        ConfigError: no whole number.
+        ConfigError: the quotient is not a whole number.
     """
     if head_channels and features % head_channels:
         raise ConfigError(f"attention: expected head_channels that divide the {features} channels, got {head_channels}")

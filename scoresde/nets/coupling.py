@@ -1,10 +1,10 @@
-"""A conditional flow of affine couplings (Dinh et al. 2017): z -> z', invertible, given a context of the same shape.
+"""Conditional flow of affine couplings (Dinh et al. 2017): an invertible map z -> z' for a context of the same shape.
 
     z'_b = z_b exp(s) + t,    z'_a = z_a,     (s, t) = net(z_a, context)
 
-a and b are the two colours of a chessboard over all axes, and change places from one coupling to the next. log |det
-dz'/dz| is the sum of s. The last layer of each net starts near zero, so the flow starts as the identity. s lies in (-2,
-2).
+a and b are the two colours of a chessboard over all axes, which are exchanged from one coupling to the next.
+log |det dz'/dz| is the sum of s. The last layer of each net starts near zero, so the flow starts as the identity. s
+lies in (-2, 2).
 """
 
 import functools
@@ -22,12 +22,12 @@ _LARGEST_LOG_SCALE = 2.0
 
 
 class CouplingFlow(nnx.Module):
-    """`depth` couplings over states of one shape, [H, W, C] (3 x 3 convolutions) or [D] (dense layers).
+    """Flow of `depth` couplings on states of shape [H, W, C] (3 x 3 convolutions) or [D] (dense layers).
 
     Args:
-        shape: of one example.
-        width: features of the hidden layers of each net.
-        depth: couplings; 2 reach every coordinate.
+        shape: shape of one example.
+        width: features of the hidden layers of each net, at least 1.
+        depth: number of couplings, at least 1; 2 change every coordinate.
 
     Raises:
         ConfigError: width or depth below 1, or a shape that is neither [H, W, C] nor [D].
@@ -51,12 +51,12 @@ class CouplingFlow(nnx.Module):
     def __call__(
         self, z: Float[Array, "b *x"], context: Float[Array, "b *x"]
     ) -> tuple[Float[Array, "b *x"], Float[Array, "b"]]:
-        """(z', log |det dz'/dz|)."""
+        """Return (z', log |det dz'/dz|)."""
         colour = np.indices(self.shape).sum(axis=0) % 2
         log_det = jnp.zeros(len(z))
         for k, (first, second, last) in enumerate(zip(self.first, self.second, self.last, strict=True)):
             moves = jnp.asarray(colour == k % 2, z.dtype)
-            # tanh(z / 2): the place in the bin on (-1, 1).
+            # tanh(z / 2) is the position within the bin, on (-1, 1).
             h = jnp.concatenate([(1 - moves) * jnp.tanh(z / 2), context], axis=-1)
             log_scale, shift = jnp.split(last(nnx.swish(second(nnx.swish(first(h))))), 2, axis=-1)
             log_scale = moves * _LARGEST_LOG_SCALE * jnp.tanh(log_scale / _LARGEST_LOG_SCALE)
@@ -68,6 +68,6 @@ class CouplingFlow(nnx.Module):
 def push(
     network: Network, z: Float[Array, "*x"], context: Float[Array, "*x"]
 ) -> tuple[Float[Array, "*x"], Float[Array, ""]]:
-    """One example through the `CouplingFlow` of a `Network`."""
+    """Apply the `CouplingFlow` of a `Network` to one example."""
     moved, log_det = nnx.merge(network.graphdef, network.params)(z[None], context[None])
     return moved[0], log_det[0]

@@ -7,13 +7,13 @@ r"""DINOv2 (Oquab et al. 2023): the vision transformer whose class token is the 
         h = h + lambda_2 * Dense(gelu(Dense(LN(h))))
     feature = LN(h)[class token]
 
-lambda is a vector (LayerScale), gelu the exact one, LN has eps = 1e-6, heads have 64 channels. Sizes S, B and L are of
-this form; the giant has another perceptron (SwiGLU).
+lambda is a vector (LayerScale), gelu is the exact function, LN has eps = 1e-6, and heads have 64 channels. Sizes S, B
+and L have this form; the giant has another perceptron (SwiGLU).
 
-Positions are learned on 37 x 37 patches (images of 518 pixels) and brought to 16 x 16 by bicubic interpolation with a =
--0.75 and the border repeated (Keys 1981). The published code samples them at (i + 1/2) 37/(16 + 0.1) - 1/2: 0.1 was
-added against rounding, and shrinks the step. Features are those of the published code only with this offset, so it is
-kept; the port of Hugging Face has none.
+Positions are learned on 37 x 37 patches (images of 518 pixels) and resampled to 16 x 16 by bicubic interpolation with
+a = -0.75 and a repeated border (Keys 1981). The published code samples them at (i + 1/2) 37/(16 + 0.1) - 1/2: 0.1 was
+added against rounding, and shrinks the step. This code has the same offset, because the features agree with those of
+the published code only with it; the port of Hugging Face has no offset.
 """
 
 import functools
@@ -35,11 +35,11 @@ HEAD_CHANNELS = 64
 MLP_RATIO = 4
 LAYER_NORM_EPSILON = 1e-6
 OFFSET = 0.1
-_KEYS_A = -0.75  # of PyTorch's bicubic interpolation
+_KEYS_A = -0.75  # the value in PyTorch's bicubic interpolation
 
 
 class Block(nnx.Module):
-    """Attention and a perceptron, each scaled by a vector; the formula is at the top of the file."""
+    """Block of attention and a perceptron, each scaled by a vector; the formula is at the top of the file."""
 
     def __init__(self, width: int, rngs: nnx.Rngs):
         self.heads = width // HEAD_CHANNELS
@@ -60,7 +60,7 @@ class Block(nnx.Module):
 
 
 class DINOv2(nnx.Module):
-    """Normalized images [B, 224, 224, 3] -> features [B, width]; `width` a multiple of 64."""
+    """DINOv2: normalized images [B, 224, 224, 3] -> features [B, width]; `width` is a multiple of 64."""
 
     def __init__(self, width: int, depth: int, rngs: nnx.Rngs):
         self.patches = nnx.Conv(3, width, (PATCH, PATCH), strides=PATCH, padding="VALID", rngs=rngs)
@@ -70,7 +70,7 @@ class DINOv2(nnx.Module):
         self.norm = nnx.LayerNorm(width, epsilon=LAYER_NORM_EPSILON, rngs=rngs)
 
     def __call__(self, images: Float[Array, "b 224 224 3"]) -> Float[Array, "b width"]:
-        # Float32 throughout: by default GPUs round factors to 10 bits and TPUs to 8.
+        # All products are float32: by default GPUs round factors to 10 bits and TPUs to 8.
         with jax.default_matmul_precision("highest"):
             h = self.patches(images).reshape(len(images), GRID * GRID, -1)
             token = jnp.broadcast_to(self.token[...], (len(h), 1, h.shape[-1]))
@@ -82,7 +82,7 @@ class DINOv2(nnx.Module):
 
 @functools.cache
 def described(width: int, depth: int) -> tuple[Any, dict]:
-    """The module's static part, and its parameters as a tree of shapes; nothing is allocated."""
+    """Return the static description of the module and its parameters as a tree of shapes, without allocating them."""
     made = {}
 
     def build():
@@ -94,12 +94,13 @@ def described(width: int, depth: int) -> tuple[Any, dict]:
 
 
 def features(width: int, depth: int, params: dict, images: Float[Array, "b 224 224 3"]) -> Float[Array, "b width"]:
-    """The network of `params`, a tree as `described` gives it, on normalized images."""
+    """Return the features of normalized images; `params` is a tree of the form that `described` returns."""
     return nnx.merge(described(width, depth)[0], params)(images)
 
 
 def position_matrix(size: int, to: int = GRID, *, offset: float = OFFSET) -> np.ndarray:
-    """[to, size]: row i has the four weights of the bicubic kernel at (i + 1/2) size/(to + offset) - 1/2; float64."""
+    """Return the matrix [to, size] of bicubic interpolation, in float64: row i has the four weights of the kernel at
+    (i + 1/2) size/(to + offset) - 1/2."""
     place = (np.arange(to) + 0.5) * size / (to + offset) - 0.5
     low = np.floor(place).astype(int)
     matrix = np.zeros((to, size))
@@ -110,16 +111,15 @@ def position_matrix(size: int, to: int = GRID, *, offset: float = OFFSET) -> np.
 
 
 def _keys(t: np.ndarray) -> np.ndarray:
-    """The kernel of Keys 1981 at distances t in [0, 2]."""
+    """Return the kernel of Keys 1981 at distances t in [0, 2]."""
     a = _KEYS_A
     return np.where(t <= 1, (a + 2) * t**3 - (a + 3) * t**2 + 1, a * (t**3 - 5 * t**2 + 8 * t - 4))
 
 
 def positions(table: Float[np.ndarray, "n width"], *, offset: float = OFFSET) -> Float[np.ndarray, "m width"]:
-    """Learned positions of the class token and of a square of patches -> of the class token and of 16 x 16 patches,
-    float32.
+    """Resample the learned positions of the class token and of a square of patches to 16 x 16 patches, in float32.
 
-    Positions of 16 x 16 patches stay as they are.
+    Positions that already have 16 x 16 patches are returned unchanged.
     """
     side = round(len(table[1:]) ** 0.5)
     if side == GRID:

@@ -4,18 +4,18 @@
     depth times, with (b_1, s_1, g_1, b_2, s_2, g_2) = Dense_0(act(temb)) for each block ("adaLN-Zero"):
         h = h + g_1 * attention(LN(h) * (1 + s_1) + b_1)
         h = h + g_2 * Dense(dropout(gelu(Dense(LN(h) * (1 + s_2) + b_2))))
-    out = patches put together of Dense_0(LN(h) * (1 + s) + b),    (b, s) = Dense_0(act(temb))
+    out = image of the patches Dense_0(LN(h) * (1 + s) + b),    (b, s) = Dense_0(act(temb))
 
-LN has no learned scale and shift. Subscript 0: initialized at zero, so that every block starts as the identity and
-the network as the zero function. Dense layers start with Glorot's uniform law. `act` is swish, gelu its tanh
-approximation.
+LN has no learned scale and shift. Layers with subscript 0 are initialized at zero, so that every block starts as the
+identity and the network as the zero function. The other dense layers start with Glorot's uniform distribution. `act` is
+swish, and gelu is computed by its tanh approximation.
 
-Positions of patch (i, j), counted in patches:
+The position of patch (i, j), counted in patches, is encoded in one of two ways:
 
-    sincos: added once; half of the features encode j, the other half i, each as [sin(w p), cos(w p)], w_k = 1e4^(-4 k /
-    width)
-    rotary: queries and keys are turned by angles p w_k in pairs of features, half of the pairs by i and half by j (Su
-            et al. 2021), so that attention sees differences of positions alone; w_k = 1e4^(-4 k / head_channels)
+    sincos: added once; half of the features encode j, the other half i, each as [sin(w p), cos(w p)],
+            w_k = 1e4^(-4 k / width)
+    rotary: queries and keys are rotated by angles p w_k in pairs of features, half of the pairs by i and half by j (Su
+            et al. 2021), so that attention depends only on differences of positions; w_k = 1e4^(-4 k / head_channels)
 """
 
 import math
@@ -43,7 +43,7 @@ Tokens = Float[Array, "b tokens width"]
 
 
 def check_patches(size: tuple[int, int], patch: int) -> list[str]:
-    """What is wrong with images of `size` = (H, W) for patches of `patch` x `patch`: one line each, none if valid."""
+    """Return the problems of images of `size` = (H, W) for patches of `patch` x `patch`, one line each."""
     return [
         f"image {name}: expected a multiple of the patch, {patch}, got {n}; crop or pad the images, or take another "
         "patch"
@@ -53,7 +53,7 @@ def check_patches(size: tuple[int, int], patch: int) -> list[str]:
 
 
 def check_transformer(width: int, head_channels: int, positions: str) -> list[str]:
-    """What is wrong with the width of a DiT: one line each, none if valid."""
+    """Return the problems of the width and the heads of a DiT, one line each."""
     if head_channels and width % head_channels:
         return [f"head_channels: expected a divisor of the width {width}, got {head_channels}; 0 is one head"]
     turned = {"sincos": ("width", width), "rotary": ("head_channels", head_channels or width)}
@@ -62,20 +62,21 @@ def check_transformer(width: int, head_channels: int, positions: str) -> list[st
 
 
 def angles(rows: int, columns: int, features: int) -> np.ndarray:
-    """p w_k of every patch, [rows * columns, 2, features / 4]: along axis 1 the column and the row of the patch."""
+    """Return p w_k of every patch, [rows * columns, 2, features / 4], with the column and the row of the patch along
+    axis 1."""
     w = MAX_PERIOD ** (-4 * np.arange(features // 4) / features)
     row, column = np.divmod(np.arange(rows * columns), columns)
     return np.stack([column, row], axis=1)[:, :, None] * w
 
 
 def sincos(rows: int, columns: int, features: int) -> np.ndarray:
-    """[sin, cos] of the column, then of the row, [rows * columns, features]."""
+    """Return [sin, cos] of the column, then of the row, of every patch, [rows * columns, features]."""
     angle = angles(rows, columns, features)
     return np.concatenate([np.sin(angle), np.cos(angle)], axis=-1).reshape(rows * columns, features).astype(np.float32)
 
 
 def rotate(x: Float[Array, "b n heads d"], angle: np.ndarray) -> Float[Array, "b n heads d"]:
-    """Turns feature k and feature k + d/2 of token i by angle[i, k] (Su et al. 2021); the angles in float32."""
+    """Rotate features k and k + d/2 of token i by angle[i, k], with the angles in float32 (Su et al. 2021)."""
     sine, cosine = (jnp.asarray(f(angle), jnp.float32)[:, None, :] for f in (np.sin, np.cos))
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cosine - b * sine, a * sine + b * cosine], axis=-1).astype(x.dtype)
@@ -90,17 +91,18 @@ def _zero(in_features: int, out_features: int, **options) -> nnx.Linear:
 
 
 def _norm(width: int, **options) -> nnx.LayerNorm:
-    """Statistics in float32, whatever the dtype."""
+    """Return a layer norm without parameters, whose statistics are float32 for every dtype."""
     return nnx.LayerNorm(width, epsilon=LAYER_NORM_EPSILON, use_bias=False, use_scale=False, **options)
 
 
 class DiTBlock(nnx.Module):
-    """Attention and a perceptron, both modulated and gated by temb; the formula is at the top of the file.
+    """Block of attention and a perceptron, both modulated and gated by temb; the formula is at the top of the file.
 
     Args:
         width: features of a token.
-        head_channels: features of one head; 0 for a single head.
+        head_channels: features of one head; 0: one head.
         dropout: probability of dropping a hidden activation of the perceptron.
+        options: dtype, param_dtype, rngs.
     """
 
     def __init__(self, width: int, *, head_channels: int, dropout: float, **options):
@@ -120,7 +122,14 @@ class DiTBlock(nnx.Module):
     def __call__(
         self, h: Tokens, temb: Float[Array, "b width"], angle: np.ndarray | None, *, key: PRNGKeyArray | None = None
     ) -> Tokens:
-        """temb already went through `act`. angle: of rotary positions, [n, d / 2]. key=None: no dropout."""
+        """Return the tokens after the block.
+
+        Args:
+            h: tokens.
+            temb: conditioning vector, to which `act` was already applied.
+            angle: angles of rotary positions, [n, d / 2]; None for sincos.
+            key: key of the dropout; None: no dropout.
+        """
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = jnp.split(self.modulation(temb), 6, axis=-1)
         y = modulate(self.norm_1(h), shift_1, scale_1)
         q, k, v = (split_heads(layer(y), self.heads) for layer in (self.query, self.key, self.value))
@@ -134,24 +143,27 @@ class DiTBlock(nnx.Module):
 
 
 class DiT(nnx.Module):
-    """DiT (Peebles and Xie 2023); the architecture is at the top of the file.
+    """DiT, a transformer over patches of an image (Peebles and Xie 2023); the architecture is at the top of the file.
 
     Args:
-        shape: (H, W, C) of one image; H and W divisible by the patch.
-        patch: side of a patch in pixels.
-        width: features of a token.
-        depth: number of blocks.
-        head_channels: features of one head; 0 for a single head.
-        positions: "sincos" or "rotary".
-        dropout: probability of dropping a hidden activation of a perceptron.
-        embedding: "positional", "sinusoidal" (as published) or "fourier", of the noise label.
-        fourier_scale: standard deviation of the Fourier frequencies.
-        num_classes: 0 for a network without classes.
-        dtype: of the computation. Embeddings, normalization statistics, softmax and output are float32 in any case.
-        param_dtype: of the parameters.
+        shape: (H, W, C) of one image; H and W are divisible by the patch.
+        patch: side of a patch in pixels, at least 1.
+        width: features of a token, at least 1; a multiple of 4 with sincos positions.
+        depth: number of blocks, at least 1.
+        head_channels: features of one head, a divisor of the width, and a multiple of 4 with rotary positions; 0: one
+            head.
+        positions: encoding of the positions of patches: "sincos" (published) or "rotary".
+        dropout: probability of dropping a hidden activation of a perceptron; at least 0 and below 1.
+        embedding: embedding of the noise label: "positional", "sinusoidal" (ADM, DiT) or "fourier".
+        fourier_scale: standard deviation of the Fourier frequencies, in cycles per unit of the noise label; above 0.
+        num_classes: number of classes; 0: the network takes no labels.
+        dtype: data type of the computation, float32 or bfloat16. Embeddings, normalization statistics, softmax and
+            output are float32 in any case.
+        param_dtype: data type of the parameters.
+
     Raises:
-        ConfigError: a patch that does not divide the image, heads that do not divide the width, an argument out of
-          range.
+        ConfigError: a patch that does not divide the image, heads that do not divide the width, or an argument out of
+            range.
     """
 
     def __init__(
@@ -195,7 +207,7 @@ class DiT(nnx.Module):
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b h w c"]:
-        """As every module of this room; see `network`."""
+        """Return the output of the network, see `network`."""
         check_input(self.shape, x, c_noise)
         keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
         temb = nnx.swish(self.conditioning(c_noise, label)).astype(self.dtype)
@@ -221,7 +233,7 @@ class DiT(nnx.Module):
 
 
 def _check(shape, patch, width, depth, head_channels, positions, dropout) -> None:
-    """Raises a ConfigError that lists every problem with the arguments of a DiT."""
+    """Raise a ConfigError that lists every problem of the arguments of a DiT."""
     if len(shape) != 3 or min(shape) < 1:
         raise ConfigError(f"dit: expected a shape (height, width, channels), got {tuple(shape)}")
     problems = []

@@ -16,14 +16,15 @@ No layer changes the expected magnitude of its activations, and no layer has a b
     attention        x = mp_sum(x, conv1x1(softmax(q k^T / sqrt(d)) v), 0.3), q, k, v = pixel_norm per head of
     conv1x1(x)
 
-R halves (mean) or doubles (nearest neighbour); conv1x1 in front is there where the channels change. Blocks end within
-+-256. The encoder is a convolution of x with a channel of ones, then `blocks` blocks a level, with one block that
-halves between levels; the decoder starts with a block with attention and one without, takes the encoder's maps one by
-one by mp_cat with t = 1/2, and has `blocks + 1` blocks a level and one that doubles between levels. Gains start at 0,
-so the network starts as the zero function.
+R halves the resolution (mean) or doubles it (nearest neighbour); blocks start with a conv1x1 where the channels change.
+The output of a block is clipped to +-256. The encoder is a convolution of x with an additional channel of ones, then
+`blocks` blocks per level, with one block that halves the resolution between levels. The decoder starts with a block
+with attention and one without, concatenates the encoder's feature maps one by one by mp_cat with t = 1/2, and has
+`blocks + 1` blocks per level and one block that doubles the resolution between levels. Gains start at 0, so the network
+starts as the zero function.
 
-Kernels are normalized in every call. Training also puts v itself back on rms 1 after every step (`unit_kernels`,
-"forced weight normalization", section 2.3), which keeps the effective learning rate from falling as v grows.
+Kernels are normalized in every call. Training also rescales v to rms 1 after every step (`unit_kernels`, "forced weight
+normalization", section 2.3), which keeps the effective learning rate from falling as v grows.
 """
 
 import math
@@ -42,14 +43,14 @@ from .remat import rematerialise
 from .resampling import downsample, upsample
 from .unet import check_levels
 
-EPSILON = 1e-4  # beside every rms
+EPSILON = 1e-4  # added to every rms
 SILU_MAGNITUDE = 0.596  # rms of silu(z), z ~ N(0, 1)
-RESIDUAL_BALANCE = 0.3  # t of a block's sums
-LARGEST = 256.0  # activations are cut off there, which only float16 is near
+RESIDUAL_BALANCE = 0.3  # t of the sums in a block
+LARGEST = 256.0  # limit of activations; only float16 has a range for which it matters
 
 
 def normalize(x: Array, axis: tuple[int, ...]) -> Array:
-    """x / (rms(x) + 1e-4), rms over `axis`, in float32."""
+    """Return x / (rms(x) + 1e-4), with the rms over `axis`, in float32."""
     x = x.astype(jnp.float32)
     return x / (EPSILON + jnp.sqrt(jnp.mean(x**2, axis=axis, keepdims=True)))
 
@@ -73,7 +74,8 @@ def mp_cat(a: Float[Array, "*b n"], b: Float[Array, "*b m"], t: float = 0.5) -> 
 
 
 def unit_kernels(params: PyTree[Array]) -> PyTree[Array]:
-    """The parameters of an EDM2 network with every kernel at rms 1 per output. The network stays the same function."""
+    """Return the parameters of an EDM2 network with every kernel scaled to rms 1 per output; the function of the
+    network does not change."""
 
     def unit(path, p):
         return normalize(p, tuple(range(p.ndim - 1))).astype(p.dtype) if path[-1].key == "kernel" else p
@@ -82,7 +84,7 @@ def unit_kernels(params: PyTree[Array]) -> PyTree[Array]:
 
 
 class MPConv(nnx.Module):
-    """A convolution with a `width` x `width` kernel of preserved magnitude; width 0: a dense layer. No bias."""
+    """Magnitude-preserving convolution with a `width` x `width` kernel and no bias; width 0: a dense layer."""
 
     def __init__(self, in_features: int, out_features: int, width: int, *, dtype, param_dtype, rngs: nnx.Rngs):
         shape = (width, width, in_features, out_features) if width else (in_features, out_features)
@@ -99,9 +101,10 @@ class MPConv(nnx.Module):
 
 
 class MPConditioning(nnx.Module):
-    """temb from the noise label and the class; the formula is at the top of the file. Always float32.
+    """Conditioning vector temb of noise label and class, always float32; the formula is at the top of the file.
 
-    The table of classes has one row more, the null class: label -1 selects it for one example, `label=None` for all.
+    The table of classes has one additional row, the null class: label -1 selects it for one example, and `label=None`
+    for all examples.
     """
 
     def __init__(self, length: int, features: int, *, num_classes: int, param_dtype, rngs: nnx.Rngs):
@@ -129,7 +132,7 @@ class MPConditioning(nnx.Module):
 
 
 class MPAttention(nnx.Module):
-    """mp_sum(x, attention of x); heads with queries, keys and values of magnitude 1."""
+    """Attention block mp_sum(x, attention of x), whose queries, keys and values have magnitude 1."""
 
     def __init__(self, features: int, *, head_channels: int, **options):
         self.heads = num_heads(features, head_channels)
@@ -148,16 +151,18 @@ class MPAttention(nnx.Module):
 
 
 class MPBlock(nnx.Module):
-    """One block; the formulas are at the top of the file.
+    """One block of the encoder or decoder; the formulas are at the top of the file.
 
     Args:
-        in_features, out_features: channels of input and output.
+        in_features: channels of the input.
+        out_features: channels of the output.
         temb_features: length of the conditioning vector.
-        start: of an encoder or decoder block, (x, skip) -> (what the branch sees, what it is added to).
+        start: `encoder_start` or `decoder_start`, a function (x, skip) -> (input of the branch, other term of the sum).
         resample: `upsample`, `downsample`, or None.
-        attend: attention at the end.
+        attend: apply attention at the end.
         head_channels: channels of one head; 0: one head.
         dropout: probability of dropping an activation before the second convolution.
+        options: dtype, param_dtype, rngs.
     """
 
     def __init__(
@@ -199,22 +204,24 @@ def decoder_start(x: FeatureMap, skip: MPConv | None) -> tuple[FeatureMap, Featu
 
 
 class EDM2UNet(nnx.Module):
-    """EDM2's U-Net; the architecture is at the top of the file.
+    """EDM2's magnitude-preserving U-Net for images (Karras et al. 2024); the architecture is at the top of the file.
 
     Args:
-        shape: (H, W, C) of one image; H and W divisible by 2^(levels - 1).
-        channels: channels of the first level.
-        multipliers: channels of each level, in units of `channels`. Their number is the number of levels.
-        blocks: blocks per level of the encoder; the decoder has one more.
-        attention: heights, in pixels, of the levels with attention.
-        head_channels: channels of an attention head; 0: one head.
-        dropout: probability of dropping an activation inside a block.
-        num_classes: 0 for a network without classes.
-        dtype: of the computation. Magnitudes, embeddings, softmax and output are float32 in any case.
-        param_dtype: of the parameters.
+        shape: (H, W, C) of one image; H and W are divisible by 2^(levels - 1).
+        channels: channels of the first level, at least 2.
+        multipliers: channels of each level, in units of `channels`, each at least 1; one per level.
+        blocks: blocks per level of the encoder, at least 1; the decoder has one more.
+        attention: image heights, in pixels, of the levels with attention.
+        head_channels: channels of an attention head, a divisor of the channels of the level; 0: one head.
+        dropout: probability of dropping an activation inside a block; at least 0 and below 1.
+        num_classes: number of classes; 0: the network takes no labels.
+        dtype: data type of the computation, float32 or bfloat16. Magnitudes, embeddings, softmax and output are
+            float32 in any case.
+        param_dtype: data type of the parameters.
+
     Raises:
-        ConfigError: a size that the levels do not divide, heads that do not divide the channels, an argument out of
-          range.
+        ConfigError: a size that the levels do not divide, heads that do not divide the channels, or an argument out of
+            range.
     """
 
     project = staticmethod(unit_kernels)  # what the optimizer does after each step
@@ -274,7 +281,7 @@ class EDM2UNet(nnx.Module):
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b h w c"]:
-        """As every module of this room; see `network`."""
+        """Return the output of the network, see `network`."""
         check_input(self.shape, x, c_noise)
         count = len(self.encoder) + len(self.decoder)
         keys = iter([None] * count if key is None else jax.random.split(key, count))

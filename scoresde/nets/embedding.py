@@ -14,18 +14,18 @@ Fourier features of the image itself (Kingma et al. 2021, appendix; their code),
 
     features(x) = [x, sin(2 pi 2^n x), cos(2 pi 2^n x)]
 
-The period is 2^-n: for 256 grey levels in [-1, 1], one level at n = 7. They show a network what a difference of levels
-changes.
+The period is 2^-n: for 256 grey levels in [-1, 1], one level at n = 7. With these features a network can resolve single
+grey levels.
 
 `c` is the noise label `c_noise` that the preconditioning chooses: `999 t` for the positional embedding of a VP process,
-`log sigma` for the Fourier embedding of a VE process. Conditioning turns it into the vector that every block reads:
+`log sigma` for the Fourier embedding of a VE process. Conditioning maps it to the vector that every block uses:
 
     temb = W_2 act(W_1 (emb(c) + A a) + b_1) + b_2  (+ one learned vector per class)
 
 with a the label of an augmentation (Karras et al. 2022), 0 without one.
 
-All of this is float32 whatever the compute dtype: bfloat16 has eight significant bits, so the labels 998 and 999 would
-be one number. It is a vector per example, so float32 costs nothing here.
+The embeddings are float32 for every compute dtype: bfloat16 has eight significant bits, so the labels 998 and 999 would
+be the same number. They are one vector per example, so float32 costs nothing here.
 """
 
 import math
@@ -40,9 +40,9 @@ from .blocks import default_init
 
 
 class PositionalEmbedding(nnx.Module):
-    """emb(c) = [sin(w c), cos(w c)] with w_i = exp(-i ln(1e4) / (half - 1)) (Ho et al. 2020). No parameters.
+    """Positional embedding [sin(w c), cos(w c)] with w_i = exp(-i ln(1e4) / (half - 1)) (Ho et al. 2020).
 
-    An odd number of features is padded with one zero, as in DDPM.
+    It has no parameters. An odd number of features is padded with one zero, as in DDPM.
 
     Args:
         features: length of the embedding, at least 2.
@@ -66,7 +66,9 @@ class PositionalEmbedding(nnx.Module):
 
 
 class SinusoidalEmbedding(nnx.Module):
-    """emb(c) = [cos(w c), sin(w c)] with w_i = exp(-i ln(1e4) / half) (Vaswani et al. 2017; ADM, DiT). No parameters.
+    """Sinusoidal embedding [cos(w c), sin(w c)] with w_i = exp(-i ln(1e4) / half) (Vaswani et al. 2017; ADM, DiT).
+
+    It has no parameters.
 
     Args:
         features: length of the embedding, an even number.
@@ -91,10 +93,10 @@ class SinusoidalEmbedding(nnx.Module):
 
 
 class FourierEmbedding(nnx.Module):
-    """emb(c) = [sin(2 pi W c), cos(2 pi W c)], W ~ N(0, scale^2) fixed (Song et al. 2021); features = 2 length.
+    """Fourier embedding [sin(2 pi W c), cos(2 pi W c)] with a fixed W ~ N(0, scale^2) (Song et al. 2021).
 
-    W is a parameter, so that published weights can be loaded, but its gradient is stopped. Weight decay in the
-    optimizer would still shrink it: leave the path `.../frequencies` out of the decay.
+    It has 2 length features. W is a parameter, so that published weights can be loaded, but its gradient is stopped.
+    Weight decay in the optimizer would still shrink W: leave the path `.../frequencies` out of the decay.
 
     The angle is 2 pi W c, about 1e3 for scale 16 and c = log 1e4, so float32 resolves it to about 1e-4.
 
@@ -117,7 +119,7 @@ LARGEST_EXPONENT = 12  # float32 resolves the phase of x = 4 to 1/500 of a perio
 
 
 def check_fourier(exponents: tuple[int, ...]) -> list[str]:
-    """What is wrong with the exponents of `fourier_features`: one line, none if valid."""
+    """Return the problem of the exponents of `fourier_features`, as a list of one line or none."""
     if len(exponents) == 2 and 0 <= exponents[0] <= exponents[1] <= LARGEST_EXPONENT + 1:
         return []
     return [
@@ -128,10 +130,10 @@ def check_fourier(exponents: tuple[int, ...]) -> list[str]:
 
 
 def fourier_features(x: Float[Array, "b h w c"], exponents: tuple[int, int]) -> Float[Array, "b h w _"]:
-    """[x, sin(2 pi 2^n x), cos(2 pi 2^n x)] along the channels, n from the first exponent to below the second; float32
-    at least.
+    """Return [x, sin(2 pi 2^n x), cos(2 pi 2^n x)] along the channels, for n from the first exponent to below the
+    second, in float32 at least.
 
-    Whole periods go off first, which is exact in binary: sin and cos then see angles of at most pi.
+    Whole periods are subtracted first, which is exact in binary, so that the angles of sin and cos are at most pi.
     """
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     phases = [2.0**n * x for n in range(*exponents)]
@@ -139,7 +141,7 @@ def fourier_features(x: Float[Array, "b h w c"], exponents: tuple[int, int]) -> 
     return jnp.concatenate([x, *map(jnp.sin, angles), *map(jnp.cos, angles)], axis=-1)
 
 
-# Name in a config -> (length, scale, rngs) -> embedding.
+# Builders (length, scale, rngs) -> embedding by their name in a configuration.
 EMBEDDINGS = {
     "positional": lambda length, scale, rngs: PositionalEmbedding(length),
     "sinusoidal": lambda length, scale, rngs: SinusoidalEmbedding(length),
@@ -148,19 +150,21 @@ EMBEDDINGS = {
 
 
 class Conditioning(nnx.Module):
-    """temb = Dense(act(Dense(emb(c_noise)))) + class vector: what every block of a network reads. Always float32.
+    """Conditioning vector temb = Dense(act(Dense(emb(c_noise)))) + class vector, used by every block; always float32.
 
-    With classes, the table has one row more than there are classes. That last row is the null class of classifier-free
-    guidance (Ho and Salimans 2022). Label -1 selects it for one example, `label=None` for all; training gives it no
-    examples yet.
+    With classes, the table has one row more than there are classes. The last row is the null class of classifier-free
+    guidance (Ho and Salimans 2022). Label -1 selects it for one example, `label=None` for all examples; training does
+    not use it yet.
 
     Args:
         length: length of the noise embedding (twice that for Fourier features).
         features: length of the result.
         embedding: "positional", "sinusoidal" or "fourier".
-        fourier_scale: standard deviation of the Fourier frequencies; the others have none.
-        num_classes: 0 for a network without classes.
-        augmentation: entries of the label of an augmentation; 0 for a network without one.
+        fourier_scale: standard deviation of the Fourier frequencies; the other embeddings do not use it.
+        num_classes: number of classes; 0: the network takes no labels.
+        augmentation: number of entries of the augmentation label; 0: the network takes no augmentation label.
+        param_dtype: data type of the parameters.
+
     Raises:
         ConfigError: unknown embedding; on a call, a label for a network without classes.
     """
@@ -198,7 +202,7 @@ class Conditioning(nnx.Module):
         label: Int[Array, "b"] | None,
         augmentation: Float[Array, "b entries"] | None = None,
     ) -> Float[Array, "b features"]:
-        """A label of num_classes or more gives NaN: inside a compiled function nothing else can be said of it."""
+        """Return temb; a label of num_classes or more gives NaN, because a compiled function cannot raise an error."""
         emb = self.embedding(c_noise)
         if augmentation is not None:
             if self.augmentation is None:

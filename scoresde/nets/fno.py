@@ -9,17 +9,18 @@ The noise level enters by FiLM (Perez et al. 2018):
 K is the spectral convolution of `spectral`, `temb` the embedding of noise level and class as in `embedding`, `act` is
 swish, and a subscript 0 is initialization near zero, so that the network starts as the zero function like the others.
 
-What keeps it one operator whatever the grid:
+Three properties make the network the same operator on every grid:
 
-- Every parameter is pointwise or belongs to a mode. A pointwise map is the same on any grid; a spectral one agrees up
-  to
-  aliasing: `act` makes modes that the grid does not hold, which vanish as it is refined (Bartolucci et al. 2023).
-- There is no normalization: its statistics would be quadratures over the grid, and with preconditioning the input has
-  unit variance already.
-- Dropout drops a channel for the whole domain. Dropping points would add noise that is rougher on a finer grid.
+- Every parameter is pointwise or belongs to a mode. A pointwise map is the same on any grid; a spectral map agrees up
+  to aliasing: `act` creates modes that the grid does not resolve, which vanish as the grid is refined (Bartolucci et
+  al. 2023).
+- There is no normalization: its statistics would be quadratures over the grid, and with preconditioning the input
+  already has unit variance.
+- Dropout drops a channel on the whole domain. Dropping points would add noise that is rougher on a finer grid.
 
 The input must be a function as well: white noise at the points of the grid has coefficients of size 1/sqrt(n), so a
-network that learned with it on one grid sees another law on a finer one. Noise of a Gaussian process has a limit.
+network that was trained with it on one grid gets another distribution on a finer grid. Noise of a Gaussian process
+converges.
 """
 
 import jax
@@ -35,7 +36,7 @@ from .spectral import SpectralConv, check_modes, first_modes, per_axis
 
 
 def check_arguments(name, shape, modes, boundary, dropout, *problems) -> None:
-    """Raises a ConfigError that lists every problem with the arguments."""
+    """Raise a ConfigError that lists every problem of the arguments."""
     if len(shape) < 2 or min(shape) < 1:
         raise ConfigError(f"{name}: expected a shape (*points per axis, channels), got {tuple(shape)}")
     problems = [*problems, *check_modes(name, boundary, tuple(shape[:-1]), modes)]
@@ -46,7 +47,7 @@ def check_arguments(name, shape, modes, boundary, dropout, *problems) -> None:
 
 
 def check_function(shape: tuple[int, ...], x: Array, c_noise: Array) -> None:
-    """Raises a ConfigError unless x is [B, *points, C] for the axes and channels of `shape`, and c_noise is [B]."""
+    """Raise a ConfigError unless x is [B, *points, C] for the axes and channels of `shape`, and c_noise is [B]."""
     if x.ndim != len(shape) + 1 or x.shape[-1] != shape[-1] or 0 in x.shape[1:] or c_noise.shape != x.shape[:1]:
         raise ConfigError(
             f"network: expected x of shape [B, {'n, ' * (len(shape) - 1)}{shape[-1]}] with any n >= 1 and c_noise of "
@@ -56,14 +57,17 @@ def check_function(shape: tuple[int, ...], x: Array, c_noise: Array) -> None:
 
 
 class FNOBlock(nnx.Module):
-    """dropout(act((1 + s) (K h + Dense(h)) + t)), [s, t] = Dense(temb), where temb already went through `act`.
+    """Fourier block dropout(act((1 + s) (K h + Dense(h)) + t)), [s, t] = Dense(temb); temb already includes `act`.
 
     Args:
-        in_features, out_features: channels of input and output.
+        in_features: channels of the input.
+        out_features: channels of the output.
         temb_features: length of the conditioning vector.
-        modes: of K, for each axis.
+        modes: number of modes of K along each axis.
         boundary: "periodic" or "even".
         dropout: probability of dropping a channel.
+        dtype: data type of the computation.
+        param_dtype: data type of the parameters.
     """
 
     def __init__(
@@ -99,7 +103,7 @@ class FNOBlock(nnx.Module):
 
 
 class Frame(nnx.Module):
-    """What comes before and after the blocks: the embeddings, the lifting with coordinates, the projection."""
+    """Layers before and after the blocks: the embeddings, the lifting with coordinates, and the projection."""
 
     def __init__(
         self, shape, width, *, coordinates, boundary, embedding, fourier_scale, num_classes, dtype, param_dtype, rngs
@@ -121,7 +125,7 @@ class Frame(nnx.Module):
         self.dense_out = linear(width, shape[-1], scale=0.0, **options)
 
     def lift(self, x, c_noise, label) -> tuple[Array, Array]:
-        """The lifted input and temb after `act`, in the dtype of the computation."""
+        """Return the lifted input and temb after `act`, in the data type of the computation."""
         check_function(self.shape, x, c_noise)
         temb = nnx.swish(self.conditioning(c_noise, label)).astype(self.dtype)
         h = x.astype(self.dtype)
@@ -135,27 +139,29 @@ class Frame(nnx.Module):
 
 
 class FNO(nnx.Module):
-    """Fourier neural operator (Li et al. 2021); the architecture is at the top of the file.
+    """Fourier neural operator for curves and fields (Li et al. 2021); the architecture is at the top of the file.
 
-    Its size is that of `depth` spectral convolutions, width^2 times the modes each (see SpectralConv):
-    64 channels, 4 blocks and 16 modes in one dimension make 325 thousand parameters, or 587 thousand for "periodic".
+    Most parameters are those of `depth` spectral convolutions, width^2 times the modes each (see SpectralConv): 64
+    channels, 4 blocks and 16 modes in one dimension have 325 thousand parameters, or 587 thousand for "periodic".
 
     Args:
-        shape: (*points per axis, C) of the grid of training. The points serve for checks only: a call takes any grid.
-        width: channels of every hidden layer.
-        depth: number of blocks.
-        modes: lowest modes of the spectral convolutions, one number or one per axis.
-        boundary: "even" for functions on an interval or a box, "periodic" for those on a circle or a torus.
+        shape: (*points per axis, C) on the training grid. The points are used for checks only: a call accepts any grid.
+        width: channels of every hidden layer, at least 2.
+        depth: number of blocks, at least 1.
+        modes: lowest modes kept by the spectral convolutions along each axis, one number or one per axis; at least 1.
+        boundary: domain of the functions: "even" for an interval or a box, "periodic" for a circle or a torus.
         coordinates: append the first modes of the basis to the input. Without them a "periodic" network commutes with
-            translations, and an "even" one with reflections.
-        embedding: "positional" or "fourier", of the noise label.
-        fourier_scale: standard deviation of the Fourier frequencies of the noise label.
-        num_classes: 0 for a network without classes.
-        dropout: probability of dropping a channel after a block.
-        dtype: of the computation. Embeddings, spectral convolutions and the output are float32 in any case.
-        param_dtype: of the parameters.
+            translations, and an "even" network with reflections.
+        embedding: embedding of the noise label: "positional", "sinusoidal" (ADM, DiT) or "fourier".
+        fourier_scale: standard deviation of the Fourier frequencies, in cycles per unit of the noise label; above 0.
+        num_classes: number of classes; 0: the network takes no labels.
+        dropout: probability of dropping a channel after a block; at least 0 and below 1.
+        dtype: data type of the computation, float32 or bfloat16. Embeddings, spectral convolutions and output are
+            float32 in any case.
+        param_dtype: data type of the parameters.
+
     Raises:
-        ConfigError: more modes than the grid of training holds, an argument out of range.
+        ConfigError: more modes than the training grid resolves, or an argument out of range.
     """
 
     any_grid = True  # it is the same function on every grid
@@ -196,7 +202,7 @@ class FNO(nnx.Module):
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b *x"]:
-        """As every module of this room, see `network`, on any grid."""
+        """Return the output of the network on any grid, see `network`."""
         h, temb = self.frame.lift(x, c_noise, label)
         keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
         for block, key in zip(self.blocks, keys, strict=True):

@@ -1,13 +1,13 @@
-r"""The Inception network on whose features FID is defined: the graph of 5 December 2015, up to its layer pool_3 [2048].
+r"""The Inception network whose features define FID: the graph of 5 December 2015, up to its layer pool_3 [2048].
 
-Architecture: Szegedy et al. 2016, figure 10 (Inception-v3). What makes the graph of 2015 another network than later
-ports:
+The architecture is Szegedy et al. 2016, figure 10 (Inception-v3). The graph of 2015 differs from later ports in four
+points:
 
-- average pools within blocks leave padding out of their mean (later ports count it as zeros);
+- average pools within blocks exclude padding from their mean (later ports count it as zeros);
 - the last block pools by the maximum (later ports: by the mean);
 - batch normalisation has eps = 1e-3 and no scale; here it is folded into kernel and bias;
-- images v in 0..255 enter as (v - 128)/128 after a bilinear resize to 299 x 299 by the rule of TensorFlow 1: output i
-  is taken at i * size/299, with no half-pixel centres and no antialiasing (`resize_matrix`).
+- images v in 0..255 are mapped to (v - 128)/128 after a bilinear resize to 299 x 299 by the rule of TensorFlow 1:
+  output i is sampled at i * size/299, without half-pixel centres and antialiasing (`resize_matrix`).
 
 pytorch-fid and torch-fidelity state the same four points about their ports. Layers are numbered depth first, branches
 from left to right, which is the order of the published graph; `from_convolutions` takes the weights in that order.
@@ -26,13 +26,13 @@ SIZE = 299  # of an image, in pixels
 FEATURES = 2048
 CONVOLUTIONS = 94
 BATCH_NORM_EPSILON = 1e-3
-# Float32 throughout: by default GPUs round factors to 10 bits and TPUs to 8, which shows in the third digit of a
+# All products are float32: by default GPUs round factors to 10 bits and TPUs to 8, which changes the third digit of a
 # feature.
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Convolution(nnx.Module):
-    """relu(kernel * x + bias)."""
+    """Convolution with activation, relu(kernel * x + bias)."""
 
     def __init__(self, size: tuple[int, int], inputs: int, outputs: int, stride: int = 1, padding: str = "SAME"):
         self.kernel = nnx.Param(jnp.zeros((*size, inputs, outputs)))
@@ -48,14 +48,14 @@ class Convolution(nnx.Module):
 
 
 class AveragePool(nnx.Module):
-    """Mean of those of the 3 x 3 neighbours that are in the image."""
+    """Mean over the 3 x 3 neighbours that lie inside the image."""
 
     def __call__(self, x):
         return nnx.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
 
 
 class MaxPool(nnx.Module):
-    """Largest of 3 x 3 neighbours."""
+    """Maximum over the 3 x 3 neighbours."""
 
     def __init__(self, stride: int, padding: str):
         self.stride, self.padding = stride, padding
@@ -65,7 +65,7 @@ class MaxPool(nnx.Module):
 
 
 class Chain(nnx.Module):
-    """One layer after the other."""
+    """Composition of layers."""
 
     def __init__(self, *layers: nnx.Module):
         self.layers = nnx.List(layers)
@@ -77,7 +77,7 @@ class Chain(nnx.Module):
 
 
 class Branches(nnx.Module):
-    """Layers beside each other, their channels joined."""
+    """Parallel layers whose channels are concatenated."""
 
     def __init__(self, *layers: nnx.Module):
         self.layers = nnx.List(layers)
@@ -87,8 +87,8 @@ class Branches(nnx.Module):
 
 
 class Inception(nnx.Module):
-    """Images [B, H, W, 3] of values 0..255 -> pool_3 [B, 2048], and logits [B, classes] without bias where there are
-    classes."""
+    """Inception: images [B, H, W, 3] with values 0..255 -> pool_3 [B, 2048], and logits [B, classes] without bias if
+    `classes` > 0."""
 
     def __init__(self, classes: int = 0):
         self.body = Chain(
@@ -119,7 +119,7 @@ def _column(inputs: int, outputs: int, height: int = 7) -> Convolution:
 
 
 def _block_35(n: int, pooled: int) -> Branches:
-    """On 35 x 35 points (figure 5)."""
+    """Return a block on 35 x 35 points (figure 5)."""
     return Branches(
         _conv(1, n, 64),
         Chain(_conv(1, n, 48), _conv(5, 48, 64)),
@@ -137,7 +137,7 @@ def _to_17(n: int) -> Branches:
 
 
 def _block_17(m: int) -> Branches:
-    """On 17 x 17 points, with m channels inside (figure 6)."""
+    """Return a block on 17 x 17 points with m hidden channels (figure 6)."""
     return Branches(
         _conv(1, 768, 192),
         Chain(_conv(1, 768, m), _row(m, m), _column(m, 192)),
@@ -155,7 +155,7 @@ def _to_8(n: int) -> Branches:
 
 
 def _block_8(n: int, pool: nnx.Module) -> Branches:
-    """On 8 x 8 points (figure 7)."""
+    """Return a block on 8 x 8 points (figure 7)."""
     return Branches(
         _conv(1, n, 320),
         Chain(_conv(1, n, 384), Branches(_row(384, 384, 3), _column(384, 384, 3))),
@@ -165,7 +165,8 @@ def _block_8(n: int, pool: nnx.Module) -> Branches:
 
 
 def resize_matrix(size: int, to: int = SIZE) -> np.ndarray:
-    """[to, size]: row i interpolates between floor(i size/to) and the next point, which is the last one at the end."""
+    """Return the matrix [to, size] whose row i interpolates between floor(i size/to) and the next point; the next point
+    of the last point is itself."""
     place = np.arange(to) * (size / to)
     low = np.floor(place).astype(int)
     matrix = np.zeros((to, size))
@@ -175,7 +176,7 @@ def resize_matrix(size: int, to: int = SIZE) -> np.ndarray:
 
 
 def resized(images: Float[Array, "b h w c"]) -> Float[Array, "b 299 299 c"]:
-    """TensorFlow 1's `resize_bilinear` with align_corners=False, as two matrix products."""
+    """Resize like TensorFlow 1's `resize_bilinear` with align_corners=False, by two matrix products."""
     rows, columns = (jnp.asarray(resize_matrix(size), jnp.float32) for size in images.shape[1:3])
     return jnp.einsum("ih,bhwc,jw->bijc", rows, images.astype(jnp.float32), columns, precision=_HIGHEST, optimize=True)
 
@@ -183,20 +184,20 @@ def resized(images: Float[Array, "b h w c"]) -> Float[Array, "b 299 299 c"]:
 def folded(
     kernel: np.ndarray, scale: np.ndarray, beta: np.ndarray, mean: np.ndarray, var: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel [H, W, I, O] and bias [O] of batch normalisation after a convolution with kernel [O, I, H, W]."""
+    """Return kernel [H, W, I, O] and bias [O] of batch normalisation after a convolution with kernel [O, I, H, W]."""
     factor = scale.astype(np.float64) / np.sqrt(var.astype(np.float64) + BATCH_NORM_EPSILON)
     bias = beta - mean * factor
     return (kernel.transpose(2, 3, 1, 0) * factor).astype(np.float32), bias.astype(np.float32)
 
 
 def shapes() -> list[tuple[int, ...]]:
-    """Of the kernels [H, W, I, O], in order."""
+    """Return the shapes of the kernels [H, W, I, O], in order."""
     _, state = _described(0)
     return [leaf.shape for leaf in jax.tree.leaves(state) if len(leaf.shape) == 4]
 
 
 def _described(classes: int):
-    """The module's static part and the shapes of its parameters; nothing is allocated."""
+    """Return the static description of the module and the shapes of its parameters, without allocating them."""
     made = {}
 
     def build():
@@ -209,15 +210,15 @@ def _described(classes: int):
 
 
 def from_convolutions(convolutions: Sequence[tuple[np.ndarray, np.ndarray]], readout: np.ndarray | None = None):
-    """(function of (params, images), params): the network with kernels [H, W, I, O] and biases [O] in order.
+    """Return (function of (params, images), params) for the network with these kernels and biases, in order.
 
     Args:
-        convolutions: `CONVOLUTIONS` pairs of the shapes that `shapes()` lists.
-        readout: [2048, classes] of the logits, which have no bias, as the Inception Score takes them.
+        convolutions: `CONVOLUTIONS` pairs of a kernel [H, W, I, O] and a bias [O], of the shapes that `shapes()` lists.
+        readout: matrix [2048, classes] of the logits, which have no bias, as in the Inception Score.
     """
     graphdef, described = _described(0 if readout is None else readout.shape[1])
     leaves, structure = jax.tree.flatten(described)
-    arrays = [array for kernel, bias in convolutions for array in (bias, kernel)]  # as sorted keys stand in the tree
+    arrays = [array for kernel, bias in convolutions for array in (bias, kernel)]  # order of the sorted keys
     arrays += [] if readout is None else [readout]
     assert [leaf.shape for leaf in leaves] == [array.shape for array in arrays], "expected the shapes of shapes()"
     params = jax.tree.unflatten(structure, [jnp.asarray(array, jnp.float32) for array in arrays])
@@ -225,5 +226,5 @@ def from_convolutions(convolutions: Sequence[tuple[np.ndarray, np.ndarray]], rea
 
 
 def to_rgb(images: UInt8[np.ndarray, "b h w c"]) -> UInt8[np.ndarray, "b h w 3"]:
-    """One channel three times, three as they are."""
+    """Return images with three channels: one channel is repeated, three are unchanged."""
     return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images

@@ -5,8 +5,8 @@
     out = Dense_0(act(h))
 
 `temb` is the embedding of the noise level (and of the class) as in `embedding`, `act` is swish, and a subscript 0 is
-initialization near zero, so that the network starts as the zero function, like the U-Net. There is no normalization:
-with preconditioning the input has unit variance, and the length of x is information.
+initialization near zero, so that the network starts as the zero function, like the U-Net. There is no normalization,
+because with preconditioning the input has unit variance, and normalization would remove the length of x.
 """
 
 import math
@@ -24,7 +24,7 @@ from .remat import rematerialise
 
 
 class MLPBlock(nnx.Module):
-    """h + Dense_0(dropout(act(Dense(act(h)) + Dense(temb)))), where temb already went through `act`."""
+    """Residual block h + Dense_0(dropout(act(Dense(act(h)) + Dense(temb)))), where temb already includes `act`."""
 
     def __init__(self, width: int, *, dropout: float, dtype, param_dtype, rngs: nnx.Rngs):
         options = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
@@ -42,18 +42,19 @@ class MLPBlock(nnx.Module):
 
 
 class MLP(nnx.Module):
-    """Residual perceptron; a state of any shape is flattened and restored.
+    """Residual multilayer perceptron for data of any shape, which is flattened and restored.
 
     Args:
         shape: shape of one example.
-        width: features of every hidden layer.
-        depth: number of residual blocks.
-        embedding: "positional" or "fourier", of the noise label.
-        fourier_scale: standard deviation of the Fourier frequencies.
-        num_classes: 0 for a network without classes.
-        dropout: probability of dropping an activation inside a block.
-        dtype: of the computation. The embeddings and the output are float32 in any case.
-        param_dtype: of the parameters.
+        width: features of every hidden layer, at least 2.
+        depth: number of residual blocks, at least 1.
+        embedding: embedding of the noise label: "positional", "sinusoidal" (ADM, DiT) or "fourier".
+        fourier_scale: standard deviation of the Fourier frequencies, in cycles per unit of the noise label; above 0.
+        num_classes: number of classes; 0: the network takes no labels.
+        dropout: probability of dropping an activation inside a block; at least 0 and below 1.
+        dtype: data type of the computation, float32 or bfloat16. Embeddings and output are float32 in any case.
+        param_dtype: data type of the parameters.
+
     Raises:
         ConfigError: an argument out of range.
     """
@@ -104,7 +105,7 @@ class MLP(nnx.Module):
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b *x"]:
-        """As every module of this room; see `network`."""
+        """Return the output of the network, see `network`."""
         check_input(self.shape, x, c_noise)
         keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
         temb = nnx.swish(self.conditioning(c_noise, label)).astype(self.dtype)

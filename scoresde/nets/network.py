@@ -1,15 +1,15 @@
 """A Flax module as a pure function of its parameters.
 
-`nnx.split` takes a module apart into a static description (`graphdef`) and its arrays; `nnx.merge` puts them
-together again. A Network keeps the description as static data and the arrays as a plain nested dict, so it is an
-ordinary pytree: `jax.grad`, `optax`, sharding rules and checkpoints see a dict of arrays and nothing of Flax. Merging
-happens while a function is traced and costs nothing when it runs.
+`nnx.split` splits a module into a static description (`graphdef`) and its arrays; `nnx.merge` combines them again. A
+Network keeps the description as static data and the arrays as a plain nested dict, so it is an ordinary pytree:
+`jax.grad`, `optax`, sharding rules and checkpoints handle a dict of arrays and need no Flax. Merging happens while a
+function is traced and costs nothing when it runs.
 
-Every module `build` returns has one signature:
+Every module that `build` returns has the signature
 
     module(x [B, *x], c_noise [B], label [B] or None = None, *, key = None) -> [B, *x]
 
-and draws nothing by itself: dropout takes the key of the call.
+and has no random state: dropout uses the key of the call.
 """
 
 import dataclasses
@@ -25,21 +25,21 @@ from ..errors import ConfigError
 from .attention import training
 from .remat import rematerialising
 
-# XLA's CPU backend spends long on optimizing hundreds of random draws that run once: 16 s for a small U-Net (2 cores),
+# XLA's CPU backend takes long to optimize hundreds of random samplers that run once: 16 s for a small U-Net (2 cores),
 # against 3 s at level 1. The numbers are the same.
 CPU_INIT_OPTIONS = {"xla_backend_optimization_level": 1}
 
 
 class Network(eqx.Module):
-    """`network(x, c_noise, label, key=key)`: the module that `graphdef` describes, with the parameters `params`.
+    """Network `network(x, c_noise, label, key=key)`: the module described by `graphdef` with the parameters `params`.
 
-    To change the parameters (an average, a checkpoint), use `dataclasses.replace(network, params=...)`.
+    To change the parameters (to an average or a checkpoint), use `dataclasses.replace(network, params=...)`.
 
     Attributes:
-        params: nested dict of arrays, or of their shapes before they are drawn; the keys are attribute names, and
-          positions in lists of modules.
-        graphdef: what is left of the module without its arrays.
-        remat: a name of `REMAT`, what gradients compute again; the outputs are the same.
+        params: nested dict of arrays, or of their shapes before initialization; the keys are attribute names, and
+            positions in lists of modules.
+        graphdef: static description of the module, without its arrays.
+        remat: recomputation in the backward pass, a name in `REMAT`; it does not change the outputs.
     """
 
     params: PyTree[Array | jax.ShapeDtypeStruct]
@@ -48,14 +48,15 @@ class Network(eqx.Module):
 
     @classmethod
     def init(cls, build: Callable[[nnx.Rngs], nnx.Module], *, key: PRNGKeyArray) -> "Network":
-        """Draws the parameters of `build(rngs)`, all of them in one compiled function.
+        """Initialize the parameters of `build(rngs)`, all in one compiled function.
 
-        May be called inside `jax.jit` (to draw straight into shards), and under `jax.eval_shape`, where nothing is
-        allocated: that counts the parameters of a large network at no cost.
+        It may be called inside `jax.jit` (to sample directly into shards), and under `jax.eval_shape`, which allocates
+        nothing and so counts the parameters of a large network at no cost.
 
         Args:
-            build: makes the module from its random streams, such as `lambda rngs: UNet((32, 32, 3), rngs=rngs)`.
-            key: one key.
+            build: function that builds the module, such as `lambda rngs: UNet((32, 32, 3), rngs=rngs)`.
+            key: key of all initial parameters.
+
         Raises:
             ConfigError: the module holds random state; build `nnx.Dropout` without rngs and pass a key at the call.
         """
@@ -85,16 +86,17 @@ class Network(eqx.Module):
         augmentation: Float[Array, "b entries"] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b *x"]:
-        """The module's output in float32. For one example: `network(x[None], c_noise[None])[0]`.
+        """Return the output of the module in float32; for one example call `network(x[None], c_noise[None])[0]`.
 
         Args:
-            x: a batch, [B, *x].
-            c_noise: the noise label of each example, [B].
-            label: classes, [B]; -1 is the null class. None: the null class for all.
-            augmentation: labels of augmentations, for a module that takes them. None: nothing was done.
-            key: for dropout, one for the whole batch. None: no dropout, the output is deterministic.
+            x: batch, [B, *x].
+            c_noise: noise label of each example, [B].
+            label: class of each example, [B]; -1 is the null class. None: the null class for all.
+            augmentation: augmentation label of each example, for a module that uses them. None: unmodified examples.
+            key: key of the dropout for the whole batch. None: no dropout, and a deterministic output.
+
         Raises:
-            ConfigError: shapes that the module was not built for, or labels without classes.
+            ConfigError: shapes for which the module was not built, or labels for a network without classes.
         """
         module = nnx.merge(self.graphdef, self.params)
         told = {} if augmentation is None else {"augmentation": augmentation}
@@ -102,9 +104,8 @@ class Network(eqx.Module):
             return module(x, c_noise, label, **told, key=key).astype(jnp.float32)
 
     def entering(self) -> "Network":
-        """The same function, with kernels and biases in the dtype in which convolutions and products read them. It is
-        narrower than
-        that of the parameters in mixed precision: whoever sends parameters to other devices sends these."""
+        """Return the same function with kernels and biases cast to the data type that convolutions and matrix products
+        use. In mixed precision it is narrower than that of the parameters, so less is sent to other devices."""
         layers = nnx.iter_modules(nnx.merge(self.graphdef, self.params))
         dtypes = {path: layer.dtype for path, layer in layers if isinstance(layer, nnx.Conv | nnx.Linear)}
 
@@ -116,23 +117,25 @@ class Network(eqx.Module):
 
     @property
     def num_params(self) -> int:
-        """The number of parameters, including fixed ones (Fourier frequencies)."""
+        """Return the number of parameters, including fixed ones (Fourier frequencies)."""
         return sum(p.size for p in jax.tree.leaves(self.params))
 
 
 class _ParameterCount(nnx.RngCount):
-    """Of keys drawn. A `Variable` that is set in place asks for the sharding of its values; of traced ones this writes
-    the message of an error from all that was traced so far, and drawing a network took time with the square of its
-    layers."""
+    """Count of the keys used, with a fast assignment.
+
+    Setting a `Variable` in place queries the sharding of its value. For a traced value this formats an error message
+    from everything traced so far, so that the time to initialize a network grew with the square of its layers.
+    """
 
     def __setitem__(self, key, value):
         self.set_value(value)
 
 
 def check_input(shape: tuple[int, ...], x: Array, c_noise: Array) -> None:
-    """Raises a ConfigError unless x is [B, *shape] and c_noise is [B].
+    """Raise a ConfigError unless x is [B, *shape] and c_noise is [B].
 
-    Checked because normalization would take the first axis of a single example for a batch and return wrong numbers.
+    Without this check normalization would treat the first axis of a single example as a batch and return wrong numbers.
     """
     if x.shape[1:] != shape or c_noise.shape != x.shape[:1]:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Published networks as arguments of ours: fields of the section `model` of a configuration.
+"""Published networks, each as fields of the section `model` of a configuration.
 
     c.model.update(PUBLISHED["ncsnpp_cifar10"].fields)
 
@@ -16,10 +16,10 @@ class Published:
     """One published network.
 
     Attributes:
-        fields: of the section `model`.
+        fields: fields of the section `model`.
         shape: [H, W, C] of one example.
-        parameters: their number as others give it; "" where we know of none.
-        source: who gives it.
+        parameters: published number of parameters; "" if none is known.
+        source: source of this number.
     """
 
     fields: dict
@@ -45,8 +45,8 @@ _DIT = dict(name="dit", patch=2, positions="sincos", embedding="sinusoidal", dro
 _EDM2 = dict(
     name="edm2", multipliers=(1, 2, 3, 4), blocks=3, attention=(16, 8), head_channels=64, dropout=0.0, num_classes=1000
 )
-# One level, 32 blocks on the way down and 33 on the way up; their label is 1000 t with DDPM's frequencies, ours log-SNR
-# with Fourier's.
+# One level with 32 blocks in the encoder and 33 in the decoder. The published noise label is 1000 t with DDPM's
+# frequencies; here it is the log-SNR with Fourier frequencies.
 _VDM = dict(
     channels=128,
     multipliers=(1,),

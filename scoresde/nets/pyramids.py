@@ -1,17 +1,18 @@
 """Progressive growing inside a U-Net: a pyramid of images or features beside it (Song et al. 2021, appendix H).
 
-Encoder, where a level halves the feature map h (p starts as the network's input):
+In the encoder, where a level halves the feature map h, with p starting as the network's input:
 
-    input_skip:   p = down(p),            h = conv1x1(p) + h, or both side by side (combine "cat")
+    input_skip:   p = down(p),            h = conv1x1(p) + h, or their concatenation (combine "cat")
     residual:     p = (down_conv(p) + h) * rescale,    h = p
 
-Decoder, at each level after its blocks, from the lowest one up (q starts there):
+In the decoder, at each level after its blocks, with q starting at the lowest level:
 
     output_skip:  q = up(q) + conv3x3_0(act(GN(h)))       the network's output is q at the first level
-    residual:     q = (up_conv(q) + h) * rescale,    h = q;    at the lowest level q = conv3x3(act(GN(h))) and h stays
+    residual:     q = (up_conv(q) + h) * rescale,    h = q;    at the lowest level only q = conv3x3(act(GN(h)))
 
-`down`, `up` and those with a convolution are in `resampling`. After Karras et al. 2018 (skips and residual paths of
-ProGAN) and 2020 (StyleGAN2). With output_skip, GN and convolution of the first level are the network's own last layers.
+`resampling` defines `down`, `up`, `down_conv` and `up_conv`. The pyramids follow Karras et al. 2018 (skips and residual
+paths of ProGAN) and 2020 (StyleGAN2). With output_skip, GN and convolution of the first level are the last layers of
+the network.
 """
 
 import jax.numpy as jnp
@@ -27,13 +28,13 @@ COMBINES = ("sum", "cat")
 
 
 class InputSkip(nnx.Module):
-    """Joins the image, halved, to a feature map.
+    """Layer that joins the halved image to a feature map.
 
     Args:
         image_features: channels of the image.
         features: channels of the feature map.
-        filter: of `resampling`.
-        combine: "sum" or "cat"; "cat" doubles the channels.
+        filter: a name in `resampling.FILTERS`.
+        combine: "sum" or "cat"; "cat" doubles the number of channels.
     """
 
     def __init__(self, image_features: int, features: int, *, filter: str, combine: str, **options):
@@ -44,19 +45,19 @@ class InputSkip(nnx.Module):
         self.pyramid_features = image_features
 
     def __call__(self, h: FeatureMap, pyramid: FeatureMap) -> tuple[FeatureMap, FeatureMap]:
-        """(h, pyramid), one level down."""
+        """Return (h, pyramid) one level down."""
         pyramid = self.down(pyramid)
         skip = self.conv(pyramid)
         return (jnp.concatenate([skip, h], axis=-1) if self.combine == "cat" else skip + h), pyramid
 
 
 class InputResidual(nnx.Module):
-    """Adds the pyramid, halved by a convolution, to a feature map, which becomes the pyramid.
+    """Layer that adds the pyramid, halved by a convolution, to a feature map; the sum becomes the pyramid.
 
     Args:
         pyramid_features: channels of the pyramid.
         features: channels of the feature map.
-        filter: of `resampling`.
+        filter: a name in `resampling.FILTERS`.
         rescale: factor on the sum.
     """
 
@@ -66,19 +67,19 @@ class InputResidual(nnx.Module):
         self.features = self.pyramid_features = features
 
     def __call__(self, h: FeatureMap, pyramid: FeatureMap) -> tuple[FeatureMap, FeatureMap]:
-        """(h, pyramid), one level down."""
+        """Return (h, pyramid) one level down."""
         h = (self.down(pyramid) + h) * self.rescale
         return h, h
 
 
 class OutputSkip(nnx.Module):
-    """Adds a picture of this level to the doubled picture of the levels below.
+    """Layer that adds the image of this level to the doubled image of the levels below.
 
     Args:
         features: channels of the feature map.
         image_features: channels of the image.
-        filter: of `resampling`.
-        epsilon: of the group normalization.
+        filter: a name in `resampling.FILTERS`.
+        epsilon: epsilon of the group normalization.
     """
 
     def __init__(self, features: int, image_features: int, *, filter: str, epsilon: float, **options):
@@ -87,13 +88,13 @@ class OutputSkip(nnx.Module):
         self.conv = conv(features, image_features, 3, scale=0.0, **options)
 
     def __call__(self, h: FeatureMap, pyramid: FeatureMap | None) -> tuple[FeatureMap, FeatureMap]:
-        """(h as it is, pyramid of this level); None: this is the lowest level."""
+        """Return (h unchanged, pyramid of this level); the argument `pyramid` is None at the lowest level."""
         picture = self.conv(nnx.swish(self.norm(h)))
         return h, picture if pyramid is None else FILTERS[self.filter].up(pyramid) + picture
 
 
 class OutputStart(nnx.Module):
-    """The lowest level of the residual pyramid: q = conv3x3(act(GN(h)))."""
+    """Layer that starts the residual pyramid at the lowest level: q = conv3x3(act(GN(h)))."""
 
     def __init__(self, features: int, *, epsilon: float, **options):
         self.norm = group_norm(features, epsilon=epsilon, **options)
@@ -104,12 +105,12 @@ class OutputStart(nnx.Module):
 
 
 class OutputResidual(nnx.Module):
-    """Adds the pyramid, doubled by a convolution, to a feature map, which becomes the pyramid.
+    """Layer that adds the pyramid, doubled by a convolution, to a feature map; the sum becomes the pyramid.
 
     Args:
         pyramid_features: channels of the pyramid, those of the level below.
         features: channels of the feature map.
-        filter: of `resampling`.
+        filter: a name in `resampling.FILTERS`.
         rescale: factor on the sum.
     """
 

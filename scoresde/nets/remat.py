@@ -1,12 +1,12 @@
-"""Rematerialisation: what the backward pass computes again rather than keep (Chen et al. 2016).
+"""Rematerialisation: recomputation in the backward pass instead of storage (Chen et al. 2016).
 
-    none      keep every intermediate result that the gradient needs
-    products  of each block keep the results of convolutions and matrix products; compute norms, activations, dropout
-    again block     of each block keep its input alone; compute the block again but for its last product: a fifth more
-    work
+    none      store every intermediate result that the gradient needs
+    products  store the results of convolutions and matrix products of each block; recompute norms, activations and
+              dropout
+    block     store only the input of each block; recompute the block except its last product: a fifth more work
 
-A block is a residual, attention, transformer or Fourier block: whatever is marked `@rematerialised`. Which it is
-belongs to the `Network`, which passes it to its blocks while it is traced.
+A block is a residual, attention, transformer or Fourier block: every call that is decorated with `@rematerialise`. The
+choice is a field of `Network`, which passes it to its blocks while it is traced.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _kept = contextvars.ContextVar("kept", default="none")
 
 @contextlib.contextmanager
 def rematerialising(remat: str) -> Iterator[None]:
-    """Within it, blocks that are traced keep what `remat`, a name of `REMAT`, says."""
+    """Return a context in which traced blocks store the results that `remat`, a name in `REMAT`, selects."""
     token = _kept.set(remat)
     try:
         yield
@@ -38,14 +38,14 @@ def rematerialising(remat: str) -> Iterator[None]:
 
 
 def rematerialise(call: Callable) -> Callable:
-    """Marks the `__call__` of a block."""
+    """Decorate the `__call__` of a block for rematerialisation."""
 
     @functools.wraps(call)
     def traced(*args, **kwargs):
         policy = REMAT[_kept.get()]
         if policy is None:
             return call(*args, **kwargs)
-        # All that it reads, parameters too, comes through the closure: some of it is no array.
+        # The closure holds all inputs, including parameters, because some of them are not arrays.
         return jax.checkpoint(lambda: call(*args, **kwargs), policy=policy)()
 
     return traced

@@ -1,15 +1,15 @@
-"""Half and twice the height and width of feature maps, channels last: filters, each with or without a convolution.
+"""Layers that halve and double the height and width of feature maps, channels last, with or without a convolution.
 
-box (Ho et al. 2020): mean of 2 x 2 pixels, and nearest neighbour.
+The filter box (Ho et al. 2020) is the mean of 2 x 2 pixels, and nearest neighbour.
 
-fir (Karras et al. 2020, StyleGAN2; Song et al. 2021, appendix H): the kernel k = [1, 3, 3, 1]/8 along each axis, with
-zeros outside. `upfirdn2d` there inserts zeros, pads, convolves and drops; for this kernel and factor 2 that is, along
-each axis,
+The filter fir (Karras et al. 2020, StyleGAN2; Song et al. 2021, appendix H) is the kernel k = [1, 3, 3, 1]/8 along each
+axis, with zeros outside. `upfirdn2d` of these papers inserts zeros, pads, convolves and drops pixels; for this kernel
+and factor 2 it is, along each axis,
 
     down: y_i      = (x_{2i-1} + 3 x_{2i} + 3 x_{2i+1} + x_{2i+2}) / 8
     up:   y_{2i}   = (x_{i-1} + 3 x_i) / 4,    y_{2i+1} = (3 x_i + x_{i+1}) / 4
 
-so it is written as sums of shifted slices, which XLA fuses: on two CPU cores a depthwise convolution takes 13 times as
+It is computed as sums of shifted slices, which XLA fuses: on two CPU cores a depthwise convolution takes 13 times as
 long down and 90 times up (16 x 32 x 32 x 128 values). The kernel is symmetric.
 
 With a 3 x 3 convolution, `fir` shares one padding between the two (StyleGAN2, `conv_downsample_2d`,
@@ -18,9 +18,9 @@ With a 3 x 3 convolution, `fir` shares one padding between the two (StyleGAN2, `
     down: pad (2, 2), k, then the convolution with stride 2 and no padding
     up:   zeros between pixels, pad (2, 2), the convolution without padding, then pad (1, 1) and 2k
 
-`box` with a convolution is DDPM's: stride 2 after padding (0, 1) for down, nearest neighbour before the convolution for
-up. `box_padded` pads (1, 1) instead, as the networks that diffusers makes by default (`downsample_padding` = 1);
-without a convolution the two are the same.
+`box` with a convolution is that of DDPM: stride 2 after padding (0, 1) for down, nearest neighbour before the
+convolution for up. `box_padded` pads (1, 1) instead, as diffusers does by default (`downsample_padding` = 1); without a
+convolution the two filters are the same.
 """
 
 from collections.abc import Callable
@@ -34,19 +34,19 @@ from .blocks import FeatureMap, default_init
 
 
 def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
-    """Nearest neighbour, twice the height and width."""
+    """Double height and width by nearest neighbour."""
     b, h, w, c = x.shape
     return jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
 
 
 def downsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
-    """Average over 2 x 2 pixels, half the height and width."""
+    """Halve height and width by averaging 2 x 2 pixels."""
     b, h, w, c = x.shape
     return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
 
 
 def fir_downsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
-    """[1, 3, 3, 1]/8 along each axis, then every second pixel."""
+    """Halve height and width: the filter [1, 3, 3, 1]/8 along each axis, then every second pixel."""
     for axis in (1, 2):
         p = _padded(x, axis, 1, 1)
         x = (
@@ -59,7 +59,7 @@ def fir_downsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
 
 
 def fir_upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
-    """Zeros between pixels, then [1, 3, 3, 1]/4 along each axis."""
+    """Double height and width: zeros between pixels, then the filter [1, 3, 3, 1]/4 along each axis."""
     for axis in (1, 2):
         p = _padded(x, axis, 1, 1)
         even = (_part(p, axis, 0, -2) + 3 * x) / 4
@@ -79,7 +79,7 @@ def _part(x: FeatureMap, axis: int, first: int, end: int | None, stride: int = 1
 
 
 def _blur(x: FeatureMap, pad: int) -> FeatureMap:
-    """k along both axes after padding: 2 pad - 3 pixels more than before."""
+    """Apply k along both axes after padding; the result has 2 pad - 3 pixels more per axis."""
     for axis in (1, 2):
         p = _padded(x, axis, pad, pad)
         x = (
@@ -89,7 +89,7 @@ def _blur(x: FeatureMap, pad: int) -> FeatureMap:
 
 
 class Filter(NamedTuple):
-    """How a filter halves and doubles, alone and with a 3 x 3 convolution."""
+    """Functions by which a filter halves and doubles the resolution, alone and with a 3 x 3 convolution."""
 
     down: Callable[[FeatureMap], FeatureMap]
     up: Callable[[FeatureMap], FeatureMap]
@@ -121,9 +121,9 @@ FILTERS = {
 
 
 class DownConv(nnx.Module):
-    """Half the height and width by a 3 x 3 convolution with a filter; the formulas are at the top of the file.
+    """Layer that halves height and width by a 3 x 3 convolution with a filter; the formulas are at the top of the file.
 
-    It takes the arguments of a residual block, in whose place it may stand, and does not read them.
+    A call accepts the arguments of a residual block, which it may replace, and ignores them.
     """
 
     def __init__(self, in_features: int, out_features: int, filter: str, *, dtype, param_dtype, rngs: nnx.Rngs):
@@ -136,13 +136,13 @@ class DownConv(nnx.Module):
 
 
 class UpConv(nnx.Module):
-    """Twice the height and width by a 3 x 3 convolution with a filter; arguments as for DownConv."""
+    """Layer that doubles height and width by a 3 x 3 convolution with a filter; the arguments are those of DownConv."""
 
     def __init__(self, in_features: int, out_features: int, filter: str, *, dtype, param_dtype, rngs: nnx.Rngs):
         options = dict(kernel_init=default_init(), dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.filter = filter
         self.conv = nnx.Conv(in_features, out_features, (3, 3), use_bias=False, **FILTERS[filter].up_conv, **options)
-        self.bias = nnx.Param(jnp.zeros(out_features, param_dtype))  # the filter comes between the convolution and it
+        self.bias = nnx.Param(jnp.zeros(out_features, param_dtype))  # added after the filter
 
     def __call__(self, x: FeatureMap, temb: Array | None = None, *, key: PRNGKeyArray | None = None) -> FeatureMap:
         filter = FILTERS[self.filter]

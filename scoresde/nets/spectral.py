@@ -1,22 +1,22 @@
 """Linear operators on functions, diagonal in the lowest modes of an orthonormal basis: the layer of an FNO.
 
-A function on [0, 1]^d is known by its values on a grid of n points per axis. Its coefficients are those of L2, so that
-grids agree on them, and the sum over the grid is exact for the modes that the grid holds:
+A function on [0, 1]^d is given by its values on a grid of n points per axis. Its coefficients are those of L2, so they
+do not depend on the grid, and the sum over the grid is exact for the modes that the grid resolves:
 
-    boundary   points x_i   basis                                               held by n points
+    boundary   points x_i   basis                                               modes resolved by n points
     periodic   i / n        1, sqrt(2) cos(2 pi k x), sqrt(2) sin(2 pi k x)     0 <= k <= (n - 1) // 2
     even       (i + 1/2)/n  1, sqrt(2) cos(pi k x)                              0 <= k <= n - 1
 
     c_k = 1/n sum_i u(x_i) phi_k(x_i),    u(x) = sum_k c_k phi_k(x)
 
-"periodic" is the layer of Li et al. 2021 (equations 4 and 5). "even" continues u to [0, 2] by reflection, which has no
-jump at the ends, so functions without periodicity need no padding of the domain. With points in the middle of cells
-this is the DCT-II. The Nyquist mode of an even number of periodic points has a cosine and no sine there, and is left
-out.
+"periodic" is the layer of Li et al. 2021 (equations 4 and 5). "even" extends u to [0, 2] by reflection, which has no
+jump at the ends, so functions without periodicity need no padding of the domain. With points at the centres of cells
+this is the DCT-II. With an even number of periodic points the Nyquist mode has a cosine but no sine, and is left out.
 
-Only K modes per axis are needed, so every transform is a product with an [n, K] matrix and no FFT. For 64 functions, 64
-channels, 16 modes, forward and backward on two CPU cores: 1.5 ms against 2.2 ms for n = 64, 4.7 against 6.8 for 256 and
-25 to 30 against 42 for 1024. It needs no complex numbers, and is sharded along the batch like any other product.
+Only K modes per axis are needed, so every transform is a product with an [n, K] matrix instead of an FFT. For 64
+functions, 64 channels and 16 modes, forward and backward on two CPU cores take 1.5 ms against 2.2 ms for n = 64, 4.7
+against 6.8 for 256 and 25 to 30 against 42 for 1024. The product needs no complex numbers, and is sharded along the
+batch like any other product.
 """
 
 import functools
@@ -36,7 +36,7 @@ def held(boundary: str, n: int) -> int:
 
 
 def check_modes(name: str, boundary: str, space: tuple[int, ...], modes: tuple[int, ...]) -> list[str]:
-    """What is wrong with `modes` per axis for functions on the grid `space`: one line each, none if valid."""
+    """Return the problems of `modes` per axis for functions on the grid `space`, one line each."""
     if boundary not in BOUNDARIES:
         return [f"{name}: expected a boundary of {', '.join(BOUNDARIES)}, got {boundary!r}"]
     if len(modes) != len(space):
@@ -52,17 +52,19 @@ def check_modes(name: str, boundary: str, space: tuple[int, ...], modes: tuple[i
 
 
 def per_axis(modes: int | tuple[int, ...], dims: int) -> tuple[int, ...]:
-    """The same number of modes for all axes if there is only one."""
+    """Return the number of modes of each axis; one number applies to all axes."""
     return (modes,) * dims if isinstance(modes, int) else tuple(modes)
 
 
 @functools.cache
 def basis(boundary: str, n: int, modes: int, signed: bool = False) -> np.ndarray:
-    """[q, n, k, p]: the basis at the points of the grid. The synthesis; over n and transposed it is the analysis.
+    """Return the basis at the points of the grid, [q, n, k, p]: the synthesis matrix. The analysis is its transpose
+    divided by n.
 
     For "even", q and p have length 1. For "periodic", p is (real, imaginary) of sqrt(2) times the Fourier coefficient,
-    which makes [cos, -sin]. `signed` is for functions that are complex already, since another axis was transformed
-    first: q is (real, imaginary) as well, and k runs through 0, 1, -1, 2, -2, ..., so that fewer modes are a slice.
+    with the factors [cos, -sin]. `signed` is for functions that are already complex because another axis was
+    transformed first: q is (real, imaginary) as well, and k runs through 0, 1, -1, 2, -2, ..., so that fewer modes are
+    a slice.
     """
     i, k = np.arange(n), np.arange(modes)
     norm = np.where(k > 0, math.sqrt(2), 1.0)
@@ -80,9 +82,10 @@ def basis(boundary: str, n: int, modes: int, signed: bool = False) -> np.ndarray
 
 
 def first_modes(boundary: str, space: tuple[int, ...]) -> np.ndarray:
-    """Return [*space, c]: the first modes along each axis, which encode the position of a point.
+    """Return the first modes along each axis, which encode the position of a point, [*space, c].
 
-    The coordinate itself jumps at the ends ("periodic") or has a kink there ("even"), so no finite grid would hold it.
+    The coordinate itself jumps at the ends ("periodic") or has a kink there ("even"), so no finite grid would resolve
+    it.
     """
     columns = []
     for axis, n in enumerate(space):
@@ -94,9 +97,10 @@ def first_modes(boundary: str, space: tuple[int, ...]) -> np.ndarray:
 
 
 def resample(h: Float[Array, "b *space c"], space: tuple[int, ...], boundary: str) -> Float[Array, "b *other c"]:
-    """The function h on the grid `space`, by the modes that both grids hold: it truncates, or interpolates exactly.
+    """Return the function h on the grid `space`, by the modes that both grids resolve: truncation, or exact
+    interpolation.
 
-    In float32, returned in the dtype of h. A grid of the same size along an axis keeps all modes of it.
+    It is computed in float32 and returned in the data type of h. An axis of the same size keeps all its modes.
     """
     y = h.astype(jnp.float32)
     for axis, (n, m) in enumerate(zip(h.shape[1:-1], space, strict=True), 1):
@@ -108,29 +112,30 @@ def resample(h: Float[Array, "b *space c"], space: tuple[int, ...], boundary: st
 
 
 def _transform(z: Float[Array, "b *space q c"], matrix: np.ndarray, axis: int) -> Float[Array, "b *other p c"]:
-    """Contracts one axis and the parts q with matrix [q, n, k, p]; the result has k and p in their places."""
+    """Contract one axis and the parts q with matrix [q, n, k, p]; the result has k and p in their places."""
     z = jnp.tensordot(z, matrix, ((axis, z.ndim - 2), (1, 0)))  # [b, other axes, c, k, p]
     return jnp.swapaxes(jnp.moveaxis(z, -2, axis), -1, -2)
 
 
 class SpectralConv(nnx.Module):
-    """(K u)(x) = sum_k phi_k(x) W_k c_k(u) over the lowest modes (Li et al. 2021, equation 4), the others are dropped.
+    """Spectral convolution (K u)(x) = sum_k phi_k(x) W_k c_k(u) over the lowest modes (Li et al. 2021, equation 4).
 
-    W_k is a matrix [in_features, out_features], real for "even" and complex for "periodic", there kept as two real
-    arrays, since optimizers and checkpoints know those. As in the paper one axis has k >= 0 and the others both signs,
-    so the number of parameters is in_features out_features times, with K modes per axis,
+    W_k is a matrix [in_features, out_features], real for "even" and complex for "periodic"; complex matrices are stored
+    as two real arrays for optimizers and checkpoints. As in the paper one axis has k >= 0 and the others both signs, so
+    with K modes per axis the number of parameters is in_features out_features times
 
         even: prod_a K_a,    periodic: 2 K_d prod_{a < d} (2 K_a - 1)
 
-    It depends on no grid. A grid that holds fewer modes takes those it holds: K is diagonal in k, so this is the same
-    operator on the functions of that grid. All of it is float32 whatever the compute dtype, because the high modes are
-    small differences of large values; the result has the dtype of the input.
+    The operator does not depend on the grid. A grid that resolves fewer modes uses those that it resolves: K is
+    diagonal in k, so this is the same operator on the functions of that grid. The computation is float32 for every
+    compute dtype, because the high modes are small differences of large values; the result has the type of the input.
 
     Args:
-        in_features, out_features: channels of input and output.
-        modes: K for each axis.
+        in_features: channels of the input.
+        out_features: channels of the output.
+        modes: number of modes along each axis.
         boundary: "periodic" or "even".
-        param_dtype: of W.
+        param_dtype: data type of W.
     """
 
     def __init__(
@@ -138,7 +143,7 @@ class SpectralConv(nnx.Module):
     ):
         self.modes, self.boundary = modes, boundary
         self.parts = 2 if boundary == "periodic" else 1
-        # The variance of fan_avg, for each mode; a complex number shares it between its parts.
+        # Each mode has the variance of fan_avg, which a complex number divides between its parts.
         bound = math.sqrt(6 / (in_features + out_features) / self.parts)
         size = (*(self._size(a, k) for a, k in enumerate(modes)), self.parts, in_features, out_features)
         self.kernel = nnx.Param(nnx.initializers.uniform(2 * bound)(rngs.params(), size, param_dtype) - bound)
@@ -162,7 +167,7 @@ class SpectralConv(nnx.Module):
             w = w[:, :, :, None]
 
         z = h.astype(jnp.float32)[..., None, :]
-        for axis, matrix in reversed(list(enumerate(matrices))):  # the last axis first: it makes complex of real
+        for axis, matrix in reversed(list(enumerate(matrices))):  # the last axis first: it turns real into complex
             z = _transform(z, matrix / space[axis], axis + 1)
         size = z.shape[1:-2]
         z = jnp.einsum("bkpi,kpiqo->bkqo", z.reshape(z.shape[0], -1, *z.shape[-2:]), w)

@@ -1,4 +1,4 @@
-"""One level of a U-Net, on the way down and on the way up; the order of things is at the top of `unet`."""
+"""One level of the encoder and of the decoder of a U-Net; the architecture is at the top of `unet`."""
 
 import dataclasses
 
@@ -16,15 +16,16 @@ DECODER_ATTENTIONS = ("level", "block")
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """What the levels of one network have in common.
+    """Arguments that all levels of a network have in common.
 
     Attributes:
-        resampling: "block" or "conv", what halves and doubles.
-        resample_filter: of `resampling`.
-        resample_skip: "conv" or "identity", of a residual block that resamples.
-        combine: "sum" or "cat", of the input pyramid.
+        resampling: layers that halve and double the resolution: "block" or "conv".
+        resample_filter: a name in `resampling.FILTERS`.
+        resample_skip: skip path of a residual block that resamples: "conv" or "identity".
+        combine: combination of the input pyramid with the feature map: "sum" or "cat".
         decoder_attention: "level" or "block".
-        residual, attention: arguments of all residual and of all attention blocks.
+        residual: arguments of all residual blocks.
+        attention: arguments of all attention blocks.
         options: dtype, param_dtype, rngs.
     """
 
@@ -56,7 +57,7 @@ class Style:
         return ResidualBlock(features, features, **options)
 
     def join_input(self, kind: str, pyramid_features: int, features: int) -> nnx.Module | None:
-        """What a level does with the input pyramid: `kind` is "none", "input_skip" or "residual"."""
+        """Build the layer that joins the input pyramid at a level; `kind` is "none", "input_skip" or "residual"."""
         build = {
             "none": lambda n, m, **options: None,
             "input_skip": lambda n, m, **options: InputSkip(n, m, combine=self.combine, **options),
@@ -67,8 +68,14 @@ class Style:
     def join_output(
         self, features: int, *, progressive: str, below: int | None, image_features: int
     ) -> nnx.Module | None:
-        """What a level does with the output pyramid: `progressive` is "none", "output_skip" or "residual"; `below`: the
-        channels of the level below, None at the lowest."""
+        """Build the layer that extends the output pyramid at a level.
+
+        Args:
+            features: channels of the level.
+            progressive: "none", "output_skip" or "residual".
+            below: channels of the level below; None at the lowest level.
+            image_features: channels of the image.
+        """
         if progressive == "none":
             return None
         epsilon = self.residual["epsilon"]
@@ -82,15 +89,17 @@ class Style:
 
 
 class EncoderLevel(nnx.Module):
-    """Blocks, each followed by attention if due, then half the size unless this is the last level.
+    """Level of the encoder: blocks with optional attention, then a layer that halves the size except at the last level.
 
     Args:
-        in_features, features: channels that come in, and channels of this level.
+        in_features: channels of the input.
+        features: channels of this level.
         blocks: number of blocks.
-        attend: attention blocks after each block.
+        attend: apply attention after each block.
         last: keep the size.
-        progressive: kind of the input pyramid; `pyramid_features`: the channels it comes with.
-        style: what all levels have in common.
+        progressive: kind of the input pyramid.
+        pyramid_features: channels of the input pyramid above this level.
+        style: arguments that all levels have in common.
     """
 
     def __init__(
@@ -109,7 +118,8 @@ class EncoderLevel(nnx.Module):
     def __call__(
         self, h: FeatureMap, pyramid: FeatureMap, temb: Float[Array, "b features"], keys
     ) -> tuple[list[FeatureMap], FeatureMap]:
-        """All feature maps of this level in order, the last one being the input of the next level; and the pyramid."""
+        """Return all feature maps of this level in order, of which the last is the input of the next level, and the
+        pyramid."""
         hs = []
         for i, block in enumerate(self.blocks):
             h = block(h, temb, key=next(keys))
@@ -125,16 +135,19 @@ class EncoderLevel(nnx.Module):
 
 
 class DecoderLevel(nnx.Module):
-    """Blocks that each take one feature map of the encoder, attention if due, then twice the size unless this is the
-    first.
+    """Level of the decoder: blocks with optional attention, then, except at the first level, a layer that doubles the
+    size.
+
+    Each block also gets one feature map of the encoder.
 
     Args:
-        in_features, features: channels that come in, and channels of this level.
-        skips: channels of the feature maps of the encoder, in the order in which they are taken.
-        attend: attention, once after the blocks or after each of them, as the style says.
+        in_features: channels of the input.
+        features: channels of this level.
+        skips: channels of the feature maps of the encoder, in the order in which they are used.
+        attend: apply attention, once after the blocks or after each of them, see `Style.decoder_attention`.
         first: keep the size.
         pyramid: arguments of `Style.join_output`.
-        style: what all levels have in common.
+        style: arguments that all levels have in common.
     """
 
     def __init__(
@@ -151,7 +164,7 @@ class DecoderLevel(nnx.Module):
     def __call__(
         self, h: FeatureMap, hs: list[FeatureMap], pyramid: FeatureMap | None, temb: Float[Array, "b features"], keys
     ) -> tuple[FeatureMap, FeatureMap | None]:
-        """Takes its feature maps from the end of `hs`, which shrinks. Returns the feature map and the pyramid."""
+        """Return the feature map and the pyramid; the maps of the encoder are removed from the end of `hs`."""
         for i, block in enumerate(self.blocks):
             h = block(jnp.concatenate([h, hs.pop()], axis=-1), temb, key=next(keys))
             if self.block_attention:

@@ -1,16 +1,15 @@
-"""A U-shaped Fourier neural operator (after Rahman et al. 2022): the blocks of `fno` on grids of fewer and fewer
-points.
+"""A U-shaped Fourier neural operator (after Rahman et al. 2022): the blocks of `fno` on successively coarser grids.
 
     v = Dense([x, coordinates])
     encoder, for each level:   v on the grid of this level, blocks times block, push v except at the last level
-    decoder, the others reversed:   v on the grid of this level, concat(v, pop), blocks times block
+    decoder, for the other levels, reversed:   v on the grid of this level, concat(v, pop), blocks times block
     out = Dense_0(act(Dense(v)))
 
-The first level has the grid of the input. Those below have grids of their own, from the shape of training, and v gets
-there and back by its modes. So they always see the same projection of v at the same points: what happens below the
-first level does not know the grid of the input, as long as that one holds the modes of the second.
+The first level has the grid of the input. The grids of the lower levels are fixed by the shape of training, and v is
+resampled to them and back by its modes. The lower levels therefore always get the same projection of v at the same
+points, and do not depend on the grid of the input, provided that it resolves the modes of the second level.
 
-A ratio of the grid of the input would not do: then the modes that survive a level are others on every grid.
+With grids at a fixed ratio to the grid of the input, other modes would survive a level on every grid.
 """
 
 import jax
@@ -23,8 +22,8 @@ from .spectral import per_axis, resample
 
 
 def check_levels(name: str, space: tuple[int, ...], levels: int) -> list[str]:
-    """What is wrong with so many levels for functions on the grid `space`: one line, none if valid. `name` begins
-    it."""
+    """Return the problem of this number of levels for functions on the grid `space`, as a list of one line or none.
+    The line starts with `name`."""
     if not space or min(space) >= 2**levels:
         return []
     return [
@@ -34,20 +33,31 @@ def check_levels(name: str, space: tuple[int, ...], levels: int) -> list[str]:
 
 
 class UFNO(nnx.Module):
-    """U-shaped Fourier neural operator (after Rahman et al. 2022); the architecture is at the top of the file.
+    """U-shaped Fourier neural operator for curves and fields (after Rahman et al. 2022), see the top of the file.
 
     Level i has `width * multipliers[i]` channels and max(modes / 2^i, 1) modes per axis. The first level has the grid
-    of the input, level i > 0 has 1 / 2^i of the points of `shape` per axis, rounded up, whatever the grid of the input.
+    of the input; level i > 0 has 1 / 2^i of the points of `shape` per axis, rounded up, for every grid of the input.
 
     Args:
-        shape: (*points per axis, C) of the grid of training: it fixes the grids of the lower levels. A call takes any.
-        width: channels of the first level.
-        multipliers: channels of each level, in units of `width`. Their number is the number of levels.
-        blocks: blocks per level of the encoder, and of the decoder.
-        modes: lowest modes of the spectral convolutions of the first level, one number or one per axis.
-        boundary, coordinates, embedding, fourier_scale, num_classes, dropout, dtype, param_dtype: as for FNO.
+        shape: (*points per axis, C) on the training grid, which fixes the grids of the lower levels. A call accepts any
+            grid.
+        width: channels of the first level, at least 2.
+        multipliers: channels of each level, in units of `width`, each at least 1; one per level.
+        blocks: blocks per level of the encoder, and of the decoder, at least 1.
+        modes: lowest modes kept on the first level along each axis, one number or one per axis; at least 1.
+        boundary: domain of the functions: "even" for an interval or a box, "periodic" for a circle or a torus.
+        coordinates: append the first modes of the basis to the input. Without them a "periodic" network commutes with
+            translations, and an "even" network with reflections.
+        embedding: embedding of the noise label: "positional", "sinusoidal" (ADM, DiT) or "fourier".
+        fourier_scale: standard deviation of the Fourier frequencies, in cycles per unit of the noise label; above 0.
+        num_classes: number of classes; 0: the network takes no labels.
+        dropout: probability of dropping a channel after a block; at least 0 and below 1.
+        dtype: data type of the computation, float32 or bfloat16. Embeddings, spectral convolutions and output are
+            float32 in any case.
+        param_dtype: data type of the parameters.
+
     Raises:
-        ConfigError: more modes than the grid of training holds, or more levels than it can be halved, an argument out
+        ConfigError: more modes than the training grid resolves, more levels than it can be halved, or an argument out
             of range.
     """
 
@@ -104,7 +114,7 @@ class UFNO(nnx.Module):
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b *x"]:
-        """As every module of this room, see `network`, on any grid."""
+        """Return the output of the network on any grid, see `network`."""
         h, temb = self.frame.lift(x, c_noise, label)
         keys = iter([None] * self.num_keys if key is None else jax.random.split(key, self.num_keys))
         spaces = (x.shape[1:-1], *self.spaces[1:])
@@ -114,7 +124,7 @@ class UFNO(nnx.Module):
             for block in level:
                 h = block(h, temb, key=next(keys))
             hs.append(h)
-        hs.pop()  # the last level has no way around itself
+        hs.pop()  # the last level has no skip connection
         for level, space in zip(self.decoder, spaces[-2::-1], strict=True):
             h = jnp.concatenate([resample(h, space, self.boundary), hs.pop()], axis=-1)
             for block in level:

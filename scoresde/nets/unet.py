@@ -1,4 +1,4 @@
-"""The U-Net of DDPM, DDPM++, NCSN++ and ADM, channels last: one network with arguments.
+"""The U-Net of DDPM, DDPM++, NCSN++ and ADM, channels last: one network whose arguments select the variant.
 
     h = conv3x3(x, or its Fourier features)                                 push h
     encoder, for each level:   blocks times [block, attention if due]       push each
@@ -10,13 +10,13 @@
                                then, except at the first level, twice the size
     out = conv3x3_0(act(GN(h)))  (+ output pyramid)
 
-Level i has `channels * multipliers[i]` channels and height H / 2^i. Attention is due at the levels whose height is in
-`attention`; for H != W the height decides. Heights that no level has are without effect, and the middle always has
+Level i has `channels * multipliers[i]` channels and height H / 2^i. Attention is applied at the levels whose height is
+in `attention`; for H != W the height decides. Heights that no level has are without effect, and the middle always has
 attention. The output starts near zero (subscript 0: initialization at scale 1e-10).
 
-Which arguments give which published network (Ho et al. 2020; Song et al. 2021, appendix H; Dhariwal and Nichol 2021;
-Karras et al. 2022, table 7) is in `published`; the defaults are DDPM++ for CIFAR-10. Blocks are in `blocks`, what
-halves and doubles in `resampling`, pyramids in `pyramids`.
+`published` lists the arguments of published networks (Ho et al. 2020; Song et al. 2021, appendix H; Dhariwal and Nichol
+2021; Karras et al. 2022, table 7); the defaults are DDPM++ for CIFAR-10. `blocks` has the blocks, `resampling` the
+changes of resolution, and `pyramids` the pyramids.
 """
 
 import math
@@ -36,7 +36,7 @@ from .stages import DECODER_ATTENTIONS, RESAMPLINGS, DecoderLevel, EncoderLevel,
 
 TEMB_RATIO = 4  # length of the conditioning vector over `channels`, as in DDPM
 
-# Arguments that are one of a few words.
+# Allowed words of the arguments that are words.
 UNET_CHOICES = {
     "resampling": RESAMPLINGS,
     "resample_filter": tuple(FILTERS),
@@ -50,9 +50,9 @@ UNET_CHOICES = {
 
 
 def check_image_size(size: tuple[int, int], levels: int) -> list[str]:
-    """What is wrong with images of `size` = (H, W) for a U-Net with `levels` levels: one line each, none if valid.
+    """Return the problems of images of `size` = (H, W) for a U-Net with `levels` levels, one line each.
 
-    Every level but the last halves height and width, so both must be divisible by 2^(levels - 1).
+    Every level except the last halves height and width, so both must be divisible by 2^(levels - 1).
     """
     factor = 2 ** (levels - 1)
     problems = []
@@ -70,8 +70,7 @@ def check_image_size(size: tuple[int, int], levels: int) -> list[str]:
 def check_heads(
     height: int, channels: int, multipliers: tuple[int, ...], attention: tuple[int, ...], head_channels: int
 ) -> list[str]:
-    """What is wrong with `head_channels` for the levels of a U-Net that have attention: one line each, none if
-    valid."""
+    """Return the problems of `head_channels` for the levels of a U-Net that have attention, one line each."""
     last = len(multipliers) - 1
     widths = [channels * m for i, m in enumerate(multipliers) if i == last or height // 2**i in attention]
     return [
@@ -83,7 +82,7 @@ def check_heads(
 
 
 def check_levels(name: str, shape, channels, multipliers, blocks, attention, head_channels, dropout) -> list[str]:
-    """What is wrong with the levels of a U-Net called `name`: one line each, none if valid."""
+    """Return the problems of the levels of a U-Net called `name`, one line each."""
     if len(shape) != 3 or min(shape) < 1:
         return [f"{name}: expected a shape (height, width, channels), got {tuple(shape)}"]
     if not multipliers or min(multipliers) < 1:
@@ -99,7 +98,7 @@ def check_levels(name: str, shape, channels, multipliers, blocks, attention, hea
 
 
 def _check_words(levels: int, words: dict[str, str]) -> list[str]:
-    """What is wrong with the arguments that are one of a few words."""
+    """Return the problems of the arguments that are words, one line each."""
     problems = [
         f"unet: expected {name} to be one of {', '.join(UNET_CHOICES[name])}, got {value!r}"
         for name, value in words.items()
@@ -111,39 +110,43 @@ def _check_words(levels: int, words: dict[str, str]) -> list[str]:
 
 
 class UNet(nnx.Module):
-    """The U-Net of score models; the architecture is at the top of the file.
+    """U-Net of DDPM, DDPM++, NCSN++ and ADM for images; the architecture is at the top of the file.
 
     Args:
-        shape: (H, W, C) of one image; H and W divisible by 2^(levels - 1), any C.
-        channels: channels of the first level (`nf` in the code of Song et al.).
-        multipliers: channels of each level, in units of `channels`. Their number is the number of levels.
-        blocks: residual blocks per level of the encoder; the decoder has one more.
-        attention: heights, in pixels, of the levels with attention.
-        head_channels: channels of an attention head; 0: one head.
-        decoder_attention: "level", once after the blocks of a level of the decoder (DDPM++), or "block", after each
-          (DDPM, ADM).
-        modulation: how the noise level enters a block, "shift" or "scale_shift" (adaptive group normalization, ADM).
-        resampling: what halves and doubles, a residual "block" or a "conv" (DDPM).
-        resample_filter: "box" or "fir" ([1, 3, 3, 1], NCSN++).
-        resample_skip: skip path of blocks that resample, "conv" (DDPM++) or "identity" (ADM).
-        progressive_input: "none", "input_skip" or "residual", the pyramid of the encoder.
-        progressive: "none", "output_skip" or "residual", the pyramid of the decoder.
-        combine: "sum" or "cat", how an input_skip joins.
-        center_input: the network sees 2 x - 1, for data in [0, 1].
-        input_fourier: the first convolution also sees sin and cos of 2 pi 2^n x, n from the first to below the second
-        (VDM: (6, 8)).
-        norm_epsilon: of the group normalization.
-        dropout: probability of dropping an activation inside a residual block.
-        embedding: "positional", "sinusoidal" or "fourier", of the noise label.
-        fourier_scale: standard deviation of the Fourier frequencies.
+        shape: (H, W, C) of one image; H and W are divisible by 2^(levels - 1).
+        channels: channels of the first level (`nf` in the code of Song et al.), at least 2.
+        multipliers: channels of each level, in units of `channels`, each at least 1; one per level.
+        blocks: residual blocks per level of the encoder, at least 1; the decoder has one more.
+        attention: image heights, in pixels, of the levels with attention.
+        head_channels: channels of an attention head, a divisor of the channels of the level; 0: one head.
+        decoder_attention: attention in the decoder: once per level ("level", DDPM++) or after each block ("block",
+            DDPM and ADM).
+        modulation: effect of the noise level on a block: "shift", or "scale_shift" (adaptive group normalization, ADM).
+        resampling: layers that halve and double the resolution: residual blocks ("block") or convolutions ("conv",
+            DDPM).
+        resample_filter: filter of these layers: "box", "box_padded" (diffusers' strided convolutions) or "fir"
+            ([1, 3, 3, 1], NCSN++).
+        resample_skip: skip path of blocks that resample: "conv" (DDPM++) or "identity" (ADM).
+        progressive_input: pyramid of the encoder: "none", "input_skip" or "residual".
+        progressive: pyramid of the decoder: "none", "output_skip" or "residual".
+        combine: combination of an input_skip with the feature map: "sum" or "cat".
+        center_input: use 2 x - 1 as the input of the network, for data in [0, 1].
+        input_fourier: exponents (first, stop): the input also includes sin and cos of 2 pi 2^n x for n from `first` to
+            below `stop`; (6, 8): VDM, (0, 0): none.
+        norm_epsilon: epsilon of the group normalization, above 0.
+        dropout: probability of dropping an activation inside a residual block; at least 0 and below 1.
+        embedding: embedding of the noise label: "positional", "sinusoidal" (ADM, DiT) or "fourier".
+        fourier_scale: standard deviation of the Fourier frequencies, in cycles per unit of the noise label; above 0.
         skip_rescale: divide every sum of skip path and block by sqrt(2).
-        num_classes: 0 for a network without classes.
-        augmentation: entries of the label of an augmentation; 0 for a network without this label.
-        dtype: of the computation. Embeddings, normalization statistics, softmax and output are float32 in any case.
-        param_dtype: of the parameters.
+        num_classes: number of classes; 0: the network takes no labels.
+        augmentation: number of entries of the augmentation label; 0: the network takes no augmentation label.
+        dtype: data type of the computation, float32 or bfloat16. Embeddings, normalization statistics, softmax and
+            output are float32 in any case.
+        param_dtype: data type of the parameters.
+
     Raises:
-        ConfigError: a size that the levels do not divide (it names the nearest valid ones), an argument out of range,
-            heads that do not divide the channels.
+        ConfigError: a size that the levels do not divide (the message states the nearest valid sizes), an argument out
+            of range, or heads that do not divide the channels.
     """
 
     def __init__(
@@ -204,7 +207,7 @@ class UNet(nnx.Module):
         self.norm_out = group_norm(widths[0], epsilon=norm_epsilon, **options)
         self.conv_out = conv(widths[0], shape[2], 3, scale=0.0, **options)
         self.pyramid_up = FILTERS[resample_filter].up if progressive == "output_skip" else None
-        # One key per residual block: those of the levels, one down and one up between levels, two in the middle.
+        # One key per residual block: those of the levels, two between neighbouring levels, and two in the middle.
         self.num_keys = len(widths) * (2 * blocks + 1) + 2 * (len(widths) - 1) + 2
 
     def __call__(
@@ -216,8 +219,8 @@ class UNet(nnx.Module):
         augmentation: Float[Array, "b entries"] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b h w c"]:
-        """As every module of this room; see `network`. `augmentation`: what was done to each example, None for
-        nothing."""
+        """Return the output of the network, see `network`. `augmentation` is the label of each example, None for
+        unmodified images."""
         check_input(self.shape, x, c_noise)
         keys = iter([None] * self.num_keys if key is None else jax.random.split(key, self.num_keys))
         temb = nnx.swish(self.conditioning(c_noise, label, augmentation)).astype(self.dtype)
@@ -237,7 +240,7 @@ class UNet(nnx.Module):
 
 
 def _encoder(image_features, channels, widths, attend, blocks, progressive_input, style: Style):
-    """The levels of the encoder, and the channels of all feature maps that it pushes, in order."""
+    """Return the levels of the encoder, and the channels of all feature maps that it pushes, in order."""
     levels, n, skips, pyramid = nnx.List([]), channels, [channels], image_features
     for i, width in enumerate(widths):
         last = i == len(widths) - 1
@@ -252,11 +255,11 @@ def _encoder(image_features, channels, widths, attend, blocks, progressive_input
 
 
 def _decoder(image_features, widths, attend, blocks, skips, progressive, style: Style):
-    """The levels of the decoder, the lowest first; `skips` is used up."""
+    """Return the levels of the decoder, lowest resolution first; this empties `skips`."""
     levels, n, below = nnx.List([]), widths[-1], None
     for i, width in reversed(list(enumerate(widths))):
         taken = [skips.pop() for _ in range(blocks + 1)]
-        # With output_skip the last layers of the network are those of the first level.
+        # With output_skip the output layers of the first level are the last layers of the network.
         kind = "none" if progressive == "output_skip" and i == 0 else progressive
         pyramid = dict(progressive=kind, below=below, image_features=image_features)
         levels.append(DecoderLevel(n, width, skips=taken, attend=attend[i], first=i == 0, pyramid=pyramid, style=style))

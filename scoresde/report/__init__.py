@@ -1,4 +1,4 @@
-"""What a run looks like on one page: report.html and report.md in its folder, and pages that compare runs."""
+"""Reports of runs: report.html and report.md in the run folder, and pages that compare runs."""
 
 from scoresde.runtime.lazy import exports
 

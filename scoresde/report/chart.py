@@ -1,7 +1,7 @@
-"""Curves and histograms as SVG: axes with round ticks, a logarithmic axis where values span decades, a legend.
+"""Curves and histograms as SVG: axes with round ticks, a logarithmic axis if values span decades, a legend.
 
-Written here rather than drawn by a plotting package: the page needs two kinds of picture, and a run should need no
-such package. The numbers become places and paths here; templates/chart.svg holds the drawing.
+The page needs only two kinds of chart, and a run should not need a plotting package. This module computes positions and
+paths; templates/chart.svg contains the drawing.
 """
 
 import itertools
@@ -11,21 +11,28 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-LARGE, SMALL = (620, 300), (430, 230)  # width and height of a drawing, in its own units
+LARGE, SMALL = (620, 300), (430, 230)  # width and height of a chart, in SVG units
 _LEFT, _RIGHT, _TOP, _BOTTOM = 74, 24, 14, 46
 # Okabe and Ito's colours, which are distinguishable with colour vision deficiency.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
-_POINTS = 400  # of a line that are drawn; more are averaged
-_IN_A_ROW, _ROW, _LONGEST = 3, 20, 26  # of the legend: entries, its height, characters of a name
-_BINS = 24  # of a histogram at most
-_TICKS = 9  # on a logarithmic axis at most
-_DECADES = 1.3  # from this span on an axis of positive values is logarithmic
+_POINTS = 400  # largest number of points of a line; more are averaged
+_IN_A_ROW, _ROW, _LONGEST = 3, 20, 26  # legend: entries per row, height of a row, characters of a name
+_BINS = 24  # largest number of bins of a histogram
+_TICKS = 9  # largest number of ticks on a logarithmic axis
+_DECADES = 1.3  # span in decades from which an axis of positive values is logarithmic
 
 
 @dataclass(frozen=True)
 class Line:
-    """A curve; one without a name is not in the legend. `marks`: a dot at each point, for few points. `dashed`: a level
-    to compare with."""
+    """Curve of a chart.
+
+    Attributes:
+      name: entry in the legend; "" for none.
+      x: positions.
+      y: values.
+      marks: draw a dot at each point; for few points.
+      dashed: draw a dashed line; for a reference level.
+    """
 
     name: str
     x: Float[np.ndarray, " N"]
@@ -36,7 +43,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Bars:
-    """A histogram of values."""
+    """Histogram of values."""
 
     name: str
     values: Float[np.ndarray, " N"]
@@ -44,13 +51,16 @@ class Bars:
 
 @dataclass(frozen=True)
 class Chart:
-    """What is drawn; points that are not finite are left out.
+    """Content of a chart; points that are not finite are left out.
 
     Args:
-      title, x_label, y_label: texts.
-      lines: curves. bars: histograms over common bins, as shares of their values.
-      size: width and height.
-      start: where the axis of x begins at the latest, such as step 0.
+      title: title.
+      x_label: label of the x axis.
+      y_label: label of the y axis.
+      lines: curves.
+      bars: histograms over common bins, as shares of their values.
+      size: width and height in SVG units.
+      start: value of x that the axis includes, such as step 0; None: none.
     """
 
     title: str
@@ -62,12 +72,12 @@ class Chart:
     start: float | None = None
 
     def layout(self) -> dict | None:
-        """Places for the template; None where there is nothing to draw."""
+        """Return the positions for the template, or None if there is nothing to draw."""
         return _histogram(self) if self.bars else _curves(self)
 
 
 def _curves(chart: Chart) -> dict | None:
-    # A curve keeps its colour where others are missing.
+    # The colour of a curve does not depend on whether others are empty.
     lines = [(line, colour, *_finite(line)) for line, colour in zip(chart.lines, itertools.cycle(COLOURS))]
     lines = [row for row in lines if len(row[2])]
     if not lines:
@@ -123,7 +133,7 @@ def _histogram(chart: Chart) -> dict | None:
 
 
 def _frame(chart: Chart, x_axis: "Axis", y_axis: "Axis", lines: list[dict]) -> dict:
-    """All but the bars; the legend below, where there is more than one line, in rows of three."""
+    """Return everything except the bars; with more than one line there is a legend below, in rows of three."""
     (width, height), named = chart.size, [line for line in lines if line["name"]]
     in_a_row = min(max(len(named), 1), _IN_A_ROW if width == LARGE[0] else _IN_A_ROW - 1)
     for k, line in enumerate(named):
@@ -143,7 +153,7 @@ def _frame(chart: Chart, x_axis: "Axis", y_axis: "Axis", lines: list[dict]) -> d
 
 @dataclass(frozen=True)
 class Axis:
-    """From values to places: `low` lies at `start`, `high` at `stop`."""
+    """Map from values to positions: `low` lies at `start`, `high` at `stop`."""
 
     low: float
     high: float
@@ -164,13 +174,13 @@ class Axis:
         return np.round(self.start + (values - self.low) / (self.high - self.low) * (self.stop - self.start), 2)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """(place, text) of round values."""
+        """Return (position, text) of round values."""
         values = _round_powers(self.low, self.high) if self.log else _round_values(self.low, self.high)
         return [(float(place), _text(value)) for place, value in zip(self.place(np.array(values, float)), values)]
 
 
 def _round_values(low: float, high: float, most: int = 6) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten."""
+    """Return the multiples of 1, 2 or 5 times a power of ten in an interval."""
     raw = (high - low) / most
     power = 10 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * 0.999)
@@ -179,7 +189,7 @@ def _round_values(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def _round_powers(low: float, high: float) -> list[float]:
-    """Powers of ten between 10^low and 10^high, with 2 and 5 times them where there are few."""
+    """Return the powers of ten between 10^low and 10^high, and if these are few also their products with 2 and 5."""
     for factors in ((1, 2, 5), (1,)):
         found = [m * 10.0**k for k in range(math.floor(low), math.ceil(high) + 1) for m in factors]
         found = [value for value in found if low <= math.log10(value) <= high]
@@ -202,7 +212,7 @@ def _finite(line: Line) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _averaged(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
-    """x and y as means over at most 400 groups of neighbours, and the least and greatest y of each."""
+    """Return the means of x and y over at most 400 groups of neighbours, and the least and greatest y of each group."""
     groups = np.array_split(np.arange(len(x)), min(len(x), _POINTS))
     return tuple(
         np.array([f(values[g]) for g in groups]) for f, values in ((np.mean, x), (np.mean, y), (np.min, y), (np.max, y))

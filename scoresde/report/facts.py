@@ -1,4 +1,4 @@
-"""What a run folder says of its run, read from its files alone. Whatever is missing, or damaged, is left out."""
+"""Content of a run folder for the report, read only from its files. Missing and damaged parts are left out."""
 
 import math
 import pathlib
@@ -14,21 +14,24 @@ from scoresde.runtime.files import UnreadableError
 from scoresde.runtime.reading import is_whole_number, json_lines, read_object
 
 COLUMNS = ("metric", "value", "standard_error", "num_fake", "num_real", "split", "step", "sampler", "nfe", "time")
-_MOST_STEPS, _MOST = 2**53, 1e200  # a number beyond them is damage: axes of larger ones overflow
-_MOST_ROWS = 60  # of the metric table: the newest
+_MOST_STEPS, _MOST = 2**53, 1e200  # larger numbers count as damage, because axes of larger numbers overflow
+_MOST_ROWS = 60  # largest number of rows of the metric table, which shows the newest
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The content of a run folder for the report.
+    """Content of a run folder for the report.
 
     Attributes:
-      folder: the run folder. name: how the page calls it.
-      config: "section.field" to value.
-      log: lines of metrics.jsonl with a loss. watched: those of the figures at pictures, without "watch/".
-      ledger, best: the JSON of those names.
-      metrics: rows of the metric table, from all evaluations there are.
-      likelihoods: (what, unit, values) per file of the likelihood command.
+      folder: the run folder.
+      name: name of the run on the page.
+      config: values by "section.field".
+      log: lines of metrics.jsonl with a loss.
+      watched: lines of metrics.jsonl with metrics of samples, whose names are without "watch/".
+      ledger: content of ledger.json.
+      best: content of best.json.
+      metrics: rows of the metric table, from all evaluations.
+      likelihoods: (split, unit, values) of each file of the likelihood command.
       grids: (step, PNG) in the order of steps.
       newest: arrays of watch/newest.npz.
     """
@@ -50,16 +53,16 @@ class Facts:
         return max([line["step"] for line in self.log] + [step for step, _ in self.grids], default=0)
 
     def series(self, name: str, lines: list[dict] | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """(steps, values) of a figure of the log, or of other `lines`; null is NaN."""
+        """Return (steps, values) of a metric in the log, or in other `lines`; null becomes NaN."""
         found = [(line["step"], line[name]) for line in (self.log if lines is None else lines) if name in line]
         return np.array([s for s, _ in found], float), np.array([np.nan if v is None else v for _, v in found], float)
 
 
 def read_facts(folder: pathlib.Path) -> Facts:
-    """The facts of a run folder.
+    """Read the facts of a run folder.
 
     Raises:
-      ConfigError: it is none.
+      ConfigError: the folder is not a run folder.
     """
     folder = pathlib.Path(folder)
     if not (config := _json(folder / "config.json")):
@@ -95,7 +98,8 @@ def read_facts(folder: pathlib.Path) -> Facts:
 
 
 def changed_fields(config: dict) -> list[tuple[str, object, object]]:
-    """(field, default, value) where a run differs from the default; a field of another version has no default."""
+    """Return (field, default, value) of the fields that differ from the default; a field of another version has no
+    default."""
     usual = usual_fields(config)
     return [
         (name, usual.get(name, "absent"), value)
@@ -105,14 +109,14 @@ def changed_fields(config: dict) -> list[tuple[str, object, object]]:
 
 
 def differing_fields(configs: list[dict]) -> list[tuple[str, list]]:
-    """(field, the value of each run) where runs differ."""
+    """Return (field, values of all runs) of the fields in which runs differ."""
     names = sorted(set().union(*configs))
     rows = [(name, [config.get(name, "absent") for config in configs]) for name in names]
     return [(name, values) for name, values in rows if any(value != values[0] for value in values)]
 
 
 def _metrics(folder: pathlib.Path) -> list[dict]:
-    """Rows of `COLUMNS`, None where unknown. A likelihood that stands in a report and in a record is one row."""
+    """Return rows of `COLUMNS`, with None for unknown values. A likelihood in both a report and a record is one row."""
     rows, names = [], {"bpd": "bits/dim", "nats": "log p (nats)"}
     for path in [folder / "evaluation" / "evaluation.json", *sorted(folder.glob("likelihood_*.json"))]:
         if isinstance(found := _json(path), dict) and "nats" in found:
@@ -132,7 +136,7 @@ def _metrics(folder: pathlib.Path) -> list[dict]:
 
 
 def _row(row: dict) -> dict:
-    """With a text or a number in every column, or None."""
+    """Return the row with a text, a number or None in every column."""
     kept = {name: value for name, value in row.items() if isinstance(value, str) or _is_number(value)}
     error = kept.get("standard_error")
     return (
@@ -142,8 +146,7 @@ def _row(row: dict) -> dict:
     )
 
 
-# A file may be damaged, or edited, and still be JSON: what is not of the kind it should be is left out like what is
-# missing.
+# A file may be damaged, or edited, and still be JSON: values of a wrong type are left out like missing ones.
 
 
 def _is_number(value) -> bool:
@@ -198,7 +201,7 @@ def _likelihoods(folder: pathlib.Path) -> list[tuple[str, str, np.ndarray]]:
             found.append((split, "bits/dim", arrays["bits_per_dim"]))
         elif "log_prob" in arrays:
             found.append((split, "log p (nats)", arrays["log_prob"].mean(axis=-1)))
-    # The command's own file of a split says more than the evaluation at the end.
+    # The file that the likelihood command wrote for a split takes precedence over the evaluation after training.
     return [row for k, row in enumerate(found) if row[0] not in {other[0] for other in found[:k]}]
 
 

@@ -1,7 +1,7 @@
-"""The pages: report.html and report.md of a run, and the page that compares runs.
+"""Pages: report.html and report.md of a run, and the page that compares runs.
 
-A page holds its pictures itself and loads nothing: no script, no style sheet, no font. All text goes through jinja2
-with autoescape on, since names come from configurations and folders; a policy in the page forbids scripts as well.
+A page contains its pictures and loads nothing: no script, no style sheet, no font. All text is rendered by jinja2 with
+autoescape, because names come from configurations and folders; a policy in the page also forbids scripts.
 """
 
 import base64
@@ -25,21 +25,21 @@ from scoresde.report.facts import Facts, changed_fields, differing_fields, read_
 from scoresde.runs.goodput import PARTS
 from scoresde.runtime.files import write_text
 
-# Columns of the metric table: key, heading, whether it is a number. Those without any entry are left out.
+# Columns of the metric table: key, heading, whether the column has numbers. Columns without entries are left out.
 _COLUMNS = (
     ("split", "split", False), ("num_fake", "samples", True), ("num_real", "records", True), ("step", "step", True),
     ("sampler", "sampler or method", False), ("nfe", "NFE", True), ("time", "time", False),
 )  # fmt: skip
-_GRIDS = 6  # over time, the first and the last among them
-_MARKS = re.compile(r"[\\`*\[\]|~$#!]")  # what Markdown reads; "_" within a word is a letter to it
-_PIXELS = 900  # a picture wider or higher is reduced to this in a page
+_GRIDS = 6  # pictures over time, which include the first and the last
+_MARKS = re.compile(r"[\\`*\[\]|~$#!]")  # special characters of Markdown, for which "_" within a word is a letter
+_PIXELS = 900  # larger pictures are reduced to this width or height
 
 
 def write_report(folder: pathlib.Path, out: pathlib.Path | None = None) -> pathlib.Path:
-    """Write FOLDER/report.html and FOLDER/report.md, with its charts in FOLDER/report/; `out` takes the page elsewhere.
+    """Write FOLDER/report.html, FOLDER/report.md and charts in FOLDER/report/, or only the page at `out`.
 
     Raises:
-      ConfigError: no run folder.
+      ConfigError: the folder is not a run folder.
     """
     folder = pathlib.Path(folder)
     facts = read_facts(folder)
@@ -56,10 +56,10 @@ def write_report(folder: pathlib.Path, out: pathlib.Path | None = None) -> pathl
 
 
 def compare(folders: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
-    """Write the page that lays runs beside each other.
+    """Write the page that compares runs.
 
     Raises:
-      ConfigError: one of them is no run folder.
+      ConfigError: a folder is not a run folder.
     """
     runs = [read_facts(folder) for folder in folders]
     names = [run.name for run in runs]
@@ -89,7 +89,7 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
 
 
 def _renamed(run: Facts) -> Facts:
-    """By its path, where two runs have one name."""
+    """Return the run with its path as its name, for two runs with the same name."""
     return Facts(**{**run.__dict__, "name": str(run.folder)})
 
 
@@ -98,7 +98,7 @@ def _metric(row: dict) -> str:
 
 
 def _content(facts: Facts) -> dict:
-    """All that the templates show."""
+    """Return everything that the templates show."""
     watch, trajectories = facts.folder / "watch", plots.trajectory_charts(facts)
     return {
         "title": facts.name,
@@ -132,7 +132,7 @@ def _last_figures(facts: Facts) -> dict[str, float]:
 
 
 def _tiles(facts: Facts) -> list[tuple[str, str]]:
-    """The few numbers on top: (what, value)."""
+    """Return the few numbers at the top of the page, as (name, value)."""
     log, figures = facts.log[-1] if facts.log else {}, _last_figures(facts)
     tiles = [("step", f"{facts.step:,} of {facts.config.get('training.steps', 0):,}")]
     if log.get("loss") is not None:
@@ -151,7 +151,7 @@ def _tiles(facts: Facts) -> list[tuple[str, str]]:
 
 
 def _value(row: dict) -> str:
-    """A number with its standard error, as far as that has digits."""
+    """Format a number with its standard error, rounded to two significant digits of the error."""
     value, error = row.get("value"), row.get("standard_error")
     if not isinstance(value, (int, float)):
         return str(value)
@@ -162,7 +162,7 @@ def _value(row: dict) -> str:
 
 
 def _goodput(facts: Facts) -> list[tuple[str, str, float, float]]:
-    """(part, meaning, seconds, share), the largest first."""
+    """Return (part, meaning, seconds, share) of the time of a run, the largest first."""
     seconds = facts.ledger.get("seconds", {})
     total = sum(seconds.values()) or 1.0
     rows = [(name, PARTS.get(name, ""), value, value / total) for name, value in seconds.items() if value >= 0.05]
@@ -170,7 +170,7 @@ def _goodput(facts: Facts) -> list[tuple[str, str, float, float]]:
 
 
 def _commands(facts: Facts) -> list[str]:
-    """What trained the run, each command once, and what goes on from it."""
+    """Return the commands that trained the run, each once, and commands that use the run."""
     folder = shlex.quote(str(facts.folder))
     trained = [session.get("command", "") for session in facts.ledger.get("sessions", [])]
     return [
@@ -183,22 +183,22 @@ def _commands(facts: Facts) -> list[str]:
 
 
 def _spread(grids: list) -> list:
-    """At most six of them, evenly, with the first and the last."""
+    """Return at most six grids, evenly spaced, including the first and the last."""
     if len(grids) <= _GRIDS:
         return grids
     return [grids[round(k * (len(grids) - 1) / (_GRIDS - 1))] for k in range(_GRIDS)]
 
 
 def _drawn(charts: dict[str, Chart]) -> dict[str, str]:
-    """SVG by name, of the charts that have something to show. Its texts are escaped: the pages take it as it is."""
+    """Return the SVG of every chart with content, by name. Its texts are escaped, so the pages include it unchanged."""
     template = _environment().get_template("chart.svg")
     layouts = {name: chart.layout() for name, chart in charts.items()}
     return {name: template.render(c=layout) for name, layout in layouts.items() if layout}
 
 
 def _inline(path: pathlib.Path) -> str | None:
-    """A PNG as a data address; None where there is none, or none that can be read, or one too large for a run to have
-    made it."""
+    """Return a PNG as a data address, or None if it does not exist, cannot be read, or is too large to come from a
+    run."""
     try:
         with opened_file(path) as image:
             image.load()
@@ -225,8 +225,8 @@ def _environment() -> jinja2.Environment:
         "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
     )
     environment.filters["cell"] = _as_markdown
-    # In a block of code Markdown means nothing, and quotes stay as they are, to be copied. Whoever shows the file as
-    # HTML still sees no tag.
+    # In a block of code Markdown is not interpreted, and quotes stay unescaped, so that they can be copied. Tags are
+    # escaped in case the file is shown as HTML.
     environment.filters["code"] = lambda text: markupsafe.Markup(html.escape(_on_one_line(text), quote=False))
     return environment
 
@@ -236,7 +236,9 @@ def _on_one_line(value) -> str:
 
 
 def _as_markdown(value) -> str:
-    """Text of Markdown, also in a cell of a table, that shows the value and means nothing: no link, picture, code or
-    emphasis comes of a name. Autoescape turns what HTML would read into entities, and the address of a link cannot be
-    written without brackets."""
+    """Escape a value for Markdown, also in a cell of a table, so that it shows as text.
+
+    No link, picture, code or emphasis can result. Autoescape escapes HTML, and a link needs brackets, which are
+    escaped here.
+    """
     return _MARKS.sub(r"\\\g<0>", _on_one_line(value))

@@ -1,11 +1,11 @@
-"""The charts of a run, and those that lay several runs over each other."""
+"""Charts of a run, and charts that overlay several runs."""
 
 import numpy as np
 
 from scoresde.report.chart import LARGE, SMALL, Bars, Chart, Line
 from scoresde.report.facts import Facts
 
-# Figures of samples: title, label of the axis, and what it is compared with.
+# Metrics of samples: title of the chart, and label of the axis.
 FIGURES = {
     "sliced_wasserstein": ("Distance of samples to test records", "sliced Wasserstein distance"),
     "mean_error": ("Error of the mean", "root mean square"),
@@ -15,7 +15,7 @@ FIGURES = {
 
 
 def training_charts(facts: Facts) -> dict[str, Chart]:
-    """Of the course of training, by the name of the SVG file."""
+    """Return the charts of training, by the name of the SVG file."""
     charts = {
         "loss": Chart("Loss", "step", "loss", (
             Line("batches", *facts.series("loss")),
@@ -37,7 +37,7 @@ def training_charts(facts: Facts) -> dict[str, Chart]:
 
 
 def sample_charts(facts: Facts) -> dict[str, Chart]:
-    """Of the figures of the samples over time."""
+    """Return the charts of the metrics of samples over time."""
     charts = {}
     for name, (title, label) in FIGURES.items():
         x, y = facts.series(name, facts.watched)
@@ -51,14 +51,14 @@ def sample_charts(facts: Facts) -> dict[str, Chart]:
 
 
 def distance_chart(facts: Facts) -> Chart:
-    """Nearest distances of samples beside those of test records."""
+    """Return the chart of the nearest distances of samples and of test records."""
     sets = (("samples", "nearest"), ("test records", "nearest_of_test"))
     bars = tuple(Bars(told, facts.newest[name]) for told, name in sets if name in facts.newest)
     return Chart("Distance to the nearest training record", "distance / median of test records", "share", bars=bars)
 
 
 def likelihood_charts(facts: Facts) -> dict[str, Chart]:
-    """A histogram per unit, the splits laid over each other."""
+    """Return a histogram for each unit, in which the splits overlap."""
     units = {
         unit: [(split, values) for split, other, values in facts.likelihoods if other == unit]
         for _, unit, _ in facts.likelihoods
@@ -72,7 +72,7 @@ def likelihood_charts(facts: Facts) -> dict[str, Chart]:
 
 
 def pair_charts(facts: Facts) -> list[Chart]:
-    """Of curves: a sample and its nearest training record, a chart for each pair and channel."""
+    """Return, for runs on curves, charts of a sample and its nearest training record, one for each pair and channel."""
     pairs = facts.newest.get("pairs")
     if pairs is None or pairs.ndim != 4:  # [2, pairs, points, channels]
         return []
@@ -87,7 +87,7 @@ def pair_charts(facts: Facts) -> list[Chart]:
 
 
 def trajectory_charts(facts: Facts) -> list[Chart]:
-    """Of curves: E[x_0 | x_t] of a few seeds, a chart for each time and channel."""
+    """Return, for runs on curves, charts of E[x_0 | x_t] of a few seeds, one for each time and channel."""
     curves = facts.newest.get("trajectory")
     if curves is None or curves.ndim != 4:  # [times, seeds, points, channels]
         return []
@@ -101,7 +101,7 @@ def trajectory_charts(facts: Facts) -> list[Chart]:
 
 
 def comparing_charts(runs: list[Facts]) -> dict[str, Chart]:
-    """One figure of all runs in each."""
+    """Return charts that each show one metric of all runs."""
     charts = {
         "loss": Chart(
             "Loss", "step", "loss of batches", tuple(Line(run.name, *run.series("loss")) for run in runs), start=0

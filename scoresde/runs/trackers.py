@@ -47,7 +47,14 @@ class AbstractTracker(abc.ABC):
 
 
 class WandB(AbstractTracker):
-    """W&B; WANDB_MODE=offline keeps the run in WORKDIR/wandb."""
+    """Tracker of Weights & Biases; WANDB_MODE=offline keeps the run in WORKDIR/wandb.
+
+    Args:
+      name: name of the run.
+      run_id: id of the run, under which a resumed run continues.
+      config: configuration, stored with the run.
+      folder: folder of the run, in which W&B keeps its files.
+    """
 
     package = "wandb"
 
@@ -73,8 +80,17 @@ class WandB(AbstractTracker):
 
 
 class MLflow(AbstractTracker):
-    """MLflow; without MLFLOW_TRACKING_URI it keeps the run in its default store. Runs are identified by a tag, because
-    MLflow assigns their ids. Characters that are not allowed in names of metrics become "_"."""
+    """Tracker of MLflow; without MLFLOW_TRACKING_URI it keeps the run in its default store.
+
+    Runs are identified by a tag, because MLflow assigns their ids. Characters that MLflow does not allow in names of
+    metrics become "_".
+
+    Args:
+      name: name of the run.
+      run_id: id of the run, stored as the tag scoresde_id, by which a resumed run continues.
+      config: configuration, stored as config.json.
+      folder: folder of the run; not used.
+    """
 
     package = "mlflow"
 
@@ -100,7 +116,14 @@ class MLflow(AbstractTracker):
 
 
 class Trackio(AbstractTracker):
-    """trackio, on this machine unless TRACKIO_SPACE_ID names a Space."""
+    """Tracker of trackio, on this machine unless TRACKIO_SPACE_ID names a Space.
+
+    Args:
+      name: name of the run.
+      run_id: id of the run; its first 8 characters are appended to the name.
+      config: configuration, stored with the run.
+      folder: folder of the run; not used.
+    """
 
     package = "trackio"
 
@@ -160,7 +183,7 @@ class Trackers:
     def _try(self, name: str, action: Callable[[], None]) -> None:
         try:
             action()
-        except Exception as error:  # whatever a tracker raises, training goes on
+        except Exception as error:  # training continues whatever a tracker raises
             self._open.pop(name, None)
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             self._say(

@@ -1,7 +1,7 @@
-"""Arrays in NumPy's format and NPZ files of them that somebody else may have written.
+"""Readers of arrays in NumPy's format and of NPZ files from untrusted sources.
 
-A header is compared with the bytes that are there before memory is asked for, and the sizes in the directory of the zip
-with those of the file. Object arrays, which hold pickles, are refused. Whatever is wrong is an `UnreadableError`, whose
+A header is compared with the number of bytes before memory is allocated, and the sizes in the directory of the zip with
+the size of the file. Object arrays, which contain pickles, are refused. Every problem is an `UnreadableError`, whose
 text is one line.
 """
 
@@ -19,16 +19,16 @@ import numpy as np
 from scoresde.runtime.files import UnreadableError, open_regular
 from scoresde.runtime.reading import one_line
 
-_DEFLATE = 1032  # no deflated byte stands for more (zlib, technical details)
+_DEFLATE = 1032  # largest compression ratio of deflate (zlib, technical details)
 
 
 class ArrayHeader(NamedTuple):
-    """What an array in NumPy's format says of itself."""
+    """Header of an array in NumPy's format."""
 
     shape: tuple[int, ...]
     fortran: bool
     dtype: np.dtype
-    start: int  # where its values begin
+    start: int  # position of the first value in bytes
 
     @property
     def end(self) -> int:
@@ -36,19 +36,20 @@ class ArrayHeader(NamedTuple):
 
 
 def array_header(file, size: int) -> ArrayHeader:
-    """The header of an array in NumPy's format whose file has `size` bytes; `file` is at its beginning.
+    """Read the header of an array in NumPy's format, whose file has `size` bytes, from the beginning of `file`.
+
+    Errors of reading `file` are not converted.
 
     Raises:
-        UnreadableError: no such header, or one that promises other values than there are. Whatever reading `file`
-          raises.
+        UnreadableError: there is no valid header, or it does not match the size.
     """
     try:
         version = np.lib.format.read_magic(file)
         parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         header = ArrayHeader(*parse(file), start=file.tell())
     except (zipfile.BadZipFile, zlib.error, OSError):
-        raise  # not of the header: the bytes cannot be had
-    # of NumPy's parser, which evaluates the header as a Python literal: ValueError, SyntaxError, RecursionError, ...
+        raise  # the bytes cannot be read
+    # NumPy's parser evaluates the header as a Python literal: ValueError, SyntaxError, RecursionError, ...
     except Exception:
         raise UnreadableError("not a NumPy array") from None
     if header.dtype.hasobject:
@@ -67,10 +68,14 @@ def array_header(file, size: int) -> ArrayHeader:
 
 
 class Npz:
-    """The arrays of an NPZ file by name. To be used in a `with` block.
+    """Arrays of an NPZ file by name; use it in a `with` block.
+
+    Args:
+        path: the file.
 
     Raises:
-        MissingError, UnreadableError: no regular file, or not a zip.
+        MissingError: the path does not exist.
+        UnreadableError: the file is not a regular file, or not a zip.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -83,7 +88,7 @@ class Npz:
             }
         except (
             Exception
-        ) as error:  # BadZipFile, and what a damaged directory makes struct, the codecs and arithmetic raise
+        ) as error:  # BadZipFile, and the errors of struct, codecs and arithmetic for a damaged directory
             self._file.seek(0)
             single = self._file.read(6) == b"\x93NUMPY"
             self._file.close()
@@ -105,10 +110,11 @@ class Npz:
         return name in self._members
 
     def array(self, name: str) -> np.ndarray:
-        """The array of that name, which must be there.
+        """Return the array with this name, which must exist.
 
         Raises:
-            UnreadableError: it is damaged, or not an array of numbers. MemoryError: it does not fit.
+            UnreadableError: the array is damaged, or is not an array of numbers.
+            MemoryError: the array does not fit into memory.
         """
         info = self._checked(name)
         with self._reading(), self._zip.open(info) as file:
@@ -116,18 +122,25 @@ class Npz:
         with (
             self._reading(),
             self._zip.open(info) as file,
-        ):  # once more from the beginning: members need not be seekable
+        ):  # opened again, because members need not be seekable
             return np.lib.format.read_array(file, allow_pickle=False)
 
     def header(self, name: str) -> ArrayHeader:
-        """Shape and type of that array; its values are not read. Raises as `array`."""
+        """Return the header of the array without reading its values.
+
+        Raises:
+            UnreadableError: as for `array`.
+        """
         info = self._checked(name)
         with self._reading(), self._zip.open(info) as file:
             return array_header(file, info.file_size)
 
     def mapped(self, name: str) -> np.ndarray | None:
-        """The array as a read-only map of the file, if it is stored uncompressed and in C order; else None. Raises as
-        `array`."""
+        """Return the array as a read-only memory map, or None if it is compressed or not in C order.
+
+        Raises:
+            UnreadableError: as for `array`.
+        """
         info = self._members.get(name)
         if info is None or info.compress_type != zipfile.ZIP_STORED:
             return None
@@ -135,15 +148,17 @@ class Npz:
         if found.fortran or not found.shape or 0 in found.shape:
             return None
         with self._reading():
-            self._file.seek(
-                info.header_offset + 26
-            )  # of a local header: the lengths of its name and of its extra field
+            self._file.seek(info.header_offset + 26)  # lengths of name and extra field in a local header
             lengths = np.frombuffer(self._file.read(4), "<u2")
             begin = info.header_offset + 30 + int(lengths.sum()) + found.start
             return np.memmap(self.path, found.dtype, "r", begin, found.shape)
 
     def _checked(self, name: str) -> zipfile.ZipInfo:
-        """The entry of a member, whose sizes the bytes of the file can hold."""
+        """Return the entry of a member after checking its sizes against that of the file.
+
+        Raises:
+            UnreadableError: the sizes do not fit, or the compression is not supported.
+        """
         info, size = self._members[name], os.fstat(self._file.fileno()).st_size
         most = {zipfile.ZIP_STORED: info.compress_size, zipfile.ZIP_DEFLATED: _DEFLATE * (info.compress_size + 1)}.get(
             info.compress_type
@@ -167,10 +182,11 @@ class Npz:
 
 
 def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """All arrays of an NPZ file.
+    """Return all arrays of an NPZ file.
 
     Raises:
-        MissingError, UnreadableError: as `Npz`, or one of them is damaged; it is named.
+        MissingError: the path does not exist.
+        UnreadableError: as for `Npz`, or an array is damaged; the message names it.
     """
     with Npz(path) as archive:
         found = {}

@@ -1,8 +1,7 @@
-"""Files that may be opened, and writing that a kill cannot leave half done.
+"""Opening of regular files only, and atomic writing.
 
-A path may name something other than a file: a FIFO blocks whoever opens it until somebody writes, and /dev/zero never
-ends. So every file that this package did not just write is opened here, and only a regular file, or a link to one, is
-opened at all.
+A path may not refer to a regular file: opening a FIFO blocks until somebody writes, and /dev/zero never ends. Therefore
+every file that this package did not just write is opened here, and only if it is a regular file or a link to one.
 """
 
 import contextlib
@@ -14,22 +13,25 @@ from typing import BinaryIO
 
 
 class UnreadableError(Exception):
-    """A file that cannot be read as what it should be. The message is the reason alone, in one line: the caller knows
-    the path, the remedy and the exit code."""
+    """Error for a file that cannot be read in its expected format.
+
+    The message is only the reason, in one line; the caller adds the path, the remedy and the exit code.
+    """
 
 
 class MissingError(UnreadableError):
-    """There is nothing at the path."""
+    """Error for a path that does not exist."""
 
 
 def open_regular(path: str | os.PathLike) -> BinaryIO:
     """Open a regular file, or a link to one, for reading.
 
     Raises:
-        MissingError: there is nothing. UnreadableError: it is something else, or may not be read.
+        MissingError: the path does not exist.
+        UnreadableError: the path is not a regular file, or may not be read.
     """
     try:
-        # A FIFO without a writer would block; O_NONBLOCK changes nothing for a regular file.
+        # Without O_NONBLOCK a FIFO without a writer would block; it has no effect on a regular file.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         raise MissingError("no such file") from None
@@ -43,13 +45,15 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
 
 
 def read_bytes(path: str | os.PathLike, most: int | None = None) -> bytes:
-    """All bytes of a regular file.
+    """Return all bytes of a regular file.
 
     Args:
-        most: the file is refused if it has more bytes; None: any number.
+        path: the file.
+        most: largest number of bytes; None: any number.
 
     Raises:
-        MissingError, UnreadableError: as `open_regular`, or it is too large, or the disk fails.
+        MissingError: the path does not exist.
+        UnreadableError: the path is not a regular file or cannot be read, or the file is too large.
     """
     try:
         with open_regular(path) as file:
@@ -79,14 +83,14 @@ def _kind(mode: int) -> str:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """A scratch path beside `path`, with the same extension, which becomes `path` when the block ends: readers see the
-    old file or the new one, and a kill in the middle leaves the old one. If the block raises, the scratch file is
-    deleted, so that a full disk is not filled further.
+    """Return a context with a scratch path beside `path`, which replaces `path` when the block ends.
 
-    The name contains the process id: two processes that write one file do not write into each other's.
+    Readers see the old file or the new one, and a kill within the block leaves the old file. The scratch path has the
+    same extension. If the block raises, the scratch file is deleted to free the disk. Its name contains the process id,
+    so that two processes that write the same file do not share a scratch file.
 
     Raises:
-        OSError: no space or no permission, with the name of the file.
+        OSError: there is no space or no permission; the error contains the name of the file.
     """
     path = pathlib.Path(path)
     scratch = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -97,15 +101,15 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)
         if isinstance(error, OSError) and (error.filename is None or str(error.filename) == str(scratch)):
-            error.filename = str(path)  # a write that fails does not know its file
+            error.filename = str(path)  # the error of a failed write has no file name
         raise
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a text in UTF-8, as `replacing`.
+    """Write a text in UTF-8 atomically, see `replacing`.
 
     Raises:
-        OSError: no space or no permission, with the name of the file.
+        OSError: there is no space or no permission; the error contains the name of the file.
     """
     with replacing(path) as scratch:
         scratch.write_text(text, encoding="utf-8")

@@ -8,17 +8,16 @@ from typing import Any
 
 
 def exports(package: str, names: dict[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """`__getattr__`, `__dir__` and `__all__` of a package.
+    """Return `__getattr__`, `__dir__` and `__all__` of a package.
 
-    A submodule must not have the name of something that the package exports: its import would set the attribute to the
-    module.
+    A submodule must not have the name of an exported object, because its import would set the attribute to the module.
 
     Args:
-        package: its `__name__`.
-        names: module below the package -> the names that it defines, separated by spaces.
+        package: `__name__` of the package.
+        names: names that each module of the package defines, separated by spaces, by the name of the module.
 
     Raises:
-        ValueError: a name stands twice, or is the name of a module as well.
+        ValueError: a name occurs twice, or is also the name of a module.
     """
     homes: dict[str, str] = {}
     for module, text in names.items():
@@ -30,7 +29,7 @@ def exports(package: str, names: dict[str, str]) -> tuple[Callable[[str], Any], 
     def __getattr__(name: str) -> Any:
         if name in homes:
             value = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
-            setattr(sys.modules[package], name, value)  # found without this function from now on
+            setattr(sys.modules[package], name, value)  # later accesses do not call this function
             return value
         if not name.startswith("_") and importlib.util.find_spec(f"{package}.{name}") is not None:
             return importlib.import_module(f"{package}.{name}")

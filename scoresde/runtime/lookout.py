@@ -1,17 +1,17 @@
-"""What one process of a run knows of the others, and how it learns that one is gone.
+"""Communication between the processes of a run, and detection of processes that ended.
 
-JAX's coordination service, which process 0 holds, keeps a table of texts that every process reads and writes:
+JAX's coordination service, which runs in process 0, has a table of texts that every process reads and writes:
 
     scoresde/facts/PLACE/RANK   what a process is about to do
-    scoresde/words/NAME         what process 0 says to all
+    scoresde/words/NAME         a text of process 0 for all processes
     scoresde/alive/RANK         a counter, raised every second
-    scoresde/end                which process left first, and why
-    scoresde/done/RANK          that process has nothing left to do
+    scoresde/end                which process ended first, and why
+    scoresde/done/RANK          that process has finished its work
 
-By itself JAX notices a process that stopped after minutes, and then aborts with a page of messages. So each process has
-two threads of its own: one reads and writes the table and ends the process when the table says that another one left,
-the other ends it when nothing was heard for SILENCE seconds. Both print one line. A process 0 that is killed outright
-takes the table with it; the others then end in JAX's own abort, at once.
+JAX itself detects a stopped process only after minutes, and then aborts with a page of messages. Therefore each process
+starts two threads: one reads and writes the table and ends the process if the table says that another process ended;
+the other ends the process after SILENCE seconds without a sign of life from another process. Both print one line. If
+process 0 is killed, the table is lost, and the other processes end at once by JAX's abort.
 """
 
 import contextlib
@@ -30,16 +30,20 @@ from scoresde.runtime.reading import parse_json
 SILENCE = 60.0  # seconds without a sign of life after which a process counts as gone
 _BEAT = 1.0  # seconds between signs of life
 _TABLE = "scoresde"
-_SHOWN = 8  # differences that are named
+_SHOWN = 8  # differences named in a message
 
 
 class Lookout:
-    """What one process knows of the others.
+    """Connection of one process to the other processes of its run; `peers` documents the public methods.
 
     Args:
-      table: `key_value_set`, `key_value_try_get` and `key_value_dir_get`, as JAX's distributed client has them.
-      leave: takes the exit code after the line has been printed.
-      silence, beat: seconds, see above.
+      table: object with the methods `key_value_set`, `key_value_try_get` and `key_value_dir_get` of JAX's distributed
+        client.
+      rank: number of this process.
+      count: number of processes.
+      leave: function of the exit code that ends the process, called after the line has been printed.
+      silence: seconds without a sign of life after which a process counts as gone.
+      beat: seconds between signs of life.
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class Lookout:
     ):
         self._table, self._rank, self._count, self._leave = table, rank, count, leave
         self._silence, self._beat = silence, beat
-        # The last counter of each process, and since when.
+        # The last counter of each process, and the time at which it was received.
         self._heard = dict.fromkeys(range(count), ("", time.monotonic()))
         self._over, self._ending = threading.Event(), threading.Lock()
 
@@ -84,7 +88,7 @@ class Lookout:
         while deadline is None or time.monotonic() < deadline:
             if self._rank == 0 and len(self._all("done")) == self._count:
                 self._set("done/all", "1")
-                time.sleep(self._beat)  # process 0 takes the table with it
+                time.sleep(self._beat)  # the table ends with process 0
                 break
             if self._rank and self._get("done/all") is not None:
                 break
@@ -111,15 +115,15 @@ class Lookout:
         return kind(f"process {end['rank']} ended: {end['text']}")
 
     def _exchange(self) -> None:
-        """Give a sign of life and hear those of the others. Calls to the table block while process 0 does not
-        answer."""
+        """Send signs of life and receive those of the other processes, until the end. Calls to the table block while
+        process 0 does not answer."""
         for beat in range(sys.maxsize):
             if self._over.is_set():
                 return
             self._set(f"alive/{self._rank}", str(beat), once=False)
             if (why := self.reason(0)) is not None:
                 self._end(why)
-            # Process 0 hears all of them, the others process 0 alone.
+            # Process 0 receives the signs of all processes, the others only those of process 0.
             found = self._all("alive") if self._rank == 0 else {0: self._get("alive/0") or ""}
             for rank, counter in found.items():
                 if counter != self._heard[rank][0]:
@@ -141,19 +145,20 @@ class Lookout:
                 self._end(error)
 
     def _end(self, error: DistributedError | Interrupted) -> None:
-        with self._ending:  # one line, whichever thread was first
+        with self._ending:  # only the first thread prints its line
             if self._rank == 0:
                 time.sleep(2 * self._beat)  # the others read the table first
             print(f"{'stopped' if isinstance(error, Interrupted) else 'error'}: {error}", file=sys.stderr, flush=True)
             self._leave(error.exit_code)
 
     def _set(self, name: str, value: str, *, once: bool = True) -> None:
-        # Where it stands already, the first text counts; where process 0 is gone, `_judge` ends this one.
+        # An error means that the name exists, and its first text is kept, or that process 0 is gone, and `_judge` ends
+        # this process.
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             self._table.key_value_set(f"{_TABLE}/{name}", value, not once)
 
     def _wait_for(self, name: str) -> str:
-        """As long as it takes: the threads notice a process that is gone."""
+        """Wait for a text without a time limit, because the threads detect a process that is gone."""
         while (text := self._get(name)) is None:
             time.sleep(0.05)
         return text
@@ -161,7 +166,7 @@ class Lookout:
     def _get(self, name: str) -> str | None:
         try:
             return self._table.key_value_try_get(f"{_TABLE}/{name}")
-        except jax.errors.JaxRuntimeError:  # not there
+        except jax.errors.JaxRuntimeError:  # the name does not exist
             return None
 
     def _all(self, name: str) -> dict[int, str]:

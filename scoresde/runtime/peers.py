@@ -1,6 +1,7 @@
-"""The other processes of a run: find them, compare with them, and say why this one leaves. See also `lookout`.
+"""Functions for the other processes of a run: find them, compare facts with them, and inform them of the end of this
+process. `lookout` has the implementation.
 
-Every command imports this module, so JAX and `lookout` are imported by `join` alone.
+Every command imports this module, so only `join` imports JAX and `lookout`.
 """
 
 import socket
@@ -14,32 +15,33 @@ from scoresde.errors import ConfigError, DistributedError, Interrupted
 if TYPE_CHECKING:
     from scoresde.runtime.lookout import Lookout
 
-START = 300.0  # seconds until all processes must have been found; JAX's own default
-_JAX_AFTER = 300  # seconds: JAX's own limits come into force after ours
+START = 300.0  # seconds until all processes must have been found, JAX's default
+_JAX_AFTER = 300  # seconds by which JAX's limits exceed those of this package
 
-_started = threading.Event()  # this process has begun to look for others
+_started = threading.Event()  # set when this process begins to search for others
 _lookout: "Lookout | None" = None
 
 
 def join(distributed_flag: str) -> None:
-    """Find the other processes: `jax.distributed.initialize`, before anything else of JAX.
+    """Find the other processes by `jax.distributed.initialize`; call this function before any other function of JAX.
 
     Args:
       distributed_flag: "auto", or "HOST:PORT,PROCESSES,RANK".
 
     Raises:
-      ConfigError: the flag is malformed. DistributedError: the processes did not find each other. Interrupted: a
-        signal came while this process waited for the others.
+      ConfigError: the flag is malformed.
+      DistributedError: the processes did not find each other.
+      Interrupted: a signal arrived while this process waited for the others.
     """
     import jax
-    from jax._src import distributed  # the table of texts has no public name; Orbax takes it from here as well
+    from jax._src import distributed  # the table of texts has no public name; Orbax uses this one too
 
     from scoresde.runtime.lookout import Lookout
 
     global _lookout
     where = _parse(distributed_flag)
-    # By default JAX takes SIGTERM from here on and answers it at a step of training. Until there is one, SIGTERM must
-    # end the process.
+    # By default JAX would now handle SIGTERM at the next training step. Until training starts, SIGTERM must end the
+    # process.
     jax.config.update("jax_enable_preemption_service", False)
     _started.set()
     failures = []
@@ -51,7 +53,7 @@ def join(distributed_flag: str) -> None:
         except Exception as error:
             failures.append(error)
 
-    # In a separate thread, because a signal is handled only while the main thread runs Python.
+    # The work is done in a separate thread, because a signal is handled only while the main thread runs Python.
     thread = threading.Thread(target=initialise, daemon=True)
     thread.start()
     deadline = time.monotonic() + START
@@ -68,45 +70,49 @@ def join(distributed_flag: str) -> None:
 
 
 def started() -> bool:
-    """Whether this process has begun to look for others: from then on an orderly end would wait for them."""
+    """Return whether this process has begun to search for others; an orderly exit would then wait for them."""
     return _started.is_set()
 
 
 def agree(place: str, **facts: str) -> None:
-    """Compare what each process is about to do with what process 0 is about to do; waits for all of them.
+    """Compare the facts of each process with those of process 0, and wait for all processes.
 
     Args:
-      place: what is compared; each is compared once.
+      place: name of the comparison, which may be used once.
+      facts: texts that describe what this process is about to do.
 
     Raises:
-      DistributedError: the facts that differ, with both sides.
+      DistributedError: facts differ; the message states both values.
     """
     if _lookout is not None:
         _lookout.agree(place, facts)
 
 
 def of_main(name: str, text: str = "") -> str:
-    """The text that process 0 gives, on every process; each name once."""
+    """Return the text of process 0 on every process; each name may be used once."""
     return text if _lookout is None else _lookout.of_main(name, text)
 
 
 def finish(patience: float | None = None) -> None:
-    """Return when every process has nothing left to do, or after `patience` seconds."""
+    """Wait until every process has finished its work, or for `patience` seconds."""
     if _lookout is not None:
         _lookout.finish(patience)
 
 
 def claim_the_last_word() -> None:
-    """From now on the main thread alone prints why this process ends. Does not return if a thread is doing that."""
+    """Reserve the message about the end of this process for the main thread; block forever if a thread prints it."""
     if _lookout is not None:
         _lookout.claim()
 
 
 def leave(code: int, text: str, *, wait: bool) -> None:
-    """Before this process ends with an exit code: let the others know why.
+    """Inform the other processes why this process is about to end.
 
     Args:
-      wait: for the others to end by themselves, as they do after a signal that all of them answer at the same step.
+      code: exit code.
+      text: reason.
+      wait: wait for the other processes to end by themselves, as they do after a signal, which all processes handle at
+        the same step.
     """
     if _lookout is None:
         return
@@ -119,12 +125,17 @@ def leave(code: int, text: str, *, wait: bool) -> None:
 
 
 def reason(patience: float) -> DistributedError | Interrupted | None:
-    """Why another process left first, if that is known within `patience` seconds."""
+    """Return the error of the process that ended first, or None if none is known within `patience` seconds."""
     return _lookout and _lookout.reason(patience)
 
 
 def _parse(text: str) -> dict:
-    """The arguments of `jax.distributed.initialize`."""
+    """Return the arguments of `jax.distributed.initialize`.
+
+    Raises:
+      ConfigError: the flag is malformed.
+      DistributedError: the port of process 0 is in use.
+    """
     if text == "auto":
         return {}
     try:
@@ -144,10 +155,10 @@ def _parse(text: str) -> dict:
 
 
 def _check_port(text: str, port: int) -> None:
-    """JAX ends in a segmentation fault on a port that another program has."""
+    """Raise a DistributedError for a port in use, on which JAX would end with a segmentation fault."""
     family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
     with socket.socket(family) as listener:
-        # Connections of a run that has ended do not count.
+        # SO_REUSEADDR ignores connections of a run that has ended.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)

@@ -1,4 +1,4 @@
-"""Where the files of a user are: paths as they stand in flags and in configurations."""
+"""Paths of the user in flags and configurations, and the user's cache folder."""
 
 import os
 import pathlib
@@ -10,10 +10,10 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 def local(text: str) -> str:
-    """The path of a file or folder on this machine, with the home directory in the place of `~`.
+    """Return the path of a file or folder on this machine, with `~` replaced by the home directory.
 
     Raises:
-      ConfigError: an address such as gs://bucket/folder, or the home directory of nobody.
+      ConfigError: the text is an address such as gs://bucket/folder, or the home directory is unknown.
     """
     if _ADDRESS.match(text):
         raise ConfigError(
@@ -31,16 +31,16 @@ def local(text: str) -> str:
 
 
 def user_cache() -> pathlib.Path | None:
-    """The folder for what is kept between commands: $XDG_CACHE_HOME/scoresde, or ~/.cache/scoresde. None: there is no
-    home that can be written, as in many containers."""
+    """Return the cache folder, $XDG_CACHE_HOME/scoresde or ~/.cache/scoresde, or None if it cannot be written, as in
+    many containers."""
     try:
         folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "scoresde"
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: no HOME, and no entry of the user
+    except (OSError, RuntimeError):  # RuntimeError: no HOME, and no user entry
         return None
     return folder if os.access(folder, os.W_OK) else None
 
 
 def in_full(text: str) -> str:
-    """The same place from any working directory."""
+    """Return the absolute path, which is valid in any working directory."""
     return os.path.abspath(local(text))

@@ -1,7 +1,7 @@
-"""Compiled programs of the commands, kept in the user's cache, so that the same command compiles them once.
+"""Cache of the compiled programs of commands in the user's cache folder, so that the same command compiles them once.
 
-JAX keeps them (its persistent compilation cache) and calls them by all that they depend on. This module says where, and
-bounds how much. Programs are code: a folder that other users may write to is not taken.
+JAX stores the programs (its persistent compilation cache) under a hash of everything that they depend on. This module
+sets the folder and limits its size. Programs are code, so a folder that other users may write to is not used.
 """
 
 import hashlib
@@ -17,20 +17,20 @@ import warnings
 from scoresde.runtime.files import UnreadableError, read_bytes
 from scoresde.runtime.places import user_cache
 
-MOST = 2**30  # bytes; above it, programs go in the order of their last use, until three quarters of it are left
-_FREE = 2**26  # bytes that the disk must have left
-_PROBE = 2**16  # bytes that are written to see whether more can be: a quota does not show in the free space
+MOST = 2**30  # bytes above which the least recently used programs are removed, down to three quarters of it
+_FREE = 2**26  # bytes that must be free on the disk
+_PROBE = 2**16  # bytes written as a test, because the free space does not reflect a quota
 _TROUBLE = ("Error reading persistent compilation cache", "Error writing persistent compilation cache")
 
 
 def keep_programs() -> None:
-    """Have JAX keep its programs; to be called before JAX is imported. Where it cannot be done, a note says why.
+    """Enable JAX's cache of programs, or print a note if it cannot be enabled; call this before JAX is imported.
 
-    Nothing is changed where JAX is imported already, or where the user has set JAX_COMPILATION_CACHE_DIR.
+    Nothing is changed if JAX is already imported, or if the user has set JAX_COMPILATION_CACHE_DIR.
 
-    A program that may call Python cannot be kept, and the checks that Equinox and diffrax make while a program runs
-    call Python to raise their error. So EQX_ON_ERROR becomes "nan", unless the user has set it: the result of a failed
-    check is NaN, which the commands report.
+    A program that may call Python cannot be cached, and the checks that Equinox and diffrax make while a program runs
+    call Python to raise their error. Therefore EQX_ON_ERROR is set to "nan", unless the user has set it: the result of
+    a failed check is NaN, which the commands report.
     """
     if "jax" in sys.modules or "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
@@ -42,19 +42,19 @@ def keep_programs() -> None:
         return
     shrink(folder, MOST)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / _machine())
-    # By default those that took less than a second are not kept, and a command has tens of them.
+    # By default programs that compile in less than a second are not cached, and a command has tens of them.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("EQX_ON_ERROR", "nan")
     _report_trouble_once(folder)
 
 
 def shrink(folder: pathlib.Path, most: int) -> None:
-    """If the files below the folder have more than `most` bytes, remove those that were not used for longest."""
+    """Remove the least recently used files below the folder if all files have more than `most` bytes."""
     files = []
     for path in folder.rglob("*"):
         try:
             found = path.stat(follow_symlinks=False)
-        except OSError:  # another process has just removed it
+        except OSError:  # another process has removed it
             continue
         if stat.S_ISREG(found.st_mode):
             files.append((max(found.st_atime, found.st_mtime), max(found.st_size, 512 * found.st_blocks), path))
@@ -72,7 +72,7 @@ def shrink(folder: pathlib.Path, most: int) -> None:
 
 
 def _obstacle(folder: pathlib.Path) -> str:
-    """Why programs cannot be kept in a folder, "" if they can."""
+    """Return why programs cannot be stored in a folder, or "" if they can."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.stat()
@@ -89,8 +89,10 @@ def _obstacle(folder: pathlib.Path) -> str:
 
 
 def _machine() -> str:
-    """A name for what a program for this processor depends on: JAX does not tell processors of one kind apart, and a
-    home directory may serve several machines."""
+    """Return a name for the properties of this processor on which a program depends.
+
+    JAX does not distinguish processors of one kind, and several machines may share a home directory.
+    """
     try:
         lines = read_bytes("/proc/cpuinfo").decode(errors="replace").splitlines()
         found = sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
@@ -100,7 +102,7 @@ def _machine() -> str:
 
 
 def _report_trouble_once(folder: pathlib.Path) -> None:
-    """JAX warns of each program that it cannot read or write, and compiles it: one note for all of them."""
+    """Replace JAX's warnings of programs that it cannot read or write, and compiles instead, by one note."""
     show, said = warnings.showwarning, []
 
     def show_once(message, category, *rest, **options):

@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal, plain lines elsewhere; and output that may end before the work does."""
+"""Progress of long work: a bar on a terminal, otherwise plain lines; and output streams whose reader may end."""
 
 import contextlib
 import math
@@ -8,10 +8,13 @@ import time
 
 
 class Lasting:
-    """Standard output or error that may lose its reader: writing goes on, without output.
+    """Standard output or error whose reader may end; writing then continues without output.
 
-    The reader of a pipe ends, as in `... | head -n 1`, or a terminal is closed. The files that a command writes are
-    worth more than its lines.
+    The reader of a pipe may end, as in `... | head -n 1`, or a terminal may be closed. The command must nevertheless
+    finish writing its files.
+
+    Args:
+      stream: the stream to which text is written.
     """
 
     def __init__(self, stream):
@@ -19,7 +22,7 @@ class Lasting:
 
     @classmethod
     def of(cls, stream) -> "Lasting":
-        """None: the descriptor was closed from the start."""
+        """Return `stream` as a `Lasting`; None stands for a descriptor that was closed at the start."""
         return stream if isinstance(stream, cls) else cls(open(os.devnull, "w") if stream is None else stream)
 
     def write(self, text: str) -> int:
@@ -43,7 +46,7 @@ class Lasting:
         return getattr(self._stream, name)
 
     def _drop(self) -> None:
-        """From now on it all goes to the null device, also what the stream still holds and writes when Python ends."""
+        """Redirect the stream to the null device, including buffered text that is written when Python ends."""
         with contextlib.suppress(OSError, ValueError):
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self._stream.fileno())
@@ -52,11 +55,13 @@ class Lasting:
 
 
 class Progress:
-    """Steps/s, items/s and the time left: a bar on a terminal, plain lines elsewhere.
+    """Display of steps/s, items/s and the remaining time: a bar on a terminal, otherwise plain lines.
 
     Args:
-      start, total: steps done before, and in all.
-      items: examples a step. unit: what a step is called.
+      start: number of steps done before.
+      total: total number of steps.
+      items: examples per step.
+      unit: name of a step.
     """
 
     def __init__(self, start: int, total: int, *, items: int, unit: str = "step"):
@@ -70,14 +75,14 @@ class Progress:
             self._bar = tqdm(initial=start, total=total, unit=unit, dynamic_ncols=True)
 
     def rate(self, step: int) -> float:
-        """Steps a second since the start, compilation left out: call `restart` after the first step."""
+        """Return the steps per second since the start; call `restart` after the first step to exclude compilation."""
         return (step - self._start) / max(time.monotonic() - self._since, 1e-9)
 
     def restart(self, step: int) -> None:
         self._start, self._since = step, time.monotonic()
 
     def show(self, step: int, text: str) -> None:
-        """Report that `step` steps are done. Lines come at most once a second."""
+        """Report that `step` steps are done. Lines are printed at most once per second."""
         rate = self.rate(step)
         if self._bar is not None:
             self._bar.n = step
@@ -87,7 +92,7 @@ class Progress:
         if step < self._total and time.monotonic() - self._shown < 1:
             return
         self._shown = time.monotonic()
-        if not rate:  # the first step: its time was compilation
+        if not rate:  # the first step, whose time was compilation
             print(f"{self._unit} {step}/{self._total}  {text}", flush=True)
             return
         speed = f"{rate:.3g} {self._unit}s/s"

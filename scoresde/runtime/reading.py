@@ -1,8 +1,7 @@
-"""Formats that somebody else may have written, each with one reader: JSON, safetensors, state dicts of PyTorch.
+"""Readers of files from untrusted sources, one per format: JSON, safetensors, state dicts of PyTorch.
 
-No reader executes what it reads, and none believes a header: sizes that it promises are compared with the bytes that
-are there before memory is asked for, and nesting is bounded. Whatever is wrong is an `UnreadableError`, whose text is
-one line.
+No reader executes code from a file or trusts a header: sizes in a header are compared with the bytes of the file before
+memory is allocated, and nesting is bounded. Every problem is an `UnreadableError`, whose text is one line.
 """
 
 import json
@@ -15,22 +14,28 @@ import numpy as np
 
 from scoresde.runtime.files import UnreadableError, open_regular, read_bytes
 
-MOST_JSON = 2**26  # bytes; the largest that this package writes are some kilobytes
-MOST_LINES = 2**30  # bytes of a file of JSON lines
-DEEPEST = 64  # nested brackets; a configuration has 2
+MOST_JSON = 2**26  # largest size in bytes; JSON files of this package have at most some kilobytes
+MOST_LINES = 2**30  # largest size in bytes of a file of JSON lines
+DEEPEST = 64  # largest number of nested brackets; a configuration has 2
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """The value in a JSON file.
+    """Return the value in a JSON file.
 
     Raises:
-        MissingError, UnreadableError: no regular file, or not JSON in UTF-8, too large or nested too deeply.
+        MissingError: the path does not exist.
+        UnreadableError: the file is not a regular file, is not JSON in UTF-8, is too large or is nested too deeply.
     """
     return parse_json(read_bytes(path, MOST_JSON))
 
 
 def read_object(path: str | os.PathLike) -> dict[str, Any]:
-    """The object in a JSON file; raises as `read_json`, also for another value."""
+    """Return the object in a JSON file.
+
+    Raises:
+        MissingError: the path does not exist.
+        UnreadableError: as for `read_json`, or the value is not an object.
+    """
     found = read_json(path)
     if not isinstance(found, dict):
         raise UnreadableError(f"JSON of {_json_kind(found)}, expected an object")
@@ -38,10 +43,10 @@ def read_object(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text.
+    """Return the value of a JSON text.
 
     Raises:
-        UnreadableError: not JSON in UTF-8, or nested too deeply.
+        UnreadableError: the text is not JSON in UTF-8, or is nested too deeply.
     """
     try:
         found = json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
@@ -52,7 +57,7 @@ def parse_json(text: str | bytes) -> Any:
     except RecursionError:
         raise UnreadableError(f"JSON nested more than {DEEPEST} deep") from None
     level = [found]
-    for _ in range(DEEPEST + 1):  # a level at a time: a recursive check would fail on what it should find
+    for _ in range(DEEPEST + 1):  # one level at a time, because a recursive check would fail on deep nesting
         level = [
             part
             for value in level
@@ -69,11 +74,11 @@ def _json_kind(value: Any) -> str:
 
 
 class ExecutableError(UnreadableError):
-    """A pickle that would execute code."""
+    """Error for a pickle that would execute code."""
 
 
 class Line(NamedTuple):
-    """A line of a file of JSON lines."""
+    """Line of a file of JSON lines."""
 
     number: int  # from 1
     text: str
@@ -81,10 +86,11 @@ class Line(NamedTuple):
 
 
 def json_lines(path: str | os.PathLike) -> tuple[list[Line], list[int]]:
-    """The objects in a file of JSON lines, and the numbers of the lines that are damaged or hold something else.
+    """Return the objects in a file of JSON lines, and the numbers of lines that are damaged or are not objects.
 
     Raises:
-        MissingError, UnreadableError: no regular file, or too large.
+        MissingError: the path does not exist.
+        UnreadableError: the file is not a regular file, or is too large.
     """
     lines, damaged = [], []
     for number, line in enumerate(read_bytes(path, MOST_LINES).split(b"\n"), 1):
@@ -103,15 +109,16 @@ def json_lines(path: str | os.PathLike) -> tuple[list[Line], list[int]]:
 
 
 def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a safetensors file, and its metadata.
+    """Return the arrays of a safetensors file, and its metadata.
 
-    The library checks that every array lies within the file, and that they fill it; it maps the file, so that a header
-    which promises more asks for no memory.
+    The library checks that the arrays lie within the file and fill it. It maps the file, so that a wrong header does
+    not allocate memory.
 
     Raises:
-        MissingError, UnreadableError: no regular file, or not a good one.
+        MissingError: the path does not exist.
+        UnreadableError: the file is not a regular file, or is damaged.
     """
-    from safetensors import SafetensorError, safe_open  # only those who read weights need them
+    from safetensors import SafetensorError, safe_open  # needed only for weights
 
     open_regular(path).close()
     try:
@@ -122,13 +129,15 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], di
 
 
 def read_torch(path: str | os.PathLike) -> Any:
-    """What a PyTorch file holds, with tensors still of torch; `weights_only`, so that it builds tensors and containers
-    and no more.
+    """Return the content of a PyTorch file, with tensors of torch.
+
+    It is read with `weights_only`, which builds only tensors and containers.
 
     Raises:
-        ImportError: no torch. MissingError, UnreadableError: no regular file, or a damaged one. ExecutableError: it
-          holds more than
-        tensors.
+        ImportError: torch is not installed.
+        MissingError: the path does not exist.
+        UnreadableError: the file is not a regular file, or is damaged.
+        ExecutableError: the file contains more than tensors.
     """
     import torch
 
@@ -152,11 +161,11 @@ def read_torch(path: str | os.PathLike) -> Any:
 
 
 def is_whole_number(text: str) -> bool:
-    """Whether a text is a whole number as this package writes one: ASCII digits ("²" is a digit too), no more than 15
-    of them."""
+    """Return whether a text is a whole number in the form that this package writes: at most 15 ASCII digits (for
+    Python "²" is a digit too)."""
     return text.isascii() and text.isdecimal() and len(text) <= 15
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error on one line of at most 200 characters; its class where it has none."""
+    """Return the message of an error on one line of at most 200 characters, or its class if it has no message."""
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,10 +1,10 @@
-"""Where arrays live: a mesh [data, fsdp] of all devices, or one axis over those of this process.
+"""Placement of arrays: on a mesh [data, fsdp] of all devices, or on one axis over the devices of this process.
 
-Training splits a batch over both axes. What a run keeps (parameters, moments, averages) is split over "fsdp" and the
-same along "data": fsdp = 1 is data parallelism, fsdp = all devices is fully sharded (Rajbhandari et al. 2020, ZeRO
-stage 3), and between them groups of fsdp devices hold one copy each. XLA's partitioner puts in the collectives.
+Training splits a batch over both axes. The state of a run (parameters, moments, averages) is split over "fsdp" and
+copied along "data": fsdp = 1 is data parallelism, fsdp = all devices is fully sharded (Rajbhandari et al. 2020, ZeRO
+stage 3), and for values between, each group of fsdp devices has one copy. XLA's partitioner inserts the collectives.
 
-Axis types are Auto: diffrax does not take explicit ones.
+Axis types are Auto, because diffrax does not support explicit axes.
 """
 
 import os
@@ -15,24 +15,23 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-SMALL = 2**14  # arrays with fewer values stay whole: splitting them saves nothing
+SMALL = 2**14  # arrays with fewer values are not split, because that would save little memory
 
 
 def data_mesh(fsdp: int = 1, devices: list | None = None) -> Mesh:
-    """All devices of all processes, or those given, as [data, fsdp]; `fsdp` divides their number."""
+    """Return the mesh [data, fsdp] of all devices of all processes, or of `devices`; `fsdp` divides their number."""
     devices = jax.devices() if devices is None else devices
     shape, types = (len(devices) // fsdp, fsdp), (AxisType.Auto, AxisType.Auto)
     return jax.make_mesh(shape, ("data", "fsdp"), axis_types=types, devices=devices)
 
 
 def shardings(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
-    """(a copy on every device, split along the first axis over all devices)."""
+    """Return two shardings: a copy on every device, and a split of the first axis over all devices."""
     return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
 
 def state_sharding(mesh: Mesh, tree: PyTree) -> PyTree:
-    """The sharding in which each array of `tree` is kept between steps: its longest axis that "fsdp" divides is
-    split."""
+    """Return the sharding of each array of `tree` between steps: its longest axis that "fsdp" divides is split."""
 
     def sharding(array) -> NamedSharding:
         n, shape = mesh.shape["fsdp"], np.shape(array)
@@ -46,7 +45,7 @@ def state_sharding(mesh: Mesh, tree: PyTree) -> PyTree:
 
 
 def all_gather(tree: PyTree) -> PyTree:
-    """Every array whole on every device that holds a part of it. A collective: to be called on every process."""
+    """Return every array complete on every device that has a part of it. Every process must call this function."""
     split = [x for x in jax.tree.leaves(tree) if isinstance(x, jax.Array) and not x.is_fully_replicated]
     if not split:
         return tree
@@ -55,8 +54,8 @@ def all_gather(tree: PyTree) -> PyTree:
 
 
 def memory_limit() -> int | None:
-    """Bytes that one device can give to this process: what the allocator has, or on the CPU a device's share of the
-    machine's memory. None where neither is known."""
+    """Return the bytes that one device can allocate: the limit of the allocator, or on the CPU a device's share of the
+    memory of the machine. None if neither is known."""
     device = jax.local_devices()[0]
     if device.platform != "cpu":
         return (device.memory_stats() or {}).get("bytes_limit")
@@ -74,14 +73,14 @@ def shard(tree: PyTree) -> PyTree:
 
 
 def local_copy(tree: PyTree) -> PyTree:
-    """This process's copy of arrays that every device holds, on its own devices alone."""
+    """Return a copy of arrays on the devices of this process only."""
     devices = jax.local_devices()
     mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
     return jax.device_put(jax.tree.map(on_host, tree), shardings(mesh)[0])
 
 
 def on_host(array) -> np.ndarray:
-    """The whole array in the memory of this process."""
+    """Return the complete array in the memory of this process."""
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
         if array.is_fully_replicated:
             return np.asarray(array.addressable_data(0))
@@ -90,11 +89,13 @@ def on_host(array) -> np.ndarray:
 
 
 def pad(array: np.ndarray, size: int) -> np.ndarray:
-    """`array` made `size` long by repeating its last row, so that every batch has one shape and none is dropped."""
+    """Extend `array` to `size` rows by repeating its last row, so that all batches have one shape and none is
+    dropped."""
     return np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)]) if len(array) < size else array
 
 
 def batch_for_devices(batch_size: int, num: int) -> int:
-    """The batch size to use for `num` examples: no larger than needed, and divided by the devices of this process."""
+    """Return the batch size for `num` examples: no larger than needed, and a multiple of the number of devices of this
+    process."""
     count = jax.local_device_count()
     return -(-max(min(batch_size, num), 1) // count) * count

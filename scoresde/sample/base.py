@@ -1,9 +1,8 @@
 """Samplers, which integrate a score from x_T at t_max to x at t_min, and `sample`, which does so for many keys.
 
-`sample` ends with one denoising step, E[x_0 | x at t_min] by Tweedie's formula, as the published results do. It
-removes the noise of t_min and hides what data have below it: of a variance v it leaves v^2 / (v + s^2),
-s = sigma / alpha at t_min.
-`draw` omits the denoising and returns the status of the solver.
+`sample` ends with one denoising step, E[x_0 | x at t_min] by Tweedie's formula, as the published results do. The
+step removes the noise of t_min, and with it the details of the data below that noise: it reduces a variance v to
+v^2 / (v + s^2), s = sigma / alpha at t_min. `draw` omits the denoising and returns the status of the solver.
 """
 
 import abc
@@ -17,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from scoresde.score.base import AbstractScore
 from scoresde.types import Key, Keys, State
 
-# The name of the axis of examples: what needs the whole batch asks for it by this name.
+# The name of the axis of examples, by which code that needs the whole batch refers to it.
 BATCH_AXIS = "batch"
 
 
@@ -39,16 +38,16 @@ class AbstractSampler(eqx.Module):
 
     @abc.abstractmethod
     def __call__(self, score: AbstractScore, x_T: State, *, key: Key) -> Draw:
-        """Take one example x_T from t_max to t_min."""
+        """Return the result for one example x_T, integrated from t_max to t_min."""
 
 
 @eqx.filter_jit
 def draw(sampler: AbstractSampler, score: AbstractScore, shape: tuple[int, ...], *, keys: Keys) -> Draw:
-    """One example of `shape` per key of `keys` [num], from the prior to t_min, without the final denoising.
+    """Sample one example of `shape` per key of `keys` [num], from the prior to t_min, without the final denoising.
 
-    Example k depends on key k alone, not on its neighbours or their number; `Langevin(norm="batch")` is the exception,
-    and so are keys of another implementation than JAX's default threefry: under `vmap` the draws of "rbg" belong to the
-    batch.
+    Example k depends on key k alone and not on the other keys or their number. The exceptions are
+    `Langevin(norm="batch")` and keys of the implementation "rbg", whose random numbers under `vmap` depend on the
+    batch; JAX's default is threefry.
     """
     return jax.vmap(lambda key: _draw_one(sampler, score, shape, key), axis_name=BATCH_AXIS)(keys)
 
@@ -62,9 +61,10 @@ def denoised_draw(
     keys: Keys,
     labels: Int[Array, "num"] | None = None,
 ) -> Draw:
-    """As `draw`, with x replaced by E[x_0 | x] at t_min: one more call of the score.
+    """Sample like `draw`, with x replaced by E[x_0 | x] at t_min, which costs one more call of the score.
 
-    labels: a class for each example, for a score with a field `label` such as `NetworkScore`; None: the score as it is.
+    Args:
+      labels: class of each example, for a score with a field `label` such as `NetworkScore`; None: the score unchanged.
     """
 
     sde = score.sde
@@ -82,7 +82,7 @@ def denoised_draw(
 def sample(
     sampler: AbstractSampler, score: AbstractScore, shape: tuple[int, ...], *, num: int, key: Key
 ) -> Float[Array, "num *shape"]:
-    """`num` samples of x_0, denoised at t_min; rows whose solver failed are NaN.
+    """Return `num` samples of x_0, denoised at t_min; rows whose solver failed are NaN.
 
     Sample k uses `fold_in(key, k)`, so the first samples stay the same when `num` grows.
     """
@@ -91,13 +91,15 @@ def sample(
 
 
 def noise(key: Key, i, x: State) -> State:
-    """The standard normal z_i of a sampler, like x. The noise of a draw is a function of its key and the count i alone,
-    so that another implementation can be given the same."""
+    """Return the standard normal z_i of a sampler, with the shape and type of x.
+
+    The noise of a sample depends only on its key and on the index i, so that another implementation can reproduce it.
+    """
     return jax.random.normal(jax.random.fold_in(key, i), jnp.shape(x), x.dtype)
 
 
 def draw_without_error_estimate(x: State, nfe) -> Draw:
-    """The Draw of a sampler without an error estimate: it fails only by leaving the finite numbers."""
+    """Return the Draw of a sampler without an error estimate, which fails only if x is not finite."""
     ok = jnp.all(jnp.isfinite(x))
     return Draw(jnp.where(ok, x, jnp.nan), jnp.asarray(nfe), ok)
 

@@ -15,8 +15,16 @@ class DDIM(AbstractMultistep):
 
         x' = alpha' D + sigma' c (x - alpha D) / sigma + sigma' sqrt(1 - c^2) z,   c^2 = 1 - eta^2 (1 - e^{-2 h})
 
-    eta = 0 is the first-order exponential integrator of the probability flow, eta = 1 that of the reverse SDE: DDPM's
-    posterior variance (Ho et al. 2020, eq. 7), on any grid.
+    eta = 0 is the first-order exponential integrator of the probability flow, eta = 1 that of the reverse SDE, with
+    DDPM's posterior variance (Ho et al. 2020, eq. 7) on any grid.
+
+    Args:
+      steps: number of steps from t_max to t_min, at least 1.
+      grid: function (sde, steps) -> times, such as `uniform_log_snr` or `karras`; see `scoresde.sample.grid`.
+      eta: amount of noise, from 0 (probability flow) to 1 (reverse SDE).
+
+    Raises:
+      ConfigError: a parameter is out of range.
     """
 
     steps: int = eqx.field(static=True, default=50)

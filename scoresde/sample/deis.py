@@ -28,14 +28,20 @@ _ADAMS_BASHFORTH = (
 
 
 class DEIS(AbstractMultistep):
-    """DEIS (Zhang and Chen 2023, eq. 15): x' = (alpha'/alpha) x + alpha' sum_j C_ij eps_{i-j}, C_ij = int L_j(v) drho.
+    """DEIS, an exponential Adams-Bashforth method for the noise prediction (Zhang and Chen 2023, eq. 15).
+
+        x' = (alpha'/alpha) x + alpha' sum_j C_ij eps_{i-j},   C_ij = int L_j(v) drho
 
     Args:
-      order: points of the polynomial, 1 (DDIM) to 4.
-      variable: the variable of the polynomial for eps: "log_rho" (-l, as in diffusers; the most accurate on the
-      mixtures of
-        docs/samplers.md), "rho" (the paper's rhoAB) or "t" (tAB). In float32 "t" needs a grid whose times are well
-        apart: on Cosine with equal steps in lambda the first ones are not.
+      steps: number of steps from t_max to t_min, at least 1.
+      grid: function (sde, steps) -> times, such as `uniform_log_snr` or `karras`; see `scoresde.sample.grid`.
+      order: number of points of the polynomial, 1 (DDIM) to 4; the first steps use fewer.
+      variable: variable of the polynomial for eps. "log_rho": -l, as in diffusers; the most accurate on the mixtures of
+        docs/samplers.md. "rho": the paper's rhoAB. "t": the paper's tAB; in float32 it needs a grid whose times are
+        well separated, and on Cosine with equal steps in lambda the first times are not.
+
+    Raises:
+      ConfigError: a parameter is out of range, or a process whose alpha differs between modes.
     """
 
     steps: int = eqx.field(static=True, default=15)
@@ -80,12 +86,19 @@ class DEIS(AbstractMultistep):
 
 
 class IPNDM(AbstractMultistep):
-    """iPNDM (Zhang and Chen 2023, appendix H.2): Adams-Bashforth of up to 4 points in rho, with the weights of equal
-    steps.
+    """iPNDM: Adams-Bashforth of up to 4 points in rho with the weights of equal steps (Zhang and Chen 2023, app. H.2).
 
         x' = (alpha'/alpha) x + alpha' (rho' - rho) (55 eps_i - 59 eps_{i-1} + 37 eps_{i-2} - 9 eps_{i-3}) / 24
 
     Its order is 4 on a grid with equal steps in rho and 2 on any other smooth grid.
+
+    Args:
+      steps: number of steps from t_max to t_min, at least 1.
+      grid: function (sde, steps) -> times, such as `uniform_log_snr` or `karras`; see `scoresde.sample.grid`.
+      order: number of points, 1 to 4; the first steps use fewer.
+
+    Raises:
+      ConfigError: a parameter is out of range, or a process whose alpha differs between modes.
     """
 
     steps: int = eqx.field(static=True)
@@ -109,7 +122,7 @@ class IPNDM(AbstractMultistep):
 
 
 def _rho_step(levels: ScheduleOnGrid):
-    """rho' - rho of each step, without cancellation on fine grids."""
+    """Return rho' - rho of each step, computed without cancellation on fine grids."""
     return levels.sigma[:-1] / levels.alpha[:-1] * jnp.expm1(-levels.h)
 
 

@@ -14,13 +14,20 @@ from scoresde.sde.base import at_least, check_parameters
 
 
 class DPMSolverPP(AbstractMultistep):
-    """DPM-Solver++ multistep (Lu et al. 2022b, algorithm 2), order 1 (DDIM), 2 (2M) or 3 (3M); it starts with lower
-    orders.
+    """DPM-Solver++ multistep of order 1 (DDIM), 2 (2M) or 3 (3M) (Lu et al. 2022b, algorithm 2).
 
         2M: x' = (sigma'/sigma) x + alpha' (1 - e^{-h}) [(1 + 1/2r) D_i - (1/2r) D_{i-1}],  r = h_{i-1} / h_i
 
-    3M takes the exact integral of the parabola through D_i, D_{i-1}, D_{i-2}. The published code halves the term of
-    second differences, which leaves it at order 2.
+    3M uses the exact integral of the parabola through D_i, D_{i-1}, D_{i-2}. The published code halves the term of
+    second differences, which reduces its order to 2.
+
+    Args:
+      steps: number of steps from t_max to t_min, at least 1.
+      grid: function (sde, steps) -> times, such as `uniform_log_snr` or `karras`; see `scoresde.sample.grid`.
+      order: order of the method, 1, 2 or 3; the first steps use lower orders.
+
+    Raises:
+      ConfigError: a parameter is out of range.
     """
 
     steps: int = eqx.field(static=True, default=20)
@@ -42,14 +49,21 @@ class DPMSolverPP(AbstractMultistep):
 
 
 class SDEDPMSolverPP(AbstractMultistep):
-    """SDE-DPM-Solver++ (Lu et al. 2022b, eq. 18 and 19): the reverse SDE, order 1, 2 (2M) or 3 (3M) in D along the
-    path.
+    """SDE-DPM-Solver++ for the reverse SDE, of order 1, 2 (2M) or 3 (3M) in D (Lu et al. 2022b, eq. 18 and 19).
 
-        2M: x' = (sigma'/sigma) e^{-h} x + alpha' (1 - e^{-2h}) [(1 + 1/2r) D_i - (1/2r) D_{i-1}] + sigma' sqrt(1 -
-        e^{-2h}) z
+        2M: x' = (sigma'/sigma) e^{-h} x + alpha' (1 - e^{-2h}) [(1 + 1/2r) D_i - (1/2r) D_{i-1}]
+                 + sigma' sqrt(1 - e^{-2h}) z
 
     On Gaussian data the distribution of x converges with order 1 for `order` 1 and with order 2 for `order` 2 and 3,
     because the noise within a step does not enter D.
+
+    Args:
+      steps: number of steps from t_max to t_min, at least 1.
+      grid: function (sde, steps) -> times, such as `uniform_log_snr` or `karras`; see `scoresde.sample.grid`.
+      order: order in D along the path, 1, 2 or 3; the first steps use lower orders.
+
+    Raises:
+      ConfigError: a parameter is out of range.
     """
 
     steps: int = eqx.field(static=True, default=50)
@@ -73,10 +87,19 @@ class SDEDPMSolverPP(AbstractMultistep):
 
 
 class DPMSolverPPSinglestep(AbstractSampler):
-    """DPM-Solver++(2S) (Lu et al. 2022b, algorithm 1): a second call half-way in l, two calls a step, no history.
+    """DPM-Solver++(2S), the single-step method with two calls of the score per step (Lu et al. 2022b, algorithm 1).
 
-    u = (sigma_s/sigma) x - alpha_s (e^{-r h} - 1) D(x);  x' = (sigma'/sigma) x - alpha' (e^{-h} - 1) [(1 - 1/2r) D(x) +
-    (1/2r) D(u)]
+        u  = (sigma_s/sigma) x - alpha_s (e^{-r h} - 1) D(x)
+        x' = (sigma'/sigma) x - alpha' (e^{-h} - 1) [(1 - 1/2r) D(x) + (1/2r) D(u)]
+
+    The second call is half-way in l (r = 1/2); the method uses no history.
+
+    Args:
+      steps: number of steps from t_max to t_min, at least 1.
+      grid: function (sde, steps) -> times, such as `uniform_log_snr` or `karras`; see `scoresde.sample.grid`.
+
+    Raises:
+      ConfigError: a parameter is out of range.
     """
 
     steps: int = eqx.field(static=True, default=10)
@@ -97,7 +120,7 @@ class DPMSolverPPSinglestep(AbstractSampler):
             first = score.denoise(x, here.t)
             u = (middle.sigma / here.sigma * x - middle.alpha * jnp.expm1(-part) * first).astype(x.dtype)
             second = score.denoise(u, middle.t)
-            # A mode whose log-SNR stands still does not move.
+            # A mode with constant log-SNR does not change.
             mixed = first + jnp.where(part > 0, h / (2 * jnp.where(part > 0, part, 1)), 0) * (second - first)
             return (there.sigma / here.sigma * x - there.alpha * jnp.expm1(-h) * mixed).astype(x.dtype), None
 
@@ -106,7 +129,8 @@ class DPMSolverPPSinglestep(AbstractSampler):
 
 
 def multistep_weights(levels: ScheduleOnGrid, rows: slice, points: int, rate: float = 1.0) -> list:
-    """The weights of D_i, D_{i-1}, ... in the steps `rows`, alpha' included. Two points: the short form of 2M."""
+    """Return the weights of D_i, D_{i-1}, ... in the steps `rows`, including alpha'; two points use the short form of
+    2M."""
     h, there = levels.h[rows], levels.alpha[1:][rows]
     total = -jnp.expm1(-rate * h)
     if points == 1:

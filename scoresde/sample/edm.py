@@ -23,15 +23,14 @@ _LARGEST_GAMMA = math.sqrt(2) - 1
 
 
 class AbstractEDM(AbstractSampler):
-    """Algorithm 2: raise the noise level by a factor 1 + gamma with fresh noise, then step the flow to the next level.
+    """Algorithm 2: raise the noise level by a factor 1 + gamma with new noise, then step the flow to the next level.
 
         gamma = min(churn / (steps + 1), sqrt 2 - 1) where s_min <= rho <= s_max, else 0
         y^ = y + sqrt(rho^2 - rho_i^2) s_noise z,   rho = (1 + gamma) rho_i
 
     The paper's N counts its last step, to sigma = 0. That step is E[x_0 | x], which here is the denoising after the
-    last
-    level: N = steps + 1, and Heun with 17 steps and the denoising are the paper's 35 calls. rho never exceeds its value
-    at t_max, above which the score is not trained.
+    last level: N = steps + 1, and Heun with 17 steps and the denoising makes the paper's 35 calls. rho never exceeds
+    its value at t_max, above which the score is not trained.
     """
 
     steps: int = eqx.field(static=True)
@@ -41,7 +40,7 @@ class AbstractEDM(AbstractSampler):
     s_max: float = eqx.field(static=True, default=math.inf)
     s_noise: float = eqx.field(static=True, default=1.0)
 
-    calls: AbstractClassVar[int]  # of the score, per step
+    calls: AbstractClassVar[int]  # calls of the score per step
 
     def __check_init__(self):
         check_parameters(
@@ -80,7 +79,8 @@ class AbstractEDM(AbstractSampler):
         return draw_without_error_estimate(x, self.calls * self.steps)
 
     def _churned(self, sde, levels: ScheduleOnGrid):
-        """The levels that the flow steps start from, and the standard deviation of the noise that leads there."""
+        """Return the noise levels at which the flow steps start, and the standard deviation of the noise added to
+        reach them."""
         if not self.churn:
             return levels[:-1], None
         one_log_snr(sde, type(self).__name__, "churn raises one noise level; use churn = 0")
@@ -88,7 +88,8 @@ class AbstractEDM(AbstractSampler):
         churning = (rho >= self.s_min) & (rho <= self.s_max)
         gamma = min(self.churn / (self.steps + 1), _LARGEST_GAMMA)
         raised = jnp.minimum((1 + gamma) * rho, rho[0])
-        # Steps without churn keep their own t: the inverse of lambda rounds, and the root of a rounding is not small.
+        # Steps without churn keep their t, because the inverse of lambda rounds and the square root of a rounding error
+        # is not small.
         t = jnp.where(churning, jax.vmap(sde.time_of_log_snr)(-2 * jnp.log(raised)), levels.t[:-1])
         start = ScheduleOnGrid(sde, t)
         added = jnp.sqrt(jnp.maximum(jnp.exp(-2 * start.half_log_snr) - rho**2, 0))
@@ -96,12 +97,26 @@ class AbstractEDM(AbstractSampler):
 
     @abc.abstractmethod
     def advance(self, slope, y, start: ScheduleOnGrid, rho, there: ScheduleOnGrid, arrived):
-        """y at the level `there` (noise `arrived`) from y at `start` (noise `rho`); `slope(y, level, rho)` is
+        """Return y at the level `there` (noise `arrived`) from y at `start` (noise `rho`); `slope(y, level, rho)` is
         dy/drho."""
 
 
 class EulerEDM(AbstractEDM):
-    """Algorithm 2 without its second-order correction; without churn it is DDIM with eta = 0. One call a step."""
+    """EDM's Euler sampler with churn: algorithm 2 of Karras et al. 2022 without its second-order correction.
+
+    It makes one call of the score per step. Without churn it is DDIM with eta = 0.
+
+    Args:
+      steps: number of steps from t_max to t_min, at least 1.
+      grid: function (sde, steps) -> times, such as `uniform_log_snr` or `karras`; see `scoresde.sample.grid`.
+      churn: amount of noise added (S_churn in the paper), at least 0; 0 adds none.
+      s_min: smallest sigma / alpha at which noise is added, at least 0.
+      s_max: largest sigma / alpha at which noise is added, at least s_min.
+      s_noise: factor on the standard deviation of the added noise, above 0.
+
+    Raises:
+      ConfigError: a parameter is out of range, or a process whose alpha differs between modes.
+    """
 
     calls: ClassVar[int] = 1
 
@@ -110,10 +125,21 @@ class EulerEDM(AbstractEDM):
 
 
 class HeunEDM(AbstractEDM):
-    """Algorithm 2: Heun's method with churn; algorithm 1 without. Two calls a step.
+    """EDM's Heun sampler with churn (Karras et al. 2022, algorithm 2; algorithm 1 without churn).
 
-    The paper's settings (its table 5): no churn and 17 steps on CIFAR-10; churn 40, s_min 0.05, s_max 50, s_noise 1.003
-    and 255 steps on ImageNet-64.
+    It makes two calls of the score per step. The paper's settings (its table 5) are no churn and 17 steps on CIFAR-10;
+    churn 40, s_min 0.05, s_max 50, s_noise 1.003 and 255 steps on ImageNet-64.
+
+    Args:
+      steps: number of steps from t_max to t_min, at least 1.
+      grid: function (sde, steps) -> times, such as `uniform_log_snr` or `karras`; see `scoresde.sample.grid`.
+      churn: amount of noise added (S_churn in the paper), at least 0; 0 adds none.
+      s_min: smallest sigma / alpha at which noise is added, at least 0.
+      s_max: largest sigma / alpha at which noise is added, at least s_min.
+      s_noise: factor on the standard deviation of the added noise, above 0.
+
+    Raises:
+      ConfigError: a parameter is out of range, or a process whose alpha differs between modes.
     """
 
     calls: ClassVar[int] = 2

@@ -10,13 +10,14 @@ from scoresde.sde.base import at_least, check_parameters
 # The factor on the next step size and its exponent (Jolicoeur-Martineau et al. 2021, section 3.2).
 _SAFETY, _EXPONENT = 0.9, 0.9
 _FIRST_STEP = 0.01  # of the range of t
-_MIN_STEP = 1e-7  # of the range of t: shorter ones no longer move t in float32
+_MIN_STEP = 1e-7  # of the range of t: shorter steps do not change t in float32
 _MAX_STEPS = 10_000
 
 
 class GottaGoFast(AbstractSampler):
-    """Euler-Maruyama against stochastic improved Euler (Jolicoeur-Martineau et al. 2021, algorithm 1). Two calls a
-    trial.
+    """Adaptive SDE solver with two calls of the score per trial step (Jolicoeur-Martineau et al. 2021, algorithm 1).
+
+    The error is the difference between Euler-Maruyama and stochastic improved Euler:
 
         x~  = x - h f(x, t) + h g^2(t) s(x, t) + sqrt(h) g(t) z
         x'' = (x~ + x - h f(x~, t-h) + h g^2(t-h) s(x~, t-h) + sqrt(h) g(t-h) z) / 2
@@ -24,15 +25,20 @@ class GottaGoFast(AbstractSampler):
         h  <- min(t - t_min, 0.9 h E^{-0.9})
 
     A rejected trial uses fresh noise, as in the paper, so the noise of accepted steps does not have its nominal
-    distribution. The shift of one step is of order h, like the step itself, and adds up over all steps to a bias that
-    no tolerance removes. It falls with the dimension, because E is a mean over coordinates. On N(0, I/4) under VE the
-    variance of the samples is 2.5 times the true one in 2 dimensions at relative = 0.02 and 2.9 times at 0.005, 1.1
-    times in 16, and right in 128. `ReverseSDE(dfx.ShARK(), Adaptive(...))` continues along the Brownian path of the
-    rejected trial and has no such bias.
+    distribution. The error of one step is of order h, like the step, so the errors of all steps add up to a bias that
+    no tolerance removes. The bias decreases with the dimension, because E is a mean over coordinates. On N(0, I/4)
+    under VE the variance of the samples is 2.5 times the true variance in 2 dimensions at relative = 0.02 and 2.9 times
+    at 0.005, 1.1 times in 16 dimensions, and correct in 128. `ReverseSDE(dfx.ShARK(), Adaptive(...))` continues along
+    the Brownian path of the rejected trial and has no bias of this kind.
 
     Args:
-      relative: the paper's eps_rel; 0.01 to 0.05.
-      absolute: the paper's eps_abs; one grey level, 1/128 for data in [-1, 1].
+      relative: relative tolerance (eps_rel in the paper), above 0; the paper uses 0.01 to 0.05.
+      absolute: absolute tolerance (eps_abs in the paper), in units of the data, above 0; 1/128 is one grey level of
+        data in [-1, 1].
+      max_steps: number of trials after which a sample counts as failed, at least 1.
+
+    Raises:
+      ConfigError: a parameter is out of range.
     """
 
     relative: float = eqx.field(static=True, default=0.02)

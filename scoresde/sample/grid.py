@@ -7,7 +7,7 @@
 | `geometric`        | log sigma                   | Song and Ermon 2019                          |
 | `uniform_log_snr`  | lambda = 2 log(alpha/sigma) | Lu et al. 2022, DPM-Solver                   |
 | `karras`           | (sigma / alpha)^(1/7)       | Karras et al. 2022, eq. 5, rho = 7           |
-| `Times`            | nothing: given times        | for instance `optimised_times`               |
+| `Times`            | given times                 | for instance `optimised_times`               |
 
 Grids in noise level find their times with the inverse of a monotone function. For one log-SNR per mode they use the
 reference log-SNR of the process; `geometric` needs one sigma that grows. Neighbouring times must differ in float32. A
@@ -37,18 +37,37 @@ _RHO = 7.0
 
 
 def uniform(sde: AbstractSDE, steps: int) -> Grid:
-    """Equal steps in t (Song et al. 2021)."""
+    """Return a grid with equal steps in t (Song et al. 2021).
+
+    Args:
+      sde: process.
+      steps: number of steps, at least 1.
+    """
     return jnp.linspace(sde.t_max, sde.t_min, steps + 1)
 
 
 def quadratic(sde: AbstractSDE, steps: int) -> Grid:
-    """Equal steps in the square root of t, measured from t = 0 (Song, Meng and Ermon 2021)."""
+    """Return a grid with equal steps in the square root of t, measured from t = 0 (Song, Meng and Ermon 2021).
+
+    Args:
+      sde: process.
+      steps: number of steps, at least 1.
+    """
     return _with_ends(sde, jnp.linspace(math.sqrt(sde.t_max), math.sqrt(sde.t_min), steps + 1) ** 2)
 
 
 def geometric(sde: AbstractSDE, steps: int) -> Grid:
-    """Equal ratios of sigma(t) (Song and Ermon 2019). Where sigma saturates, as for VP, the first steps are long in
-    t."""
+    """Return a grid with equal ratios of sigma(t) (Song and Ermon 2019).
+
+    Where sigma saturates, as for VP, the first steps are long in t.
+
+    Args:
+      sde: process.
+      steps: number of steps, at least 1.
+
+    Raises:
+      ConfigError: sigma does not grow with t, or is not one number.
+    """
     first, last = _ends(sde, sde.log_sigma)
     if not isinstance(first, jax.core.Tracer) and not float(first) > float(last):
         raise ConfigError(
@@ -60,22 +79,36 @@ def geometric(sde: AbstractSDE, steps: int) -> Grid:
 
 
 def uniform_log_snr(sde: AbstractSDE, steps: int) -> Grid:
-    """Equal steps in lambda (Lu et al. 2022, DPM-Solver)."""
+    """Return a grid with equal steps in lambda (Lu et al. 2022, DPM-Solver).
+
+    Args:
+      sde: process.
+      steps: number of steps, at least 1.
+    """
     first, last = _ends(sde, sde.reference_log_snr)
     return _with_ends(sde, jax.vmap(sde.time_of_log_snr)(jnp.linspace(first, last, steps + 1)))
 
 
 def karras(sde: AbstractSDE, steps: int) -> Grid:
-    """Equal steps in (sigma / alpha)^(1/7), sigma / alpha = exp(-lambda / 2) (Karras et al. 2022, eq. 5, rho = 7)."""
+    """Return a grid with equal steps in (sigma / alpha)^(1/7) = exp(-lambda / 14) (Karras et al. 2022, eq. 5, rho = 7).
+
+    Args:
+      sde: process.
+      steps: number of steps, at least 1.
+    """
     roots = jnp.linspace(*(jnp.exp(-end / (2 * _RHO)) for end in _ends(sde, sde.reference_log_snr)), steps + 1)
     return _with_ends(sde, jax.vmap(sde.time_of_log_snr)(-2 * _RHO * jnp.log(roots)))
 
 
 class Times(eqx.Module):
-    """The grid of these times, for samplers with exactly that many steps.
+    """Grid of given times, for samplers with exactly one step fewer than there are times.
+
+    Args:
+      t: times that decrease from t_max to t_min, both included.
 
     Raises:
-      ConfigError: fewer than two times, times that do not fall from t_max to t_min, or another number of steps.
+      ConfigError: on a call, fewer than two times, times that do not decrease from t_max to t_min, or another number of
+        steps.
     """
 
     t: tuple[float, ...] = eqx.field(static=True)

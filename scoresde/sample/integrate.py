@@ -30,21 +30,19 @@ from scoresde.sde import AbstractSDE
 from scoresde.sde.base import at_least, check_parameters
 from scoresde.types import Scalar, State
 
-# A trained network needs some tens of steps; more than this means that the solver is stuck.
+# A trained network needs tens of steps; more than this means that the solver is stuck.
 MAX_STEPS = 4096
-# Of the range of the solve. NaN shortens every step: give up here, not after all steps, for which the whole batch would
-# wait.
+# Fraction of the range of the solve at which the solver gives up: NaN shortens every step, and the batch would wait.
 _MIN_STEP = 1e-10
-# Of the range of t: below this a Brownian path is a straight line.
+# Fraction of the range of t below which a Brownian path is a straight line.
 _FINEST_NOISE = 1e-7
 
 
 class Resolved(dfx.AbstractAdaptiveStepSizeController):
-    """The controller inside, which gives up once the same step is rejected twice.
+    """Step controller that wraps another one and gives up once the same step is rejected twice.
 
-    Within 100 roundings of the end diffrax tries half of what is left, whatever the controller asks for. If that is
-    rejected it is tried again, up to the limit of steps, and the whole batch would wait. Tolerances and norm are those
-    of the controller inside: an implicit solver finds its roots by them.
+    Within 100 roundings of the end diffrax tries half of the remaining interval, whatever the controller asks for, and
+    would try a rejected half again up to the limit of steps. Implicit solvers use the tolerances and the norm.
     """
 
     inner: dfx.AbstractAdaptiveStepSizeController
@@ -80,7 +78,7 @@ class Resolved(dfx.AbstractAdaptiveStepSizeController):
 
 
 def adaptive_controller(span: Scalar, tolerance: float, norm: Callable) -> dfx.AbstractStepSizeController:
-    """Return the step control for error, in `norm`, below tolerance (1 + |y|) over `span`; a NaN gives up."""
+    """Return a controller that keeps the error, in `norm`, below tolerance (1 + |y|); NaN ends the solve."""
 
     def finite_norm(error):
         size = norm(error)
@@ -103,17 +101,17 @@ def field_norm(sde: AbstractSDE, error) -> Scalar:
 
 
 class AbstractStepping(eqx.Module):
-    """The steps of a solver: on a given grid, or chosen by the error."""
+    """Steps of a solver: on a given grid, or chosen by the error."""
 
     max_steps: AbstractVar[int]
 
     @abc.abstractmethod
     def controller(self, sde: AbstractSDE, sign: int, span: Scalar) -> dfx.AbstractStepSizeController:
-        """Steps in r = sign u, from end to end of which it is `span`."""
+        """Return the controller of steps in r = sign u, over an interval of length `span`."""
 
     @abc.abstractmethod
     def brownian(self, sde: AbstractSDE, **of) -> dfx.AbstractBrownianPath:
-        """The noise of r = -t: `of` has its shape, key and Levy area."""
+        """Return the noise of r = -t; `of` has its shape, key and Levy area."""
 
     @abc.abstractmethod
     def first_step(self, span: Scalar) -> Scalar | None:
@@ -121,7 +119,12 @@ class AbstractStepping(eqx.Module):
 
 
 class FixedGrid(AbstractStepping):
-    """Step to the times of `grid(sde, steps)`, one of `scoresde.sample.grid` or a function of the same kind."""
+    """Steps to the times of a grid.
+
+    Args:
+      steps: number of steps, at least 1.
+      grid: function (sde, steps) -> times, such as `uniform_log_snr` or `karras`; see `scoresde.sample.grid`.
+    """
 
     steps: int
     grid: Callable = uniform_log_snr
@@ -135,7 +138,7 @@ class FixedGrid(AbstractStepping):
         return dfx.StepTo(ts=-t if sign < 0 else t[::-1])
 
     def brownian(self, sde: AbstractSDE, **of) -> dfx.AbstractBrownianPath:
-        return dfx.UnsafeBrownianPath(**of)  # fresh noise on each step; a tree costs several times as much
+        return dfx.UnsafeBrownianPath(**of)  # independent noise for each step; a tree costs several times as much
 
     def first_step(self, span: Scalar) -> None:
         return None
@@ -145,10 +148,15 @@ class FixedGrid(AbstractStepping):
 
 
 class Adaptive(AbstractStepping):
-    """Keep the error of each step below tolerance (1 + |x|), root mean square over the points of the example.
+    """Adaptive steps that keep the error of each step below tolerance (1 + |x|).
 
-    The solver must estimate its error: ODE solvers of order 2 and up; ShARK, SRA1, SlowRK. With noise, rounding may
-    decide whether a step is accepted, so an image of another batch size is the same to the tolerance only.
+    The error is the root mean square over the points of the example. The solver must estimate its error: ODE solvers of
+    order 2 and up; ShARK, SRA1, SlowRK. With noise, rounding may decide whether a step is accepted, so images from
+    batches of different sizes agree only to the tolerance.
+
+    Args:
+      tolerance: absolute and relative tolerance of a step, above 0, in units of the data.
+      max_steps: number of steps, rejected ones included, after which the solve fails; at least 1.
     """
 
     tolerance: float = 1e-5
@@ -158,7 +166,7 @@ class Adaptive(AbstractStepping):
         return adaptive_controller(span, self.tolerance, lambda error: field_norm(sde, error))
 
     def brownian(self, sde: AbstractSDE, **of) -> dfx.AbstractBrownianPath:
-        # A rejected step goes on along the path that it was tried on, so that rejecting has no bias.
+        # After a rejection the solver continues along the same path, so that rejections cause no bias.
         return dfx.VirtualBrownianTree(-sde.t_max, -sde.t_min, tol=_FINEST_NOISE * (sde.t_max - sde.t_min), **of)
 
     def first_step(self, span: Scalar) -> Scalar:
@@ -173,10 +181,10 @@ class Adaptive(AbstractStepping):
 
 
 class ProbabilityFlow(AbstractSampler):
-    """Solve the probability-flow ODE from t_max to t_min.
+    """Sampler that solves the probability-flow ODE from t_max to t_min.
 
     Args:
-      solver: any diffrax ODE solver: Tsit5, Dopri5, Dopri8, Kvaerno5 and so on. An implicit one takes O(D^2) memory and
+      solver: diffrax ODE solver, such as Tsit5, Dopri5, Dopri8 or Kvaerno5. An implicit solver needs O(D^2) memory and
         does not report its NFE.
       stepping: `Adaptive(tolerance)` or `FixedGrid(steps, grid)`.
     """
@@ -189,7 +197,7 @@ class ProbabilityFlow(AbstractSampler):
         return self._solve(score, x_T, sign=-1)
 
     def encode(self, score: AbstractScore, x0: State) -> Draw:
-        """Encode: integrate from x at t_min to t_max."""
+        """Integrate the flow from x at t_min to t_max."""
         return self._solve(score, x0, sign=1)
 
     def _solve(self, score, x, *, sign: int) -> Draw:
@@ -200,10 +208,10 @@ class ProbabilityFlow(AbstractSampler):
 
 
 class ReverseSDE(AbstractSampler):
-    """Solve the reverse SDE from t_max to t_min.
+    """Sampler that solves the reverse SDE from t_max to t_min.
 
     Args:
-      solver: a diffrax SDE solver that is valid for additive noise: Euler (Euler-Maruyama), Heun, SEA, ShARK, SRA1,
+      solver: diffrax SDE solver that is valid for additive noise: Euler (Euler-Maruyama), Heun, SEA, ShARK, SRA1,
         SlowRK.
       stepping: `FixedGrid(steps, grid)` or `Adaptive(tolerance)`.
     """
@@ -225,7 +233,7 @@ class ReverseSDE(AbstractSampler):
 
 
 def _probability_flow(r, x, args):
-    """d x / d r of the probability flow, r = sign u(t)."""
+    """Return dx/dr of the probability flow, r = sign u(t)."""
     score, sign, clock = args
     sde = score.sde
     t = clock.time(sign * r)
@@ -245,7 +253,7 @@ def _diffusion(r, x, args):
 
 
 def _solve(terms, sampler, score: AbstractScore, x, *, sign: int, clock: TimeChange) -> Draw:
-    """From t_max to t_min in r = -u, or from t_min to t_max in r = u; u is t by `clock`."""
+    """Solve from t_max to t_min in r = -u, or from t_min to t_max in r = u, where `clock` maps t to u."""
     sde = score.sde
     time_type = jnp.result_type(x.dtype, jnp.float32)  # never below float32
     low, high = (clock.reading(jnp.asarray(t, time_type)) for t in (sde.t_min, sde.t_max))
@@ -264,18 +272,17 @@ def _solve(terms, sampler, score: AbstractScore, x, *, sign: int, clock: TimeCha
         throw=False,  # throwing gathers the whole batch on one device
     )
     x = solution.ys[-1]
-    # A fixed grid reports success with NaN, an adaptive one reports NaN as too many steps: look at x as well.
+    # A fixed grid reports success with NaN, and adaptive steps report NaN as too many steps, so x is checked as well.
     ok = (solution.result == dfx.RESULTS.successful) & jnp.all(jnp.isfinite(x))
     return Draw(jnp.where(ok, x, jnp.nan), score_calls(sampler.solver, solution.stats["num_steps"]), ok)
 
 
 def score_calls(solver: dfx.AbstractSolver, num_steps):
-    """Calls of the vector field in `num_steps` steps, rejected ones included; -1 for implicit solvers, which do not
-    tell.
+    """Return the number of calls of the vector field in `num_steps` steps, rejected steps included.
 
-    A Runge-Kutta method calls it once a stage; one whose last stage is the first of the next step ("FSAL") saves a call
-    a step after the first. Euler, which has no tableau, calls it once. A HalfSolver makes each step as one and as two
-    halves.
+    It is -1 for implicit solvers, which do not report it. A Runge-Kutta method makes one call per stage; a method whose
+    last stage is the first of the next step ("FSAL") saves one call per step after the first. Euler, which has no
+    tableau, makes one call. A HalfSolver makes each step once as a whole and once as two halves.
     """
     if isinstance(solver, dfx.AbstractImplicitSolver):
         return jnp.full_like(num_steps, -1)

@@ -18,14 +18,15 @@ _SMALL_ANGLE = 1e-3
 
 @eqx.filter_jit
 def encode(score: AbstractScore, x0: Float[Array, "N *x"], *, sampler: ProbabilityFlow = ProbabilityFlow()) -> Draw:
-    """x_T [N, *x] of x at t_min under the probability flow; `decode` is its inverse up to the solver's tolerance."""
+    """Return x_T [N, *x] of x at t_min under the probability flow; `decode` is the inverse up to the tolerance of the
+    solver."""
     return jax.vmap(lambda x: sampler.encode(score, x), axis_name=BATCH_AXIS)(x0)
 
 
 @eqx.filter_jit
 def decode(score: AbstractScore, x_T: Float[Array, "N *x"], *, sampler: ProbabilityFlow = ProbabilityFlow()) -> Draw:
-    """x at t_min [N, *x] of x_T, with no denoising: what `encode` maps back."""
-    key = root_key(0)  # the flow draws nothing
+    """Return x at t_min [N, *x] of x_T under the probability flow, without denoising: the inverse of `encode`."""
+    key = root_key(0)  # the flow uses no random numbers
     return jax.vmap(lambda x: sampler(score, x, key=key), axis_name=BATCH_AXIS)(x_T)
 
 
@@ -37,10 +38,17 @@ def interpolate(
     *,
     sampler: ProbabilityFlow = ProbabilityFlow(),
 ) -> Draw:
-    """Interpolate between pairs: encode both, follow the great circle, decode. Fields have leading axes [N, K].
+    """Interpolate between pairs of x at t_min: encode both, follow the great circle, decode.
 
-    `last` has the shape of `first`. NFE is that of decoding. A pair has ok = False if one of its images could not be
-    encoded.
+    The fields of the result have leading axes [N, K]. NFE is that of decoding. A pair has ok = False if one of its
+    images could not be encoded.
+
+    Args:
+      score: score of the probability flow.
+      first: x at t_min at weight 0.
+      last: x at t_min at weight 1, of the same shape.
+      weights: positions on the great circle, from 0 to 1.
+      sampler: solver of the flow.
 
     Raises:
       ConfigError: the two batches differ in shape.
@@ -49,14 +57,16 @@ def interpolate(
     if first.shape != last.shape:
         raise ConfigError(f"interpolate: expected two batches of one shape, got {first.shape} and {last.shape}")
     ends = [encode(score, x, sampler=sampler).x for x in (first, last)]
-    sigma = sde.sigma(sde.t_max)  # on the sphere of white noise: coloured noise has its norm in the low modes alone
+    sigma = sde.sigma(sde.t_max)  # to interpolate white noise, as the norm of coloured noise is in the low modes
     between = jax.vmap(lambda a, b: jax.vmap(lambda w: sigma * slerp(a / sigma, b / sigma, w))(weights))(*ends)
     decoded = decode(score, between.reshape(-1, *first.shape[1:]), sampler=sampler)
     return jax.tree.map(lambda part: part.reshape(len(first), len(weights), *part.shape[1:]), decoded)
 
 
 def slerp(a: Float[Array, "*x"], b: Float[Array, "*x"], weight) -> Float[Array, "*x"]:
-    """sin((1 - w) angle) / sin(angle) a + sin(w angle) / sin(angle) b (Shoemake 1985): from a at w = 0 to b at w = 1.
+    """Return the point at `weight` w on the great circle from a to b (Shoemake 1985).
+
+        sin((1 - w) angle) / sin(angle) a + sin(w angle) / sin(angle) b
 
     This path preserves the norm of noise, which on the straight line between two samples falls to 1 / sqrt 2.
     """

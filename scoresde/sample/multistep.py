@@ -1,6 +1,6 @@
 """Linear multistep samplers: a table of coefficients, and one loop for all of them.
 
-With P_i the prediction at (x_i, t_i), one call of the score a step and fresh noise z_i,
+With P_i the prediction at (x_i, t_i), one call of the score per step and independent noise z_i,
 
     predictor   x~_{i+1} = keep x_i + sum_j weights_j P_{i-j} + noise z_i
     corrector   x_{i+1}  = keep' x_i + new' P~_{i+1} + sum_j weights'_j P_{i-j} + noise' z_i
@@ -27,7 +27,8 @@ from scoresde.types import State
 
 
 class StepCoefficients(eqx.Module):
-    """Coefficients of one kind of step, each with a leading axis of steps; `weights` has one entry a history point."""
+    """Coefficients of one kind of step, each with a leading axis of steps; `weights` has one entry per history
+    point."""
 
     keep: Float[Array, "steps *coef"]
     weights: tuple[Float[Array, "steps *coef"], ...]
@@ -39,13 +40,15 @@ class StepCoefficients(eqx.Module):
 
 
 class MultistepCoefficients(eqx.Module):
+    """Coefficients of the predictor and, if there is one, of the corrector."""
+
     predictor: StepCoefficients
     corrector: StepCoefficients | None = None
     new: Float[Array, "steps *coef"] | None = None  # the weight of P~_{i+1} in the corrector
 
 
 class AbstractMultistep(AbstractSampler):
-    """A sampler defined by a table, with `steps` calls of the score."""
+    """Sampler defined by a table of coefficients, with `steps` calls of the score."""
 
     steps: AbstractVar[int]
     grid: AbstractVar[Callable]
@@ -63,7 +66,7 @@ class AbstractMultistep(AbstractSampler):
         levels = schedule_on_grid(sde, self.grid, self.steps, x_T.dtype)
         table = jax.tree.map(lambda part: part.astype(x_T.dtype), self.table(sde, levels))
         depth = len(table.predictor.weights)
-        # The corrector of a step ends at the start of the next, where its newest prediction is known.
+        # The corrector of a step is completed at the start of the next step, where the newest prediction is known.
         arriving = None if table.new is None else jnp.concatenate([jnp.zeros_like(table.new[:1]), table.new[:-1]])
 
         def step(carry, row):
@@ -87,10 +90,10 @@ class AbstractMultistep(AbstractSampler):
 def warm_up_orders(
     steps: int, order: int, weights: Callable[[slice, int], list], extra: int = 0
 ) -> tuple[Float[Array, "steps *coef"], ...]:
-    """The weights of a method of `order` points that starts with as many as there are: one, then two, and so on.
+    """Return the weights of a method of `order` points whose first steps use one point, then two, and so on.
 
-    `weights(rows, points)` gives the weights of the steps in the slice `rows`, each [rows, *coef]: `extra` ones and one
-    per point.
+    `weights(rows, points)` returns the weights of the steps in the slice `rows`, each [rows, *coef]: `extra` weights
+    and one per point.
     """
     first = [weights(slice(i, i + 1), i + 1) for i in range(min(order - 1, steps))]
     parts = [*first, weights(slice(order - 1, steps), order)] if steps >= order else first

@@ -13,7 +13,7 @@ from scoresde.score.base import AbstractScore
 from scoresde.sde.base import check_parameters
 from scoresde.types import Key
 
-# Times to choose from. The sum of their costs is what takes the time, and with more of them the choice hardly changes.
+# Number of candidate times. Computing their costs takes most of the time, and more candidates hardly change the choice.
 CANDIDATES = 128
 
 
@@ -26,13 +26,22 @@ def optimised_times(
     examples: int = 64,
     candidates: int = CANDIDATES,
 ) -> Times:
-    """The times, among `candidates` equal steps in log-SNR, with the least sum of local Euler errors (GITS, Chen et al.
-    2024).
+    """Return the grid with the least sum of local Euler errors (GITS, Chen et al. 2024).
+
+    The times are chosen from the ends of `candidates` equal steps in log-SNR.
 
     In y = x / alpha, rho = sigma / alpha, with d the slope of a reference trajectory of `candidates` Euler steps, the
     cost of a step from i to j is the mean over examples of |y_j - y_i - (rho_j - rho_i) d_i|. Dynamic programming finds
-    the path of `steps` steps with the least total. It takes `candidates` calls of the score on a batch of `examples`,
-    once.
+    the path of `steps` steps with the least total. The costs take `candidates` calls of the score on a batch of
+    `examples`.
+
+    Args:
+      score: score to which the grid is fitted.
+      shape: shape of one example.
+      steps: number of steps, from 1 to `candidates`.
+      key: key of the reference trajectories.
+      examples: number of reference trajectories.
+      candidates: number of equal steps in log-SNR whose ends are the possible times.
 
     Raises:
       ConfigError: steps < 1 or steps > candidates; a process with one coefficient per mode.
@@ -72,7 +81,7 @@ def _costs(score, shape, keys, candidates) -> Float[Array, "starts ends"]:
 
 
 def _shortest_path(cost: np.ndarray, steps: int) -> list[int]:
-    """The indices 0 = i_0 < i_1 < ... < i_steps = last with the least sum of cost[i_k, i_{k+1}]."""
+    """Return the indices 0 = i_0 < i_1 < ... < i_steps = last with the least sum of cost[i_k, i_{k+1}]."""
     points = cost.shape[1]
     square = np.full((points, points), np.inf)
     square[:-1] = np.where(np.arange(points) > np.arange(points - 1)[:, None], cost, np.inf)

@@ -1,4 +1,4 @@
-"""The model's estimate of x_0 during sampling: E[x_0 | x_t] along the probability flow."""
+"""The estimate of x_0 during sampling: E[x_0 | x_t] along the probability flow."""
 
 import equinox as eqx
 import jax
@@ -12,7 +12,7 @@ from scoresde.score.base import AbstractScore
 
 
 class Trajectory(eqx.Module):
-    """The trajectory at each point of a grid, from t_max to t_min; `x0` at the last point is the sample."""
+    """Trajectory at each point of a grid, from t_max to t_min; `x0` at the last point is the sample."""
 
     t: Float[Array, " points"]
     x: Float[Array, "points num *x"]
@@ -21,7 +21,7 @@ class Trajectory(eqx.Module):
 
 @eqx.filter_jit
 def trajectory(score: AbstractScore, x_T: Float[Array, "num *x"], steps: int) -> Trajectory:
-    """The probability flow from x_T by first-order exponential steps, equal in log-SNR (DDIM with eta = 0):
+    """Integrate the probability flow from x_T by first-order exponential steps, equal in log-SNR (DDIM with eta = 0).
 
         x' = (sigma' / sigma) x + alpha' (1 - e^{-h}) E[x_0 | x_t],   h = l' - l,   l = log(alpha / sigma)
 

@@ -1,11 +1,11 @@
 """The samplers of Song et al. 2021: predictors, Langevin correctors, and annealed Langevin dynamics alone.
 
-The published discretisations are those of the transition between neighbouring grid points, so they are written in its
-terms: with h = l' - l > 0 from t to the next, less noisy t', the process takes x_{t'} to
+The published discretisations are formulas in the transition between neighbouring grid points: with h = l' - l > 0 from
+t to the next, less noisy t', the forward process takes x_{t'} to
 
     x_t = r x_{t'} + omega z,   r = alpha / alpha',   omega^2 = sigma^2 - r^2 sigma'^2 = sigma^2 (1 - e^{-2h})
 
-For DDPM's discrete VP that is r = sqrt(1 - beta_i), omega^2 = beta_i; for VE r = 1, omega^2 = sigma_i^2 -
+For DDPM's discrete VP r = sqrt(1 - beta_i), omega^2 = beta_i; for VE r = 1, omega^2 = sigma_i^2 -
 sigma_{i-1}^2. score_sde steps by 1/N on a grid with spacing (T - eps)/(N - 1), which agree only for N = 1000; this
 module uses the grid itself.
 """
@@ -28,7 +28,7 @@ from scoresde.types import Coef, State
 
 
 class Transition(eqx.Module):
-    """One step of a grid: its two ends, r and omega."""
+    """Transition of one step of a grid: its two ends, r and omega."""
 
     here: ScheduleOnGrid
     there: ScheduleOnGrid
@@ -43,17 +43,17 @@ class Transition(eqx.Module):
 
 
 class AbstractPredictor(eqx.Module):
-    """x_t -> x_{t'} by one call of the score and one standard normal."""
+    """Predictor: x_t -> x_{t'} by one call of the score and one standard normal."""
 
     @abc.abstractmethod
     def __call__(self, score: AbstractScore, transition: Transition, x: State, z: State) -> State: ...
 
 
 class ReverseDiffusion(AbstractPredictor):
-    """x' = (2 - r) x + omega^2 s + omega z (Song et al. 2021, eq. 46).
+    """Reverse-diffusion predictor x' = (2 - r) x + omega^2 s + omega z (Song et al. 2021, eq. 46); no arguments.
 
-    It expands 1 / r for r next to 1. A mode that has lost its signal, r = 0, keeps x and gains omega z in each step;
-    `Ancestral` leaves its variance as it is.
+    It expands 1 / r for r near 1. A mode without signal, r = 0, keeps x and gains omega z in each step; `Ancestral`
+    leaves the variance of the mode unchanged.
     """
 
     def __call__(self, score, transition, x, z):
@@ -62,13 +62,17 @@ class ReverseDiffusion(AbstractPredictor):
 
 
 class Ancestral(AbstractPredictor):
-    """x' = (x + omega^2 s) / r + std z: the mean of x_{t'} given x_t and x_0 = E[x_0 | x_t] (Ho et al. 2020, eq. 11).
+    """Ancestral predictor x' = (x + omega^2 s) / r + std z (Ho et al. 2020, eq. 11).
 
-    Written of that x_0 = D, as r (sigma'/sigma)^2 x + alpha' (omega/sigma)^2 D: r may be next to 0.
+    The mean is that of x_{t'} given x_t and x_0 = D = E[x_0 | x_t]. It is computed as
+    r (sigma'/sigma)^2 x + alpha' (omega/sigma)^2 D, because r may be close to 0.
 
     Args:
-      variance: "posterior", std = sigma' omega / sigma, that of x_{t'} given x_t and x_0 (DDPM's beta-tilde; Song et
-        al. for VE, eq. 47), or "transition", std = omega (DDPM's beta; Song et al. for VP, eq. 4).
+      variance: variance of the step. "posterior": std = sigma' omega / sigma, that of x_{t'} given x_t and x_0 (DDPM's
+        beta-tilde; Song et al. for VE, eq. 47). "transition": std = omega (DDPM's beta; Song et al. for VP, eq. 4).
+
+    Raises:
+      ConfigError: another variance.
     """
 
     variance: str = eqx.field(static=True, default="posterior")
@@ -87,13 +91,13 @@ class Ancestral(AbstractPredictor):
 
 
 class AbstractCorrector(eqx.Module):
-    """A Langevin step x + e s + sqrt(2e) z at (x, t), which leaves p_t as it is when e is small.
+    """Langevin step x + e s + sqrt(2e) z at (x, t), which leaves p_t unchanged in the limit of small e.
 
     With one coefficient per mode e is one number times the covariance of the noise, C_k = sigma_k^2 / mean of sigma^2:
     then C s and C^{1/2} z are functions (Lim et al. 2023), and where alpha is one number high modes move as far as low
-    ones. a = r^2 in the step sizes is DDPM's 1 - beta_i for VP and 1 for VE (Song et al. 2021, algorithms 4 and 5),
-    computed on the sampling grid; score_sde looks it up among the 1000 training levels, which is wrong for another
-    number of steps.
+    modes. a = r^2 in the step sizes is DDPM's 1 - beta_i for VP and 1 for VE (Song et al. 2021, algorithms 4 and 5),
+    computed on the sampling grid; score_sde reads it from the 1000 training levels, which is wrong for another number
+    of steps.
     """
 
     snr: AbstractVar[float]
@@ -109,7 +113,7 @@ class AbstractCorrector(eqx.Module):
 
 
 class Langevin(AbstractCorrector):
-    """e = 2 a (snr |z| / |C^{1/2} s|)^2 C (Song et al. 2021, algorithms 4 and 5, where C = 1).
+    """Langevin corrector with e = 2 a (snr |z| / |C^{1/2} s|)^2 C (Song et al. 2021, algorithms 4 and 5, with C = 1).
 
     Use it for images. The step depends on x through |s|, which hardly varies in hundreds of dimensions. In few
     dimensions steps are long where the score is small, and the distribution is biased at any number of steps: in 6
@@ -117,13 +121,14 @@ class Langevin(AbstractCorrector):
     has 1.03.
 
     Args:
-      snr: the published values are 0.16 (VP, VE on CIFAR-10) and 0.01 to 0.2 elsewhere.
-      repeats: corrector steps at each point of the grid.
-      norm: "image" takes |z| and |s| of each image, so that a sample does not depend on its batch. "batch" takes their
-        means over the batch, as the published numbers do.
+      snr: signal-to-noise ratio of a step, above 0; published values are 0.16 (VP, VE on CIFAR-10) and 0.01 to 0.2.
+      repeats: corrector steps at each point of the grid, at least 1.
+      norm: norms |z| and |s| in the step size. "image": those of each image, so that a sample does not depend on its
+        batch. "batch": means over the batch, as for the published numbers.
 
     Raises:
-      ConfigError: norm = "batch" outside `draw`, `denoised_draw` or `sample`, which name the axis of the batch.
+      ConfigError: a parameter out of range; norm = "batch" outside `draw`, `denoised_draw` or `sample`, which name the
+        axis of the batch.
     """
 
     snr: float = eqx.field(static=True, default=0.16)
@@ -154,7 +159,15 @@ class Langevin(AbstractCorrector):
 
 
 class AnnealedLangevin(AbstractCorrector):
-    """e = 2 a (snr sigma)^2 (Song et al. 2021, appendix G, "annealed Langevin dynamics" as a corrector)."""
+    """Corrector by annealed Langevin dynamics with e = 2 a (snr sigma)^2 (Song et al. 2021, appendix G).
+
+    Args:
+      snr: signal-to-noise ratio of a step, above 0; step sizes are relative to sigma.
+      repeats: corrector steps at each point of the grid, at least 1.
+
+    Raises:
+      ConfigError: a parameter is out of range.
+    """
 
     snr: float = eqx.field(static=True, default=0.16)
     repeats: int = eqx.field(static=True, default=1)
@@ -167,10 +180,19 @@ class AnnealedLangevin(AbstractCorrector):
 
 
 class PredictorCorrector(AbstractSampler):
-    """Corrector, then predictor, at each point of the grid (Song et al. 2021, algorithm 1 in their code's order).
+    """Predictor-corrector sampler: at each grid point the corrector, then the predictor (Song et al. 2021, alg. 1).
 
-    steps (repeats + 1) calls. Either may be None. The published ones are `ReverseDiffusion` and `Langevin`.
-    The final denoising is not part of it: `sample` adds it.
+    The order is that of their code. The sampler makes steps (repeats + 1) calls of the score. `sample` adds the final
+    denoising.
+
+    Args:
+      steps: number of steps from t_max to t_min, at least 1.
+      grid: function (sde, steps) -> times, such as `uniform_log_snr` or `karras`; see `scoresde.sample.grid`.
+      predictor: `Ancestral(...)` or `ReverseDiffusion()` (published); None for the corrector alone.
+      corrector: `AnnealedLangevin(...)` or `Langevin(...)` (published); None for the predictor alone.
+
+    Raises:
+      ConfigError: a parameter is out of range, or neither a predictor nor a corrector.
     """
 
     steps: int = eqx.field(static=True)
@@ -215,15 +237,23 @@ class PredictorCorrector(AbstractSampler):
 
 
 class LangevinDynamics(AbstractSampler):
-    """Annealed Langevin dynamics alone (Song and Ermon 2019, algorithm 1): at each level, `repeats` steps
+    """Annealed Langevin dynamics without a predictor (Song and Ermon 2019, algorithm 1).
 
-        x <- x + (e/2) sigma^2 s + sqrt(e) sigma z,     then x <- (alpha'/alpha) x on the way to the next level
+    At each noise level the sampler makes `repeats` steps
 
-    The levels are the points of the grid but t_max, where x_T already follows the prior; t_min is the last of them.
+        x <- x + (e/2) sigma^2 s + sqrt(e) sigma z,
+
+    and then x <- (alpha'/alpha) x to reach the next level. The levels are the points of the grid except t_max, where
+    x_T already follows the prior; the last level is t_min.
 
     Args:
-      steps: number of levels. repeats: Langevin steps a level.
-      step_size: e, the step in units of sigma^2; 2e-5 / 0.01^2 = 0.2 in the paper.
+      steps: number of noise levels, at least 1.
+      grid: function (sde, steps) -> times, such as `uniform_log_snr` or `karras`; see `scoresde.sample.grid`.
+      repeats: Langevin steps per noise level, at least 1.
+      step_size: e, the step in units of sigma^2, between 0 and 4; the paper has 2e-5 / 0.01^2 = 0.2.
+
+    Raises:
+      ConfigError: a parameter is out of range, or a process whose alpha differs between modes.
     """
 
     steps: int = eqx.field(static=True)

@@ -13,19 +13,27 @@ from scoresde.sde.base import at_least, check_parameters
 
 
 class SASolver(AbstractMultistep):
-    """SA-Solver (Xue et al. 2023, algorithm 1): the exact integrals of the polynomials through past predictions of D.
+    """SA-Solver: exact integrals of the polynomials through past predictions of D (Xue et al. 2023, algorithm 1).
 
     With noise of strength tau, c = 1 + tau^2 and one z for predictor and corrector,
 
-        x' = (sigma'/sigma) e^{-tau^2 h} x + alpha' sum_j D_j int_0^h c e^{-c (h - u)} L_j(u) du + sigma' sqrt(1 - e^{-2
-        tau^2 h}) z
+        x' = (sigma'/sigma) e^{-tau^2 h} x + alpha' sum_j D_j int_0^h c e^{-c (h - u)} L_j(u) du
+             + sigma' sqrt(1 - e^{-2 tau^2 h}) z
 
-    tau = 0 is the probability flow, tau = 1 the reverse SDE. On Gaussian data the law of x converges with order 2 where
-    there is noise, the flow with order + 1. tau acts on steps that start with sigma / alpha between `tau_low` and
-    `tau_high`, and is 0 elsewhere.
+    tau = 0 is the probability flow, tau = 1 the reverse SDE. On Gaussian data the distribution of x converges with
+    order 2 where there is noise, and the flow with order + 1. tau applies to steps that start with sigma / alpha
+    between `tau_low` and `tau_high`, and is 0 in other steps.
 
     Args:
-      order: points of the predictor, 1 to 4. The corrector takes as many past ones and the new one.
+      steps: number of steps from t_max to t_min, at least 1.
+      grid: function (sde, steps) -> times, such as `uniform_log_snr` or `karras`; see `scoresde.sample.grid`.
+      order: number of points of the predictor, 1 to 4; the corrector uses as many past points and the new one.
+      tau: strength of the noise, at least 0; 0: probability flow, 1: reverse SDE.
+      tau_low: smallest sigma / alpha at which noise is added, at least 0.
+      tau_high: largest sigma / alpha at which noise is added, at least tau_low.
+
+    Raises:
+      ConfigError: a parameter is out of range.
     """
 
     steps: int = eqx.field(static=True, default=30)

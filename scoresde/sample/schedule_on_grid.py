@@ -9,8 +9,8 @@ and, with noise of strength tau (tau = 0: probability flow, tau = 1: reverse SDE
     x_t = (sigma_t / sigma_s) e^{-tau^2 h} x_s + alpha_t int_0^h c e^{-c (h - u)} D(l_s + u) du
           + sigma_t sqrt(1 - e^{-2 tau^2 h}) z                                      (Xue et al. 2023, prop. 4.1)
 
-Nothing else of the process enters, so the same update applies to VP, sub-VP, VE, Cosine and Karras, and to processes
-with one coefficient per mode in each mode.
+The update depends on the process only through alpha and sigma, so it applies to VP, sub-VP, VE, Cosine and Karras, and
+mode by mode to processes with one coefficient per mode.
 """
 
 from collections.abc import Callable
@@ -25,15 +25,15 @@ from scoresde.errors import ConfigError
 from scoresde.sample.grid import Grid
 from scoresde.sde import AbstractSDE
 
-# Exact to rounding for the products of a polynomial and an exponential that stand in one step.
+# Points and weights that are exact to rounding for the products of a polynomial and an exponential within one step.
 _QUADRATURE = np.polynomial.legendre.leggauss(16)
-# Ends of the panels, in decays: the quadrature is exact to rounding on the first, and to that of the whole on the
-# second.
+# Ends of the panels, in decay lengths: the quadrature is exact to rounding on the first panel, and on the second panel
+# to the rounding of the whole integral.
 _PANELS = (8.0, 40.0)
 
 
 class ScheduleOnGrid(eqx.Module):
-    """alpha, sigma and l = log(alpha / sigma) at the points of a grid, each [points, *coef]."""
+    """Values of alpha, sigma and l = log(alpha / sigma) at the points of a grid, each [points, *coef]."""
 
     t: Grid
     log_alpha: Float[Array, "points *coef"]
@@ -42,7 +42,7 @@ class ScheduleOnGrid(eqx.Module):
 
     def __init__(self, sde: AbstractSDE, t: Grid):
         self.t = t
-        # Of one shape: behind the axis of points, one number would not broadcast against one per mode.
+        # All three get one shape: behind the axis of points, one number would not broadcast against one per mode.
         self.log_alpha, self.sigma, self.half_log_snr = jax.vmap(
             lambda t: jnp.broadcast_arrays(sde.log_alpha(t), sde.sigma(t), sde.log_snr(t) / 2)
         )(t)
@@ -56,7 +56,7 @@ class ScheduleOnGrid(eqx.Module):
 
     @property
     def h(self) -> Float[Array, "steps *coef"]:
-        """Step sizes in l, positive."""
+        """Return the step sizes in l, which are positive."""
         return self.half_log_snr[1:] - self.half_log_snr[:-1]
 
 
@@ -69,7 +69,7 @@ def one_log_snr(sde: AbstractSDE, name: str, reason: str) -> None:
     """Refuse a process with one coefficient per mode.
 
     Raises:
-      ConfigError: lambda is not one number; `reason` says why the sampler needs that.
+      ConfigError: lambda is not one number; the message includes `reason`, why the sampler needs one.
     """
     if shape := jnp.shape(sde.log_snr(sde.t_max)):
         raise ConfigError(f"{name}: expected a process with one log-SNR, got one of shape {shape}; {reason}")
@@ -79,7 +79,7 @@ def one_alpha(sde: AbstractSDE, name: str, reason: str) -> None:
     """Refuse a process whose alpha differs between modes; one whose modes differ only in the noise is accepted.
 
     Raises:
-      ConfigError: alpha is not one number; `reason` says why the sampler needs that.
+      ConfigError: alpha is not one number; the message includes `reason`, why the sampler needs one.
     """
     if shape := jnp.shape(sde.log_alpha(sde.t_max)):
         raise ConfigError(
@@ -88,9 +88,9 @@ def one_alpha(sde: AbstractSDE, name: str, reason: str) -> None:
 
 
 def history_nodes(levels: ScheduleOnGrid, rows: slice, points: int) -> list[Float[Array, "rows *coef"]]:
-    """l_{i-j} - l_i for j = 0, 1, ..., the places of past predictions in the steps `rows`.
+    """Return l_{i-j} - l_i for j = 0, 1, ..., the positions of past predictions in the steps `rows`.
 
-    A mode with constant log-SNR does not move, whatever the nodes; they are separated so that 0/0 does not arise.
+    A mode with constant log-SNR does not change, whatever its nodes are; its nodes are separated to avoid 0/0.
     """
     steps = len(levels.t) - 1
     here = levels.half_log_snr[:-1]
@@ -99,15 +99,17 @@ def history_nodes(levels: ScheduleOnGrid, rows: slice, points: int) -> list[Floa
 
 
 def quadrature(low: Float[Array, "..."], high: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Points and weights of Gauss-Legendre quadrature between arrays of bounds, on a new last axis."""
+    """Return points and weights of Gauss-Legendre quadrature between arrays of bounds, on a new last axis."""
     points, weights = (jnp.asarray(part, low.dtype) for part in _QUADRATURE)
     half = (high - low)[..., None] / 2
     return low[..., None] + half * (1 + points), half * weights
 
 
 def lagrange(nodes: list[Float[Array, "..."]], points: Float[Array, "... q"]) -> list[Float[Array, "... q"]]:
-    """The Lagrange polynomials of `nodes` at `points`: L_j is 1 at node j and 0 at the others. Finite where nodes
-    coincide, as they do in a mode with constant log-SNR."""
+    """Return the Lagrange polynomials of `nodes` at `points`: L_j is 1 at node j and 0 at the other nodes.
+
+    The values are finite where nodes coincide, as in a mode with constant log-SNR.
+    """
     polynomials = []
     for j, own in enumerate(nodes):
         value = jnp.ones_like(points)
@@ -119,12 +121,12 @@ def lagrange(nodes: list[Float[Array, "..."]], points: Float[Array, "... q"]) ->
 
 
 def exponential_weights(h, nodes: list[Float[Array, "..."]], rate=1.0) -> list[Float[Array, "..."]]:
-    """W_j = int_0^h c e^{-c (h - u)} L_j(u) du for the polynomial through `nodes`, c = `rate`; they sum to 1 - e^{-c
-    h}.
+    """Return W_j = int_0^h c e^{-c (h - u)} L_j(u) du for the polynomial through `nodes`, with c = `rate`.
 
-    Nodes lie at u = l - l_s: 0 is the start of the step, h its end. By quadrature with positive weights: the recursion
-    for phi-functions cancels in float32. In two panels of the decay e^{-c (h - u)}, as a step of a high mode of a heat
-    equation may be hundreds of decays long; what lies before them is below rounding.
+    The weights sum to 1 - e^{-c h}. Nodes lie at u = l - l_s: 0 is the start of the step, h its end. The integrals are
+    computed by quadrature with positive weights, because the recursion for phi-functions cancels in float32. The
+    quadrature has two panels near the end of the step, because a step of a high mode of a heat equation may be hundreds
+    of decay lengths long; the integral before the panels is below rounding.
     """
     rate = jnp.broadcast_to(jnp.asarray(rate, h.dtype), h.shape)
     cuts = [jnp.zeros_like(h), *(jnp.minimum(h, panel / rate) for panel in _PANELS)]

@@ -14,15 +14,24 @@ from scoresde.sde.base import at_least, check_parameters
 
 
 class SEEDS(AbstractSampler):
-    """SEEDS-2 in data prediction: the stochastic exponential midpoint method. Two calls and two normals a step.
+    """SEEDS-2 in data prediction: the stochastic exponential midpoint method (Gonzalez et al. 2023).
+
+    A step makes two calls of the score and uses two normals z_1 and z_2:
 
         u  = (sigma_s/sigma) e^{-a} x + alpha_s (1 - e^{-2a}) D(x) + sigma_s sqrt(1 - e^{-2a}) z_1,    a = l_s - l
         x' = (sigma'/sigma) e^{-h} x + alpha' [W_0 D(x) + W_1 D(u)]
              + sigma' [e^{a - h} sqrt(1 - e^{-2a}) z_1 + sqrt(1 - e^{-2(h - a)}) z_2]
 
     W are the exact weights of the line through both predictions for c = 2. z_1 is the noise of the first half of the
-    step in both lines, which is what gives the law of x order 2. Gonzalez et al. 2023 write the method in noise
-    prediction for VP; here it is that of `scoresde.sample.schedule_on_grid`, for every process.
+    step in both formulas, which makes the distribution of x accurate to order 2. Gonzalez et al. 2023 write the method
+    in noise prediction for VP; this is its form in data prediction for every process, see `schedule_on_grid`.
+
+    Args:
+      steps: number of steps from t_max to t_min, at least 1.
+      grid: function (sde, steps) -> times, such as `uniform_log_snr` or `karras`; see `scoresde.sample.grid`.
+
+    Raises:
+      ConfigError: a parameter is out of range.
     """
 
     steps: int = eqx.field(static=True, default=50)

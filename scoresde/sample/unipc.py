@@ -1,4 +1,4 @@
-"""UniPC (Zhao et al. 2023): a predictor and a corrector of one call a step, in data prediction."""
+"""UniPC (Zhao et al. 2023): a predictor and a corrector with one call of the score per step, in data prediction."""
 
 from collections.abc import Callable
 
@@ -13,8 +13,7 @@ from scoresde.sde.base import at_least, check_parameters
 
 
 class UniPC(AbstractMultistep):
-    """UniPC of order 1, 2 or 3 (Zhao et al. 2023, algorithms 5 and 6): order p of the predictor, p + 1 with the
-    corrector.
+    """UniPC predictor of order p = 1, 2 or 3, with a corrector of order p + 1 (Zhao et al. 2023, algorithms 5 and 6).
 
     The paper's linear systems for p or more unknowns have one solution, whatever B(h): the exact integral of the
     polynomial through the predictions. B(h) remains where the paper fixes a single weight to 1/2, in the predictor with
@@ -23,7 +22,13 @@ class UniPC(AbstractMultistep):
         x' = (sigma'/sigma) x + alpha' [(1 - e^{-h}) D_i + B(h) (D_k - D_i) / (2 r_k)],   r_k = (l_k - l_i) / h
 
     Args:
-      variant: "bh1", B(h) = h, or "bh2", B(h) = 1 - e^{-h} (better in most experiments of the paper).
+      steps: number of steps from t_max to t_min, at least 1.
+      grid: function (sde, steps) -> times, such as `uniform_log_snr` or `karras`; see `scoresde.sample.grid`.
+      order: order of the predictor, 1, 2 or 3; the first steps use lower orders.
+      variant: form of B(h). "bh1": B(h) = h. "bh2": B(h) = 1 - e^{-h}, better in most experiments of the paper.
+
+    Raises:
+      ConfigError: a parameter is out of range.
     """
 
     steps: int = eqx.field(static=True, default=15)
@@ -58,7 +63,7 @@ class UniPC(AbstractMultistep):
         return [there * weight for weight in weights]
 
     def _corrector(self, levels: ScheduleOnGrid, rows: slice, points: int) -> list:
-        """Weights of D at the end of the step, then of D_i, D_{i-1}, ..."""
+        """Return the weights of D at the end of the step, then of D_i, D_{i-1}, ..."""
         h, there = levels.h[rows], levels.alpha[1:][rows]
         if points == 1:
             start, end = self._halved(h, h)
@@ -68,9 +73,9 @@ class UniPC(AbstractMultistep):
         return [there * weight for weight in weights]
 
     def _halved(self, h, node) -> tuple:
-        """Weights of D_i and of the prediction at `node`, with the paper's 1/2."""
+        """Return the weights of D_i and of the prediction at `node`, with the paper's 1/2."""
         total = -jnp.expm1(-h)
         slope = (
             (h if self.variant == "bh1" else total) * h / (2 * jnp.where(node == 0, 1, node))
-        )  # 0 where l stands still
+        )  # 0 where l is constant
         return total - slope, slope

@@ -24,7 +24,7 @@ from scoresde.types import State, Time
 
 
 class AbstractScore(eqx.Module):
-    """s(x, t) = grad log p_t(x) for one example x and one time t, under the process `sde`."""
+    """Score s(x, t) = grad log p_t(x) for one example x and one time t, under the process `sde`."""
 
     sde: eqx.AbstractVar[AbstractSDE]
 
@@ -32,10 +32,10 @@ class AbstractScore(eqx.Module):
     def __call__(self, x: State, t: Time) -> State: ...
 
     def denoise(self, x: State, t: Time) -> State:
-        """E[x_0 | x_t = x] = (x + sigma^2 s(x, t)) / alpha (Tweedie's formula, Efron 2011).
+        """Return E[x_0 | x_t = x] = (x + sigma^2 s(x, t)) / alpha (Tweedie's formula, Efron 2011).
 
-        A score that computes x_0 in another form overrides this, since the division by alpha loses x_0 where alpha is
-        small.
+        A score that computes x_0 in another form overrides this method, because the division by alpha loses x_0 where
+        alpha is small.
         """
         return x0_from_score(self.sde, x, t, self(x, t))
 
@@ -57,12 +57,12 @@ def score_from_eps(sde: AbstractSDE, x: State, t: Time, eps: State) -> State:
 
 
 def v_from_score(sde: AbstractSDE, x: State, t: Time, score: State) -> State:
-    """v = alpha eps - sigma x_0 = -(sigma / alpha) (x + (alpha^2 + sigma^2) s)."""
+    """Return v = alpha eps - sigma x_0 = -(sigma / alpha) (x + (alpha^2 + sigma^2) s)."""
     alpha, sigma = sde.alpha(t), sde.sigma(t)
     return -(sigma / alpha) * (x + (alpha**2 + sigma**2) * score)
 
 
 def score_from_v(sde: AbstractSDE, x: State, t: Time, v: State) -> State:
-    """s = -(x + (alpha / sigma) v) / (alpha^2 + sigma^2)."""
+    """Return s = -(x + (alpha / sigma) v) / (alpha^2 + sigma^2)."""
     alpha, sigma = sde.alpha(t), sde.sigma(t)
     return -(x + (alpha / sigma) * v) / (alpha**2 + sigma**2)

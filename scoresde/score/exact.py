@@ -4,10 +4,9 @@ Data x_0 ~ sum_k w_k N(m_k, S_k) under x_t = alpha x_0 + sigma eps stays a Gauss
 
     p_t(x) = sum_k w_k N(x; alpha m_k, alpha^2 S_k + sigma^2 I)
 
-With S_k = Q diag(v) Q^T the covariance at t is Q diag(alpha^2 v + sigma^2) Q^T: one decomposition serves all t. A
-process with
-one coefficient per mode does not commute with Q: there the covariances must be diagonal, in the basis of the process.
-Mean, covariance and x are all in its coordinates.
+With S_k = Q diag(v) Q^T the covariance at t is Q diag(alpha^2 v + sigma^2) Q^T, so one decomposition suffices for all
+t. A process with one coefficient per mode does not commute with Q, so it needs covariances that are diagonal in its
+basis. Mean, covariance and x are all in the coordinates of the process.
 """
 
 import math
@@ -25,12 +24,12 @@ from scoresde.types import Coef, Key, Scalar, State, Time
 
 
 class GaussianScore(AbstractScore):
-    """s(x, t) = -Q [Q^T (x - alpha m) / (alpha^2 v + sigma^2)], the score of x_0 ~ N(m, Q diag(v) Q^T).
+    """Score s(x, t) = -Q [Q^T (x - alpha m) / (alpha^2 v + sigma^2)] of x_0 ~ N(m, Q diag(v) Q^T).
 
     Args:
-      sde: the process; with one alpha and sigma for all coordinates unless the covariance is diagonal.
-      mean: m, with the shape of a state. D is its number of elements.
-      covariance: [D, D], or [D] for a diagonal one, which costs O(D) a call.
+      sde: process; it has one alpha and sigma for all coordinates unless the covariance is diagonal.
+      mean: m, with the shape of a state, which has D elements.
+      covariance: matrix [D, D], or the diagonal [D], which costs O(D) per call.
 
     Raises:
       ConfigError: the covariance has another shape, is not symmetric or not positive semi-definite, or is not finite;
@@ -63,44 +62,46 @@ class GaussianScore(AbstractScore):
         return -(direction if self.axes is None else self.axes @ direction).reshape(jnp.shape(x))
 
     def denoise(self, x: State, t: Time) -> State:
-        """m + alpha v (x - alpha m) / (alpha^2 v + sigma^2), along the eigenvectors."""
+        """Return m + alpha v (x - alpha m) / (alpha^2 v + sigma^2), computed along the eigenvectors."""
         whitened, variances = self._whiten(x, t)
         moved = self._coefficient(self.sde.alpha(t)) * self.variances * whitened / variances
         return self.mean + (moved if self.axes is None else self.axes @ moved).reshape(jnp.shape(x))
 
     def log_prob(self, x: State, t: Time) -> Scalar:
-        """log p_t(x) in nats."""
+        """Return log p_t(x) in nats."""
         whitened, variances = self._whiten(x, t)
         return -0.5 * jnp.sum(whitened**2 / variances + jnp.log(variances) + math.log(2 * math.pi))
 
     def sample(self, t: Time, *, key: Key) -> State:
-        """One exact draw from p_t."""
+        """Return one exact sample of p_t."""
         _, variances = self._whiten(self.mean, t)
         z = jnp.sqrt(variances) * jax.random.normal(key, variances.shape, variances.dtype)
         z = z if self.axes is None else self.axes @ z
         return self.sde.alpha(t) * self.mean + z.reshape(self.mean.shape)
 
     def _whiten(self, x: State, t: Time) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
-        """The coordinates of x - alpha m along the eigenvectors, and their variances at t."""
+        """Return the coordinates of x - alpha m along the eigenvectors, and the variances of these at t."""
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
         offset = jnp.ravel(x - alpha * self.mean)
         offset = offset if self.axes is None else offset @ self.axes
         return offset, self._coefficient(alpha) ** 2 * self.variances + self._coefficient(sigma) ** 2
 
     def _coefficient(self, of_process: Coef) -> Coef:
-        """One number, or one per coordinate [D]."""
+        """Return a coefficient of the process as one number, or as one per coordinate [D]."""
         return jnp.ravel(jnp.broadcast_to(of_process, self.mean.shape)) if jnp.ndim(of_process) else of_process
 
 
 class MixtureScore(AbstractScore):
-    """The score of x_0 ~ sum_k w_k N(m_k, S_k): the component scores averaged by their responsibilities at (x, t).
+    """Score of x_0 ~ sum_k w_k N(m_k, S_k): the component scores averaged by their responsibilities at (x, t).
 
     Args:
-      sde: the process, as of GaussianScore.
-      means: [K, *x]. covariances: [K, D, D], or [K, D] for diagonal ones. weights: [K], positive; normalised here.
+      sde: process; it has one alpha and sigma for all coordinates unless the covariances are diagonal.
+      means: m_k, [K, *x].
+      covariances: S_k, [K, D, D], or their diagonals [K, D].
+      weights: w_k, [K], positive; they need not sum to 1.
 
     Raises:
-      ConfigError: as GaussianScore; or the leading axes differ, or a weight is not positive.
+      ConfigError: as for GaussianScore; or the leading axes differ, or a weight is not positive.
     """
 
     sde: AbstractSDE
@@ -129,16 +130,16 @@ class MixtureScore(AbstractScore):
         return jnp.tensordot(responsibilities, scores, 1)
 
     def denoise(self, x: State, t: Time) -> State:
-        """The posterior means of the components, averaged by their responsibilities."""
+        """Return the posterior means of the components, averaged by their responsibilities."""
         responsibilities = jax.nn.softmax(self._log_joint(x, t))
         return jnp.tensordot(responsibilities, self._each(lambda component: component.denoise(x, t)), 1)
 
     def log_prob(self, x: State, t: Time) -> Scalar:
-        """log p_t(x) in nats."""
+        """Return log p_t(x) in nats."""
         return jax.nn.logsumexp(self._log_joint(x, t))
 
     def sample(self, t: Time, *, key: Key) -> State:
-        """One exact draw from p_t."""
+        """Return one exact sample of p_t."""
         component_key, draw_key = jax.random.split(key)
         k = jax.random.categorical(component_key, self.log_weights)
         return self._each(lambda component: component.sample(t, key=draw_key))[k]
@@ -151,7 +152,7 @@ class MixtureScore(AbstractScore):
 
 
 def _decompose(size: int, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Eigenvalues and eigenvectors of a covariance, in float64 on the host."""
+    """Return the eigenvalues and eigenvectors of a covariance, in float64 on the host."""
     if covariance.shape not in ((size,), (size, size)):
         raise ConfigError(
             f"covariance: expected shape ({size}, {size}) or ({size},) for a mean of {size} elements, "

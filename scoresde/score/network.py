@@ -16,14 +16,14 @@ D = c_skip x + c_out F with, for any alpha and in every mode,
 
     c_skip = alpha c^2 / V,   c_out^2 = |sigma^2 c^2 / V|,   c_in = |V|^{-1/2},   c_noise = log(sigma / alpha) / 4.
 
-c_skip is one number per mode, c_out and c_in one for all: c_out^2 is the variance, at a point of the field, of the
-remainder to predict. F therefore learns a field of unit variance that is as rough as the remainder; with one c_out per
-mode it would have to be white noise, which is not a function. The score (alpha D - x) / sigma^2 is simplified by hand
-to the form in the table: alpha c_skip - 1 = -sigma^2 / V, so that nothing cancels in float32. The other two are from
-Song et al. 2021, appendix C, where F is the noise as a field, coloured if the noise is. For one coefficient and pixels
-all are the published ones.
+c_skip is one number per mode, c_out and c_in are one number for all modes: c_out^2 is the variance, at a point of the
+field, of the remainder to predict. F therefore learns a field of unit variance that is as rough as the remainder; with
+one c_out per mode F would have to be white noise, which is not a function. The score (alpha D - x) / sigma^2 is
+simplified by hand to the form in the table: alpha c_skip - 1 = -sigma^2 / V, so that nothing cancels in float32.
+EpsPreconditioning and ScorePreconditioning are from Song et al. 2021, appendix C; their F is the noise as a field,
+coloured if the noise is. With one coefficient for all pixels the formulas are the published ones.
 
-The fourth is v-prediction (Salimans and Ho 2022, appendix D), F = (alpha z - sigma x_0) / r with r^2 = alpha^2 +
+VPreconditioning is v-prediction (Salimans and Ho 2022, appendix D), F = (alpha z - sigma x_0) / r with r^2 = alpha^2 +
 sigma^2, which is 1 for variance-preserving processes: x_0 = (alpha x / r - sigma F) / r and z = (sigma x / r + alpha F)
 / r.
 """
@@ -41,23 +41,23 @@ from scoresde.sde import AbstractCovariance, AbstractSDE
 from scoresde.sde.base import check_parameters
 from scoresde.types import Coef, Key, Scalar, State, Time
 
-# Song et al. 2021 label the times of a continuous model like the 1000 steps of DDPM.
+# Song et al. 2021 give the times of a continuous model the labels of the 1000 steps of DDPM.
 _LAST_LABEL = 999.0
-# Where alpha ends below this, float32 has no x_0 left in the noise.
+# Below this log alpha at t_max, x_0 is lost in the rounding of the noise in float32.
 _LEAST_LOG_ALPHA = -20.0
 
 
 class AbstractPreconditioning(eqx.Module):
-    """How a raw network F(x, c_noise) becomes a score. `network` maps one example and one noise label to the shape of
-    x."""
+    """Conversion of a raw network F(x, c_noise) to a score. `network` maps one example and one noise label to the
+    shape of x."""
 
     @abc.abstractmethod
     def __call__(self, network: Callable, sde: AbstractSDE, x: State, t: Time) -> State:
-        """The score at (x, t)."""
+        """Return the score at (x, t)."""
 
     @abc.abstractmethod
     def denoise(self, network: Callable, sde: AbstractSDE, x: State, t: Time) -> State:
-        """E[x_0 | x_t = x], from one call of the network."""
+        """Return E[x_0 | x_t = x] from one call of the network."""
 
     def check(self, sde: AbstractSDE) -> None:
         """Raise a ConfigError for a process that this preconditioning does not support."""
@@ -69,12 +69,15 @@ class AbstractPreconditioning(eqx.Module):
 
 
 class DataSpectrum(eqx.Module):
-    """c_k^2, the variance that data are taken to have in each mode.
+    """Assumed variance c_k^2 of the data in each mode.
 
     Args:
-      sigma_data: standard deviation of the data at a point.
-      covariance: the shares of the modes in its square, which sum to 1 on the grid of training and are the same on
-        every other: `PowerLaw.normalised(basis, ...)`. None: even shares of all modes, which change with the grid.
+      sigma_data: standard deviation of the data at a point, in model range; above 0.
+      covariance: share of each mode in sigma_data^2, such as `PowerLaw.normalised(basis, ...)`; the shares sum to 1 on
+        the training grid and are the same on other grids. None: equal shares, which depend on the grid.
+
+    Raises:
+      ConfigError: sigma_data is not above 0.
     """
 
     sigma_data: float = 0.5
@@ -87,7 +90,7 @@ class DataSpectrum(eqx.Module):
         return self.sigma_data**2 * self.covariance(basis)
 
     def remainder(self, sde: AbstractSDE, t: Time) -> Scalar:
-        """c_out: the deviation, at a point of the field, of x_0 given x_t, were the data Gaussian with these
+        """Return c_out: the standard deviation of x_0 given x_t at a point of the field, for Gaussian data with these
         variances."""
         c2, sigma2 = self.variances(sde), sde.sigma(t) ** 2
         return jnp.sqrt(sde.basis.field_variance(sigma2 * c2 / (sde.alpha(t) ** 2 * c2 + sigma2)))
@@ -97,11 +100,16 @@ class DataSpectrum(eqx.Module):
 
 
 class EDMPreconditioning(AbstractPreconditioning):
-    """Unit variance in, unit variance out at every noise level (Karras et al. 2022, table 1, generalised to alpha and
-    modes).
+    """EDM's preconditioning: input and target of the network have unit variance at every noise level.
+
+    It generalises Karras et al. 2022, table 1, to processes with an alpha and to modes.
 
     Args:
-      sigma_data, covariance: as of `DataSpectrum`.
+      sigma_data: standard deviation of the data at a point, in model range; above 0.
+      covariance: share of each mode in sigma_data^2, see `DataSpectrum`; None: equal shares.
+
+    Raises:
+      ConfigError: sigma_data is not above 0.
     """
 
     spectrum: DataSpectrum
@@ -123,7 +131,7 @@ class EDMPreconditioning(AbstractPreconditioning):
         return sde.alpha(t) * c2 / variance * x + self.spectrum.remainder(sde, t) * output
 
     def check(self, sde: AbstractSDE) -> None:
-        self.spectrum.variances(sde)  # raises where the basis has no such modes
+        self.spectrum.variances(sde)  # raises a ConfigError if the basis does not fit the covariance
 
     def _parts(self, network, sde, x, t) -> tuple[Coef, State]:
         variance = sde.alpha(t) ** 2 * self.spectrum.variances(sde) + sde.sigma(t) ** 2
@@ -132,11 +140,11 @@ class EDMPreconditioning(AbstractPreconditioning):
 
 
 class AbstractNoisePreconditioning(AbstractPreconditioning):
-    """F is the noise, or minus the noise, as a field of unit variance at every point."""
+    """Preconditioning with F equal to the noise, or minus the noise, as a field of unit variance at every point."""
 
     @abc.abstractmethod
     def noise(self, network: Callable, sde: AbstractSDE, x: State, t: Time) -> State:
-        """sigma z of x = alpha x_0 + sigma z, as the network has it."""
+        """Return the network's estimate of sigma z in x = alpha x_0 + sigma z."""
 
     def __call__(self, network, sde, x, t):
         return -self.noise(network, sde, x, t) / sde.sigma(t) ** 2
@@ -159,15 +167,20 @@ def _rms(sde: AbstractSDE, t: Time) -> Scalar:
 
 
 class EpsPreconditioning(AbstractNoisePreconditioning):
-    """The network predicts the noise (Song et al. 2021, VP and sub-VP; in function space Lim et al. 2023, Kerrigan et
-    al. 2023)."""
+    """Preconditioning whose network predicts the noise; it has no arguments.
+
+    It is that of Song et al. 2021 for VP and sub-VP, and in function space of Lim et al. 2023 and Kerrigan et al. 2023.
+    """
 
     def noise(self, network, sde, x, t):
         return _rms(sde, t) * network(x, _LAST_LABEL * t / sde.t_max)
 
 
 class ScorePreconditioning(AbstractNoisePreconditioning):
-    """The network predicts minus the noise; its noise label is log sigma (Song et al. 2021, VE with scale_by_sigma)."""
+    """Preconditioning whose network predicts minus the noise and has the noise label log sigma; it has no arguments.
+
+    It is that of Song et al. 2021 for VE with scale_by_sigma.
+    """
 
     def check(self, sde: AbstractSDE) -> None:
         super().check(sde)
@@ -183,8 +196,10 @@ class ScorePreconditioning(AbstractNoisePreconditioning):
 
 
 class VPreconditioning(AbstractPreconditioning):
-    """The network predicts v (Salimans and Ho 2022): the noise if x is only signal, and minus the signal if x is only
-    noise."""
+    """Preconditioning whose network predicts v = (alpha z - sigma x_0) / r (Salimans and Ho 2022); it has no arguments.
+
+    v is the noise if x is only signal, and minus the signal if x is only noise.
+    """
 
     def __call__(self, network, sde, x, t):
         alpha, sigma, r, v = self._parts(network, sde, x, t)
@@ -209,17 +224,17 @@ class VPreconditioning(AbstractPreconditioning):
 
 
 class NetworkScore(AbstractScore):
-    """s(x, t) from a network inside a preconditioning.
+    """Score s(x, t) of a network inside a preconditioning.
 
     Args:
-      sde: the process whose score this is.
-      network: a callable `(x[B, *x], c_noise[B], label[B] or None, key=None) -> [B, *x]`, such as
-        `scoresde.nets.Network`. It is called with B = 1, on fields: Flax takes the first axis for a batch. `jax.vmap`
-        makes it one batched call.
-      preconditioning: the conversion of its output to a score.
-      label: the class of this example, if the network takes one.
-      augmentation: the augmentation label of this example; for training only.
-      key: switches dropout on; for training only.
+      sde: process whose score this is.
+      network: callable `(x[B, *x], c_noise[B], label[B] or None, key=None) -> [B, *x]` on fields, such as
+        `scoresde.nets.Network`. It is called with B = 1, because Flax treats the first axis as a batch; `jax.vmap`
+        turns the calls into one batched call.
+      preconditioning: conversion of the output of the network to a score.
+      label: class of this example, -1 for the null class; None for a network without classes.
+      augmentation: augmentation label of this example; None outside training.
+      key: key of the dropout; None switches dropout off.
     """
 
     sde: AbstractSDE

@@ -35,16 +35,16 @@ _BISECTIONS = 72
 
 
 class AbstractSDE(eqx.Module):
-    """x_t | x_0 ~ N(alpha x_0, sigma^2 I). A process gives `log_alpha` and `sigma`; the rest is derived here.
+    """Forward process x_t | x_0 ~ N(alpha x_0, sigma^2 I).
 
-    alpha is given by its logarithm because it may underflow float32; sigma directly because its relative precision
-    matters down to t_min.
+    A subclass defines `log_alpha` and `sigma`; everything else is derived from them. alpha is defined by its logarithm
+    because alpha may underflow float32, sigma directly because its relative precision matters down to t_min.
     """
 
     t_min: AbstractVar[float]
     t_max: AbstractVar[float]
 
-    # The coordinates of the state. A process with one coefficient per mode has a field of this name.
+    # The coordinates of the state. Processes with one coefficient per mode have a field with this name.
     basis: ClassVar[AbstractBasis] = Pixel()
     # Whether the coefficients differ between modes; then no single log-SNR describes a noise level.
     per_mode: ClassVar[bool] = False
@@ -55,30 +55,32 @@ class AbstractSDE(eqx.Module):
 
     @abc.abstractmethod
     def log_alpha(self, t: Time) -> Coef:
-        """log alpha(t)."""
+        """Return log alpha(t)."""
 
     @abc.abstractmethod
     def sigma(self, t: Time) -> Coef:
-        """sigma(t), the standard deviation of x_t given x_0."""
+        """Return sigma(t), the standard deviation of x_t given x_0."""
 
     def alpha(self, t: Time) -> Coef:
-        """alpha(t), the factor of x_0 in the mean of x_t."""
+        """Return alpha(t), the factor of x_0 in the mean of x_t."""
         return jnp.exp(self.log_alpha(t))
 
     def log_sigma(self, t: Time) -> Coef:
         return jnp.log(self.sigma(t))
 
     def f(self, t: Time) -> Coef:
-        """Drift coefficient f = d log alpha / dt: the drift is f(t) x."""
+        """Return the drift coefficient f = d log alpha / dt: the drift is f(t) x."""
         return derivative(self.log_alpha, t)
 
     def g2(self, t: Time) -> Coef:
-        """Squared diffusion g^2 = d sigma^2/dt - 2 f sigma^2, written as -sigma^2 d lambda/dt: two terms of one sign,
-        so that nothing cancels in float32."""
+        """Return the squared diffusion coefficient g^2 = d sigma^2/dt - 2 f sigma^2.
+
+        It is computed as -sigma^2 d lambda/dt, whose two terms have the same sign, so that nothing cancels in float32.
+        """
         return -(self.sigma(t) ** 2) * derivative(self.log_snr, t)
 
     def log_snr(self, t: Time) -> Coef:
-        """lambda(t) = 2 log(alpha / sigma); strictly decreasing in t."""
+        """Return lambda(t) = 2 log(alpha / sigma), which is strictly decreasing in t."""
         return 2 * (self.log_alpha(t) - self.log_sigma(t))
 
     def reference_log_snr(self, t: Time) -> Scalar:
@@ -99,12 +101,12 @@ class AbstractSDE(eqx.Module):
         return jnp.clip(newton, self.t_min, self.t_max)
 
     def perturb(self, x0: State, t: Time, *, key: Key) -> tuple[State, State]:
-        """x_t = alpha x_0 + sigma z with z ~ N(0, I). Returns (x_t, z)."""
+        """Return (x_t, z) with x_t = alpha x_0 + sigma z and z ~ N(0, I)."""
         z = jax.random.normal(key, jnp.shape(x0), jnp.result_type(x0, float))
         return self.alpha(t) * x0 + self.sigma(t) * z, z
 
     def sample_prior(self, shape: tuple[int, ...], *, key: Key) -> State:
-        """x_T ~ N(0, sigma(t_max)^2 I), one example of the given shape, in the coordinates of `basis`."""
+        """Return one sample x_T ~ N(0, sigma(t_max)^2 I) of this shape, in the coordinates of `basis`."""
         return self.sigma(as_time(self.t_max)) * jax.random.normal(key, shape)
 
     def log_prior(self, x: State) -> Scalar:
@@ -113,8 +115,11 @@ class AbstractSDE(eqx.Module):
         return -0.5 * jnp.sum((x / sigma) ** 2 + 2 * jnp.log(sigma) + math.log(2 * math.pi))
 
     def prior_kl(self, x0: State, t: Time, *, key: Key) -> Scalar:
-        """KL(q(x_t | x_0) || prior) in nats, for a prior that starts at t, as a rule t_max: |alpha x_0 / sigma|^2 / 2
-        for N(0, sigma^2 I). A process whose prior has no closed form returns an unbiased estimate that uses `key`."""
+        """Return KL(q(x_t | x_0) || prior) in nats for a prior at time t, usually t_max.
+
+        For the prior N(0, sigma^2 I) it is |alpha x_0 / sigma|^2 / 2. A process whose prior has no closed form returns
+        an unbiased estimate that uses `key`.
+        """
         del key
         return 0.5 * jnp.sum((jnp.exp(self.log_snr(t) / 2) * x0) ** 2)
 

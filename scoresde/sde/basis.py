@@ -37,12 +37,12 @@ from scoresde.errors import ConfigError
 from scoresde.sde.transforms import cosines, square_waves, waves
 from scoresde.types import Coef, Scalar, State
 
-# Points of an axis above which the cosine transform is a fast one; benchmarks/transforms.py measures where that pays.
+# Points per axis above which the cosine transform is a fast one; benchmarks/transforms.py measures where that pays.
 LARGEST_MATRIX = 512
 
 
 class AbstractBasis(eqx.Module):
-    """An orthonormal system on the points of a grid."""
+    """Orthonormal system on the points of a grid."""
 
     shape: AbstractVar[tuple[int, ...]]  # of the grid, without channels
     # Whether the basis belongs to one covariance, whose variances it has as `variances`.
@@ -92,10 +92,10 @@ class AbstractBasis(eqx.Module):
 
 
 class Pixel(AbstractBasis):
-    """The identity: every point is its own mode, and white noise of unit variance has coefficients of unit variance.
+    """Identity: each point is a mode, and white noise of unit variance has coefficients of unit variance.
 
     Args:
-      shape: of the grid; () for processes with one coefficient for all points, which fit every grid.
+      shape: points along each axis; () for processes with one coefficient for all points, which fit every grid.
     """
 
     shape: tuple[int, ...] = eqx.field(static=True, default=())
@@ -117,17 +117,17 @@ class Pixel(AbstractBasis):
 
 
 class AbstractSeparable(AbstractBasis):
-    """A product of systems on the axes of a grid, each an orthogonal matrix."""
+    """Product of systems on the axes of a grid, each an orthogonal matrix."""
 
     lengths: AbstractVar[tuple[float, ...]]
 
     @abc.abstractmethod
     def axis_eigenvalues(self, n: int, length: float) -> np.ndarray:
-        """[n], of one axis."""
+        """Return the eigenvalues [n] of one axis."""
 
     @abc.abstractmethod
     def forward(self, x: Array, axis: int) -> Array:
-        """Apply the orthogonal transform to one axis; `backward` applies its inverse, the transpose."""
+        """Apply the orthogonal transform to one axis."""
 
     @abc.abstractmethod
     def backward(self, c: Array, axis: int) -> Array: ...
@@ -152,13 +152,12 @@ class AbstractSeparable(AbstractBasis):
 class DCT(AbstractSeparable):
     """Cosines, the discrete cosine transform of type II: functions without slope at the ends of [0, L].
 
-    Matrix products up to `LARGEST_MATRIX` points an axis (they run on any device, in any precision), fast transforms
-    above.
+    Up to `LARGEST_MATRIX` points per axis the transform is a matrix product, which runs on any device in any precision;
+    above, it is a fast transform.
 
     Args:
-      shape: points of each axis.
-      lengths: of the domain along each axis; None: 1. Blur and heat in pixels, as published, have the lengths of the
-        grid.
+      shape: points along each axis, each at least 1.
+      lengths: length of the domain along each axis, above 0; None: 1. The number of points measures lengths in pixels.
 
     Raises:
       ConfigError: a size below 1, or not one positive length per axis.
@@ -185,13 +184,17 @@ class DCT(AbstractSeparable):
 
 
 class Fourier(AbstractSeparable):
-    """Real sines and cosines of periodic functions: 1, cos 1, sin 1, cos 2, sin 2, ...; by matrix products.
+    """Real sines and cosines of periodic functions: 1, cos 1, sin 1, cos 2, sin 2, ...; computed by matrix products.
 
-    An even grid cannot tell cos from sin at its highest frequency: that last mode is +-1, not sqrt 2 cos, and is the
-    one whose coefficient changes with the grid.
+    With an even number of points the sine of the highest frequency vanishes on the grid, so the last mode is +-1 and
+    not sqrt 2 cos; only its coefficient depends on the grid.
 
     Args:
-      shape, lengths: as of `DCT`.
+      shape: points along each axis, each at least 1.
+      lengths: period along each axis, above 0; None: 1. The number of points measures lengths in pixels.
+
+    Raises:
+      ConfigError: a size below 1, or not one positive length per axis.
     """
 
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -211,12 +214,16 @@ class Fourier(AbstractSeparable):
 
 
 class Haar(AbstractSeparable):
-    """Haar's square waves: the mean, then differences of halves, quarters, ...; pixelation keeps the first ones.
+    """Haar's square waves: the mean, then differences of halves, quarters, ...; pixelation keeps the first modes.
 
     The "eigenvalue" 4^level / L^2 only orders the scales.
 
     Args:
-      shape: points of each axis, powers of 2. lengths: as of `DCT`.
+      shape: points along each axis, powers of 2.
+      lengths: length of the domain along each axis, above 0; None: 1. The number of points measures lengths in pixels.
+
+    Raises:
+      ConfigError: a size that is not a power of 2, or not one positive length per axis.
     """
 
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -259,7 +266,7 @@ def resample(c: State, source: AbstractBasis, target: AbstractBasis) -> Float[Ar
 
 
 def along(matrix, x: Array, axis: int) -> Array:
-    """Compute matrix @ x along one axis at full precision: the default on an accelerator has 10 bits, too few for log
+    """Return matrix @ x along one axis, at full precision: an accelerator's default of 10 bits is too coarse for log
     p."""
     matrix = jnp.asarray(matrix, jnp.result_type(x, jnp.float32))
     moved = jnp.tensordot(matrix, x, axes=(1, axis), precision=jax.lax.Precision.HIGHEST)

@@ -2,10 +2,10 @@
 
 | process         | basis | rates                                 | source                                   |
 |-----------------|-------|---------------------------------------|------------------------------------------|
-| `InverseHeat`   | DCT   | eigenvalues lambda_k: a Gaussian blur | Rissanen et al. 2023 ("IHDM")            |
-| `Pixelate`      | Haar  | 4^level: squares take their means     | Bansal et al. 2023          |
-| `Fade`          | Pixel | 1: all points together                | Bansal et al. 2023                       |
-| `Mask`          | Pixel | a mask: a hole                        | Bansal et al. 2023          |
+| `inverse_heat`  | DCT   | eigenvalues lambda_k: a Gaussian blur | Rissanen et al. 2023 ("IHDM")            |
+| `pixelate`      | Haar  | 4^level: squares take their means     | Bansal et al. 2023                       |
+| `fade`          | Pixel | 1: all points together                | Bansal et al. 2023                       |
+| `mask`          | Pixel | a mask: a hole                        | Bansal et al. 2023          |
 """
 
 import dataclasses
@@ -25,18 +25,23 @@ from scoresde.types import Coef, Key, Scalar, State, Time
 
 
 class Cold(AbstractSpectral):
-    """Linear cold diffusion, and inverse heat dissipation: the signal fades, the noise is constant.
+    """Linear cold diffusion, which includes inverse heat dissipation: the signal fades and the noise is constant.
 
         alpha_k = exp(-rate_k tau),   tau = scale^2 / 2,   scale = scale_min^{1 - t} scale_max^t,
         sigma_k = sigma white
 
-    `inverse_heat`, `fade`, `mask` and `pixelate` are the published degradations. With an exact sigma -> 0 DDIM is
+    `inverse_heat`, `fade`, `mask` and `pixelate` are the published degradations. In the limit sigma -> 0 DDIM is
     algorithm 2 of Bansal et al. 2023. Generation starts from degraded data, not from noise: see `started_from`.
 
     Args:
-      rates: per mode, at least 0, [*modes, 1]. None: the eigenvalues of the basis.
-      sigma_noise: standard deviation of the noise at each point.
-      starts: [N, *modes, channels], coefficients of data; the prior is these degraded to t_max, plus noise.
+      basis: basis in which the degradation is diagonal.
+      rates: rate at which each mode fades, [*modes, 1], at least 0. None: the eigenvalues of the basis.
+      sigma_noise: standard deviation of the noise at each point, in units of the data; above 0.
+      scale_min: scale at t = 0; 0 < scale_min < scale_max. It has the unit of length if the rates are eigenvalues.
+      scale_max: scale at t = 1, in the same unit; above 0.
+      starts: coefficients of data, [N, *modes, channels]; the prior consists of them, degraded to t_max, plus noise.
+      t_min: time at which sampling ends; 0 <= t_min < t_max.
+      t_max: time at which sampling starts.
 
     Raises:
       ConfigError: parameters out of range; `sample_prior` and `log_prior` without `starts`.
@@ -68,7 +73,7 @@ class Cold(AbstractSpectral):
         return math.log(self.scale_min) + as_time(t) * math.log(self.scale_max / self.scale_min)
 
     def started_from(self, x0: Float[Array, "N *x"]) -> "Cold":
-        """Return the process with a prior of these fields, degraded."""
+        """Return the process with the prior data `x0`, fields [N, *grid, channels] without degradation."""
         return dataclasses.replace(self, starts=jax.vmap(self.basis.to_modes)(jnp.asarray(x0, float)))
 
     def at(self, grid) -> "Cold":
@@ -136,33 +141,50 @@ class Cold(AbstractSpectral):
 
 
 def inverse_heat(shape, *, sigma: float = 0.01, blur_min: float = 0.5, blur_max: float = 20.0) -> Cold:
-    """Inverse heat dissipation (Rissanen et al. 2023) in continuous time: blur by blur_min to blur_max pixels, noise
-    sigma.
+    """Return inverse heat dissipation in continuous time: a Gaussian blur that grows (Rissanen et al. 2023).
 
-    The first step of the paper, from blur_min to none, is the final denoising.
+    The first step of the paper, from blur_min to no blur, is the final denoising here.
+
+    Args:
+      shape: points along each axis of the grid, or one number for a curve.
+      sigma: standard deviation of the noise at each point, in units of the data; above 0.
+      blur_min: standard deviation of the blur at t = 0, in pixels; 0 < blur_min < blur_max.
+      blur_max: standard deviation of the blur at t = 1, in pixels.
     """
     basis = DCT(shape, tuple(float(n) for n in _sizes(shape)))
     return Cold(basis, None, sigma, blur_min, blur_max)
 
 
 def fade(shape, *, sigma: float = 0.01) -> Cold:
-    """All points fade together: alpha from 0.98 to 2e-4."""
+    """Return cold diffusion in which all points fade together, with alpha from 0.98 to 2e-4 (Bansal et al. 2023).
+
+    Args:
+      shape: points along each axis of the grid, or one number for a curve.
+      sigma: standard deviation of the noise at each point, in units of the data; above 0.
+    """
     return Cold(Pixel(_sizes(shape)), jnp.ones((*_sizes(shape), 1)), sigma, 0.2, 4.1)
 
 
 def mask(mask, *, sigma: float = 0.01) -> Cold:
-    """Points where mask > 0 fade, in proportion to it: 1 is inpainting; a bump that widens is a hole that grows
-    (Bansal et al. 2023).
+    """Return cold diffusion in which points fade at rates proportional to a mask (Bansal et al. 2023).
+
+    A mask of zeros and ones is inpainting; a smooth bump is a hole that grows.
 
     Args:
-      mask: [*grid], values from 0 to 1.
+      mask: rate of each point, [*grid], values from 0 to 1; points with 0 do not fade.
+      sigma: standard deviation of the noise at each point, in units of the data; above 0.
     """
     mask = jnp.asarray(mask, float)
     return Cold(Pixel(mask.shape), mask[..., None], sigma, 0.2, 4.1)
 
 
 def pixelate(shape, *, sigma: float = 0.01) -> Cold:
-    """Squares of 2, 4, 8, ... points take their means one after the other (Bansal et al. 2023)."""
+    """Return cold diffusion in which squares of 2, 4, 8, ... points lose all but their means (Bansal et al. 2023).
+
+    Args:
+      shape: points along each axis of the grid, powers of 2, or one number for a curve.
+      sigma: standard deviation of the noise at each point, in units of the data; above 0.
+    """
     sizes = _sizes(shape)
     basis = Haar(sizes, tuple(float(n) for n in sizes))
     return Cold(basis, None, sigma, 0.5, 2.0 * max(sizes))

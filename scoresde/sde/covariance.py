@@ -20,7 +20,7 @@ class AbstractCovariance(eqx.Module):
 
     @abc.abstractmethod
     def __call__(self, basis: AbstractBasis) -> Float[Array, "*modes 1"]:
-        """q_k, the variances of the coefficients. They do not depend on the grid."""
+        """Return q_k, the variances of the coefficients of `basis`; they do not depend on the grid."""
 
     def summable(self, dimensions: int) -> str:
         """Return why the sum of all q_k is infinite on a domain with this number of dimensions, or "" if it is
@@ -30,9 +30,17 @@ class AbstractCovariance(eqx.Module):
 
 
 class PowerLaw(AbstractCovariance):
-    """q_k = gain (screening + lambda_k)^{-index}, trace class in d dimensions for index > d/2.
+    """Power-law covariance q_k = gain (screening + lambda_k)^{-index}, trace class in d dimensions for index > d/2.
 
-    Matern's covariance with smoothness nu and length scale l is index = nu + d/2, screening = 2 nu / l^2.
+    Matern's covariance with smoothness nu and length scale l has index = nu + d/2 and screening = 2 nu / l^2.
+
+    Args:
+      index: exponent of the decay, a finite number; above d/2 for noise that is a function on every grid.
+      screening: constant added to the eigenvalues lambda_k of -Laplacian, in 1 / length^2; above 0.
+      gain: factor on all variances; above 0. `normalised` computes it from the variance at a point.
+
+    Raises:
+      ConfigError: a parameter is out of range.
     """
 
     index: float = eqx.field(static=True)
@@ -41,8 +49,16 @@ class PowerLaw(AbstractCovariance):
 
     @classmethod
     def normalised(cls, basis: AbstractBasis, index: float, screening: float, variance: float = 1.0) -> "PowerLaw":
-        """Build the covariance whose gain makes the sum of the q_k of `basis` equal to `variance`. Other grids keep the
-        gain."""
+        """Build the covariance whose gain makes the sum of the q_k of `basis` equal to `variance`.
+
+        The gain stays the same on other grids.
+
+        Args:
+          basis: the basis, on the grid of training.
+          index: exponent of the decay, a finite number.
+          screening: constant added to the eigenvalues of -Laplacian, in 1 / length^2; above 0.
+          variance: variance of the noise at a point of the grid, in units of the data squared; above 0.
+        """
         total = float(jnp.sum(cls(index, screening)(basis)))
         return cls(index, screening, variance / total)
 
@@ -66,7 +82,7 @@ class PowerLaw(AbstractCovariance):
 
 
 class Gram(AbstractCovariance):
-    """The covariance that a `Kernel` basis diagonalises: q_k are the eigenvalues of K / n."""
+    """Covariance that a `Kernel` basis diagonalises: q_k are the eigenvalues of K / n. It has no arguments."""
 
     def __call__(self, basis):
         if not basis.own_covariance:

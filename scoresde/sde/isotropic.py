@@ -22,8 +22,19 @@ from scoresde.types import Scalar, Time
 
 
 class VP(AbstractSDE):
-    """Variance preserving: log alpha = -B/2, sigma^2 = 1 - exp(-B); alpha^2 + sigma^2 = 1 (Song et al. 2021, eq.
-    33)."""
+    """Variance-preserving process: log alpha = -B/2, sigma^2 = 1 - exp(-B) (Song et al. 2021, eq. 33).
+
+    alpha^2 + sigma^2 = 1. B(t) is the integral of beta, see the top of this file.
+
+    Args:
+      beta_min: noise rate beta(0), per unit of t; 0 < beta_min <= beta_max.
+      beta_max: noise rate at t = 1, per unit of t; above 0.
+      t_min: time at which sampling ends; 0 < t_min < t_max, because sigma(0) is 0.
+      t_max: time at which sampling starts.
+
+    Raises:
+      ConfigError: a parameter is out of range.
+    """
 
     beta_min: float = eqx.field(static=True, default=0.1)
     beta_max: float = eqx.field(static=True, default=20.0)
@@ -41,7 +52,19 @@ class VP(AbstractSDE):
 
 
 class SubVP(AbstractSDE):
-    """Sub-variance preserving: log alpha = -B/2, sigma = 1 - exp(-B) (Song et al. 2021, eq. 33)."""
+    """Sub-variance-preserving process: log alpha = -B/2, sigma = 1 - exp(-B) (Song et al. 2021, eq. 33).
+
+    B(t) is the integral of beta, see the top of this file.
+
+    Args:
+      beta_min: noise rate beta(0), per unit of t; 0 < beta_min <= beta_max.
+      beta_max: noise rate at t = 1, per unit of t; above 0.
+      t_min: time at which sampling ends; 0 < t_min < t_max, because sigma(0) is 0.
+      t_max: time at which sampling starts.
+
+    Raises:
+      ConfigError: a parameter is out of range.
+    """
 
     beta_min: float = eqx.field(static=True, default=0.1)
     beta_max: float = eqx.field(static=True, default=20.0)
@@ -59,12 +82,21 @@ class SubVP(AbstractSDE):
 
 
 class VE(AbstractSDE):
-    """Variance exploding: alpha = 1, sigma = sigma_min (sigma_max / sigma_min)^t (Song et al. 2021, eq. 31).
+    """Variance-exploding process: alpha = 1, sigma = sigma_min (sigma_max / sigma_min)^t (Song et al. 2021, eq. 31).
 
-    The kernel is sigma(t), not sqrt(sigma(t)^2 - sigma_min^2). It is the kernel that the published models were trained
-    with, and it counts the data as already blurred by N(0, sigma_min^2 I) at t = 0. The other one vanishes at t = 0 (it
-    is 77 times smaller at t = 1e-5), which leaves the score unbounded. A likelihood at t_min is therefore the
-    likelihood of data + N(0, sigma(t_min)^2 I), to be quoted with t_min and sigma_min.
+    The kernel is sigma(t), not sqrt(sigma(t)^2 - sigma_min^2). The published models were trained with sigma(t), which
+    treats the data as already blurred by N(0, sigma_min^2 I) at t = 0. The alternative vanishes at t = 0 (it is 77
+    times smaller at t = 1e-5), which leaves the score unbounded. A likelihood at t_min is therefore the likelihood of
+    data + N(0, sigma(t_min)^2 I); quote t_min and sigma_min with it.
+
+    Args:
+      sigma_min: standard deviation of the noise at t = 0, in units of the data; 0 < sigma_min < sigma_max.
+      sigma_max: standard deviation of the noise at t = 1, in units of the data; above 0.
+      t_min: time at which sampling ends; 0 <= t_min < t_max.
+      t_max: time at which sampling starts.
+
+    Raises:
+      ConfigError: a parameter is out of range.
     """
 
     sigma_min: float = eqx.field(static=True, default=0.01)
@@ -76,7 +108,7 @@ class VE(AbstractSDE):
         return jnp.zeros_like(as_time(t))
 
     def sigma(self, t: Time) -> Scalar:
-        # From the middle of the range: half the exponent, half its rounding.
+        # Starting from the middle of the range halves the exponent and with it the rounding error.
         middle = math.sqrt(self.sigma_min * self.sigma_max)
         return middle * jnp.exp((as_time(t) - 0.5) * math.log(self.sigma_max / self.sigma_min))
 
@@ -90,10 +122,19 @@ class VE(AbstractSDE):
 
 
 class Cosine(AbstractSDE):
-    """Cosine: lambda(t) = -2 log tan(a + (b - a) t), with lambda(0) = log_snr_max and lambda(1) = log_snr_min.
+    """Cosine process: lambda(t) = -2 log tan(a + (b - a) t), lambda(0) = log_snr_max, lambda(1) = log_snr_min.
 
-    alpha = cos, sigma = sin of that angle (Nichol and Dhariwal 2021, with the ends of Hoogeboom et al. 2023).
-    Near t = 1 the cosine is taken as the sine of the complementary angle, which keeps its relative precision.
+    alpha is the cosine and sigma the sine of that angle (Nichol and Dhariwal 2021, with the ends of Hoogeboom et al.
+    2023). Near t = 1 the cosine is computed as the sine of the complementary angle, which keeps its relative precision.
+
+    Args:
+      log_snr_min: log-SNR at t = 1, in nats; from -60 to below log_snr_max.
+      log_snr_max: log-SNR at t = 0, in nats; from -60 to 60.
+      t_min: time at which sampling ends; 0 <= t_min < t_max.
+      t_max: time at which sampling starts; at most 1.
+
+    Raises:
+      ConfigError: a parameter is out of range.
     """
 
     log_snr_min: float = eqx.field(static=True, default=-15.0)
@@ -110,7 +151,7 @@ class Cosine(AbstractSDE):
         return jnp.sin(first + span * as_time(t))
 
     def _angles(self) -> tuple[float, float, float]:
-        """The angle at t = 0, its range, and the complement of the angle at t = 1."""
+        """Return the angle at t = 0, the range of the angle, and the complement of the angle at t = 1."""
         first, last = math.atan(math.exp(-self.log_snr_max / 2)), math.atan(math.exp(self.log_snr_min / 2))
         return first, math.pi / 2 - first - last, last
 
@@ -129,7 +170,15 @@ class Cosine(AbstractSDE):
 
 
 class Karras(AbstractSDE):
-    """EDM: alpha = 1, sigma = t for t in [sigma_min, sigma_max] (Karras et al. 2022, table 1)."""
+    """EDM's process: alpha = 1, sigma = t for t in [sigma_min, sigma_max] (Karras et al. 2022, table 1).
+
+    Args:
+      sigma_min: t_min, the smallest noise level, in units of the data; 0 < sigma_min < sigma_max.
+      sigma_max: t_max, the largest noise level, in units of the data; above 0.
+
+    Raises:
+      ConfigError: a parameter is out of range.
+    """
 
     sigma_min: float = eqx.field(static=True, default=0.002)
     sigma_max: float = eqx.field(static=True, default=80.0)

@@ -20,25 +20,26 @@ _ROUNDING = 1e-12
 
 
 class Kernel(AbstractBasis):
-    """The eigenvectors of the Gram matrix K_ij = k(|s_i - s_j|) of given points: any set of points, any kernel.
+    """Eigenvectors of the Gram matrix K_ij = k(|s_i - s_j|) of given points, for any set of points and any kernel.
 
-    K / n has the eigenvalues q_k, so that independent coefficients of variances q_k are a draw from N(0, K). Each is an
-    approximation of an eigenvalue of the integral operator of k, and so settles on finer grids of the same domain.
+    K / n has the eigenvalues q_k, so that a field with independent coefficients of variances q_k is a sample of
+    N(0, K). Each q_k approximates an eigenvalue of the integral operator of k and therefore converges on finer grids of
+    the same domain.
 
     Args:
-      points: [n, dimensions] or [n].
-      kernel: k, a function of distances; see `rbf`, `matern`, `exponential`.
-      jitter: added to the diagonal of K.
+      points: coordinates of the points, [n, dimensions] or [n]; finite.
+      kernel: k, a function of distances: `rbf`, `exponential`, `matern` or a function of the same form.
+      jitter: variance added to the diagonal of K, in units of the data squared; at least 0.
 
     Raises:
-      ConfigError: points that are not [n] or [n, d], or a Gram matrix with eigenvalues that float32 cannot tell from 0.
+      ConfigError: points that are not [n] or [n, dimensions], or a Gram matrix with an eigenvalue at rounding level.
     """
 
     points: Float[Array, "n d"]
     kernel: Callable = eqx.field(static=True)
     jitter: float = eqx.field(static=True)
     vectors: Float[Array, "n n"]
-    variances: Float[Array, "n 1"]  # q_k, falling
+    variances: Float[Array, "n 1"]  # q_k, in decreasing order
 
     own_covariance = True
 
@@ -101,18 +102,34 @@ class IntervalKernel(Kernel):
 
 
 def rbf(length_scale: float, variance: float = 1.0) -> Callable:
-    """k(d) = v exp(-d^2 / (2 l^2)). Without the 1/2 (Lim et al. 2023, "HDM") the same kernel has l larger by sqrt 2."""
+    """Return the Gaussian kernel k(d) = v exp(-d^2 / (2 l^2)).
+
+    In the convention without the 1/2 (Lim et al. 2023, "HDM") the same kernel has an l larger by sqrt 2.
+
+    Args:
+      length_scale: l, in units of the points; above 0.
+      variance: v, the variance at a point, in units of the data squared; above 0.
+    """
     return _Stationary("rbf", length_scale, variance, lambda r: np.exp(-0.5 * r**2))
 
 
 def exponential(length_scale: float, variance: float = 1.0) -> Callable:
-    """k(d) = v exp(-d / l): Matern's with smoothness 1/2."""
+    """Return the exponential kernel k(d) = v exp(-d / l), which is Matern's with smoothness 1/2.
+
+    Args:
+      length_scale: l, in units of the points; above 0.
+      variance: v, the variance at a point, in units of the data squared; above 0.
+    """
     return _Stationary("exponential", length_scale, variance, lambda r: np.exp(-r))
 
 
 def matern(smoothness: float, length_scale: float, variance: float = 1.0) -> Callable:
-    """Matern's kernel with smoothness nu = 1/2, 3/2 or 5/2 and r = sqrt(2 nu) d / l (Rasmussen and Williams 2006, eq.
-    4.14 on).
+    """Return Matern's kernel of r = sqrt(2 nu) d / l (Rasmussen and Williams 2006, from eq. 4.14 on).
+
+    Args:
+      smoothness: nu; 0.5, 1.5 or 2.5.
+      length_scale: l, in units of the points; above 0.
+      variance: v, the variance at a point, in units of the data squared; above 0.
 
     Raises:
       ConfigError: another smoothness.
@@ -129,7 +146,7 @@ def matern(smoothness: float, length_scale: float, variance: float = 1.0) -> Cal
 
 
 class _Stationary:
-    """v form(d / l), equal to another one of the same numbers, so that a basis can be a static argument."""
+    """Kernel v form(d / l). Two kernels with the same numbers are equal, so that a basis can be a static argument."""
 
     def __init__(self, name: str, length_scale: float, variance: float, form: Callable):
         for what, value in (("length scale", length_scale), ("variance", variance)):

@@ -2,7 +2,7 @@ r"""Processes in function space: one coefficient per mode of a basis, two formul
 
 | process         | log alpha_k                             | sigma_k^2                                            | source                       |
 |-----------------|-----------------------------------------|------------------------------------------------------|------------------------------|
-| ColouredVP, VE  | of the VP, VE or Cosine inside          | q_k sigma^2 of that process                          | Lim et al. 2023 ("DDO")      |
+| Coloured        | that of the inner process               | q_k sigma^2 of that process                          | Lim et al. 2023 ("DDO")      |
 | Heat            | -B (s + lambda_k) / 2                   | q_k (1 - exp(-B (s + lambda_k))) / (s + lambda_k)    | Lim et al. 2023 ("HDM")      |
 | Blur            | log a + log[(1 - d) exp(-lambda_k tau) + d] | sigma^2 / n, white; a, sigma of Cosine           | Hoogeboom and Salimans 2023  |
 | Cold            | -rate_k tau                             | constant, white; in `cold`                           | Bansal et al. 2023           |
@@ -28,12 +28,12 @@ from scoresde.sde.covariance import AbstractCovariance, PowerLaw
 from scoresde.sde.isotropic import VE, VP, Cosine
 from scoresde.types import Coef, Scalar, Time
 
-# Lim et al. 2023, after Nichol and Dhariwal 2021: beta(0) is not quite 0.
+# Lim et al. 2023, after Nichol and Dhariwal 2021: the offset keeps beta(0) above 0.
 _OFFSET = 0.008
 
 
 class AbstractSpectral(AbstractSDE):
-    """A process with one coefficient per mode. Its reference mode is the first one, the mean of the field."""
+    """Process with one coefficient per mode. Its reference mode is the first one, the mean of the field."""
 
     basis: AbstractVar[AbstractBasis]  # of the subclass: `eqx.field()`, as the class itself has the pixels
     per_mode: ClassVar[bool] = True
@@ -44,16 +44,18 @@ class AbstractSpectral(AbstractSDE):
 
 
 class Coloured(AbstractSpectral):
-    """alpha of the process inside, sigma_k = q_k^{1/2} sigma: denoising diffusion operators (Lim et al. 2023),
-    functional DDPM (Kerrigan et al. 2023). With trace-class noise every level is a distribution of functions, the same
-    on every grid.
+    """Process in function space with the alpha of an inner process and sigma_k = q_k^{1/2} sigma.
+
+    These are the denoising diffusion operators of Lim et al. 2023 and the functional DDPM of Kerrigan et al. 2023. With
+    trace-class noise the state at every noise level is a random function whose distribution is the same on every grid.
 
     Args:
-      basis, covariance: of the noise: `PowerLaw(...)`, or `Gram()` in a `Kernel` basis.
-      process: VP, SubVP, VE, Cosine or Karras.
+      basis: basis in which the covariance of the noise is diagonal: `DCT`, `Fourier`, `Haar` or `Kernel`.
+      covariance: covariance of the noise: `PowerLaw(...)`, or `Gram()` with a `Kernel` basis.
+      process: inner process, which defines alpha and sigma: VP, SubVP, VE, Cosine or Karras.
 
     Raises:
-      ConfigError: noise that is not trace class (for white noise use the process itself), or a variance that is not
+      ConfigError: noise that is not trace class (for white noise use the inner process), or a variance that is not
         positive.
     """
 
@@ -86,17 +88,29 @@ class Coloured(AbstractSpectral):
 
 
 def coloured_vp(basis: AbstractBasis, covariance: AbstractCovariance, **of_vp) -> Coloured:
-    """`Coloured` around VP(**of_vp)."""
+    """Return `Coloured` with the inner process VP(**of_vp).
+
+    Args:
+      basis: basis in which the covariance of the noise is diagonal.
+      covariance: covariance of the noise: `PowerLaw(...)`, or `Gram()` with a `Kernel` basis.
+      of_vp: arguments of `VP`.
+    """
     return Coloured(basis, covariance, VP(**of_vp))
 
 
 def coloured_ve(basis: AbstractBasis, covariance: AbstractCovariance, **of_ve) -> Coloured:
-    """`Coloured` around VE(**of_ve)."""
+    """Return `Coloured` with the inner process VE(**of_ve).
+
+    Args:
+      basis: basis in which the covariance of the noise is diagonal.
+      covariance: covariance of the noise: `PowerLaw(...)`, or `Gram()` with a `Kernel` basis.
+      of_ve: arguments of `VE`.
+    """
     return Coloured(basis, covariance, VE(**of_ve))
 
 
 class Heat(AbstractSpectral):
-    """Hilbert diffusion model: the stochastic heat equation (Lim et al. 2023, eq. 19 and 20)
+    """Hilbert diffusion model, the stochastic heat equation (Lim et al. 2023, eq. 19 and 20).
 
         dX = -beta/2 (s - Laplacian) X dt + sqrt(beta) Q^{1/2} dW,   Q = gain (s - Laplacian)^{-index},
 
@@ -104,9 +118,12 @@ class Heat(AbstractSpectral):
     t_max their alpha is below float32, and only its logarithm is used.
 
     Args:
-      basis: one with eigenvalues.
-      index: of Q; the stationary noise, (s + lambda_k)^{-index - 1}, must be trace class: index + 1 > dimensions/2.
-      screening: s > 0; without it the mean of a field would keep its signal and its noise would grow without bound.
+      basis: basis with eigenvalues: `DCT`, `Fourier` or `Haar`.
+      index: exponent of Q. The stationary noise has the exponent -(index + 1); index + 1 > dimensions/2 (trace class).
+      screening: s, in 1 / length^2; above 0, because otherwise the mean of a field would never lose its signal.
+      gain: factor on the variance of the noise; above 0.
+      t_min: time at which sampling ends; 0 < t_min < t_max, because sigma(0) is 0.
+      t_max: time at which sampling starts; below 1, where the integral of beta is infinite.
 
     Raises:
       ConfigError: parameters out of range, or noise that is not trace class.
@@ -133,7 +150,7 @@ class Heat(AbstractSpectral):
 
     def _exponent(self, t: Time) -> Coef:
         first, angle = (math.pi / 2 * (u + _OFFSET) / (1 + _OFFSET) for u in (0.0, as_time(t)))
-        # log cos by the sine of half the difference: 1 - cos(b)/cos(a) keeps its digits next to t = 0.
+        # 1 - cos(b)/cos(a) is computed by the sine of half the difference, which keeps its precision near t = 0.
         fall = 2 * jnp.sin((angle - first) / 2) * jnp.sin((angle + first) / 2) / math.cos(first)
         return -2 * jnp.log1p(-fall) * (self.screening + self.basis.eigenvalues)
 
@@ -155,16 +172,16 @@ class Heat(AbstractSpectral):
 
 
 class Blur(AbstractSpectral):
-    """Blurring diffusion (Hoogeboom and Salimans 2023): a field is blurred while white noise is added.
+    """Blurring diffusion: a field is blurred while white noise is added (Hoogeboom and Salimans 2023).
 
         alpha_k = a [(1 - d) exp(-lambda_k tau) + d],   tau = blur(t)^2 / 2,   blur(t) = blur_max sin^2(pi t / 2),
         sigma^2 white
 
     Args:
-      basis: DCT, with the lengths of the grid for a blur in pixels.
-      process: the process that defines a and sigma; t_max = 1.
-      blur_max: standard deviation of the blur at t = 1, in units of the basis's length.
-      min_scale: d > 0, the remaining amplitude of the highest mode, which keeps every alpha in float32.
+      basis: basis with eigenvalues, such as `DCT`; lengths equal to the number of points measure the blur in pixels.
+      process: inner process, which defines a and sigma; its t_max is at most 1.
+      blur_max: standard deviation of the blur at t = 1, in units of the basis's length; at least 0.
+      min_scale: d, the remaining amplitude of the highest mode, between 0 and 1; it keeps every alpha in float32.
 
     Raises:
       ConfigError: parameters out of range.
@@ -186,7 +203,7 @@ class Blur(AbstractSpectral):
     def log_alpha(self, t: Time) -> Coef:
         tau = 0.5 * (self.blur_max * jnp.sin(0.5 * math.pi * as_time(t)) ** 2) ** 2
         u, d = self.basis.eigenvalues * tau, self.min_scale
-        # Of (1 - d) e^{-u} + d, next to 1 and next to d: each form keeps its digits there.
+        # Two forms of log[(1 - d) e^{-u} + d]: one is accurate where it is close to log 1, one where close to log d.
         near, far = jnp.log1p((1 - d) * jnp.expm1(-u)), jnp.logaddexp(math.log1p(-d) - u, math.log(d))
         return self.process.log_alpha(t) + jnp.where(u < 0.5, near, far)
 
@@ -198,7 +215,7 @@ class Blur(AbstractSpectral):
         return self.process.log_snr(t)
 
     def __check_init__(self):
-        self.basis.eigenvalues  # raises where there are none
+        self.basis.eigenvalues  # raises a ConfigError if the basis has none
         check_parameters(
             "Blur",
             process=(

@@ -15,12 +15,12 @@ from scoresde.sde import AbstractSDE
 from scoresde.sde.base import as_time, check_parameters, derivative
 from scoresde.types import Key, Scalar
 
-# Of `effective_share`: points of the quadrature, uniform in log-SNR. With 8 times as many it moves by 0.2 %.
+# Quadrature points of `effective_share`, uniform in log-SNR. With 8 times as many the result changes by 0.2 %.
 _SHARE_POINTS = 1000
 
 
 class AbstractTimeLaw(eqx.Module):
-    """A distribution of t, defined by its uniforms, its quantile function and its density."""
+    """Distribution of t, defined by its uniforms, its quantile function and its density."""
 
     @abc.abstractmethod
     def uniform(self, *, batch_key: Key, key: Key, rank: Scalar) -> Scalar:
@@ -49,7 +49,7 @@ def _uniform_in_time(sde: AbstractSDE, u: Scalar) -> Scalar:
 
 
 class UniformTime(AbstractTimeLaw):
-    """t ~ U[t_min, t_max], independent for each example (Song et al. 2021)."""
+    """Uniform distribution of t on [t_min, t_max], independent for each example (Song et al. 2021); no arguments."""
 
     def uniform(self, *, batch_key, key, rank):
         return jax.random.uniform(key)
@@ -62,7 +62,7 @@ class UniformTime(AbstractTimeLaw):
 
 
 class StratifiedTime(AbstractTimeLaw):
-    """t ~ U[t_min, t_max], stratified over the batch (Kingma et al. 2021, appendix I.1)."""
+    """Uniform distribution of t, stratified over the batch (Kingma et al. 2021, appendix I.1); no arguments."""
 
     def uniform(self, *, batch_key, key, rank):
         return _stratified(batch_key, rank)
@@ -75,8 +75,10 @@ class StratifiedTime(AbstractTimeLaw):
 
 
 class UniformLogSNR(AbstractTimeLaw):
-    """Reference log-SNR uniform between its end points, stratified: p(t) = (g^2/sigma^2) / (lambda(t_min) -
-    lambda(t_max))."""
+    """Distribution of t with a uniform reference log-SNR, stratified over the batch; it has no arguments.
+
+    p(t) = (g^2/sigma^2) / (lambda(t_min) - lambda(t_max)).
+    """
 
     def uniform(self, *, batch_key, key, rank):
         return _stratified(batch_key, rank)
@@ -90,10 +92,10 @@ class UniformLogSNR(AbstractTimeLaw):
 
 
 class UniformLogSigma(AbstractTimeLaw):
-    """log sigma uniform, stratified, for the process scaled to alpha^2 + sigma^2 = 1, whose log sigma is
-    -softplus(lambda) / 2.
+    """Distribution of t with a uniform log sigma, stratified over the batch; it has no arguments.
 
-    p(t) is proportional to alpha^2 g^2 / sigma^2: the importance sampling of Zheng et al. 2023 (i-DODE) for VP.
+    sigma is that of the process scaled to alpha^2 + sigma^2 = 1, whose log sigma is -softplus(lambda) / 2. p(t) is
+    proportional to alpha^2 g^2 / sigma^2: the importance sampling of Zheng et al. 2023 (i-DODE) for VP.
     """
 
     def uniform(self, *, batch_key, key, rank):
@@ -113,7 +115,17 @@ class UniformLogSigma(AbstractTimeLaw):
 
 
 class LogNormalSigma(AbstractTimeLaw):
-    """log(sigma / alpha) ~ N(mean, std^2) cut off at t_min and t_max, stratified (Karras et al. 2022, table 1)."""
+    """Distribution of t with log(sigma / alpha) ~ N(mean, std^2), truncated at t_min and t_max (Karras et al. 2022).
+
+    It is EDM's, their table 1, and is stratified over the batch.
+
+    Args:
+      mean: mean of log(sigma / alpha), in nats; finite.
+      std: standard deviation of log(sigma / alpha), in nats; above 0.
+
+    Raises:
+      ConfigError: a parameter is out of range.
+    """
 
     mean: float = -1.2
     std: float = 1.2

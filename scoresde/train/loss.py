@@ -2,23 +2,25 @@
 
     loss = E_{t ~ law} E_{x_0, z}  w(t) |sigma(t) s(x_t, t) + z|^2,    x_t = alpha x_0 + sigma z     (Vincent 2011)
 
-| weighting     | w(t)                                           | what it minimises                              |
+| weighting     | w(t)                                           | minimises                                      |
 |---------------|------------------------------------------------|------------------------------------------------|
 | SigmaSquared  | 1                                              | Song et al. 2021, eq. 7, lambda = sigma^2      |
 | NoiseField    | sigma_k^2 / mean of sigma^2 over the modes     | the L2 error of the noise as a field           |
-| Likelihood    | g^2 / (sigma^2 p(t))                           | 2 x a bound on -log p, see below               |
+| Likelihood-   | g^2 / (sigma^2 p(t))                           | 2 x a bound on -log p, see below               |
+|   Weighting   |                                                |                                                |
 | EDMWeighting  | (alpha^2 c^2 + sigma^2) / (alpha^2 c^2)        | Karras et al. 2022, sec. 5 (c = sigma_data)    |
 
 With one coefficient per mode, SigmaSquared is the Cameron-Martin norm of the error of the noise field (Kerrigan et al.
 2023: the KL divergence of Gaussians), NoiseField its L2 norm (Lim et al. 2023); they are the same for white noise.
-Likelihood is the ELBO, mode by mode. EDMWeighting is the L2 error of what the network in `EDMPreconditioning` learns,
-c_out^{-2} |D - x_0|^2 with D = E[x_0 | x_t]; the table has its form for one coefficient.
+LikelihoodWeighting is the ELBO, mode by mode. EDMWeighting is the L2 error of the quantity that the network in
+`EDMPreconditioning` learns, c_out^{-2} |D - x_0|^2 with D = E[x_0 | x_t]; the table has its form for one coefficient.
 
-p(t) is the density of the distribution of t. The mean of Likelihood is the same integral under every distribution, but
-a finite sample estimates it only if the distribution covers all of the integrand: LogNormalSigma has 7e-8 of its mass
-in the cleaner third of sub-VP's log-SNR, below the spacing of float32 uniforms. `effective_share` measures the
-coverage, and `Objective.check` refuses pairs without it. As g^2/sigma^2 = -d lambda/dt, the likelihood weighting is
-constant under `UniformLogSNR`: importance sampling without a table (Song, Durkan, Murray and Ermon 2021, eq. 12).
+p(t) is the density of the distribution of t. The mean of the likelihood weighting is the same integral under every
+distribution, but a finite sample estimates it only if the distribution covers all of the integrand: LogNormalSigma has
+7e-8 of its mass in the cleaner third of sub-VP's log-SNR, below the spacing of float32 uniforms. `effective_share`
+measures the coverage, and `Objective.check` refuses pairs without it. As g^2/sigma^2 = -d lambda/dt, the likelihood
+weighting is constant under `UniformLogSNR`: importance sampling without a table (Song, Durkan, Murray and Ermon 2021,
+eq. 12).
 
 `UniformLogSigma` makes the weighting constant for the error of the velocity, alpha z - sigma x_0, if alpha^2 + sigma^2
 = 1; this error is alpha times as large as that of the noise (Zheng et al. 2023, i-DODE). The loss then has less
@@ -55,11 +57,11 @@ class AbstractWeighting(eqx.Module):
 
 
 class AbstractNoiseWeighting(AbstractWeighting):
-    """w(t) |sigma s + z|^2."""
+    """Weighting of the form w(t) |sigma s + z|^2."""
 
     @abc.abstractmethod
     def __call__(self, sde: AbstractSDE, t: Scalar, density: Scalar) -> Coef:
-        """w(t)."""
+        """Return w(t)."""
 
     def error(self, score, x0, x_t, z, t, density):
         sde = score.sde
@@ -67,14 +69,17 @@ class AbstractNoiseWeighting(AbstractWeighting):
 
 
 class SigmaSquared(AbstractNoiseWeighting):
-    """w = 1."""
+    """Weighting w = 1 of the error of sigma times the score (Song et al. 2021, eq. 7); it has no arguments."""
 
     def __call__(self, sde, t, density):
         return jnp.ones_like(t)
 
 
 class NoiseField(AbstractNoiseWeighting):
-    """w_k = sigma_k^2 / mean of sigma^2: modes count by their share in the noise as a field; 1 for one coefficient."""
+    """Weighting by the share of each mode in the noise field, w_k = sigma_k^2 / mean of sigma^2; it has no arguments.
+
+    For a process with one coefficient w = 1.
+    """
 
     def __call__(self, sde, t, density):
         variance = sde.sigma(t) ** 2
@@ -82,8 +87,10 @@ class NoiseField(AbstractNoiseWeighting):
 
 
 class LikelihoodWeighting(AbstractNoiseWeighting):
-    """w = g^2 / (sigma^2 p(t)): the mean is the integral of g^2 |s + z / sigma|^2 over t, for a law that visits all
-    of it."""
+    """Likelihood weighting w = g^2 / (sigma^2 p(t)); it has no arguments.
+
+    The mean is the integral of g^2 |s + z / sigma|^2 over t, for a distribution of t that covers all of the integrand.
+    """
 
     def check(self, sde, law):
         share = effective_share(law, sde)
@@ -101,12 +108,13 @@ class LikelihoodWeighting(AbstractNoiseWeighting):
 
 
 class EDMWeighting(AbstractWeighting):
-    """|D - x_0|^2 / c_out^2: every noise level starts with the same loss. For one coefficient this is
-    (alpha^2 c^2 + sigma^2) / (alpha^2 c^2) |sigma s + z|^2. It is computed from D, because D cannot be recovered from
-    s where alpha is close to 0.
+    """EDM's weighting |D - x_0|^2 / c_out^2, with which every noise level starts with the same loss.
+
+    For one coefficient it is (alpha^2 c^2 + sigma^2) / (alpha^2 c^2) |sigma s + z|^2. It is computed from D, because D
+    cannot be recovered from s where alpha is close to 0.
 
     Args:
-      spectrum: the spectrum of the preconditioning.
+      spectrum: variances of the data in each mode, the same as in the preconditioning.
     """
 
     spectrum: DataSpectrum = DataSpectrum()
@@ -114,20 +122,25 @@ class EDMWeighting(AbstractWeighting):
     def error(self, score, x0, x_t, z, t, density):
         sde = score.sde
         off = score.denoise(x_t, t) - x0
-        # Points of the field count alike: 1/n in the modes of a basis with coefficients of functions.
+        # All points of the field have the same weight: 1/n in the modes of a basis with coefficients of functions.
         return (off / (self.spectrum.remainder(sde, t) * sde.basis.white)) ** 2
 
 
 def half_sum(x: State) -> Scalar:
-    """Return half the sum over dimensions (Song et al. 2021 with reduce_mean = False)."""
+    """Return half the sum over dimensions (Song et al. 2021 with reduce_mean = False).
+
+    Args:
+      x: weighted squared errors of one example.
+    """
     return 0.5 * jnp.sum(x)
 
 
 class Objective(eqx.Module):
-    """The training objective.
+    """Training objective: a weighting, a distribution of t and a reduction.
 
     Attributes:
-      weighting, time_law: see the top of this file.
+      weighting: weighting of the squared error of the score, see the top of this file.
+      time_law: distribution from which t is sampled, see `law`.
       reduce: reduction over the dimensions of one example, `jnp.mean` or `half_sum`.
     """
 

@@ -11,13 +11,13 @@ from scoresde.runtime.sharding import data_mesh
 
 @dataclasses.dataclass(frozen=True)
 class Parallelism:
-    """A division of the same training over devices and micro-batches.
+    """Division of the same training over devices, micro-batches and dispatches.
 
     Attributes:
-      accumulation: micro-batches per step.
-      remat: a name in `scoresde.nets.REMAT`, what the backward pass recomputes instead of storing.
+      accumulation: micro-batches per step, at least 1; the batch size is a multiple of devices times accumulation.
+      remat: recomputation in the backward pass instead of storage: "none", "products" or "block", see `nets.REMAT`.
       fsdp: devices over which parameters, optimizer and averages are split; 1: a copy on each, 0: all devices.
-      steps_per_dispatch: steps in one call of the device; a `Run` is called after the last of them.
+      steps_per_dispatch: training steps in one call of the device, at least 1; a `Run` is called after the last one.
     """
 
     accumulation: int = 1

@@ -1,4 +1,4 @@
-"""Vorticity fields of the Navier-Stokes equations, as `python -m scoresde.data.navier_stokes` writes them: see
+"""Vorticity fields of the Navier-Stokes equations, which `python -m scoresde.data.navier_stokes` writes; see
 `solver`."""
 
 from scoresde.runtime.lazy import exports

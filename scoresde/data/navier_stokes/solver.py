@@ -1,16 +1,15 @@
 r"""Vorticity fields of the two-dimensional Navier-Stokes equations on the torus [0, 1]^2, solved by exponax.
 
-    dw/dt + u . grad w = nu Lap w + A (sin 2 pi (x + y) + cos 2 pi (x + y)),     u = (d psi/dy, -d psi/dx), -Lap psi =
-    w,
+    dw/dt + u . grad w = nu Lap w + A (sin 2 pi (x + y) + cos 2 pi (x + y)),
+    u = (d psi/dy, -d psi/dx),   -Lap psi = w,
 
 from a Gaussian w_0 of mean zero with covariance C ~ (-Lap + 49)^-3 up to the time T: one field per initial condition. C
-is scaled to a pointwise standard deviation of 1, unless told otherwise. The factor 3^{3/2} under which this law is
-found in benchmarks of functional flow matching makes it 0.007: so weak that unforced fields stay Gaussian, and
-forced ones all look like the forcing. The forcing is that of Li et al. 2021 (Fourier neural operator), with A = 0.1;
-here A = 0 unless told otherwise.
+is scaled to a pointwise standard deviation of 1 by default. With the factor 3^{3/2} that benchmarks of functional flow
+matching use, the standard deviation is 0.007: unforced fields then stay Gaussian, and forced fields all resemble the
+forcing. The forcing is that of Li et al. 2021 (Fourier neural operator), who have A = 0.1; the default here is A = 0.
 
 In the orthonormal real Fourier functions e_k, |k_i| below half the grid, w_0 = sum_k (4 pi^2 |k|^2 + 49)^{-3/2} xi_k
-e_k, scaled. Fields of another size have the same law, not the same draws.
+e_k, scaled. Fields of another size have the same distribution, but are different samples.
 
     python -m scoresde.data.navier_stokes --out vorticity.npz --num 256 --size 64
 """
@@ -24,25 +23,25 @@ import numpy as np
 from scoresde.errors import ConfigError, NumericError
 
 SHIFT, POWER = 49.0, 3.0
-PUBLISHED = 3**1.5  # the factor of C in the literature
+PUBLISHED = 3**1.5  # factor of C in the literature
 
 
 def initial(size: int, seed: int, index: int, std: float = 1.0) -> np.ndarray:
-    """w_0 number `index` of `seed` with pointwise standard deviation `std`: float64 [size, size]."""
+    """Return w_0 number `index` of `seed`, with pointwise standard deviation `std`, float64 [size, size]."""
     random = np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64)))
-    # The transform of white noise on the grid is white noise in the coefficients, with its symmetry.
+    # The transform of white noise on the grid is white noise in the coefficients, with the symmetry of real fields.
     noise = np.fft.fft2(random.standard_normal((size, size)), norm="ortho")
     variances = spectrum(size)
     return std * np.fft.ifft2(size * np.sqrt(variances / variances.sum()) * noise, norm="ortho").real
 
 
 def spectrum(size: int) -> np.ndarray:
-    """Variances of the Fourier coefficients of w_0, not scaled: [size, size] in the order of the FFT."""
+    """Return the variances of the Fourier coefficients of w_0, not scaled, [size, size] in the order of the FFT."""
     k = np.fft.fftfreq(size, 1 / size)
     square = k[:, None] ** 2 + k**2
     variances = (4 * math.pi**2 * square + SHIFT) ** -POWER
     variances[0, 0] = 0
-    highest = np.abs(k) == size / 2  # of an even grid: a cosine without its sine
+    highest = np.abs(k) == size / 2  # the Nyquist mode of an even grid has a cosine but no sine
     variances[highest] = variances[:, highest] = 0
     return variances
 
@@ -59,11 +58,22 @@ def solve(
     seed: int = 0,
     batch_size: int = 32,
 ) -> np.ndarray:
-    """Final vorticity: float32 [num, size, size]. `initial_std` 0 takes the factor 3^{3/2} of the literature.
+    """Return the final vorticity, float32 [num, size, size].
+
+    Args:
+        num: number of fields, at least 1.
+        size: points along each axis, at least 8.
+        viscosity: nu, above 0.
+        time: T, above 0.
+        dt: largest time step, above 0.
+        forcing: A.
+        initial_std: pointwise standard deviation of w_0, at least 0; 0: that of the factor 3^{3/2} of the literature.
+        seed: seed of the initial fields, at least 0.
+        batch_size: fields that are solved at once, at least 1.
 
     Raises:
-        ConfigError: exponax is not installed, or a number is out of its range.
-        NumericError: the solution blew up.
+        ConfigError: exponax is not installed, or a number is out of range.
+        NumericError: a solution is not finite.
     """
     for name, value, least in (("num", num, 1), ("size", size, 8), ("seed", seed, 0), ("batch_size", batch_size, 1)):
         if value < least:
@@ -88,7 +98,11 @@ def solve(
 
 
 def _advance(size: int, viscosity: float, dt: float, steps: int, forcing: float):
-    """[N, size, size] -> [N, size, size] after all steps."""
+    """Return a function of fields [N, size, size] that makes all steps.
+
+    Raises:
+        ConfigError: exponax is not installed.
+    """
     try:
         import exponax
     except ImportError as error:
