@@ -2,6 +2,8 @@
 
 import difflib
 import importlib
+import os
+import sys
 
 from scoresde.cli import parser
 from scoresde.errors import ConfigError
@@ -35,4 +37,6 @@ def command(arguments: list[str]) -> None:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}"
         raise ConfigError(f"unknown command {name}; {hint}" if name else f"no command; {hint}")
+    if (here := os.getcwd()) not in sys.path:  # as `python -m` does, for parts in the current directory
+        sys.path.insert(0, here)
     importlib.import_module(f"scoresde.cli.{name}").main(rest)

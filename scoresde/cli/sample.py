@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> None:
         trained = trained.at(_grid(found.grid))
     if found.label is not None:
         trained = _with_label(trained, found.label)
-    name = f"samples_{trained.experiment.sampler_name}" if found.task == "generate" else found.task
+    name = f"samples_{trained.experiment.sampler_name.rpartition(':')[2]}" if found.task == "generate" else found.task
     out = pathlib.Path(found.out or pathlib.Path(found.workdir) / name)
     failed, total, what = _perform(found, trained, out)
     if failed and not found.keep_going:

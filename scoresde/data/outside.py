@@ -1,7 +1,8 @@
 """Records that users bring: arrays, or an object with `__len__` and `__getitem__`, such as a PyTorch or Hugging Face data
 set or a source of grain.
 
-A part named by `data.source` is a class with these two methods, or a marked function that returns one of
+A part named by `data.source` is a class with these two methods, or a function that returns one of the following. Both
+are marked by `scoresde.config.constructor`, since nothing else tells them from other classes and functions.
 
     Dataset                                  a complete one
     array, or (values, labels)               training records

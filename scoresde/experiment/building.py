@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -95,7 +96,8 @@ def _check_output(network: nets.Network, shape: tuple[int, ...], name: str) -> N
     """Trace a call of a network from outside."""
     x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     try:
-        found = jax.eval_shape(network, x, jax.ShapeDtypeStruct((1,), jnp.float32)).shape
+        c_noise = jax.ShapeDtypeStruct((1,), jnp.float32)
+        found = eqx.filter_eval_shape(lambda network, x, c: network(x, c), network, x, c_noise).shape
     except ConfigError:
         raise
     except Exception as error:  # of the user's network

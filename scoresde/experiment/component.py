@@ -9,7 +9,7 @@ argument may be a component as well (`Kind.nested`); the builder supplies some o
 (`Kind.given`).
 
 A configuration may come from a stranger. What a name refers to is therefore checked before it is called: it must be a
-class of the expected kind, a function marked by `constructor`, or a function of a package that the kind trusts.
+class of the expected kind, a function or class marked by `constructor`, or a function of a package that the kind trusts.
 """
 
 import difflib
@@ -56,7 +56,7 @@ def component(name: str, **arguments) -> ConfigDict:
 
 
 def constructor(function: Callable) -> Callable:
-    """Mark a function as one that configurations may call to construct a part."""
+    """Mark a function, or a class of which the section expects no base, as one that configurations may call."""
     setattr(function, _MARK, True)
     return function
 
@@ -163,7 +163,8 @@ def _check(kind: Kind, found, where: str, name: str) -> None:
     bases = tuple(_attribute(path) for path in (kind.base, *kind.also) if path)
     if inspect.isclass(found) and bases and issubclass(found, bases):
         return
-    if inspect.isfunction(found) and (getattr(found, _MARK, False) or _is_trusted(found, kind)):
+    callable_kind = inspect.isfunction(found) or inspect.isclass(found) and not bases
+    if callable_kind and (vars(found).get(_MARK, False) or inspect.isfunction(found) and _is_trusted(found, kind)):
         return
     what = f"a class of {found.__module__}" if inspect.isclass(found) else f"a {type(found).__name__}"
     of_class = f"a subclass of {kind.base.replace(':', '.')}, or " if kind.base else ""

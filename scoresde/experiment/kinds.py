@@ -133,6 +133,7 @@ SOLVER = Kind(
         "kvaerno3": "diffrax:Kvaerno3",
         "kvaerno5": "diffrax:Kvaerno5",
     },
+    given=("scan_kind", "root_find_max_steps"),  # of diffrax's own workings
 )
 PREDICTOR = Kind(
     "predictor",
@@ -202,7 +203,7 @@ TRACKER = Kind(
 )
 SOURCE = Kind(
     "data source",
-    "scoresde.data.outside:AbstractRecords",
+    "",
     {},
     given=("shape",),
     texts=True,

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-EMPTY = inspect.Parameter.empty
+EMPTY = object()  # a default or an annotation that is not there
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", tuple: "a tuple", str: "a text"}
 _DTYPES = ("float32", "bfloat16")
 # A text in place of a number may be one of these; all others are Python literals.
@@ -121,7 +121,7 @@ def _is_dtype(default: Any) -> bool:
 
 def _of_annotation(annotation: Any) -> tuple[tuple, type | None, bool]:
     """Return the types that an annotation allows, the type of the elements of a tuple, and whether it allows None."""
-    if annotation is EMPTY or isinstance(annotation, str):
+    if annotation in (EMPTY, inspect.Parameter.empty) or isinstance(annotation, str):
         return (), None, False
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):

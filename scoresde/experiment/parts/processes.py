@@ -1,5 +1,6 @@
 """Processes in function space, and their bases and covariances, from numbers and the grid of the fields."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -7,6 +8,7 @@ from scoresde import sde
 from scoresde.errors import ConfigError
 from scoresde.experiment.component import constructor
 
+_CHECKED = 17  # times at which a process is looked at
 _DDPM_STEPS = 1000  # of the networks that were trained with a table (Ho et al. 2020)
 Grid = tuple[int, ...]
 
@@ -258,6 +260,14 @@ def out_of_range(process: sde.AbstractSDE) -> str | None:
         if not np.isfinite(log_snr).all():
             return f"log-SNR = {log_snr[~np.isfinite(log_snr)].flat[0]} at {name} = {time:g}"
         drop.append(log_snr)
+    times = jnp.linspace(process.t_min, process.t_max, _CHECKED, dtype=jnp.float32)
+    levels = np.asarray(jax.vmap(process.reference_log_snr)(times), np.float64)
+    if (rises := np.flatnonzero(np.diff(levels) > 1e-3)).size:
+        first, second = rises[0], rises[0] + 1
+        return (
+            f"log-SNR = {levels[first]:.6g} at t = {times[first]:.3g} and {levels[second]:.6g} at t = "
+            f"{times[second]:.3g}, which must fall"
+        )
     if not np.max(drop[0] - drop[1]) > 0:
         ends = f"{np.max(drop[0]):.6g} at t_min and {np.max(drop[1]):.6g} at t_max"
         return f"log-SNR = {ends}, which must fall"

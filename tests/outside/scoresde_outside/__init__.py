@@ -1,0 +1,1 @@
+"""Parts of an experiment that do not belong to scoresde. They import its public names only."""

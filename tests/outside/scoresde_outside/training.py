@@ -1,0 +1,47 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from scoresde.config import constructor
+from scoresde.train import AbstractTimeLaw, AbstractWeighting
+
+
+class Truncated(AbstractWeighting):
+    """Weighting of the error of the noise by max(SNR, least), as in Salimans and Ho 2022.
+
+    Args:
+      least: smallest weight.
+    """
+
+    least: float = eqx.field(static=True, default=1.0)
+
+    def error(self, score, x0, x_t, z, t, density):
+        sde = score.sde
+        weight = jnp.clip(jnp.exp(sde.log_snr(t)), self.least, 5.0)
+        return weight * (sde.sigma(t) * score(x_t, t) + z) ** 2
+
+
+class Power(AbstractTimeLaw):
+    """P(time <= t) = u for t = t_min + (t_max - t_min) u^power.
+
+    Args:
+      power: above 1 favours small times.
+    """
+
+    power: float = eqx.field(static=True, default=1.5)
+
+    def uniform(self, *, batch_key, key, rank):
+        return jax.random.uniform(key)
+
+    def quantile(self, sde, u):
+        return sde.t_min + (sde.t_max - sde.t_min) * u**self.power
+
+    def density(self, sde, t):
+        u = ((t - sde.t_min) / (sde.t_max - sde.t_min)) ** (1 / self.power)
+        return u ** (1 - self.power) / (self.power * (sde.t_max - sde.t_min))
+
+
+@constructor
+def radius(samples, records):
+    """Return the mean distance of the samples from the origin, over that of the records."""
+    return float(jnp.linalg.norm(samples, axis=-1).mean() / jnp.linalg.norm(records, axis=-1).mean())
