@@ -79,20 +79,21 @@ class TrainedModel(NamedTuple):
         """
         return self.read()
 
-    def at(self, grid: tuple[int, ...]) -> "TrainedModel":
-        """Return the run for sampling on another grid.
+    def at(self, resolution: tuple[int, ...]) -> "TrainedModel":
+        """Return the run for sampling at another resolution, the numbers of points along the axes.
 
         Raises:
-          ConfigError: the process or the network has one grid.
+          ConfigError: the process or the network has one resolution.
         """
         if self.config.model.name not in RESOLUTION_FREE:
             raise ConfigError(
-                f"--grid: model.name = '{self.config.model.name}' has the grid it was trained on; only "
+                f"--resolution: model.name = '{self.config.model.name}' has the resolution it was trained at; only "
                 f"{' and '.join(RESOLUTION_FREE)} take another"
             )
-        if len(grid) != len(self.shape) - 1 or min(grid) < 1:
+        if len(resolution) != len(self.shape) - 1 or min(resolution) < 1:
             raise ConfigError(
-                f"--grid: expected {len(self.shape) - 1} sizes above 0, such as {self.shape[:-1]}, got {grid}"
+                f"--resolution: expected {len(self.shape) - 1} sizes above 0, such as {self.shape[:-1]}, got "
+                f"{resolution}"
             )
         model, process = self.config.model, PROCESSES[self.config.sde.name]
         if (
@@ -102,14 +103,13 @@ class TrainedModel(NamedTuple):
             and self.config.sde.basis != "kernel"
         ):
             raise ConfigError(
-                "--grid: model.data_index = 0 shares the variance of data among the points of the grid of training, "
-                "and means another law on "
-                "another grid; train with model.data_index above half the dimensions"
+                "--resolution: model.data_index = 0 shares the variance of data among the points of the grid of "
+                "training, and means another law on another grid; train with model.data_index above half the dimensions"
             )
         if not process.spectral:
-            return self._replace(shape=(*grid, self.shape[-1]))  # white noise, at the points of any grid
-        score = dataclasses.replace(self.score, sde=on_grid(self.score.sde, self.config, grid))
-        return self._replace(score=score, shape=(*grid, self.shape[-1]))
+            return self._replace(shape=(*resolution, self.shape[-1]))  # white noise, at the points of any grid
+        score = dataclasses.replace(self.score, sde=on_grid(self.score.sde, self.config, resolution))
+        return self._replace(score=score, shape=(*resolution, self.shape[-1]))
 
 
 def load_run(
