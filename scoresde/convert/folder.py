@@ -23,8 +23,8 @@ from scoresde.experiment.stored_data import StoredData, declared_codec
 from scoresde.nets import Network
 from scoresde.runs.checkpoint import Checkpoints
 from scoresde.runtime.files import write_text
+from scoresde.runtime.streams import stream
 from scoresde.train.step import TrainState, init_state
-from scoresde.types import root_key
 
 _SHOWN = 5
 
@@ -82,7 +82,7 @@ def write_run(out: pathlib.Path, config: ConfigDict, network: Network) -> None:
     Raises:
         ResourceError: no space, or no permission.
     """
-    state = init_state(network.params, build_optimizer(config), build_averages(config), root_key(config.seed))
+    state = init_state(network.params, build_optimizer(config), build_averages(config), stream(config.seed, "train"))
     # Continuous data that are named later bring their own scale and span.
     write_state(out, config, state, StoredData(ABSENT, declared_codec(config) if config.data.levels else None))
 

@@ -14,7 +14,7 @@ from scoresde import data, likelihood, nets, sample, score, sde, train
 from scoresde.errors import DataError
 from scoresde.experiment.processes import build_sde, data_covariance, give_prior_data
 from scoresde.runtime.places import local
-from scoresde.types import root_key
+from scoresde.runtime.streams import stream
 
 # Factor of the learning rate from `optim.decay_steps` on, so that a prolonged run continues to learn.
 _LAST_RATE = 0.01
@@ -127,7 +127,7 @@ def build_network(config: ConfigDict) -> nets.Network:
         "mlp": functools.partial(nets.MLP, shape, width=c.width, depth=c.depth, **common),
     }
     build = networks[c.name]
-    return nets.Network.init(lambda rngs: build(rngs=rngs), key=root_key(config.seed))
+    return nets.Network.init(lambda rngs: build(rngs=rngs), key=stream(config.seed, "init"))
 
 
 def abstract_network(config: ConfigDict) -> nets.Network:

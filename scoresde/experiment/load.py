@@ -37,10 +37,10 @@ from scoresde.runs.checkpoint import Checkpoints
 from scoresde.runtime.files import MissingError, UnreadableError
 from scoresde.runtime.places import local
 from scoresde.runtime.reading import is_whole_number, read_object
+from scoresde.runtime.streams import stream
 from scoresde.score import NetworkScore
 from scoresde.train import average_name, averaged_score
 from scoresde.train.step import init_state
-from scoresde.types import root_key
 
 LATEST = "latest"
 # Networks that are the same function on every grid.
@@ -153,7 +153,7 @@ def load_run(
     score = build_score(config, abstract_network(config))
     optimizer, averages = build_optimizer(config), build_averages(config)
     chosen = averages[0] if ema is None else average_name(ema)
-    target = jax.eval_shape(lambda p: init_state(p, optimizer, averages, root_key(0)), score.network.params)
+    target = jax.eval_shape(lambda p: init_state(p, optimizer, averages, stream(0, "train")), score.network.params)
     target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=local_sharding()), target)
     checkpoints, step = _checkpoint(folder, checkpoint)
     restored = checkpoints.restore(

@@ -7,7 +7,7 @@ import diffrax as dfx
 from ml_collections import ConfigDict
 
 from scoresde import sample, score
-from scoresde.types import root_key
+from scoresde.runtime.streams import fixed_stream
 
 GRIDS = {
     "uniform": sample.uniform,
@@ -18,7 +18,6 @@ GRIDS = {
 }
 # Fitted to the score when a sampler is built; the other grids are known beforehand.
 OPTIMISED = "optimised"
-_OPTIMISED_ROOT = 2  # of its key
 
 SDE_SOLVERS = {
     "euler": dfx.Euler,
@@ -123,5 +122,5 @@ def build_sampler(config: ConfigDict, model: score.NetworkScore | None = None, s
     elif model is None:
         grid = sample.uniform_log_snr  # placeholder when only the parameters are checked
     else:
-        grid = sample.optimised_times(model, shape, steps=steps, key=root_key(_OPTIMISED_ROOT))
+        grid = sample.optimised_times(model, shape, steps=steps, key=fixed_stream("optimised_grid"))
     return entry.build(c, steps, grid)

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from scoresde.errors import ConfigError
+from scoresde.runtime.streams import fixed_stream
 from scoresde.sample.base import BATCH_AXIS, Draw
 from scoresde.sample.integrate import ProbabilityFlow
 from scoresde.score.base import AbstractScore
-from scoresde.types import root_key
 
 # Below this angle between two latents (radians) the great circle is the straight line to rounding.
 _SMALL_ANGLE = 1e-3
@@ -25,7 +25,7 @@ def encode(score: AbstractScore, x0: Float[Array, "N *x"], *, sampler: Probabili
 @eqx.filter_jit
 def decode(score: AbstractScore, x_T: Float[Array, "N *x"], *, sampler: ProbabilityFlow = ProbabilityFlow()) -> Draw:
     """x at t_min [N, *x] of x_T, with no denoising: what `encode` maps back."""
-    key = root_key(0)  # the flow draws nothing
+    key = fixed_stream("sample")  # unused: the flow draws nothing
     return jax.vmap(lambda x: sampler(score, x, key=key), axis_name=BATCH_AXIS)(x_T)
 
 

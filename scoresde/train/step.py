@@ -24,6 +24,7 @@ from jaxtyping import Array, Bool, Int, PyTree, UInt32
 
 from scoresde.nets import Network
 from scoresde.runtime.sharding import shardings, state_sharding
+from scoresde.runtime.streams import branch
 from scoresde.score.network import NetworkScore
 from scoresde.train.average import average_name, update
 from scoresde.train.batch_iterator import batches_sharding
@@ -31,7 +32,6 @@ from scoresde.train.loss import Objective
 from scoresde.types import Key, State, stored_key
 
 MAX_SKIPPED = 10
-_AUGMENT = 2  # root of its key
 
 
 class TrainState(eqx.Module):
@@ -158,7 +158,7 @@ def _batch_loss(score: NetworkScore, objective: Objective, prepare, augment):
         label = None if score.label is None else label
         x0, done = prepare(value, key=data_key), None
         if augment is not None:
-            x0, done = augment(x0, key=jax.random.fold_in(data_key, _AUGMENT))
+            x0, done = augment(x0, key=branch(data_key, "augmentation"))
         model = dataclasses.replace(with_params(score, params), label=label, augmentation=done, key=dropout_key)
         return objective(model, x0, batch_key=batch_key, key=loss_key, rank=rank)
 
