@@ -154,11 +154,25 @@ def test_files_are_read_by_the_reader_of_their_format(path):
         assert name not in READERS or place in READERS[name], (
             f"{place}: {name}: use scoresde.runtime, or the reader of images"
         )
-    assert "os.replace(" not in path.read_text() or place in {
-        "runtime/files.py",
-        "runs/sample_store.py",
-        "metrics/features.py",
-    }, "use replacing()"
+
+
+# Facilities of which there is one for all rooms, and the file that has it.
+SINGLE = {
+    "os.replace": "runtime/files.py",
+    "os.rename": "runtime/files.py",
+    "os.link": "runtime/files.py",
+    "fcntl.flock": "runtime/locks.py",
+    "fcntl.lockf": "runtime/locks.py",
+    "importlib.metadata.version": "runtime/versions.py",
+}
+
+
+@each_file
+def test_there_is_one_atomic_write_one_lock_and_one_table_of_versions(path):
+    place = path.relative_to(ROOT).as_posix()
+    for node in ast.walk(ast.parse(path.read_text())):
+        name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        assert SINGLE.get(name, place) == place, f"{name}: use {SINGLE[name]}"
 
 
 @each_file

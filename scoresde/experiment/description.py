@@ -1,9 +1,7 @@
 """What is stored with a checkpoint beside its arrays, and what several processes compare before the first step."""
 
 import hashlib
-import importlib.metadata
 import pathlib
-import platform
 
 import jax
 from ml_collections import ConfigDict
@@ -15,8 +13,8 @@ from scoresde.experiment.build import (
 from scoresde.experiment.config import differences, from_json, to_json
 from scoresde.experiment.stored_data import StoredData
 from scoresde.runtime.files import read_bytes
+from scoresde.runtime.versions import versions
 
-_PACKAGES = ("scoresde", "jax", "jaxlib", "flax", "optax", "diffrax", "orbax-checkpoint")
 # Settings of JAX, from its environment variables, that change what is computed.
 _JAX_SETTINGS = (
     "jax_enable_x64",
@@ -30,7 +28,7 @@ def description(config: ConfigDict, data: StoredData) -> dict:
     """Return the metadata of every checkpoint."""
     return {
         "config": to_json(config),
-        "versions": _versions(),
+        "versions": versions(),
         # The stream is a pure function of (seed, step): with the step, this is the whole position in the data.
         "data": data.to_json() | {"seed": config.seed, "batch_size": config.training.batch_size},
         "devices": f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}",
@@ -40,17 +38,12 @@ def description(config: ConfigDict, data: StoredData) -> dict:
 def settings(config: ConfigDict) -> dict[str, str]:
     """Return by name all settings that determine what a process of a run does, except for its data."""
     fields = {name: repr(value) for name, value in flatten(to_json(config)).items()}
-    versions = {f"version of {name}": version for name, version in _versions().items()}
     return (
         fields
-        | versions
+        | {f"version of {name}": version for name, version in versions().items()}
         | {name: str(getattr(jax.config, name)) for name in _JAX_SETTINGS}
         | {"code of scoresde": _code()}
     )
-
-
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in _PACKAGES} | {"python": platform.python_version()}
 
 
 def _code() -> str:

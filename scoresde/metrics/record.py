@@ -9,7 +9,6 @@ import json
 import math
 import os
 import pathlib
-import subprocess
 
 from scoresde.errors import DataError
 from scoresde.runtime.files import UnreadableError
@@ -70,24 +69,6 @@ def _is_record(found: dict) -> bool:
 def agrees(old: float, new: float) -> bool:
     """Whether a repeated number is the recorded one, within the tolerance stated above."""
     return abs(new - old) <= RELATIVE * abs(old) + ABSOLUTE
-
-
-def commit() -> str | None:
-    """The commit of the checkout that this package runs from, with "+changes" where files differ from it; None: no
-    checkout."""
-    root = pathlib.Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return None
-    try:
-        answers = [
-            subprocess.run(
-                ["git", "-C", str(root), *command], capture_output=True, text=True, timeout=20, check=True
-            ).stdout.strip()
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        ]
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answers[0] + ("+changes" if answers[1] else "")
 
 
 def _finite(value):

@@ -27,11 +27,12 @@ from scoresde.experiment.processes import DEGRADED, PROCESSES
 from scoresde.likelihood.bounds import elbo_of_keys
 from scoresde.likelihood.chain import vlb_of_keys
 from scoresde.likelihood.flow import log_likelihood_of_keys
-from scoresde.likelihood.report import SIGNS, DataLikelihood, meaning, versions, without_nan, write
+from scoresde.likelihood.report import SIGNS, DataLikelihood, meaning, without_nan, write
 from scoresde.runs.checkpoint import manifest
 from scoresde.runtime.progress import Progress
 from scoresde.runtime.sharding import batch_for_devices, local_copy, pad, shard
 from scoresde.runtime.streams import FIXED_STREAMS, fixed_stream
+from scoresde.runtime.versions import versions
 from scoresde.sde import AbstractSDE, Coloured, Heat
 from scoresde.train.dequantizer import dequantizer_network, fit_dequantizer, load_network, save_network
 from scoresde.workflows.generate import to_modes

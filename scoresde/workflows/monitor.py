@@ -184,7 +184,8 @@ class Monitor:
         if len(trained.shape) == 2 and trained.shape[-1] != 2:
             return {"trajectory": x0, "trajectory_log_snr": levels}
         if image := _strip(self.dataset, x0):
-            image.save(path)
+            with replacing(path) as scratch:
+                image.save(scratch)
         return {"trajectory_log_snr": levels}
 
     def _save_pairs(self, drawn: Draw, found) -> dict:
@@ -193,9 +194,9 @@ class Monitor:
         pairs = np.stack([drawn.x[order], self._searched[found.index[order]]])  # [2, pairs, ...]
         if len(order) and len(self.dataset.shape) == 3:
             width = self.dataset.shape[-1] if self.dataset.shape[-1] not in (1, 3) else 1
-            picture(self.dataset, pairs.reshape(-1, *pairs.shape[2:]), len(order) * width).save(
-                self.folder / "watch" / "pairs.png"
-            )
+            image = picture(self.dataset, pairs.reshape(-1, *pairs.shape[2:]), len(order) * width)
+            with replacing(self.folder / "watch" / "pairs.png") as scratch:
+                image.save(scratch)
         return {"pairs": np.asarray(self.dataset.decode(pairs)), "pairs_order": order}
 
 
