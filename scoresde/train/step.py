@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Int, PyTree, UInt32
 
 from scoresde.nets import Network
 from scoresde.runtime.sharding import shardings, state_sharding
-from scoresde.runtime.streams import branch
+from scoresde.runtime.streams import branch, stream
 from scoresde.score.network import NetworkScore
 from scoresde.train.average import average_name, update
 from scoresde.train.batch_iterator import batches_sharding
@@ -69,6 +69,18 @@ def init_state(
         skipped=jnp.copy(zero),
         skipped_in_a_row=jnp.copy(zero),
     )
+
+
+def average_alone(params: PyTree, name: str) -> TrainState:
+    """Return the shapes of a state of which one average is wanted and nothing else: every other leaf is None.
+
+    Args:
+      params: the parameters, arrays or their shapes. name: of the average, see average.py.
+    """
+    like = jax.eval_shape(lambda p: init_state(p, optax.identity(), (name,), stream(0, "train")), params)
+    parts, outline = jax.tree.flatten(like, is_leaf=lambda part: part is not like)  # one for each field
+    names = (field.name for field in dataclasses.fields(like))
+    return outline.unflatten([part if name == "ema" else None for name, part in zip(names, parts, strict=True)])
 
 
 def with_params(score: NetworkScore, params: PyTree) -> NetworkScore:
