@@ -6,7 +6,6 @@ JAX's compilers for TPU and GPU want a description of the machine, not the machi
 of an H200 is `h200.txtpb`, after openxla/xla's.
 """
 
-import importlib.metadata
 import json
 import pathlib
 import sys
@@ -23,6 +22,7 @@ from traffic import memory_traffic
 
 from scoresde.experiment.config import default, load_config
 from scoresde.nets import PUBLISHED
+from scoresde.runtime.versions import versions
 
 HERE = pathlib.Path(__file__).parent
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
@@ -48,7 +48,7 @@ def figures(case: dict) -> dict:
     about = {
         "parameters": sum(p.size for p in step.params),
         "flops_of_products": least_work(step.traced)["flops"] / len(devices),
-        "versions": {p: version for p in ("jax", "jaxlib", "libtpu", "jax-cuda13-plugin") if (version := _version(p))},
+        "versions": versions("libtpu", "jax-cuda13-plugin"),
     }
     began = time.monotonic()
     try:
@@ -102,13 +102,6 @@ def _dit() -> ConfigDict:
     config.data.image_size, config.data.channels, config.data.levels = published.shape[0], published.shape[2], 0
     config.optim.optimizer, config.optim.learning_rate = "adamw", 1e-4
     return config
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Real, UInt32
+from jaxtyping import Array, Float, PRNGKeyArray, Real, UInt32
 from jaxtyping import Key as TypedKey
 
 Scalar = Float[Array, ""]
@@ -13,14 +13,8 @@ Key = PRNGKeyArray
 Keys = TypedKey[Array, " N"] | UInt32[Array, "N k"]  # one key per example
 
 # Of every key that scoresde makes. JAX_DEFAULT_PRNG_IMPL must not change it: a stored root key is read again on another
-# machine,
-# and under `vmap` the draws of "rbg" depend on the batch.
+# machine, and under `vmap` the draws of "rbg" depend on the batch.
 _IMPLEMENTATION = "threefry2x32"
-
-
-def root_key(seed: int | Int[Array, ""]) -> Key:
-    """The key of a seed, from which others are split."""
-    return jax.random.key(seed, impl=_IMPLEMENTATION)
 
 
 def stored_key(words: UInt32[Array, " words"]) -> Key:

@@ -154,11 +154,25 @@ def test_files_are_read_by_the_reader_of_their_format(path):
         assert name not in READERS or place in READERS[name], (
             f"{place}: {name}: use scoresde.runtime, or the reader of images"
         )
-    assert "os.replace(" not in path.read_text() or place in {
-        "runtime/files.py",
-        "runs/sample_store.py",
-        "metrics/features.py",
-    }, "use replacing()"
+
+
+# Facilities of which there is one for all rooms, and the file that has it.
+SINGLE = {
+    "os.replace": "runtime/files.py",
+    "os.rename": "runtime/files.py",
+    "os.link": "runtime/files.py",
+    "fcntl.flock": "runtime/locks.py",
+    "fcntl.lockf": "runtime/locks.py",
+    "importlib.metadata.version": "runtime/versions.py",
+}
+
+
+@each_file
+def test_there_is_one_atomic_write_one_lock_and_one_table_of_versions(path):
+    place = path.relative_to(ROOT).as_posix()
+    for node in ast.walk(ast.parse(path.read_text())):
+        name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        assert SINGLE.get(name, place) == place, f"{name}: use {SINGLE[name]}"
 
 
 @each_file
@@ -187,15 +201,30 @@ def test_files_say_what_they_are_for(path):
         assert ast.get_docstring(ast.parse(path.read_text())), "the module docstring states the idea"
 
 
+# What makes a key or a generator of a number, and where it may stand.
+ROOTS = {
+    "jax.random.key": set(),
+    "jax.random.PRNGKey": set(),
+    "jax.random.wrap_key_data": {"types.py"},
+    "stored_key": {"runtime/streams.py", "train/step.py"},  # which reads the key of a state
+    "np.random.default_rng": {"runtime/streams.py"},
+}
+
+
 @each_file
-def test_keys_come_from_one_place(path):
-    """`jax.random.key` makes keys of whatever JAX_DEFAULT_PRNG_IMPL says."""
-    if path != ROOT / "types.py":
-        calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
-        names = {ast.unparse(call) for call in calls}
-        assert not names & {"jax.random.key", "jax.random.PRNGKey", "jax.random.wrap_key_data"}, (
-            "take scoresde.types.root_key or stored_key"
-        )
+def test_keys_come_from_named_streams(path):
+    """`jax.random.key` makes keys of whatever JAX_DEFAULT_PRNG_IMPL says, and a bare number may be the root of
+    something else."""
+    place = path.relative_to(ROOT).as_posix()
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    for call in calls:
+        name = ast.unparse(call.func)
+        assert place in ROOTS.get(name, {place}), f"{name}: take a stream of scoresde.runtime.streams"
+        if name.endswith("fold_in") and place != "runtime/streams.py":
+            number = ast.unparse(call.args[1])
+            assert not isinstance(call.args[1], ast.Constant) and not number.strip("_").isupper(), (
+                f"fold_in(..., {number}): take a branch of scoresde.runtime.streams"
+            )
 
 
 PACKAGES = [path for path in FILES if path.name == "__init__.py"]

@@ -1,12 +1,14 @@
 """A run that was interrupted equals one that was not, to the bit; a damaged checkpoint is never used without a word."""
 
 import json
+import os
 import shutil
 import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from commands import (
     MIXTURE,
@@ -24,9 +26,10 @@ from commands import (
 )
 from commands import finish as finish_process
 
-from scoresde.errors import CheckpointError
+from scoresde.errors import CheckpointError, ConfigError
 from scoresde.experiment.load import load_run
-from scoresde.runs.checkpoint import Checkpoints, manifest
+from scoresde.runs.checkpoint import AllDamagedError, Checkpoints, manifest
+from scoresde.train.step import average_alone, init_state
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning",  # what Orbax leaves behind after reading a damaged file
@@ -114,9 +117,14 @@ def test_a_run_that_is_done_stays_as_it_is(workdir, straight):
 # Damage
 
 
+def _all_arrays(step):
+    """The files with arrays. Which of them holds a leaf differs from run to run."""
+    return sorted(path for path in (step / "state").rglob("d/*") if path.is_file())
+
+
 def _arrays(step):
     """The file with most of the arrays."""
-    return max((path for path in (step / "state").rglob("d/*") if path.is_file()), key=lambda path: path.stat().st_size)
+    return max(_all_arrays(step), key=lambda path: path.stat().st_size)
 
 
 def _flip(path, position):
@@ -130,26 +138,35 @@ def flip_arrays(step):
     _flip(path, path.stat().st_size // 2)
 
 
+def flip_everywhere(step):
+    """In the bytes of every leaf, also of those few that loading reads."""
+    for path in _all_arrays(step):
+        for position in range(min(500, path.stat().st_size - 1), path.stat().st_size, 1000):
+            _flip(path, position)
+
+
 def flip_meta(step):
     path = step / "meta" / "metadata"
     _flip(path, path.read_bytes().index(b'"width": 128') + len(b'"width": '))  # 1 becomes another digit: valid JSON
 
 
 def zero_64_bytes(step):
-    path = _arrays(step)
-    content = bytearray(path.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 64] = bytes(64)
-    path.write_bytes(content)
+    """Of every thousand."""
+    for path in _all_arrays(step):
+        content = bytearray(path.read_bytes())
+        for position in range(500, len(content) - 64, 1000):
+            content[position : position + 64] = bytes(64)
+        path.write_bytes(content)
 
 
 def truncate(step):
-    path = _arrays(step)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    for path in _all_arrays(step):
+        path.write_bytes(path.read_bytes()[:100])
 
 
 def delete_arrays(step):
-    _arrays(step).unlink()
+    for path in _all_arrays(step):
+        path.unlink()
 
 
 def delete_meta(step):
@@ -167,7 +184,7 @@ def another_step(step):
     shutil.copytree(step.parent / "20", step)
 
 
-DAMAGE = [flip_arrays, flip_meta, zero_64_bytes, truncate, delete_arrays, delete_meta, empty, another_step]
+DAMAGE = [flip_everywhere, flip_meta, zero_64_bytes, truncate, delete_arrays, delete_meta, empty, another_step]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -197,7 +214,7 @@ def test_training_goes_on_from_the_newest_good_checkpoint(workdir, straight):
 
 
 def test_without_a_good_checkpoint_nothing_starts_again(workdir):
-    for damage, step in zip((flip_arrays, truncate, empty), (20, 30, 40)):
+    for damage, step in zip((flip_everywhere, truncate, empty), (20, 30, 40)):
         damage(workdir / "checkpoints" / str(step))
     before = (workdir / "metrics.jsonl").read_bytes()
     for _ in range(2):  # a second attempt must not start from zero either
@@ -246,6 +263,96 @@ def test_random_bit_flips_are_never_silent(tmp_path):
             continue
         assert manifest(found) == manifest(state) and meta["config"] == {"x": 1.5}
     assert caught > 3
+
+
+# One average alone
+
+
+def _averaged_state():
+    """A state of parameters, two averages and two moments of Adam, of random numbers, which do not compress."""
+    params = {"blocks": {i: jnp.zeros((100, 100)) for i in range(12)}, "last": [jnp.ones(3), jnp.arange(4.0)]}
+    leaves, tree = jax.tree.flatten(init_state(params, optax.adam(1e-3), (0.9, 0.99), jax.random.key(0)))
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    draw = lambda leaf, key: jax.random.normal(key, leaf.shape) if leaf.ndim == 2 else leaf  # noqa: E731
+    return tree.unflatten(map(draw, leaves, keys))
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory):
+    folder, state = tmp_path_factory.mktemp("averaged"), _averaged_state()
+    checkpoints = Checkpoints(folder, report=lambda text: None)
+    checkpoints.save(7, state, {})
+    checkpoints.wait()
+    checkpoints.close()
+    return folder, state
+
+
+def _bytes_read() -> int:
+    """By this process from all files so far."""
+    return int(next(line for line in open("/proc/self/io") if line.startswith("rchar")).split()[1])
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="counts the bytes that a process reads on Linux")
+def test_one_average_is_read_without_the_rest(averaged):
+    folder, state = averaged
+    size = {name: sum(leaf.nbytes for leaf in jax.tree.leaves(part)) for name, part in state.ema.items()}
+    before = _bytes_read()
+    found, meta = Checkpoints(folder).restore_part(average_alone(state.params, "0.9"), accept=lambda meta: None)
+    read = _bytes_read() - before
+    assert meta["step"] == 7 and set(found.ema) == {"0.9"}
+    assert len(jax.tree.leaves(found)) == len(jax.tree.leaves(state.params))  # nothing else takes memory
+    assert found.opt_state is None and found.params is None
+    for path, leaf in named(found.ema).items():  # 12 blocks: "10" comes before "2" among texts
+        np.testing.assert_array_equal(leaf, named(state.ema)[path])
+        assert leaf.dtype == named(state.ema)[path].dtype
+    whole = _bytes_read()
+    Checkpoints(folder).restore(state, accept=lambda meta: None, set_aside=False)
+    assert 0.8 * size["0.9"] < read < 1.5 * size["0.9"] and _bytes_read() - whole > 4 * size["0.9"]
+
+
+def test_a_flipped_bit_of_the_average_is_never_silent(averaged, tmp_path):
+    """A flip elsewhere is not noticed, one in the average is: by its CRC-32, or by Orbax."""
+    folder, state = averaged
+    wanted, outcomes = average_alone(state.params, "0.9"), []
+    files = [path.relative_to(folder) for path in _all_arrays(folder / "7")]
+    ends = np.cumsum([(folder / file).stat().st_size for file in files])
+    for trial, place in enumerate(np.linspace(0, ends[-1] - 1, 40).astype(int)):
+        copy, lines = shutil.copytree(folder, tmp_path / str(trial)), []
+        file = int(np.searchsorted(ends, place, side="right"))
+        _flip(copy / files[file], place - ends[file])  # counted from the end of the file
+        try:
+            found, _ = Checkpoints(copy, report=lines.append).restore_part(wanted, accept=lambda meta: None)
+        except AllDamagedError:
+            outcomes.append("CRC-32" if "CRC-32 differs at .ema['0.9']" in lines[0] else "Orbax")
+            continue
+        assert same_bits(named(found.ema["0.9"]), named(state.ema["0.9"]))
+        outcomes.append("elsewhere")
+    assert {"CRC-32", "elsewhere"} <= set(outcomes), outcomes
+
+
+def test_an_average_that_is_not_there_is_refused(averaged):
+    folder, state = averaged
+    with pytest.raises(CheckpointError, match=r"does not fit: \.ema\['0.5'\].* is absent there"):
+        Checkpoints(folder).restore_part(average_alone(state.params, "0.5"), accept=lambda meta: None)
+
+
+def test_a_run_is_loaded_without_its_optimizer(straight, monkeypatch):
+    """Neither its moments nor the other average; an average that was not tracked is a mistake in the flag."""
+    monkeypatch.setattr(Checkpoints, "restore", None)
+    restore_part, parts = Checkpoints.restore_part, []
+
+    def keep(self, *arguments, **options):
+        parts.append(restore_part(self, *arguments, **options))
+        return parts[-1]
+
+    monkeypatch.setattr(Checkpoints, "restore_part", keep)
+    for ema in (0.6, 0.2):
+        trained = load_run(straight, ema=ema)
+        assert set(parts[-1][0].ema) == {str(ema)} and parts[-1][0].opt_state is None
+        for name, leaf in named(trained.score.network.params).items():
+            np.testing.assert_array_equal(leaf, stored(straight, 40)[f"ema/{ema}/{name}"])
+    with pytest.raises(ConfigError, match="no average 0.7; there are 0.6, 0.2"):
+        load_run(straight, ema=0.7)
 
 
 # What does not fit

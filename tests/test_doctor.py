@@ -7,7 +7,8 @@ import optax
 from commands import call
 
 from scoresde.doctor import selftest
-from scoresde.doctor.facts import PACKAGES, facts
+from scoresde.doctor.facts import MORE_PACKAGES, facts
+from scoresde.runtime.versions import PACKAGES
 from scoresde.score import GaussianScore
 from scoresde.sde import VP
 
@@ -18,7 +19,9 @@ def test_a_sound_installation_passes_and_says_what_it_is(monkeypatch):
     assert result.code == 0, result.out + result.err
     found = json.loads(result.out)
     assert [check["ok"] for check in found["self-test"]] == [True] * len(selftest.CHECKS)
-    assert set(found["versions"]) == set(PACKAGES) and "missing" not in found["versions"].values()
+    assert (
+        set(found["versions"]) == {"python", *PACKAGES, *MORE_PACKAGES} and "missing" not in found["versions"].values()
+    )
     assert found["environment"]["XLA_PYTHON_CLIENT_MEM_FRACTION"] == ".5"
     assert found["devices"]["backend"] == "cpu" and "GiB" in found["memory and disk"]["host memory"]
 

@@ -41,7 +41,7 @@ def curves(tmp_path_factory):
 
 
 def test_draw_at_another_resolution(curves, tmp_path):
-    for grid, points in (((), 16), (("--grid", "40"), 40)):
+    for grid, points in (((), 16), (("--resolution", "40"), 40)):
         out = tmp_path / str(points)
         done = call("sample", "--workdir", curves, "--num", "5", "--out", out, *grid)
         assert done.code == 0, done.err
@@ -49,22 +49,24 @@ def test_draw_at_another_resolution(curves, tmp_path):
         assert drawn.shape == (5, points, 1) and np.isfinite(drawn).all() and (out / "grid.png").is_file()
 
 
-def test_another_grid_does_not_continue_the_draws_of_the_first(curves, tmp_path):
+def test_another_resolution_does_not_continue_the_draws_of_the_first(curves, tmp_path):
     assert call("sample", "--workdir", curves, "--num", "3", "--out", tmp_path).code == 0
-    assert call("sample", "--workdir", curves, "--num", "3", "--out", tmp_path, "--grid", "32").code == 0
+    assert call("sample", "--workdir", curves, "--num", "3", "--out", tmp_path, "--resolution", "32").code == 0
     assert np.load(tmp_path / "samples.npz")["samples"].shape == (3, 32, 1)
 
 
 @pytest.mark.parametrize(
     "flags, expected",
     [
-        (["--grid", "0"], "sizes above 0"),
-        (["--grid", "8,8"], "expected 1 sizes"),
-        (["--grid", "x"], "sizes such as"),
-        (["--grid", "8", "--task", "encode"], "no such thing"),
+        (["--resolution", "0"], "sizes above 0"),
+        (["--resolution", "8,8"], "expected 1 sizes"),
+        (["--resolution", "x"], "sizes such as"),
+        (["--resolution", "8", "--task", "encode"], "no such thing"),
+        (["--grid", "8"], "--grid: it is now --resolution"),
+        (["--grid=8"], "--grid: it is now --resolution"),
     ],
 )
-def test_a_bad_grid_is_one_line(curves, flags, expected):
+def test_a_bad_resolution_is_one_line(curves, flags, expected):
     refused = call("sample", "--workdir", curves, *flags)
     assert refused.code == 2 and expected in refused.err and refused.err.count("\n") == 1
 
@@ -145,9 +147,10 @@ def test_noise_of_a_kernel_and_white_noise_on_another_grid(process, tmp_path):
         "train", "--config", ROOT / "configs" / "quadratic_heat.py", "--workdir", tmp_path, *TINY, *small, *of_process
     )
     assert done.code == 0, done.err
-    assert call("sample", "--workdir", tmp_path, "--num", "2", "--grid", "30", "--out", tmp_path / "finer").code == 0
+    finer = ("--resolution", "30", "--out", tmp_path / "finer")
+    assert call("sample", "--workdir", tmp_path, "--num", "2", *finer).code == 0
     assert np.load(tmp_path / "finer" / "samples.npz")["samples"].shape == (2, 30, 1)
-    for out, grid in (("own", ()), ("named", ("--grid", "12"))):
+    for out, grid in (("own", ()), ("named", ("--resolution", "12"))):
         assert call("sample", "--workdir", tmp_path, "--num", "2", *grid, "--out", tmp_path / out).code == 0
     own, named = (np.load(tmp_path / out / "samples.npz")["samples"] for out in ("own", "named"))
     np.testing.assert_allclose(named, own, atol=1e-4)  # the grid of training is one of them
@@ -179,8 +182,8 @@ def test_images_in_modes(name, tmp_path):
             assert done.code == 0 and "bits/dim" in done.out, done.err
         refused = call("sample", "--workdir", tmp_path, "--task", "encode")
         assert refused.code == 2 and "--operator start" in refused.err
-    refused = call("sample", "--workdir", tmp_path, "--grid", "16,16")
-    assert refused.code == 2 and "has the grid it was trained on" in refused.err
+    refused = call("sample", "--workdir", tmp_path, "--resolution", "16,16")
+    assert refused.code == 2 and "has the resolution it was trained at" in refused.err
 
 
 WRONG = [

@@ -1,22 +1,37 @@
 """Files that somebody else may have written: every reader refuses in one line what it cannot read, and asks for no
 memory that the file does not hold."""
 
+import errno
+import fcntl
 import io
 import json
 import os
+import platform
 import struct
 import zipfile
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from scoresde.data import load
-from scoresde.errors import DataError
+from scoresde.errors import ConfigError, DataError, ResourceError
+from scoresde.runs.folder import lock
 from scoresde.runs.metrics_log import MetricsLog
 from scoresde.runtime.arrays import Npz, read_npz
-from scoresde.runtime.files import MissingError, UnreadableError, open_regular, read_bytes, replacing, write_text
+from scoresde.runtime.files import (
+    MissingError,
+    UnreadableError,
+    creating,
+    open_regular,
+    read_bytes,
+    replacing,
+    write_text,
+)
+from scoresde.runtime.locks import acquire_lock
 from scoresde.runtime.reading import DEEPEST, is_whole_number, json_lines, parse_json, read_json, read_object
+from scoresde.runtime.versions import MISSING, PACKAGES, versions
 
 BRACKETS = "[" * 100_000 + "]" * 100_000
 
@@ -75,6 +90,64 @@ def test_a_file_is_replaced_at_once_or_not_at_all(tmp_path):
     assert sorted(tmp_path.iterdir()) == [file]
     write_text(file, "new")
     assert file.read_text() == "new" and sorted(tmp_path.iterdir()) == [file]
+
+
+def test_a_scratch_path_of_the_callers_own_is_removed_too(tmp_path):
+    (tmp_path / "part").mkdir()
+    with pytest.raises(ValueError), replacing(tmp_path / "a", scratch=tmp_path / "part" / "a") as scratch:
+        scratch.write_text("half")
+        raise ValueError
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "part"]
+    with replacing(tmp_path / "a", scratch=tmp_path / "part" / "a") as scratch:
+        scratch.write_text("whole")
+    assert (tmp_path / "a").read_text() == "whole" and not list((tmp_path / "part").iterdir())
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_two_files_created_at_once_the_first_one_stays(links, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(1, "Operation not permitted")
+
+    if not links:  # then the later one replaces it, whole
+        monkeypatch.setattr(os, "link", refuse)
+    with creating(tmp_path / "a") as scratch:
+        scratch.write_text("later")
+        (tmp_path / "a").write_text("first")  # by another process
+    assert (tmp_path / "a").read_text() == ("first" if links else "later")
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+def test_a_lock_is_held_until_its_file_is_closed(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text("of the holder")
+    held = acquire_lock(path, "another process is at work")
+    with pytest.raises(ConfigError, match="another process is at work"):
+        acquire_lock(path, "another process is at work")
+    assert path.read_text() == "of the holder"
+    held.close()
+    acquire_lock(path, "nobody is").close()
+
+
+def test_a_file_system_without_locks_is_not_another_process(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError) as raised:
+        acquire_lock(tmp_path / "lock", "another process is at work")
+    assert raised.value.errno == errno.ENOLCK and raised.value.filename == str(tmp_path / "lock")
+    with pytest.raises(ResourceError, match="No locks available"):
+        lock(tmp_path)
+
+
+# Versions
+
+
+def test_versions_are_those_of_the_packages_imported():
+    found = versions("numpy", "no-such-package")
+    assert found["jax"] == jax.__version__ and found["numpy"] == np.__version__
+    assert found["python"] == platform.python_version() and found["no-such-package"] == MISSING
+    assert {"python", *PACKAGES} == set(versions())
 
 
 # JSON

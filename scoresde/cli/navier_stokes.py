@@ -4,6 +4,7 @@ import pathlib
 
 from scoresde.cli.parser import Parser
 from scoresde.errors import ConfigError
+from scoresde.runtime.files import replacing
 
 
 def main(arguments: list[str]) -> None:
@@ -33,6 +34,6 @@ def main(arguments: list[str]) -> None:
     fields = solve(**{name: getattr(found, name) for name in names})
     out = pathlib.Path(found.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("wb") as file:  # a name without .npz stays as it is
+    with replacing(out) as scratch, scratch.open("wb") as file:  # a name without .npz stays as it is
         np.savez_compressed(file, vorticity=fields)
     print(f"wrote {out}: vorticity {list(fields.shape)}, standard deviation {fields.std():.4g}")

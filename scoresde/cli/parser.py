@@ -65,6 +65,10 @@ class Parser(argparse.ArgumentParser):
         """Add an argument that is a path; the parameters are those of add_argument."""
         self.add_argument(*names, type=_path, **options)
 
+    def add_renamed(self, old: str, new: str, note: str) -> None:
+        """Refuse a flag of an earlier version, and say which flag has replaced it."""
+        self.add_argument(old, nargs="?", action=_Renamed, const=f"it is now {new}; {note}", help=argparse.SUPPRESS)
+
     def error(self, message: str):
         raise ConfigError(f"{message}; see {self.prog} --help")
 
@@ -80,7 +84,8 @@ class Parser(argparse.ArgumentParser):
                     text += "=" + rest.pop(0)
                 found.overrides.append(text.removeprefix("--config."))
             else:
-                flags = [flag for action in self._actions for flag in action.option_strings]
+                known = (action for action in self._actions if action.help is not argparse.SUPPRESS)
+                flags = [flag for action in known for flag in action.option_strings]
                 near = difflib.get_close_matches(text.split("=")[0], flags, 1)
                 hint = f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
                 problems.append(f"unknown argument {text}; {hint}")
@@ -89,6 +94,13 @@ class Parser(argparse.ArgumentParser):
         if not found.no_compilation_cache:
             keep_programs()
         return found
+
+
+class _Renamed(argparse.Action):
+    """The flag of an earlier version: `const` says what has replaced it."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        raise ConfigError(f"{option_string}: {self.const}")
 
 
 def _called(command: str) -> str:

@@ -63,9 +63,8 @@ def _parser() -> Parser:
         "--sampler", help="default: sampling.sampler of the run; restore: see docs/commands.md, which lists them"
     )
     parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")
-    parser.add_argument(
-        "--grid", help="generate: another grid than that of training, such as 256 or 64,64; for networks fno and ufno"
-    )
+    parser.add_argument("--resolution", help="generate: points along each axis, such as 256 or 64,64; for fno and ufno")
+    parser.add_renamed("--grid", "--resolution", "the grid of times is --config.sampling.grid")
     label_help = "the class, for a run with labels, as the data call it; default: generate draws one for each seed"
     parser.add_argument("--label", help=label_help)
     parser.add_argument(
@@ -89,8 +88,8 @@ def main(arguments: list[str]) -> None:
     overrides = found.overrides + ([] if found.steps is None else [f"sampling.steps={found.steps}"])
     sampler = {"generate": found.sampler, "restore": found.sampler or _RESTORER}.get(found.task, "probability_flow")
     trained = load_run(found.workdir, ema=found.ema, sampler=sampler, overrides=overrides, checkpoint=found.checkpoint)
-    if found.grid is not None:
-        trained = trained.at(_grid(found.grid))
+    if found.resolution is not None:
+        trained = trained.at(_resolution(found.resolution))
     if found.label is not None:
         trained = _with_label(trained, found.label)
     name = f"samples_{trained.experiment.sampler_name.rpartition(':')[2]}" if found.task == "generate" else found.task
@@ -107,7 +106,7 @@ def main(arguments: list[str]) -> None:
 # Tasks that accept a flag, for flags that not all tasks accept.
 _TAKEN_BY = {
     "num": ("generate", "encode", "interpolate", "restore"), "seeds": ("generate",), "sampler": ("generate", "restore"),
-    "grid": ("generate",), "input": ("encode", "decode", "interpolate", "restore"),
+    "resolution": ("generate",), "input": ("encode", "decode", "interpolate", "restore"),
     "split": ("encode", "interpolate", "restore"), "points": ("interpolate",),
     "operator": ("restore",), "strength": ("restore",), "observation_noise": ("restore",),
     "joint": ("restore",), "baseline": ("restore",),
@@ -174,11 +173,11 @@ def _perform(found, trained: "TrainedModel", out: pathlib.Path) -> tuple[list[in
     return np.flatnonzero(~ok.reshape(-1)).tolist(), ok.size, "rows"
 
 
-def _grid(text: str) -> tuple[int, ...]:
+def _resolution(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(size) for size in text.split(","))
     except ValueError:
-        raise ConfigError(f"--grid: expected sizes such as 256 or 64,64, got {text!r}") from None
+        raise ConfigError(f"--resolution: expected sizes such as 256 or 64,64, got {text!r}") from None
 
 
 def _with_label(trained: "TrainedModel", label: str) -> "TrainedModel":

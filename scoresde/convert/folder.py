@@ -19,8 +19,8 @@ from scoresde.experiment.experiment import Experiment
 from scoresde.experiment.saving import write_state
 from scoresde.experiment.stored_data import StoredData, declared_codec
 from scoresde.nets import Network
+from scoresde.runtime.streams import stream
 from scoresde.train.step import init_state
-from scoresde.types import root_key
 
 _SHOWN = 5
 
@@ -83,7 +83,7 @@ def write_run(out: pathlib.Path, experiment: Experiment, network: Network) -> No
     Raises:
         ResourceError: the files cannot be written, for lack of space or permission.
     """
-    state = init_state(network.params, experiment.optimizer, experiment.averages, root_key(experiment.seed))
+    state = init_state(network.params, experiment.optimizer, experiment.averages, stream(experiment.seed, "train"))
     # Continuous data that are named later bring their own scale and span.
     codec = declared_codec(experiment.data) if experiment.data.levels else None
     write_state(out, experiment, state, StoredData(ABSENT, codec))

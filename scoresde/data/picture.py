@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from scoresde.data.plot import curves, paths
+from scoresde.runtime.files import replacing
 
 _CELL = 40  # images are enlarged, without smoothing, to at least this many pixels
 _GAP = 4
@@ -66,5 +67,6 @@ def save_picture(codec, x, path: pathlib.Path, columns: int | None = None) -> bo
     image = picture(codec, x, columns)
     if image is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
+        with replacing(path) as scratch:
+            image.save(scratch)
     return image is not None

@@ -6,16 +6,15 @@ import os
 import pathlib
 import platform
 import shutil
-import subprocess
 
 import jax
 
-import scoresde
+from scoresde.runtime.versions import commit, version, versions
 
-PACKAGES = (
-    "scoresde", "jax", "jaxlib", "flax", "optax", "diffrax", "equinox", "lineax", "jaxtyping", "orbax-checkpoint",
-    "ml-collections",
-    "grain", "tensorflow-datasets", "numpy", "pillow", "jinja2", "safetensors", "tensorboardX", "tqdm",
+# Packages beside those that a number may depend on.
+MORE_PACKAGES = (
+    "jaxtyping", "ml-collections", "grain", "tensorflow-datasets", "pillow", "jinja2", "safetensors", "tensorboardX",
+    "tqdm",
 )  # fmt: skip
 # Extras of pyproject.toml, each with a module that it installs.
 EXTRAS = {
@@ -43,7 +42,7 @@ def facts(folder: pathlib.Path = pathlib.Path("runs")) -> dict[str, dict[str, st
     """Return {section: {name: value}}, all as text; `folder` is the folder in which runs would be written."""
     return {
         "system": _system(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": versions(*MORE_PACKAGES),
         "devices": _devices(),
         "memory and disk": {"host memory": _memory(), f"disk at {folder}": _disk(folder)},
         "extras": {name: _version_of_module(module) for name, module in EXTRAS.items()},
@@ -53,33 +52,10 @@ def facts(folder: pathlib.Path = pathlib.Path("runs")) -> dict[str, dict[str, st
 
 def _system() -> dict[str, str]:
     return {
-        "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
-        "commit": commit(),
+        "commit": commit() or "no checkout",
     }
-
-
-def commit() -> str:
-    """Return the commit of the checkout of the package, with " with changes" if files were changed, or "no checkout"
-    for an installed package."""
-    folder = pathlib.Path(scoresde.__file__).parents[1]
-    if not (folder / ".git").exists():
-        return "no checkout"
-    ask = lambda *words: subprocess.run(
-        ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10
-    ).stdout.strip()  # noqa: E731
-    try:
-        return ask("rev-parse", "--short=12", "HEAD") + (" with changes" if ask("status", "--porcelain") else "")
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "missing"
 
 
 def _version_of_module(module: str) -> str:
@@ -87,7 +63,7 @@ def _version_of_module(module: str) -> str:
     if importlib.util.find_spec(module) is None:
         return "absent"
     names = importlib.metadata.packages_distributions().get(module, [module])
-    return _version(names[0])
+    return version(names[0])
 
 
 def _devices() -> dict[str, str]:

@@ -24,10 +24,10 @@ from scoresde import VP, GaussianScore, NetworkScore, SDEDPMSolverPP
 from scoresde.data.dataset import ArraySource, Dataset
 from scoresde.likelihood import log_likelihood
 from scoresde.nets import MLP, Network
+from scoresde.runtime.streams import fixed_stream, host_generator, stream
 from scoresde.sample import sample
 from scoresde.score import DataSpectrum, EDMPreconditioning
 from scoresde.train import EDMWeighting, Objective, averaged_score, fit
-from scoresde.types import root_key
 
 _DRAWS, _STEPS, _TRAINED = 4096, 64, 60
 _ERRORS = 4.5  # standard errors: one sound installation in 30,000 fails by chance, and keys are fixed
@@ -67,7 +67,7 @@ def coefficients() -> tuple[bool, str]:
 def sampler() -> tuple[bool, str]:
     sde, mean, std = VP(), np.array([0.5, -1.0]), np.array([0.3, 1.2])
     score = GaussianScore(sde, mean, std**2)
-    x = np.asarray(sample(SDEDPMSolverPP(_STEPS), score, (2,), num=_DRAWS, key=root_key(0)), np.float64)
+    x = np.asarray(sample(SDEDPMSolverPP(_STEPS), score, (2,), num=_DRAWS, key=fixed_stream("sample")), np.float64)
     off_mean = np.abs(x.mean(axis=0) - mean) / (std / math.sqrt(_DRAWS))
     off_std = np.abs(x.std(axis=0) / std - 1) * math.sqrt(2 * _DRAWS)
     worst = max(off_mean.max(), off_std.max())
@@ -80,7 +80,7 @@ def likelihood() -> tuple[bool, str]:
     sde, mean, variance = VP(), np.array([0.5, -1.0, 0.0]), np.array([0.09, 1.44, 1.0])
     score = GaussianScore(sde, mean, variance)
     x = jnp.array([[0.4, 0.0, 1.0], [1.0, -2.0, -0.5]])
-    found = log_likelihood(score, x, key=root_key(0), probes=None, tolerance=1e-6)
+    found = log_likelihood(score, x, key=fixed_stream("likelihood"), probes=None, tolerance=1e-6)
     t, T = jnp.asarray(sde.t_min), jnp.asarray(sde.t_max)
     exact = np.array([float(_log_density(sde, mean, variance, value, t)) for value in x])
     # The prior N(0, 1) replaces p_T, and this difference is also known in closed form.
@@ -97,18 +97,18 @@ def _log_density(sde, mean, variance, x, t):
 
 def training() -> tuple[bool, str]:
     sde, variance = VP(), 0.09
-    values = np.random.default_rng(0).normal(size=(1024, 2), scale=math.sqrt(variance)).astype(np.float32)
+    values = host_generator("self_test").normal(size=(1024, 2), scale=math.sqrt(variance)).astype(np.float32)
     data = Dataset(
         "gaussian", ArraySource(values), ArraySource(values), levels=0, centered=True, fingerprint="self-test"
     )
-    network = Network.init(lambda rngs: MLP((2,), width=32, depth=1, rngs=rngs), key=root_key(0))
+    network = Network.init(lambda rngs: MLP((2,), width=32, depth=1, rngs=rngs), key=stream(0, "init"))
     # The preconditioning assumes data of deviation 1, so the network must learn that the deviation is 0.3.
     score, objective = NetworkScore(sde, network, EDMPreconditioning(1.0)), Objective(EDMWeighting(DataSpectrum(1.0)))
     batch = -(-256 // jax.device_count()) * jax.device_count()
     state = fit(
         score, data, steps=_TRAINED, batch_size=batch, objective=objective, optimizer=optax.adam(1e-2), ema=(0.9,)
     )
-    times, keys = jnp.linspace(0.02, 1.0, len(values)), jax.random.split(root_key(1), len(values))
+    times, keys = jnp.linspace(0.02, 1.0, len(values)), jax.random.split(fixed_stream("self_test"), len(values))
 
     def loss(model):
         one = lambda x0, t, key: objective.at(model, x0, t, key=key)  # noqa: E731

@@ -19,7 +19,7 @@ from scoresde.experiment.sections import SECTIONS, complete
 from scoresde.experiment.settings import WATCHES, Settings, Training
 from scoresde.experiment.values import with_tuples
 from scoresde.likelihood.flow import check_tolerance
-from scoresde.types import root_key
+from scoresde.runtime.streams import fixed_stream
 
 # Why the probability flow gives no likelihood of the data.
 DEGRADED = "the density of {0} at t_min is that of degraded data"
@@ -214,4 +214,4 @@ def _check_sampler(sampler: sample.AbstractSampler, process: sde.AbstractSDE, sh
         process = process.started_from(jnp.zeros((1, *shape)))
     model = score.NetworkScore(process, lambda x, c_noise, label=None, *, key=None: x, score.EDMPreconditioning())
     x = jax.ShapeDtypeStruct(shape, jnp.float32)
-    jax.eval_shape(lambda x: sampler(model, x, key=root_key(0)).x, x)
+    jax.eval_shape(lambda x: sampler(model, x, key=fixed_stream("sample")).x, x)

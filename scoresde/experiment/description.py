@@ -1,9 +1,7 @@
 """What is stored with a checkpoint beside its arrays, and what several processes compare before the first step."""
 
 import hashlib
-import importlib.metadata
 import pathlib
-import platform
 
 import jax
 
@@ -13,8 +11,8 @@ from scoresde.experiment.experiment import Experiment
 from scoresde.experiment.sections import flatten
 from scoresde.experiment.stored_data import StoredData
 from scoresde.runtime.files import read_bytes
+from scoresde.runtime.versions import versions
 
-_PACKAGES = ("scoresde", "jax", "jaxlib", "flax", "optax", "diffrax", "orbax-checkpoint")
 # Settings of JAX, from its environment variables, that change what is computed.
 _JAX_SETTINGS = (
     "jax_enable_x64",
@@ -28,7 +26,7 @@ def description(experiment: Experiment, data: StoredData) -> dict:
     """Return the metadata of every checkpoint."""
     return {
         "config": experiment.config,
-        "versions": _versions(),
+        "versions": versions(),
         # The stream is a pure function of (seed, step): with the step, this is the whole position in the data.
         "data": data.to_json() | {"seed": experiment.seed, "batch_size": experiment.training.batch_size},
         "devices": f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}",
@@ -38,17 +36,12 @@ def description(experiment: Experiment, data: StoredData) -> dict:
 def settings(experiment: Experiment) -> dict[str, str]:
     """Return by name all settings that determine what a process of a run does, except for its data."""
     fields = {name: repr(value) for name, value in flatten(experiment.config).items()}
-    versions = {f"version of {name}": version for name, version in _versions().items()}
     return (
         fields
-        | versions
+        | {f"version of {name}": version for name, version in versions().items()}
         | {name: str(getattr(jax.config, name)) for name in _JAX_SETTINGS}
         | {"code of scoresde": _code()}
     )
-
-
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in _PACKAGES} | {"python": platform.python_version()}
 
 
 def _code() -> str:

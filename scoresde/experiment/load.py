@@ -30,8 +30,7 @@ from scoresde.runtime.places import local
 from scoresde.runtime.reading import is_whole_number, read_object
 from scoresde.score import NetworkScore
 from scoresde.train import average_name, averaged_score
-from scoresde.train.step import init_state
-from scoresde.types import root_key
+from scoresde.train.step import average_alone
 
 LATEST = "latest"
 # What may be overridden: the rest belongs to what was trained.
@@ -68,32 +67,33 @@ class TrainedModel(NamedTuple):
         """
         return self.read()
 
-    def at(self, grid: tuple[int, ...]) -> "TrainedModel":
-        """Return the run for sampling on another grid.
+    def at(self, resolution: tuple[int, ...]) -> "TrainedModel":
+        """Return the run for sampling at another resolution, the numbers of points along the axes.
 
         Raises:
-          ConfigError: the process or the network has one grid.
+          ConfigError: the process or the network has one resolution.
         """
         if not self.experiment.takes_other_grids:
             raise ConfigError(
-                f"--grid: model.name = '{self.experiment.model.name}' has the grid it was trained on; expected a "
-                "network that is the same function on every grid, such as fno or ufno"
+                f"--resolution: model.name = '{self.experiment.model.name}' has the resolution it was trained at; expected "
+                "a network that is the same function on every grid, such as fno or ufno"
             )
-        if len(grid) != len(self.shape) - 1 or min(grid) < 1:
+        if len(resolution) != len(self.shape) - 1 or min(resolution) < 1:
             raise ConfigError(
-                f"--grid: expected {len(self.shape) - 1} sizes above 0, such as {self.shape[:-1]}, got {grid}"
+                f"--resolution: expected {len(self.shape) - 1} sizes above 0, such as {self.shape[:-1]}, got "
+                f"{resolution}"
             )
         process, spectrum = self.score.sde, self.score.preconditioning.data_spectrum()
         if not process.per_mode:
-            return self._replace(shape=(*grid, self.shape[-1]))  # white noise, at the points of any grid
+            return self._replace(shape=(*resolution, self.shape[-1]))  # white noise, at the points of any grid
         if spectrum is not None and spectrum.covariance is None:
             raise ConfigError(
-                "--grid: preconditioning.data_index = 0 shares the variance of data among the points of the grid of "
-                "training, and means another law on another grid; train with preconditioning.data_index above half "
+                "--resolution: preconditioning.data_index = 0 shares the variance of data among the points of the grid "
+                "of training, and means another law on another grid; train with preconditioning.data_index above half "
                 "the dimensions"
             )
-        score = dataclasses.replace(self.score, sde=process.at(grid))
-        return self._replace(score=score, shape=(*grid, self.shape[-1]))
+        score = dataclasses.replace(self.score, sde=process.at(resolution))
+        return self._replace(score=score, shape=(*resolution, self.shape[-1]))
 
 
 def load_run(
@@ -105,6 +105,8 @@ def load_run(
     checkpoint: str = LATEST,
 ) -> TrainedModel:
     """Load a run, with the averaged parameters of `ema`, a decay, half-life or name (the first one if None).
+
+    Of the checkpoint that average alone is read and checked by its CRC-32; damage elsewhere in it is not noticed.
 
     No record is read but for a process whose prior is degraded data, and for runs of earlier versions, which have not
     stored their codec or the names of their classes.
@@ -130,13 +132,13 @@ def load_run(
         experiment = experiment.changed(*overrides)
 
     score = experiment.score(experiment.network)
-    optimizer, averages = experiment.optimizer, experiment.averages
-    chosen = averages[0] if ema is None else average_name(ema)
-    target = jax.eval_shape(lambda p: init_state(p, optimizer, averages, root_key(0)), score.network.params)
-    target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=local_sharding()), target)
+    chosen = _average_of(experiment, ema)
+    # Neither the other averages nor the state of the optimizer, several times as large, are read.
+    wanted = average_alone(score.network.params, chosen)
+    wanted = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=local_sharding()), wanted)
     checkpoints, step = _checkpoint(folder, checkpoint)
-    restored = checkpoints.restore(
-        target, accept=lambda meta: check_experiment(meta, written, folder / "config.json"), set_aside=False, step=step
+    restored = checkpoints.restore_part(
+        wanted, accept=lambda meta: check_experiment(meta, written, folder / "config.json"), step=step
     )
     if restored is None:
         raise CheckpointError(f"no checkpoint in {checkpoints.folder}; train first")
@@ -149,6 +151,19 @@ def load_run(
     relabelled = functools.cache(lambda: with_classes(read(), classes) if classes else read())
     shape, fingerprint = codec.shape, stored.fingerprint
     return TrainedModel(experiment, codec, averaged, meta["step"], chosen, shape, relabelled, classes, fingerprint)
+
+
+def _average_of(experiment: Experiment, ema: float | str | None) -> str:
+    """Return the name of the average that a run has for `ema`; the first one for None.
+
+    Raises:
+      ConfigError: it was not tracked.
+    """
+    averages = experiment.averages
+    name = averages[0] if ema is None else average_name(ema)
+    if name not in averages:
+        raise ConfigError(f"ema: no average {name}; there are {', '.join(averages)}")
+    return name
 
 
 def _read(experiment: Experiment, fingerprint: str) -> Dataset:

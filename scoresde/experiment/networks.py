@@ -12,7 +12,7 @@ from scoresde.experiment import kinds
 from scoresde.experiment.component import build, resolve
 from scoresde.experiment.values import with_tuples
 from scoresde.nets.foreign import as_module
-from scoresde.types import root_key
+from scoresde.runtime.streams import stream
 
 
 def network_constructor(spec: dict) -> Callable:
@@ -32,7 +32,7 @@ def make_network(spec: dict, shape: tuple[int, ...], augmented: bool, seed: int)
         own = {"rngs": rngs} if _takes(spec, "rngs") else {"key": rngs.params()} if _takes(spec, "key") else {}
         return as_module(build(kinds.NETWORK, spec, "model", given | own), rngs)
 
-    return nets.Network.init(make, key=root_key(seed))
+    return nets.Network.init(make, key=stream(seed, "init"))
 
 
 def _takes(spec: dict, name: str) -> bool:

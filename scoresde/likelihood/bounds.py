@@ -26,12 +26,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from scoresde.likelihood.decode import AbstractDecoder, GaussianDecoder
+from scoresde.runtime.streams import branch
 from scoresde.score.base import AbstractScore
 from scoresde.sde.base import as_time, check_parameters, derivative
 from scoresde.types import Coef, Key, Keys, Scalar, State
 
-# Of the key of the prior's term, which only a prior of data draws from.
-_PRIOR = 3
 # A draw of the prior's and the decoder's term for so many of the diffusion: as a rule these have far less variance,
 # and the decoder's needs a separate call.
 _DIFFUSION_DRAWS_PER_DECODER_DRAW = 8
@@ -131,7 +130,7 @@ def averaged(prior, diffusion, reconstruction, dtype, samples: int, key: Key) ->
     draws = jax.lax.map(lambda arguments: diffusion(*arguments), (u, jax.random.split(noise_key, samples)))
     terms = draws.value - jnp.concatenate([jnp.zeros(1, dtype), draws.share[:-1]]) * draws.control
     count = decoder_draws(samples)
-    first = jax.lax.map(prior, jax.random.split(jax.random.fold_in(key, _PRIOR), count))
+    first = jax.lax.map(prior, jax.random.split(branch(key, "prior"), count))
     last = jax.lax.map(reconstruction, jax.random.split(decoder_key, count))
     start, total, end = jnp.mean(first), jnp.mean(terms), jnp.mean(last)
     if samples > 1:  # half the mean square of neighbours' differences is the variance within the strata

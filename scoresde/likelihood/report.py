@@ -4,17 +4,13 @@ Signs: `nats` are log p, the larger the better; bits/dim are -(log_prob - log_q)
 """
 
 import dataclasses
-import importlib.metadata
 import json
 import math
 import pathlib
-import platform
 
 import numpy as np
 
 from scoresde.runtime.files import replacing, write_text
-
-_PACKAGES = ("scoresde", "jax", "jaxlib", "flax", "diffrax", "equinox", "numpy")
 
 SIGNS = (
     "log_prob is log p in nats, larger is better; bits_per_dim = -(log_prob - log_q) / (dimensions log 2), smaller is "
@@ -99,11 +95,6 @@ def write(report: dict, path: pathlib.Path) -> None:
 def without_nan(report: dict) -> dict:
     """Replace NaN by null: a single record has no spread, and JSON has no NaN."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in report.items()}
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that a likelihood depends on."""
-    return {name: importlib.metadata.version(name) for name in _PACKAGES} | {"python": platform.python_version()}
 
 
 def _error(value: float | None) -> str:

@@ -9,7 +9,6 @@ KEY identifies images and network by their content, so features of the same imag
 import functools
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -21,7 +20,7 @@ from jaxtyping import Float, Num
 from scoresde.errors import DataError
 from scoresde.nets import inception
 from scoresde.runtime.arrays import array_header
-from scoresde.runtime.files import MissingError, UnreadableError, open_regular, write_text
+from scoresde.runtime.files import MissingError, UnreadableError, creating, open_regular, write_text
 from scoresde.runtime.progress import Progress
 from scoresde.runtime.reading import read_object
 from scoresde.runtime.sharding import batch_for_devices, local_copy, pad, shard
@@ -177,7 +176,7 @@ def extract(features: Features, images: Images, folder: pathlib.Path) -> Float[n
     file, note = place / "features.npy", place / "progress.json"
     done, shape = _done(note, identity), (images.num, features.dimensions + features.classes)
     if not file.exists() and not done:
-        _created(file, shape)
+        _create(file, shape)
     try:  # because a map for writing would extend the file to the length in a damaged header
         with open_regular(file) as raw:
             found = array_header(raw, file.stat().st_size)
@@ -190,23 +189,15 @@ def extract(features: Features, images: Images, folder: pathlib.Path) -> Float[n
     return np.lib.format.open_memmap(file, mode="r")
 
 
-def _created(file: pathlib.Path, shape: tuple[int, ...]) -> None:
+def _create(file: pathlib.Path, shape: tuple[int, ...]) -> None:
     """Create an array of zeros at `file` atomically.
 
     If another process has created the file for the same features, its file is kept, and both processes fill it with the
     same rows.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_suffix(f".{os.getpid()}.tmp")
-    np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float32, shape=shape)
-    try:
-        os.link(scratch, file)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without links
-        os.replace(scratch, file)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with creating(file) as scratch:
+        np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float32, shape=shape)
 
 
 def _fill(features: Features, images: Images, rows: np.memmap, done: int, note: Callable[[int], None]) -> None:

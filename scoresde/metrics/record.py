@@ -10,7 +10,6 @@ import json
 import math
 import os
 import pathlib
-import subprocess
 
 from scoresde.errors import DataError
 from scoresde.runtime.files import UnreadableError
@@ -69,24 +68,6 @@ def _is_record(found: dict) -> bool:
 def agrees(old: float, new: float) -> bool:
     """Return whether a repeated number equals the recorded one within the tolerances above."""
     return abs(new - old) <= RELATIVE * abs(old) + ABSOLUTE
-
-
-def commit() -> str | None:
-    """Return the commit of the checkout from which this package runs, with "+changes" if files differ from it, or None
-    without a checkout."""
-    root = pathlib.Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return None
-    try:
-        answers = [
-            subprocess.run(
-                ["git", "-C", str(root), *command], capture_output=True, text=True, timeout=20, check=True
-            ).stdout.strip()
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        ]
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answers[0] + ("+changes" if answers[1] else "")
 
 
 def _finite(value):

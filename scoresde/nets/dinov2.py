@@ -25,7 +25,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from ..types import root_key
+from scoresde.runtime.streams import stream
+
 from .attention import attend, split_heads
 
 SIZE = 224  # of an image, in pixels
@@ -86,7 +87,7 @@ def described(width: int, depth: int) -> tuple[Any, dict]:
     made = {}
 
     def build():
-        made["graphdef"], state = nnx.split(DINOv2(width, depth, nnx.Rngs(root_key(0))), nnx.Param)
+        made["graphdef"], state = nnx.split(DINOv2(width, depth, nnx.Rngs(stream(0, "init"))), nnx.Param)
         return nnx.to_pure_dict(state)
 
     state = jax.eval_shape(build)

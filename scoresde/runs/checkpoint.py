@@ -10,6 +10,7 @@ finite, is reported and set aside. If none passes, the run stops; it never resta
 """
 
 import errno
+import functools
 import json
 import os
 import pathlib
@@ -25,7 +26,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from scoresde.errors import CheckpointError, NumericError, ResourceError
-from scoresde.runs.manifest import check_manifest, manifest
+from scoresde.runs.manifest import check_fit, check_manifest, manifest
 from scoresde.runs.quiet import leave_out_late_reports
 from scoresde.runtime.files import UnreadableError, open_regular
 from scoresde.runtime.reading import is_whole_number, read_object
@@ -135,10 +136,29 @@ class Checkpoints:
         Raises:
           CheckpointError: none is valid, or a valid one does not fit the target.
         """
-        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
+        return self._newest_valid(functools.partial(_read_whole, target), accept, set_aside=set_aside, step=step)
+
+    def restore_part(
+        self, wanted: PyTree, *, accept: Callable[[dict], None], step: int | None = None
+    ) -> tuple[PyTree, dict] | None:
+        """Return the newest valid (part of a state, meta), or None if there is no checkpoint at all.
+
+        Only the leaves of `wanted` are read, and memory is used for them alone. Each is checked by its CRC-32; other
+        leaves are not, so that a checkpoint with damage elsewhere is used. Nothing is set aside.
+
+        Args:
+          wanted: a state with arrays or ShapeDtypeStructs, and None in place of every leaf that is not wanted.
+          accept, step: as in `restore`.
+
+        Raises:
+          CheckpointError: none is valid, or a valid one has not these leaves.
+        """
+        return self._newest_valid(functools.partial(_read_part, wanted), accept, set_aside=False, step=step)
+
+    def _newest_valid(self, read: Callable, accept, *, set_aside: bool, step: int | None):
         damaged = []
         for step in self.steps() if step is None else [step]:
-            found = self._read_if_good(step, target, accept)
+            found = self._read_if_good(step, read, accept)
             if found is None:
                 damaged.append(step)
                 continue
@@ -151,11 +171,11 @@ class Checkpoints:
             raise AllDamagedError(self.folder, damaged)
         return None
 
-    def _read_if_good(self, step: int, target: PyTree, accept) -> tuple[PyTree, dict] | None:
+    def _read_if_good(self, step: int, read: Callable, accept) -> tuple[PyTree, dict] | None:
         """(state, meta); None, after a report, if it is damaged on this or another process."""
         found = problem = None
         try:
-            found = self._read(step, target, accept)
+            found = self._read(step, read, accept)
         except CheckpointError:
             raise
         except Exception as error:  # whatever Orbax raises over a damaged file
@@ -180,14 +200,12 @@ class Checkpoints:
             raise ValueError("CRC-32 or step differs in meta")
         return meta
 
-    def _read(self, step: int, target: PyTree, accept) -> tuple[PyTree, dict]:
+    def _read(self, step: int, read: Callable, accept) -> tuple[PyTree, dict]:
         meta = self._read_meta(step)
         _refuse_irregular(self.folder / str(step))
         with self._reader() as manager:
             accept(meta)
-            _check_fit(step, target, meta["manifest"])
-            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-            return manager.restore(step, args=arguments).state, meta
+            return read(manager, step, meta["manifest"]), meta
 
     def _reader(self) -> ocp.CheckpointManager:
         """Return a new manager, because one that has saved restores only what it saved."""
@@ -211,23 +229,29 @@ class Checkpoints:
             multihost_utils.sync_global_devices("damaged checkpoints set aside")
 
 
+def _read_whole(target: PyTree, manager: ocp.CheckpointManager, step: int, stored: dict[str, dict]) -> PyTree:
+    """Read all leaves of a checkpoint, in the shape of `target`; `stored` is its manifest."""
+    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
+    check_fit(step, target, stored, stored.keys())
+    return manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))).state
+
+
+def _read_part(wanted: PyTree, manager: ocp.CheckpointManager, step: int, stored: dict[str, dict]) -> PyTree:
+    """Read the leaves that `wanted` has; `stored` is the manifest of the checkpoint."""
+    leaves, tree = jax.tree.flatten(jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted))
+    check_fit(step, wanted, stored)
+    # Orbax reads part of a checkpoint into nested dictionaries alone, whose keys are texts and sorted as such. The same
+    # dictionaries of numbers say which leaf is where.
+    numbers = ocp.tree.serialize_tree(tree.unflatten(range(len(leaves))), keep_empty_nodes=False)
+    item = jax.tree.map(lambda number: leaves[number], numbers)
+    options = dict(restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=True)
+    found = manager.restore(step, args=ocp.args.Composite(state=ocp.args.PyTreeRestore(item, **options))).state
+    by_number = dict(zip(jax.tree.leaves(numbers), jax.tree.leaves(found), strict=True))
+    return tree.unflatten([by_number[number] for number in range(len(leaves))])
+
+
 def _crc_of_json(meta: dict) -> int:
     return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
-
-
-def _check_fit(step: int, target: PyTree, stored: dict[str, dict]) -> None:
-    """Check the stored leaves against the target. Orbax casts dtypes silently, and lists missing leaves at length."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(target)
-    wanted = {jax.tree_util.keystr(path): (str(leaf.dtype), list(leaf.shape)) for path, leaf in leaves}
-    for path in wanted.keys() | stored.keys():
-        want = wanted.get(path)
-        have = (stored[path]["dtype"], stored[path]["shape"]) if path in stored else None
-        if want != have:
-            raise CheckpointError(
-                f"checkpoint at step {step} does not fit: {path} is {have or 'absent'} there, {want or 'absent'} in "
-                "this "
-                "run; use the configuration it was saved with, or another --workdir"
-            )
 
 
 def _any_process(flag: bool) -> bool:

@@ -4,22 +4,22 @@ Process 0 locks WORKDIR/.lock and writes a random token into it. The others wait
 separate folder, checkpoints would never become complete.
 """
 
-import fcntl
 import pathlib
 import secrets
 import time
-from typing import IO
+from typing import TextIO
 
 import jax
 
-from scoresde.errors import ConfigError, DistributedError, ResourceError
+from scoresde.errors import DistributedError, ResourceError
 from scoresde.runtime import peers
 from scoresde.runtime.files import UnreadableError, read_bytes
+from scoresde.runtime.locks import acquire_lock
 
 _VISIBLE = 60.0  # seconds within which a new file on a shared file system is visible to every machine
 
 
-def hold(folder: pathlib.Path) -> IO | None:
+def hold(folder: pathlib.Path) -> TextIO | None:
     """Lock the run folder for this run until the process ends, however it ends. Call this on every process.
 
     Returns:
@@ -62,23 +62,17 @@ def _holds(path: pathlib.Path, word: str) -> bool:
         return False
 
 
-def lock(folder: pathlib.Path):
+def lock(folder: pathlib.Path) -> TextIO:
     """Acquire the lock of a run folder.
 
     Raises:
       ConfigError: another process holds it. ResourceError: the folder cannot be written.
     """
+    held = f"another process is training in {folder}; wait for it, or choose another --workdir"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "a")  # not "w": the existing content belongs to the process that holds the lock
+        file = acquire_lock(folder / ".lock", held)
     except OSError as error:
         raise ResourceError(f"cannot write in {folder}: {error.strerror}; choose another --workdir") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise ConfigError(
-            f"another process is training in {folder}; wait for it, or choose another --workdir"
-        ) from error
-    file.truncate(0)
+    file.truncate(0)  # the token of an earlier run
     return file

@@ -9,7 +9,7 @@ versions, which gathered the arrays, hold the same numbers.
 import functools
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Bool, PyTree, UInt32
 
-from scoresde.errors import NumericError
+from scoresde.errors import CheckpointError, NumericError
 from scoresde.runs import crc32
 
 
@@ -55,7 +55,28 @@ def check_manifest(state: PyTree, stored: dict[str, dict]) -> None:
         raise ValueError(f"CRC-32 differs at {broken[0]}" + (f" and {len(broken) - 1} more" if broken[1:] else ""))
 
 
-def _named(state: PyTree) -> dict[str, jax.Array | np.ndarray]:
+def check_fit(step: int, target: PyTree, stored: dict[str, dict], needed: Collection[str] = ()) -> None:
+    """Check the dtypes and shapes in the manifest of a checkpoint against those of a target. Orbax casts dtypes
+    silently, and lists missing leaves at length.
+
+    Args:
+      needed: paths of stored leaves that the target must have as well.
+
+    Raises:
+      CheckpointError: they differ, or a leaf is missing.
+    """
+    wanted = {path: (str(leaf.dtype), list(leaf.shape)) for path, leaf in _named(target).items()}
+    for path in wanted.keys() | needed:
+        want = wanted.get(path)
+        have = (stored[path]["dtype"], stored[path]["shape"]) if path in stored else None
+        if want != have:
+            raise CheckpointError(
+                f"checkpoint at step {step} does not fit: {path} is {have or 'absent'} there, {want or 'absent'} in "
+                "this run; use the configuration it was saved with, or another --workdir"
+            )
+
+
+def _named(state: PyTree) -> dict[str, jax.Array | np.ndarray | jax.ShapeDtypeStruct]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 

@@ -6,10 +6,7 @@ OUT/.partial/       samples.npy, ok.npy, nfe.npy and progress.json of a run that
 """
 
 import contextlib
-import errno
-import fcntl
 import json
-import os
 import pathlib
 import shutil
 import zipfile
@@ -18,7 +15,8 @@ import numpy as np
 
 from scoresde.errors import ConfigError
 from scoresde.runtime.arrays import array_header
-from scoresde.runtime.files import MissingError, UnreadableError, open_regular, write_text
+from scoresde.runtime.files import MissingError, UnreadableError, open_regular, replacing, write_text
+from scoresde.runtime.locks import acquire_lock
 from scoresde.runtime.reading import read_object
 
 _MOST_SEEDS = 10**8  # in one range, so that a typing error does not fill the memory
@@ -42,7 +40,9 @@ class SampleStore:
         self._identity = json.loads(json.dumps(identity))
         self._partial.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as on_failure:
-            self._lock = on_failure.enter_context(self._locked())
+            # Two processes that fill one file would lose each other's rows.
+            held = f"another process is drawing into {self.folder}; wait for it, or choose another --out"
+            self._lock = on_failure.enter_context(acquire_lock(self._partial / "lock", held))
             self.done = self._found(num)
             mode = "r+" if self.done else "w+"
             self._samples = self._map("samples", mode, (num, *shape), dtype)
@@ -72,33 +72,20 @@ class SampleStore:
 
     def finish(self, **known: np.ndarray) -> tuple[pathlib.Path, np.ndarray]:
         """Write the parts and the arrays `known` into samples.npz, one file at a time. Returns its path and `ok`."""
-        path, scratch = self.folder / "samples.npz", self.folder / ".samples.tmp"
-        ok = np.array(self._ok)
+        path, ok = self.folder / "samples.npz", np.array(self._ok)
         for name, array in known.items():
             np.save(self._partial / f"{name}.npy", array)
         del self._samples, self._ok, self._nfe
-        with zipfile.ZipFile(scratch, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        # Within the part that is removed at the end, so that a kill leaves no second copy of all samples behind.
+        with (
+            replacing(path, scratch=self._partial / "samples.npz") as scratch,
+            zipfile.ZipFile(scratch, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+        ):
             for name in ("samples", "ok", "nfe", *known):
                 archive.write(self._partial / f"{name}.npy", f"{name}.npy")
-        os.replace(scratch, path)
         (self._partial / "progress.json").unlink()  # first, so that an interruption leaves nothing to continue
         shutil.rmtree(self._partial)
         return path, ok
-
-    def _locked(self):
-        """Lock the folder, at most until the process ends. Two processes that fill one file would lose each other's
-        rows."""
-        lock = open(self._partial / "lock", "w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            raise ConfigError(
-                f"another process is drawing into {self.folder}; wait for it, or choose another --out"
-            ) from None
-        return lock
 
     def _found(self, num: int) -> int:
         path = self._partial / "progress.json"

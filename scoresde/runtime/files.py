@@ -82,21 +82,45 @@ def _kind(mode: int) -> str:
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def replacing(path: str | os.PathLike, scratch: str | os.PathLike | None = None) -> Iterator[pathlib.Path]:
     """Return a context with a scratch path beside `path`, which replaces `path` when the block ends.
 
     Readers see the old file or the new one, and a kill within the block leaves the old file. The scratch path has the
     same extension. If the block raises, the scratch file is deleted to free the disk. Its name contains the process id,
     so that two processes that write the same file do not share a scratch file.
 
+    Args:
+        scratch: another scratch path on the same file system, for a caller that no other process can meet there.
+
     Raises:
         OSError: there is no space or no permission; the error contains the name of the file.
     """
-    path = pathlib.Path(path)
-    scratch = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
+    with _scratch_of(path, scratch) as (path, scratch):
         yield scratch
         os.replace(scratch, path)
+
+
+@contextlib.contextmanager
+def creating(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """As `replacing`, but a file that is there when the block ends stays: of several processes that create it at once,
+    the first one counts."""
+    with _scratch_of(path) as (path, scratch):
+        yield scratch
+        try:
+            os.link(scratch, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            os.replace(scratch, path)
+        scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _scratch_of(path, scratch=None) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
+    path = pathlib.Path(path)
+    scratch = pathlib.Path(scratch or path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}"))
+    try:
+        yield path, scratch
     except BaseException as error:
         with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)

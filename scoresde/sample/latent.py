@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from scoresde.errors import ConfigError
+from scoresde.runtime.streams import fixed_stream
 from scoresde.sample.base import BATCH_AXIS, Draw
 from scoresde.sample.integrate import ProbabilityFlow
 from scoresde.score.base import AbstractScore
-from scoresde.types import root_key
 
 # Below this angle between two latents (radians) the great circle is the straight line to rounding.
 _SMALL_ANGLE = 1e-3
@@ -26,7 +26,7 @@ def encode(score: AbstractScore, x0: Float[Array, "N *x"], *, sampler: Probabili
 @eqx.filter_jit
 def decode(score: AbstractScore, x_T: Float[Array, "N *x"], *, sampler: ProbabilityFlow = ProbabilityFlow()) -> Draw:
     """Return x at t_min [N, *x] of x_T under the probability flow, without denoising: the inverse of `encode`."""
-    key = root_key(0)  # the flow uses no random numbers
+    key = fixed_stream("sample")  # the flow uses no random numbers
     return jax.vmap(lambda x: sampler(score, x, key=key), axis_name=BATCH_AXIS)(x_T)
 
 

@@ -26,16 +26,16 @@ from scoresde.nets import CouplingFlow, Network
 from scoresde.runtime.arrays import read_npz
 from scoresde.runtime.files import UnreadableError, replacing
 from scoresde.runtime.progress import Progress
+from scoresde.runtime.streams import stream
 from scoresde.score.base import AbstractScore
 from scoresde.sde.base import as_time
 from scoresde.train.step import finite
-from scoresde.types import root_key
 
 
 def dequantizer_network(shape: tuple[int, ...], *, width: int, depth: int, seed: int) -> Network:
     """Return an untrained flow: u ~ U[0, 1)^D."""
     build = lambda rngs: CouplingFlow(shape, width=width, depth=depth, rngs=rngs)  # noqa: E731
-    return Network.init(build, key=root_key(seed))
+    return Network.init(build, key=stream(seed, "dequantizer_init"))
 
 
 def fit_dequantizer(
@@ -62,7 +62,7 @@ def fit_dequantizer(
     sde = score.sde
     schedule = optax.cosine_decay_schedule(learning_rate, steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
-    root = root_key(seed)
+    root = stream(seed, "dequantizer_train")
     arrays, rest = eqx.partition(score, eqx.is_array)  # arguments of the compiled step, not constants in it
 
     def example_loss(params, arrays, v, label, rank, key):

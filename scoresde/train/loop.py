@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 from scoresde.errors import ConfigError
 from scoresde.nets.network import CPU_INIT_OPTIONS
 from scoresde.runtime.sharding import all_gather, state_sharding
+from scoresde.runtime.streams import stream
 from scoresde.score.network import NetworkScore
 from scoresde.train.average import average_name
 from scoresde.train.batch_iterator import BatchIterator, prefetch
@@ -21,7 +22,7 @@ from scoresde.train.loss import Objective
 from scoresde.train.parallelism import Parallelism
 from scoresde.train.program import compile_step, memory_advice
 from scoresde.train.step import TrainState, init_state, make_step, with_params
-from scoresde.types import State, root_key
+from scoresde.types import State
 
 
 def fit(
@@ -66,7 +67,7 @@ def fit(
     layout.check(batch_size)
     optimizer, mesh = optimizer or optax.chain(optax.clip_by_global_norm(1.0), optax.adam(2e-4)), layout.mesh()
     prepare = prepare or (lambda value, *, key: dataset.encode(value))
-    init = functools.partial(init_state, optimizer=optimizer, ema=ema, key=root_key(seed))
+    init = functools.partial(init_state, optimizer=optimizer, ema=ema, key=stream(seed, "train"))
     like = _place(jax.eval_shape(init, score.network.params), mesh)
     options = dict(prepare=prepare, augment=augment, accumulation=layout.accumulation, remat=layout.remat)
     step = make_step(score, objective, optimizer, state=like, mesh=mesh, **options)

@@ -24,6 +24,7 @@ from jaxtyping import Array, Bool, Int, PyTree, UInt32
 
 from scoresde.nets import Network
 from scoresde.runtime.sharding import shardings, state_sharding
+from scoresde.runtime.streams import branch, stream
 from scoresde.score.network import NetworkScore
 from scoresde.train.average import average_name, update
 from scoresde.train.batch_iterator import batches_sharding
@@ -31,7 +32,6 @@ from scoresde.train.loss import Objective
 from scoresde.types import Key, State, stored_key
 
 MAX_SKIPPED = 10
-_AUGMENT = 2  # root of its key
 
 
 class TrainState(eqx.Module):
@@ -69,6 +69,18 @@ def init_state(
         skipped=jnp.copy(zero),
         skipped_in_a_row=jnp.copy(zero),
     )
+
+
+def average_alone(params: PyTree, name: str) -> TrainState:
+    """Return the shapes of a state of which one average is wanted and nothing else: every other leaf is None.
+
+    Args:
+      params: the parameters, arrays or their shapes. name: of the average, see average.py.
+    """
+    like = jax.eval_shape(lambda p: init_state(p, optax.identity(), (name,), stream(0, "train")), params)
+    parts, outline = jax.tree.flatten(like, is_leaf=lambda part: part is not like)  # one for each field
+    names = (field.name for field in dataclasses.fields(like))
+    return outline.unflatten([part if name == "ema" else None for name, part in zip(names, parts, strict=True)])
 
 
 def with_params(score: NetworkScore, params: PyTree) -> NetworkScore:
@@ -158,7 +170,7 @@ def _batch_loss(score: NetworkScore, objective: Objective, prepare, augment):
         label = None if score.label is None else label
         x0, done = prepare(value, key=data_key), None
         if augment is not None:
-            x0, done = augment(x0, key=jax.random.fold_in(data_key, _AUGMENT))
+            x0, done = augment(x0, key=branch(data_key, "augmentation"))
         model = dataclasses.replace(with_params(score, params), label=label, augmentation=done, key=dropout_key)
         return objective(model, x0, batch_key=batch_key, key=loss_key, rank=rank)
 
@@ -210,8 +222,8 @@ def _update(optimizer, state: TrainState, loss, grads, batch_size: int) -> tuple
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = update(state.ema, params, state.step, batch_size)
-    # Behind a conditional the new values are buffers. Without one, XLA on a CPU computes them again for the check, and
-    # the step took ten times as long to compile.
+    # Behind a conditional the new values are buffers. Without one, XLA on a CPU computes them again for the check,
+    # which took ten times as long to compile.
     plausible = jnp.isfinite(loss) & jnp.isfinite(norm) & (state.skipped_in_a_row < MAX_SKIPPED)
     good = jax.lax.cond(plausible, finite, lambda _: jnp.asarray(False), (params, opt_state, ema))
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)  # noqa: E731

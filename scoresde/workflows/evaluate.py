@@ -19,10 +19,10 @@ import numpy as np
 
 from scoresde.errors import ConfigError, DataError
 from scoresde.experiment.load import LATEST, TrainedModel, load_run
-from scoresde.likelihood.report import versions
 from scoresde.metrics import record
 from scoresde.metrics.measure import FID_NUM, Measured, check, measure
 from scoresde.metrics.scales import check_scales
+from scoresde.runtime.versions import commit, versions
 from scoresde.workflows.compared_sets import fakes_of, given_features, reals_of
 from scoresde.workflows.feature_extractors import feature_network
 from scoresde.workflows.function_metrics import function_metrics
@@ -83,7 +83,7 @@ def evaluate(request: Request, trained: TrainedModel | None, expected: dict | No
     validate(request)
     request.out.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
     about = _EMPTY | {
-        "repeats": request.repeats or 1, "versions": versions(), "commit": record.commit(),
+        "repeats": request.repeats or 1, "versions": versions(), "commit": commit(),
         "arguments": request.arguments(),
         "device": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
     }  # fmt: skip

@@ -17,13 +17,11 @@ from scoresde.experiment.load import TrainedModel
 from scoresde.runs.sample_store import SampleStore
 from scoresde.runtime.progress import Progress
 from scoresde.runtime.sharding import batch_for_devices, local_copy, pad, shard
+from scoresde.runtime.streams import branch, fixed_stream
 from scoresde.sample import AbstractSampler, Draw, denoised_draw
 from scoresde.sde import AbstractSDE
-from scoresde.types import Keys, root_key
+from scoresde.types import Keys
 
-# Root of the keys: samples depend only on their seeds, not on the seed of training.
-_ROOT = 0
-_CLASS = 2  # root of the class of a seed, beside its noise
 NULL = MISSING  # the null class, which a score has until it is given another
 UNTRAINED = (
     "sampling.labels = 'null': nothing trains the null class yet, so that its samples would be arbitrary; use uniform "
@@ -57,7 +55,7 @@ def classes(trained: TrainedModel, keys: Keys) -> Int[Array, "num"] | None:
     law = trained.experiment.sampling.labels
     if law == "null":
         raise ConfigError(UNTRAINED)
-    own = jax.vmap(lambda key: jax.random.fold_in(key, _CLASS))(keys)
+    own = jax.vmap(lambda key: branch(key, "class"))(keys)
     if law == "uniform":
         return jax.vmap(lambda key: jax.random.randint(key, (), 0, trained.experiment.num_classes))(own)
     ends = jnp.asarray(np.cumsum(shares(trained.dataset))[:-1], jnp.float32)
@@ -87,7 +85,8 @@ def label_arrays(trained: TrainedModel, num: int) -> dict[str, np.ndarray]:
 
 
 def _keys(seeds) -> Keys:
-    root = root_key(_ROOT)
+    """Return one key per seed: samples depend on their seeds alone, not on the seed of training."""
+    root = fixed_stream("sample")
     return jax.vmap(lambda seed: jax.random.fold_in(root, seed))(seeds)
 
 

@@ -25,17 +25,18 @@ from scoresde.experiment.load import TrainedModel
 from scoresde.likelihood.bounds import elbo_of_keys
 from scoresde.likelihood.chain import vlb_of_keys
 from scoresde.likelihood.flow import log_likelihood_of_keys
-from scoresde.likelihood.report import SIGNS, DataLikelihood, meaning, versions, without_nan, write
+from scoresde.likelihood.report import SIGNS, DataLikelihood, meaning, without_nan, write
 from scoresde.runs.checkpoint import manifest
 from scoresde.runtime.progress import Progress
 from scoresde.runtime.sharding import batch_for_devices, local_copy, pad, shard
+from scoresde.runtime.streams import FIXED_STREAMS, fixed_stream
+from scoresde.runtime.versions import versions
 from scoresde.sde import AbstractSDE
 from scoresde.train.dequantizer import dequantizer_network, fit_dequantizer, load_network, save_network
-from scoresde.types import root_key
 from scoresde.workflows.generate import to_modes
 
-# Root of the keys: a likelihood depends only on the index of its record, not on the seed of training.
-_ROOT = 1
+# What the report says of the keys.
+_KEYS = f"fold_in(fold_in(key({FIXED_STREAMS['likelihood']}), dequantization), index)"
 
 
 def data_likelihood(trained: TrainedModel, *, split: str, num: int, nats: bool, folder: pathlib.Path) -> DataLikelihood:
@@ -69,7 +70,8 @@ def data_likelihood(trained: TrainedModel, *, split: str, num: int, nats: bool, 
     done = 0
     for index, values, score in _batches(trained, source, total, options.batch_size):
         for k in range(draws):
-            root = jax.random.fold_in(root_key(_ROOT), k)
+            # A likelihood depends on the index of its record alone, not on the seed of training.
+            root = jax.random.fold_in(fixed_stream("likelihood"), k)
             keys = jax.vmap(lambda i, root=root: jax.random.fold_in(root, i))(shard(pad(index, len(values))))
             x, log_q, keys = points(shard(values), keys)
             found = solve(score, x, keys) | {"log_q": log_q}
@@ -248,7 +250,7 @@ def _summary(trained: TrainedModel, split: str, rows: dict, crc: str) -> DataLik
         "dequantizations": rows["ok"].shape[1], "log_jacobian": dataset.log_jacobian(), "dimensions": dimensions,
         "pixel_logdet": trained.score.sde.basis.pixel_logdet(dataset.shape),
         "step": trained.step, "ema": trained.ema, "data": dataset.fingerprint, "parameters_crc32": crc,
-        "keys": f"fold_in(fold_in(key({_ROOT}), dequantization), index)", "indices": f"0 to {len(good) - 1}",
+        "keys": _KEYS, "indices": f"0 to {len(good) - 1}",
         "config": trained.experiment.config, "versions": versions(), "command": " ".join(sys.argv),
         "devices": f"{jax.process_count()} x {jax.local_device_count()} {jax.devices()[0].device_kind}",
     }  # fmt: skip

@@ -41,8 +41,8 @@ from scoresde.metrics.functions import moments, sliced_wasserstein
 from scoresde.metrics.neighbours import nearest
 from scoresde.runtime.files import replacing
 from scoresde.runtime.sharding import batch_for_devices, local_copy, pad, shard
+from scoresde.runtime.streams import fixed_stream
 from scoresde.sample import Draw, trajectory
-from scoresde.types import root_key
 from scoresde.workflows.generate import by_shares, classes, draw, sampler_of
 
 QUANTILES = 8
@@ -54,7 +54,6 @@ PAIRS = 12  # shown, those closest to the training data first
 _SEEDS, _STEPS, _SHOWN = 6, 28, 8  # trajectories, their steps, and how many points of them are shown
 _POINTS = 256  # seeds where a sample is a point: six of them show nothing
 _CELL = 200  # pixels of a picture in a strip of pictures
-_ROOT = 2  # of the keys, apart from those of sampling and likelihood
 
 
 class Monitor:
@@ -158,13 +157,13 @@ class Monitor:
         """Return the levels of log-SNR, and the loss at each by split; a split that lacks labels is left out."""
         sde = trained.score.sde
         times = jax.vmap(lambda u: self._objective.time_law.quantile(sde, u))((jnp.arange(QUANTILES) + 0.5) / QUANTILES)
-        losses = {}
+        losses, root = {}, fixed_stream("monitor_loss")  # records of both splits have the same noise
         for split, source in (("train", self.dataset.train), ("test", self.dataset.test)):
             if trained.score.label is not None and not source.labelled:
                 continue  # each record is taken under its own label, and some have none
             num = min(LOSSES, len(source))
             rows = tuple(pad(part, batch_for_devices(num, num)) for part in source.rows(np.arange(num)))
-            keys = jax.vmap(lambda n: jax.random.fold_in(root_key(_ROOT), n))(np.arange(len(rows[0])))
+            keys = jax.vmap(lambda n: jax.random.fold_in(root, n))(np.arange(len(rows[0])))
             each = _losses(trained.score, self._objective, self._prepare, times, *shard((*rows, keys)))
             losses[split] = np.asarray(each, np.float64)[:, :num].mean(axis=1)
         levels = np.asarray(jax.vmap(sde.reference_log_snr)(times))
@@ -178,7 +177,7 @@ class Monitor:
         score = trained.score
         sde = score.sde
         seeds = _SEEDS if len(trained.shape) > 1 else _POINTS
-        keys = jax.random.split(root_key(_ROOT), batch_for_devices(seeds, seeds))
+        keys = jax.random.split(fixed_stream("monitor_trajectory"), batch_for_devices(seeds, seeds))
         x_T = jax.vmap(lambda key: sde.sample_prior(trained.shape, key=key))(shard(keys))
         labels = classes(trained, keys)
         score = score if labels is None else dataclasses.replace(score, label=labels[0])
@@ -190,7 +189,8 @@ class Monitor:
         if len(trained.shape) == 2 and trained.shape[-1] != 2:
             return {"trajectory": x0, "trajectory_log_snr": levels}
         if image := _strip(self.dataset, x0):
-            image.save(path)
+            with replacing(path) as scratch:
+                image.save(scratch)
         return {"trajectory_log_snr": levels}
 
     def _save_pairs(self, drawn: Draw, found) -> dict:
@@ -199,9 +199,9 @@ class Monitor:
         pairs = np.stack([drawn.x[order], self._searched[found.index[order]]])  # [2, pairs, ...]
         if len(order) and len(self.dataset.shape) == 3:
             width = self.dataset.shape[-1] if self.dataset.shape[-1] not in (1, 3) else 1
-            picture(self.dataset, pairs.reshape(-1, *pairs.shape[2:]), len(order) * width).save(
-                self.folder / "watch" / "pairs.png"
-            )
+            image = picture(self.dataset, pairs.reshape(-1, *pairs.shape[2:]), len(order) * width)
+            with replacing(self.folder / "watch" / "pairs.png") as scratch:
+                image.save(scratch)
         return {"pairs": np.asarray(self.dataset.decode(pairs)), "pairs_order": order}
 
 

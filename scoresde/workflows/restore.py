@@ -34,9 +34,9 @@ from scoresde.guide import (
 from scoresde.guide.joint import LARGEST
 from scoresde.guide.posterior import check_coordinates, isotropic
 from scoresde.runtime.sharding import local_copy
+from scoresde.runtime.streams import branch, fixed_stream, host_generator
 from scoresde.sample import Draw
 from scoresde.sde import DCT, AbstractSDE
-from scoresde.types import root_key
 from scoresde.workflows.batches import format_solver_status, in_batches, records_of, write
 from scoresde.workflows.generate import fields, label_arrays, sampler_of
 from scoresde.workflows.operators import START
@@ -46,7 +46,6 @@ _STRENGTHS = {"blur": 1.0, "downsample": 2.0, "inpaint": 0.5}
 NOISE = 0.05  # default noise of an observation
 _KNOWN = 1000  # training records whose variances are taken
 _RECORDS_PER_VALUE = 8  # at least so many for a covariance
-_ROOT = 3  # of the keys: noise of the observations, draws, and the mask
 _SHOWN = 12  # records in OUT/grid.png
 
 
@@ -109,7 +108,7 @@ def _mask(grid: tuple[int, ...], hidden: float) -> np.ndarray:
     if not 0 < hidden < 1:
         raise ConfigError(f"--strength: expected the share of points hidden, between 0 and 1, got {hidden:g}")
     count = int(np.prod(grid))
-    return np.random.default_rng(_ROOT).permutation(np.arange(count) >= round(hidden * count)).reshape(grid)
+    return host_generator("mask").permutation(np.arange(count) >= round(hidden * count)).reshape(grid)
 
 
 def _check(trained: TrainedModel, operator: str, strength, noise, baseline: bool, joint: bool) -> None:
@@ -143,7 +142,7 @@ def _from_observation(
 ) -> tuple[str, np.ndarray, dict[str, Draw]]:
     score, sampler, index = trained.score, sampler_of(trained), np.arange(len(x0), dtype=np.uint32)
     of_data = _spread(trained, observation, joint)
-    y = np.asarray(jax.jit(jax.vmap(lambda x, key: observation.observe(x, key=key)))(x0, _keys(0, index)))
+    y = np.asarray(jax.jit(jax.vmap(lambda x, key: observation.observe(x, key=key)))(x0, _keys("observation", index)))
     posterior = guide_of(score, observation, of_data, jnp.asarray(y[:1]))
     guides = {"restored": lambda y, keys: restore_by(sampler, posterior, y, keys=keys)}
     if baseline:
@@ -177,7 +176,7 @@ def _from_start(trained: TrainedModel, x0: np.ndarray) -> tuple[str, np.ndarray,
     index = np.arange(len(x0), dtype=np.uint32)
     sde = score.sde
     x_T = jax.jit(jax.vmap(lambda x, key: sde.perturb(sde.basis.to_modes(x), jnp.float32(sde.t_max), key=key)[0]))(
-        x0, _keys(0, index)
+        x0, _keys("observation", index)
     )
     found = _drawn(trained, lambda x, keys: continued(sampler, score, x, keys=keys), np.asarray(x_T), index)
     name = f"the process itself, {trained.experiment.process_name} to t = {sde.t_max:g}"
@@ -187,11 +186,11 @@ def _from_start(trained: TrainedModel, x0: np.ndarray) -> tuple[str, np.ndarray,
 def _drawn(trained: TrainedModel, guide: Callable, states: np.ndarray, index: np.ndarray) -> Draw:
     """Sample in batches; sample k depends on state k and on k, not on the size of a batch."""
     sde = trained.score.sde
-    return in_batches(trained, lambda rows: fields(sde, guide(rows[0], _keys(1, rows[1]))), (states, index))
+    return in_batches(trained, lambda rows: fields(sde, guide(rows[0], _keys("restoration", rows[1]))), (states, index))
 
 
-def _keys(purpose: int, index):
-    root = jax.random.fold_in(root_key(_ROOT), purpose)
+def _keys(purpose: str, index):
+    root = branch(fixed_stream("restore"), purpose)
     return jax.vmap(lambda k: jax.random.fold_in(root, k))(jnp.asarray(index))
 
 

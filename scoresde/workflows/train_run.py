@@ -215,6 +215,8 @@ def accept(stored: dict, current: dict) -> None:
             + "; ".join(lines)
             + "; undo the change, or choose another --workdir"
         )
-    for part in ("versions", "devices"):
-        if stored[part] != current[part]:
-            print(f"note: {part} changed from {stored[part]} to {current[part]}; not bit-identical", file=sys.stderr)
+    # An earlier version stored fewer packages.
+    known = {name: current["versions"].get(name) for name in stored["versions"]}
+    for part, now in (("versions", known), ("devices", current["devices"])):
+        if stored[part] != now:
+            print(f"note: {part} changed from {stored[part]} to {now}; not bit-identical", file=sys.stderr)

@@ -7,12 +7,10 @@ import diffrax as dfx
 from scoresde import sample
 from scoresde.errors import ConfigError
 from scoresde.experiment.component import constructor
+from scoresde.runtime.streams import fixed_stream
 from scoresde.sample.schedule_on_grid import one_log_snr
 from scoresde.score import AbstractScore
 from scoresde.sde import AbstractSDE
-from scoresde.types import root_key
-
-_OPTIMISED_ROOT = 2  # of the key of `optimised`
 
 
 @constructor
@@ -182,7 +180,7 @@ def optimised(steps: int, score: AbstractScore | None, shape: tuple[int, ...], s
         raise ConfigError(f"optimised: expected steps from 1 to {sample.CANDIDATES}, got {steps}")
     if score is None:
         return sample.uniform_log_snr  # while only the arguments are checked
-    return sample.optimised_times(score, shape, steps=steps, key=root_key(_OPTIMISED_ROOT))
+    return sample.optimised_times(score, shape, steps=steps, key=fixed_stream("optimised_grid"))
 
 
 def _fixed(name: str, steps: int, grid: Callable) -> sample.FixedGrid:

@@ -24,10 +24,10 @@ from scoresde.experiment.stored_data import StoredData
 from scoresde.runs.checkpoint import AllDamagedError, Checkpoints
 from scoresde.runs.snapshots import snapshots
 from scoresde.runtime.files import write_text
+from scoresde.runtime.streams import stream
 from scoresde.train import power_name
 from scoresde.train.average import check_width, exponent
 from scoresde.train.step import init_state
-from scoresde.types import root_key
 from scoresde.workflows.posthoc.profiles import fit
 
 # Upper limit for the total weight of the snapshots that are not read: less than float32 resolves.
@@ -118,7 +118,7 @@ def write(found: PostHoc, out: pathlib.Path) -> None:
     experiment = found.experiment.changed("training.ema=()", f"training.power_ema={found.width!r}")
     like = experiment.network.params
     params = jax.tree.map(lambda value, p: jnp.asarray(value, p.dtype), found.params, like)
-    state = init_state(params, experiment.optimizer, (), root_key(experiment.seed))
+    state = init_state(params, experiment.optimizer, (), stream(experiment.seed, "train"))
     average = jax.tree.map(jnp.asarray, found.params)
     state = dataclasses.replace(state, step=jnp.asarray(found.step, jnp.int32), ema={power_name(found.width): average})
     write_state(out, experiment, state, found.data)
