@@ -32,12 +32,12 @@ LADDER = [
 STUBS = {"evaluate.py", "average.py"}
 
 THIRD_PARTIES = {
-    "diffrax": {"sample", "likelihood", "experiment/samplers.py"},  # which names its solvers
+    "diffrax": {"sample", "likelihood", "experiment/parts/samplers.py"},  # which names its solvers
     "lineax": {"sample", "likelihood"},
     "flax": {"nets", "convert/reading.py"},
     "safetensors": {"runtime/reading.py", "convert/exporting.py"},
     "torch": {"runtime/reading.py"},
-    "optax": {"train", "experiment/build.py", "doctor"},
+    "optax": {"train", "experiment", "doctor"},
     "orbax": {"runs/checkpoint.py"},
     "ml_collections": {"experiment", "convert", "workflows", "cli"},
     "tensorflow_datasets": {"data"},

@@ -54,5 +54,6 @@ def _convert(source: pathlib.Path, out: pathlib.Path, network: str | None, overr
     filled = load_into(experiment.network, copy.ours, str(source), set(copy.theirs) - copy.used)
     write_run(out, experiment, filled)
     print(
-        f"{filled.num_params:,} parameters, {experiment.config['preconditioning']['name']} of a {experiment.process_name} process, in {out}"
+        f"{filled.num_params:,} parameters, {experiment.config['preconditioning']['name']} of a "
+        f"{experiment.process_name} process, in {out}"
     )

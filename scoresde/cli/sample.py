@@ -148,7 +148,8 @@ def _perform(found, trained: "TrainedModel", out: pathlib.Path) -> tuple[list[in
         return draw_to(trained, seeds, out), len(seeds), "seeds"
     if found.task in ("encode", "decode", "interpolate") and trained.score.sde.needs_data:
         raise ConfigError(
-            f"--task {found.task}: {DEGRADED.format(trained.experiment.process_name)}; use --task restore --operator start"
+            f"--task {found.task}: {DEGRADED.format(trained.experiment.process_name)}; use --task restore --operator "
+            "start"
         )
     if found.task != "generate" and has_null_class(trained):
         raise ConfigError(

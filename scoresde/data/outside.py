@@ -1,5 +1,6 @@
-"""Records that users bring: arrays, or an object with `__len__` and `__getitem__`, such as a PyTorch or Hugging Face data
-set or a source of grain.
+"""Records that users bring: arrays, or an object with `__len__` and `__getitem__`.
+
+Such an object is a data set of PyTorch or Hugging Face, or a source of grain.
 
 A part named by `data.source` is a class with these two methods, or a function that returns one of the following. Both
 are marked by `scoresde.config.constructor`, since nothing else tells them from other classes and functions.

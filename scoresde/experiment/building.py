@@ -13,10 +13,11 @@ from scoresde import likelihood, nets, sample, score, sde, train
 from scoresde.errors import ConfigError
 from scoresde.experiment import kinds
 from scoresde.experiment.component import build, resolve
+from scoresde.experiment.limits import Settings
 from scoresde.experiment.networks import abstract_network
 from scoresde.experiment.parts.processes import out_of_range
 from scoresde.experiment.sections import SECTIONS, complete
-from scoresde.experiment.settings import WATCHES, Settings, Training
+from scoresde.experiment.settings import WATCHES, Training
 from scoresde.experiment.values import with_tuples
 from scoresde.likelihood.flow import check_tolerance
 from scoresde.runtime.streams import fixed_stream

@@ -9,7 +9,8 @@ argument may be a component as well (`Kind.nested`); the builder supplies some o
 (`Kind.given`).
 
 A configuration may come from a stranger. What a name refers to is therefore checked before it is called: it must be a
-class of the expected kind, a function or class marked by `constructor`, or a function of a package that the kind trusts.
+class of the expected kind, a function or class marked by `constructor`, or a function of a package that the kind
+trusts.
 """
 
 import difflib

@@ -21,9 +21,10 @@ from scoresde.experiment import kinds
 from scoresde.experiment.building import make_sampler, parts
 from scoresde.experiment.component import arguments, build, resolve
 from scoresde.experiment.config import change, to_json
+from scoresde.experiment.inference_settings import Evaluate, Likelihood, Sampling
 from scoresde.experiment.networks import make_network, network_constructor
 from scoresde.experiment.parts.training import LAST_RATE
-from scoresde.experiment.settings import Data, Evaluate, Likelihood, Optim, Sampling, Training
+from scoresde.experiment.settings import Data, Optim, Training
 from scoresde.experiment.values import with_tuples
 from scoresde.likelihood import AbstractTrace, BetaTildeVariance, BetaVariance, Discretization
 from scoresde.nets import Network

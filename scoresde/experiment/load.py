@@ -75,8 +75,8 @@ class TrainedModel(NamedTuple):
         """
         if not self.experiment.takes_other_grids:
             raise ConfigError(
-                f"--resolution: model.name = '{self.experiment.model.name}' has the resolution it was trained at; expected "
-                "a network that is the same function on every grid, such as fno or ufno"
+                f"--resolution: model.name = '{self.experiment.model.name}' has the resolution it was trained at; "
+                "expected a network that is the same function on every grid, such as fno or ufno"
             )
         if len(resolution) != len(self.shape) - 1 or min(resolution) < 1:
             raise ConfigError(

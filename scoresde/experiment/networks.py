@@ -1,6 +1,5 @@
 """Networks of a configuration: with parameters, and with only their shapes."""
 
-import functools
 import inspect
 import json
 from collections.abc import Callable
@@ -40,11 +39,12 @@ def _takes(spec: dict, name: str) -> bool:
     return name in inspect.signature(made.__init__ if inspect.isclass(made) else made).parameters
 
 
-@functools.lru_cache(64)
-def _abstract(spec: str, shape: tuple[int, ...], augmented: bool) -> nets.Network:
-    return jax.eval_shape(lambda: make_network(json.loads(spec), shape, augmented, 0))
+_kept: dict[str, nets.Network] = {}  # by their arguments; tracing a large one takes seconds
 
 
 def abstract_network(spec: dict, shape: tuple[int, ...], augmented: bool) -> nets.Network:
-    """Return a network with only the shapes of its parameters, without computing anything. The last ones are kept."""
-    return _abstract(json.dumps(spec, sort_keys=True), shape, augmented)
+    """Return a network with only the shapes of its parameters, without computing anything."""
+    key = json.dumps([spec, shape, augmented], sort_keys=True)
+    if key not in _kept:
+        _kept[key] = jax.eval_shape(lambda: make_network(spec, shape, augmented, 0))
+    return _kept[key]

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 from scoresde.errors import ConfigError
 from scoresde.experiment import kinds
 from scoresde.experiment.component import Argument, Kind, arguments, resolve
-from scoresde.experiment.settings import Data, Evaluate, Likelihood, Limits, Optim, Sampling, Settings, Training
+from scoresde.experiment.inference_settings import Evaluate, Likelihood, Sampling
+from scoresde.experiment.limits import Limits, Settings
+from scoresde.experiment.settings import Data, Optim, Training
 from scoresde.experiment.values import EMPTY, Like
 
 SEED = 42

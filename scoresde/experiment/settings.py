@@ -1,13 +1,12 @@
 """The fields of a configuration that are no arguments of a component: their defaults, meanings and limits."""
 
 import dataclasses
-import math
-from typing import Any, ClassVar
+from typing import Any
 
+from scoresde.experiment.limits import INT64, Limits, Settings
 from scoresde.nets import REMAT
 from scoresde.train.average import check_averages
 
-_INT32, _INT64 = 2**31, 2**63
 # Metrics of `scoresde.workflows.monitor`.
 WATCHES = ("sliced_wasserstein", "moments", "nearest", "loss")
 # Metrics that may select a checkpoint, by the entry of `training.watch` that computes them: lower must be better.
@@ -16,65 +15,6 @@ BEST = {
     "moments": ("mean_error", "deviation_error"),
     "loss": ("test_loss",),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """What a field may be. Numbers must be finite in any case, and whole numbers below `below`.
-
-    Attributes:
-      least: the smallest value allowed.
-      above: a value that must be exceeded.
-      below: a value that must not be reached.
-      words: the texts allowed.
-    """
-
-    least: float | None = None
-    above: float | None = None
-    below: float = _INT32
-    words: tuple[str, ...] = ()
-
-    def problem(self, name: str, value: Any) -> str | None:
-        """Return what is wrong with a value, in one line."""
-        values = value if isinstance(value, tuple) else (value,)
-        numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
-        expected = None
-        if self.words and any(v not in self.words for v in values):
-            expected = f"one of {', '.join(filter(None, self.words))}"
-        elif not all(map(math.isfinite, numbers)):
-            expected = "a finite number"
-        elif self.least is not None and any(v < self.least for v in numbers):
-            expected = f"at least {self.least}"
-        elif self.above is not None and any(v <= self.above for v in numbers):
-            expected = f"a number above {self.above}"
-        elif any(v >= self.below for v in numbers if isinstance(v, int) or self.below < _INT32):
-            expected = f"less than {_power(self.below)}"
-        return f"{name} = {value!r}: expected {expected}" if expected else None
-
-
-def _power(limit: float) -> str:
-    exponent = math.log2(limit) if limit > 1 else 0.5
-    return f"2^{exponent:.0f}" if exponent == int(exponent) else f"{limit:g}"
-
-
-class Settings:
-    """A section of plain fields. A subclass is a dataclass and gives the limits of its fields."""
-
-    section: ClassVar[str]
-    limits: ClassVar[dict[str, Limits]]
-
-    def problems(self) -> list[str]:
-        """Return all problems with the values, one line each."""
-        found = []
-        for field in dataclasses.fields(self):
-            limits = self.limits.get(field.name, Limits())
-            if text := limits.problem(f"{self.section}.{field.name}", getattr(self, field.name)):
-                found.append(text)
-        return found or self.together()
-
-    def together(self) -> list[str]:
-        """Return the problems between fields, which are checked if each is right by itself."""
-        return []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +63,7 @@ class Data(Settings):
     section = "data"
     limits = {
         "image_size": Limits(0), "channels": Limits(1), "levels": Limits(0), "augment": Limits(0, below=1),
-        "max_bad": Limits(-1, below=_INT64), "max_pixels": Limits(1, below=_INT64), "memory": Limits(0),
+        "max_bad": Limits(-1, below=INT64), "max_pixels": Limits(1, below=INT64), "memory": Limits(0),
     }  # fmt: skip
 
     @property
@@ -267,101 +207,3 @@ class Optim(Settings):
     limits = {
         "learning_rate": Limits(above=0), "warmup": Limits(0), "decay_steps": Limits(0), "grad_clip": Limits(0),
     }  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampling(Settings):
-    """What surrounds the sampler.
-
-    Attributes:
-      labels: for a network with classes, the distribution from which each seed samples its class: uniform, or data (the
-        class frequencies of the training records, which evaluate uses by default); null, the null class, is refused
-        until it can be trained.
-      num: samples in a picture.
-      batch_size: samples generated at once.
-    """
-
-    labels: str = "uniform"
-    num: int = 64
-    batch_size: int = 256
-
-    section = "sampling"
-    limits = {"labels": Limits(words=("uniform", "data", "null")), "num": Limits(1), "batch_size": Limits(1)}
-
-
-@dataclasses.dataclass(frozen=True)
-class Likelihood(Settings):
-    """The likelihood of records.
-
-    Attributes:
-      method: flow: probability flow; elbo, vlb: bounds in continuous and in discrete time.
-      tolerance: flow: relative and absolute error of a step.
-      probes: flow: probes of the trace estimator; 0: exact trace.
-      estimator: flow: rademacher, gaussian, hutchpp (3 probes or more), or a component.
-      dequantization: integers: uniform, variational, truncated_normal (flow), none (elbo, vlb).
-      dequantizations: integers: dequantization samples per image.
-      samples: elbo, vlb: calls of the score per image.
-      vlb_steps: vlb: steps of the chain, equal in log-SNR.
-      vlb_variance: vlb: beta, beta_tilde.
-      variational_steps: variational: training steps of its flow.
-      variational_batch_size: variational: batch size of its training.
-      variational_rate: variational: learning rate.
-      variational_width: variational: width of its networks.
-      variational_depth: variational: coupling layers.
-      batch_size: records at once.
-    """
-
-    method: str = "flow"
-    tolerance: float = 1e-5
-    probes: int = 1
-    estimator: Any = "rademacher"
-    dequantization: str = "uniform"
-    dequantizations: int = 1
-    samples: int = 128
-    vlb_steps: int = 1000
-    vlb_variance: str = "beta"
-    variational_steps: int = 1000
-    variational_batch_size: int = 64
-    variational_rate: float = 1e-3
-    variational_width: int = 32
-    variational_depth: int = 4
-    batch_size: int = 256
-
-    section = "likelihood"
-    limits = {
-        "method": Limits(words=("flow", "elbo", "vlb")), "tolerance": Limits(above=0, below=1), "probes": Limits(0),
-        "dequantization": Limits(words=("uniform", "truncated_normal", "variational", "none")),
-        "dequantizations": Limits(1), "samples": Limits(1), "vlb_steps": Limits(2),
-        "vlb_variance": Limits(words=("beta", "beta_tilde")), "variational_steps": Limits(1),
-        "variational_batch_size": Limits(1), "variational_rate": Limits(above=0), "variational_width": Limits(1),
-        "variational_depth": Limits(1), "batch_size": Limits(1),
-    }  # fmt: skip
-
-    def together(self):
-        if self.dequantization == "none" and self.method == "flow":
-            return [
-                "likelihood.dequantization = 'none': flow has no decoder of integers; use uniform, or method elbo or "
-                "vlb"
-            ]
-        if self.dequantization == "none" and self.dequantizations > 1:
-            return [f"likelihood.dequantizations = {self.dequantizations}: nothing to draw if dequantization is none"]
-        if self.dequantization == "truncated_normal" and self.method != "flow":
-            return [
-                f"likelihood.dequantization = 'truncated_normal': its x is at t_min, and {self.method} bounds p at 0; "
-                "use uniform"
-            ]
-        return []
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluate(Settings):
-    """The evaluation when training ends.
-
-    Attributes:
-      num: test examples whose likelihood is computed; 0: none, -1: all.
-    """
-
-    num: int = 0
-
-    section = "evaluate"
-    limits = {"num": Limits(-1)}

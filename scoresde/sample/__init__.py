@@ -16,8 +16,8 @@ __getattr__, __dir__, __all__ = exports(
         "latent": "encode decode interpolate slerp",
         "optimise": "optimised_times CANDIDATES",
         "predictor_corrector": (
-            "AbstractPredictor AbstractCorrector PredictorCorrector ReverseDiffusion Ancestral Langevin AnnealedLangevin "
-            "LangevinDynamics"
+            "AbstractPredictor AbstractCorrector PredictorCorrector ReverseDiffusion Ancestral Langevin "
+            "AnnealedLangevin LangevinDynamics"
         ),
         "sa": "SASolver",
         "seeds": "SEEDS",

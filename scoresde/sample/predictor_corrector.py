@@ -294,8 +294,5 @@ class LangevinDynamics(AbstractSampler):
 
 
 def _check_corrector(corrector: AbstractCorrector) -> None:
-    check_parameters(
-        type(corrector).__name__,
-        snr=(corrector.snr, corrector.snr > 0, "above 0"),
-        repeats=at_least(corrector.repeats, 1),
-    )
+    snr = (corrector.snr, corrector.snr > 0, "above 0")
+    check_parameters(type(corrector).__name__, snr=snr, repeats=at_least(corrector.repeats, 1))

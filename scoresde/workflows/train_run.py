@@ -162,15 +162,15 @@ def _check_labels(experiment: Experiment, dataset: Dataset) -> None:
     if not dataset.test.labelled and (experiment.evaluate.num or experiment.training.keep_best == "test_loss"):
         field, without = ("evaluate.num", "0") if experiment.evaluate.num else ("training.keep_best", "''")
         raise DataError(
-            f"{experiment.source_name}: {field} takes test records under their own labels, and not all have one; add the "
-            f"labels, or set {field}={without}"
+            f"{experiment.source_name}: {field} takes test records under their own labels, and not all have one; add "
+            f"the labels, or set {field}={without}"
         )
     if experiment.sampling.labels == "null":
         raise ConfigError(UNTRAINED)
     if experiment.sde.needs_data:
         raise ConfigError(
-            f"model.num_classes = {experiment.num_classes}: sde.name = '{experiment.process_name}' starts from records of "
-            "any class; expected 0"
+            f"model.num_classes = {experiment.num_classes}: sde.name = '{experiment.process_name}' starts from "
+            "records of any class; expected 0"
         )
 
 
