@@ -30,7 +30,7 @@ from ..errors import ConfigError
 from .attention import attend, split_heads
 from .blocks import linear, num_heads
 from .embedding import Conditioning
-from .network import check_input
+from .network import check_image_shape, check_input
 from .remat import rematerialise
 
 POSITIONS = ("sincos", "rotary")
@@ -168,7 +168,7 @@ class DiT(nnx.Module):
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: tuple[int, ...],
         *,
         patch: int = 2,
         width: int = 384,
@@ -183,6 +183,7 @@ class DiT(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
+        check_image_shape("dit", shape)
         _check(shape, patch, width, depth, head_channels, positions, dropout)
         options = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         noise = dict(embedding=embedding, fourier_scale=fourier_scale, num_classes=num_classes)

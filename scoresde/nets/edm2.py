@@ -38,7 +38,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from ..errors import ConfigError
 from .attention import attend, split_heads
 from .blocks import FeatureMap, num_heads
-from .network import check_input
+from .network import check_image_shape, check_input
 from .remat import rematerialise
 from .resampling import downsample, upsample
 from .unet import check_levels
@@ -228,7 +228,7 @@ class EDM2UNet(nnx.Module):
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: tuple[int, ...],
         *,
         channels: int = 128,
         multipliers: tuple[int, ...] = (1, 2, 3, 4),
@@ -241,6 +241,7 @@ class EDM2UNet(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
+        check_image_shape("edm2", shape)
         if problems := check_levels("edm2", shape, channels, multipliers, blocks, attention, head_channels, dropout):
             raise ConfigError(*problems)
         options = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)

@@ -132,6 +132,13 @@ class _ParameterCount(nnx.RngCount):
         self.set_value(value)
 
 
+def check_image_shape(name: str, shape: tuple[int, ...]) -> None:
+    """Raise a ConfigError unless `shape` is that of an image, (H, W, C)."""
+    if len(shape) != 3:
+        kind, other = {1: ("vectors", "mlp"), 2: ("curves", "fno")}.get(len(shape), ("volumes", "mlp"))
+        raise ConfigError(f"{name}: expected images of shape (H, W, C), got {kind} of shape {shape}; use {other}")
+
+
 def check_input(shape: tuple[int, ...], x: Array, c_noise: Array) -> None:
     """Raise a ConfigError unless x is [B, *shape] and c_noise is [B].
 

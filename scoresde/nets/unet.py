@@ -29,7 +29,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ..errors import ConfigError
 from .blocks import GROUP_NORM_EPSILON, conv, group_norm
 from .embedding import Conditioning, check_fourier, fourier_features
-from .network import check_input
+from .network import check_image_shape, check_input
 from .pyramids import COMBINES, PROGRESSIVE_INPUTS, PROGRESSIVE_OUTPUTS
 from .resampling import FILTERS
 from .stages import DECODER_ATTENTIONS, RESAMPLINGS, DecoderLevel, EncoderLevel, Style
@@ -151,7 +151,7 @@ class UNet(nnx.Module):
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: tuple[int, ...],
         *,
         channels: int = 128,
         multipliers: tuple[int, ...] = (1, 2, 2, 2),
@@ -179,6 +179,7 @@ class UNet(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
+        check_image_shape("unet", shape)
         shared = dict(resampling=resampling, resample_filter=resample_filter, resample_skip=resample_skip)
         shared |= dict(combine=combine, decoder_attention=decoder_attention)
         kinds = dict(modulation=modulation, progressive_input=progressive_input, progressive=progressive)
