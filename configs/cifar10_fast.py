@@ -2,20 +2,20 @@
 parameters.
 
 python -m scoresde.train --config configs/cifar10_fast.py --config.data.source=npz:PATH/cifar10.npz
-33,000 steps of 256: 8.4 M images, 169 epochs. 39.3 GFLOP an image forward and backward, so 3.3e17 in all: 18 minutes at
-39 % of 790 TFLOP/s in bfloat16, and two to compile, look and save. For another device measure first:
-python -m scoresde.train --config configs/cifar10_fast.py --config.data.source=npz:PATH/cifar10.npz
---config.training.steps=2000 --workdir runs/try and give the first line --config.training.steps=N, N = 1080 x the last
-steps_per_second of runs/try/metrics.jsonl. The decay follows.
-
 python -m scoresde.sample --workdir runs/cifar10_fast
 python -m scoresde.evaluate --workdir runs/cifar10_fast --metrics fid,kid,prdc,bpd --network fid_inception_2015.npz
-The second draws 50,000 images of classes drawn at random and takes a bound on the bits/dim of all 10,000 test images.
-No number is published for so few images, and it is not trained here. Nearest: a conditional EDM of 50 M images, FID
-5.76 (Wu et al. 2023, FDM, their baseline); a user's EDM2 of 50 M, about 2.4; the full recipe of 200 M, 1.79
-(`cifar10_edm_conditional.py`).
 
-Why so is in docs/choosing.md, "Twenty minutes".
+33,000 steps of 256: 8.4 M images, 169 epochs. 39.3 GFLOP per image forward and backward, 3.3e17 in total: 18 minutes at
+39 % of 790 TFLOP/s in bfloat16, and two minutes for compilation, pictures and checkpoints. For another device measure
+first, with --config.training.steps=2000 --workdir runs/try. Then give the first command --config.training.steps=N,
+where N is 1080 times the last steps_per_second in runs/try/metrics.jsonl. The length of the decay follows.
+
+The third command generates 50,000 images of random classes and computes a bound on the bits/dim of all 10,000 test
+images. No number is published for so few images, and the configuration has not been trained here. The nearest numbers
+are those of a conditional EDM after 50 M images, FID 5.76 (Wu et al. 2023, FDM, their baseline); of a user's EDM2 after
+50 M images, about 2.4; and of the full recipe with 200 M images, 1.79 (`cifar10_edm_conditional.py`).
+
+docs/choosing.md, "Twenty minutes", explains the choices.
 """
 
 from scoresde.experiment.presets import edm

@@ -1,13 +1,14 @@
 """Curves of a day, such as half-hourly electricity demand, under coloured noise (Lim et al. 2023, "DDO"; Kerrigan et
 al. 2023).
 
-python -m scoresde.train --config configs/curves_coloured.py --config.data.source=functions:FILE.npz
---config.data.arrays=NAME FILE holds an array NAME [N, 48]. A mixture of two Gaussian processes needs no file:
-python -m scoresde.train --config configs/curves_coloured.py --config.data.source=gp_mixture --config.data.arrays=()
-    --config.data.image_size=64, \
-    --config.model.data_index=3 --config.model.data_screening=100
-2 CPU cores, about five minutes; a two-sample test with 100 curves tells 4 +- 2 % of the samples from the truth (chance:
-5 %).
+python -m scoresde.train --config configs/curves_coloured.py --config.data.source=functions:FILE.npz \\
+    --config.data.arrays=NAME
+python -m scoresde.train --config configs/curves_coloured.py --config.data.source=gp_mixture \\
+    --config.data.arrays='()' --config.data.image_size='(64,)' \\
+    --config.preconditioning.data_index=3 --config.preconditioning.data_screening=100
+FILE contains an array NAME [N, 48]. The second command trains on a mixture of two Gaussian processes, which needs no
+file: 2 CPU cores, about five minutes; a two-sample test with 100 curves rejects the samples in 4 +- 2 % of the cases
+(chance: 5 %).
 """
 
 from scoresde.config import default

@@ -1,8 +1,10 @@
-"""Fields of Darcy flow under coloured noise, with a Fourier neural operator: train at 16 x 16, draw at any resolution.
+"""Fields of Darcy flow under coloured noise, with a Fourier neural operator: train at 16 x 16, sample at any
+resolution.
 
-python -m scoresde.train --config configs/darcy_coloured.py --config.data.source=functions:FILE.npz
---config.data.arrays=NAME FILE holds an array NAME [N, 16, 16], or of a multiple of 16 points along each axis. 2 CPU
-cores, some six minutes.
+python -m scoresde.train --config configs/darcy_coloured.py --config.data.source=functions:FILE.npz \\
+    --config.data.arrays=NAME
+FILE contains an array NAME [N, 16, 16], or one with a multiple of 16 points along each axis. 2 CPU cores, some six
+minutes.
 """
 
 from scoresde.config import default

@@ -1,7 +1,7 @@
 """Quadratic curves under a stochastic heat equation (Lim et al. 2023, "HDM"), with a Fourier neural operator.
 
 python -m scoresde.train --config configs/quadratic_heat.py
-2 CPU cores, about six minutes; a two-sample test with 100 curves tells 3 +- 2 % of the samples from the truth (chance:
+2 CPU cores, about six minutes; a two-sample test with 100 curves rejects the samples in 3 +- 2 % of the cases (chance:
 5 %).
 """
 
