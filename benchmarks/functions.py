@@ -61,7 +61,7 @@ def measured(trained) -> dict:
     for name, x in pools.items():
         p = permutation_test(x[-len(test) :], test).p_value
         found[name] = {"mmd2": mmd2(x, test, median_bandwidth(train, test)), "p_value": p}
-    return {"source": trained.config.data.source.partition(":")[0], "test records": len(test), **found}
+    return {"source": trained.experiment.data.source.partition(":")[0], "test records": len(test), **found}
 
 
 def main(arguments: list[str]) -> None:
@@ -70,17 +70,17 @@ def main(arguments: list[str]) -> None:
     for name, workdir in runs.items():
         trained = load_run(workdir)
         trained = trained._replace(score=local_copy(trained.score))
-        if trained.config.data.source.startswith("functions:"):
+        if trained.experiment.data.source.startswith("functions:"):
             table[name] = measured(trained)
             print(name, table[name], flush=True)
             continue
-        source, (points, channels) = trained.config.data.source, trained.shape
+        source, (points, channels) = trained.experiment.data.source, trained.shape
         grids = [points, 2 * points, 4 * points]
         truth, again = ({n: functions.draw(source, NUM, (n, channels), seed) for n in grids} for seed in SEEDS)
         samples = {n: drawn(trained.at((n,))) for n in grids}
         table[name] = {
-            "source": source, "sde": trained.config.sde.name, "step": trained.step,
-            "sampler": trained.config.sampling.sampler,
+            "source": source, "sde": trained.experiment.process_name, "step": trained.step,
+            "sampler": trained.experiment.sampler_name,
             "model": compared(samples[points], truth[points]), "fresh truth": compared(again[points], truth[points]),
             "transfer": rows_of(samples, truth, points), "transfer of fresh truth": rows_of(again, truth, points),
         }  # fmt: skip

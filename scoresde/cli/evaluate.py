@@ -46,7 +46,7 @@ def _parser() -> Parser:
     parser.add_path(
         "--features", help="NPZ with features `fake` and `real` [N, D], and perhaps `fake_logits`, of another network"
     )
-    parser.add_argument("--sampler", help="default: sampling.sampler of the run")
+    parser.add_argument("--sampler", help="default: sampling.name of the run")
     parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")
     parser.add_argument(
         "--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema"

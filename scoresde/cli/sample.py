@@ -60,7 +60,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--baseline", action="store_true", default=None, help="restore: by replacement as well")
     parser.add_argument(
-        "--sampler", help="default: sampling.sampler of the run; restore: see docs/commands.md, which lists them"
+        "--sampler", help="default: sampling.name of the run; restore: see docs/commands.md, which lists them"
     )
     parser.add_argument("--steps", type=int, help="steps of a fixed grid; default: the sampler's own")
     parser.add_argument("--resolution", help="generate: points along each axis, such as 256 or 64,64; for fno and ufno")
@@ -125,7 +125,7 @@ def _check(found) -> None:
         if name in given and other in given:
             problems.append(f"--{name}: --{other} says it already; leave one out")
     if any(text.startswith(("sampling.sampler=", "sampling.name=", "sampling=")) for text in found.overrides):
-        problems.append("--config.sampling.sampler: use --sampler, which brings the steps and grid of its own")
+        problems.append("--config.sampling.name: use --sampler, which brings the steps and grid of its own")
     if found.num is not None and found.num < 1:
         problems.append(f"--num: expected at least 1, got {found.num}")
     if problems:

@@ -82,12 +82,15 @@ class IndexedSource:
         return values.astype(self._dtype), int(label)
 
 
-def dataset_of(make: Callable[[str | None], Any], name: str, *, levels: int, centered: bool) -> Dataset:
+def dataset_of(
+    make: Callable[[str | None], Any], name: str, *, shape: tuple[int, ...], levels: int, centered: bool
+) -> Dataset:
     """Return the data set of a user's constructor.
 
     Args:
       make: split -> what the constructor returns; called with None if it returns all.
       name: for messages and for the fingerprint.
+      shape: of a record, as declared.
 
     Raises:
       DataError: what it returns is none of the forms at the top of this module.
@@ -109,6 +112,8 @@ def dataset_of(make: Callable[[str | None], Any], name: str, *, levels: int, cen
         test = _source(found["train"], dtype, name, slice(first, last))
     if train.shape != test.shape:
         raise DataError(f"data.source = {name!r}: train records are {train.shape} and test records {test.shape}")
+    if tuple(train.shape) != shape:
+        raise DataError(f"{name}: declared shape {shape}, but the data have shape {tuple(train.shape)}; declare that")
     return Dataset(name, train, test, levels, centered, _fingerprint(name, train, test))
 
 

@@ -89,16 +89,17 @@ def _network(b: _Builder, shape: tuple[int, ...], augmented: bool) -> nets.Netwo
         return None
     network = b.attempt(abstract_network, spec, shape, augmented)
     if network is not None and spec["name"] not in kinds.NETWORK.names:
-        b.attempt(_check_output, network, shape, spec["name"])
+        b.attempt(_check_output, network, shape, spec["name"], bool(spec.get("num_classes", 0)))
     return network
 
 
-def _check_output(network: nets.Network, shape: tuple[int, ...], name: str) -> None:
+def _check_output(network: nets.Network, shape: tuple[int, ...], name: str, labelled: bool) -> None:
     """Trace a call of a network from outside."""
     x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     try:
         c_noise = jax.ShapeDtypeStruct((1,), jnp.float32)
-        found = eqx.filter_eval_shape(lambda network, x, c: network(x, c), network, x, c_noise).shape
+        label = jax.ShapeDtypeStruct((1,), jnp.int32) if labelled else None
+        found = eqx.filter_eval_shape(lambda network, *inputs: network(*inputs), network, x, c_noise, label).shape
     except ConfigError:
         raise
     except Exception as error:  # of the user's network
@@ -135,7 +136,7 @@ def _optimizer(b: _Builder, optim) -> dict[str, Any]:
     if optimizer is None:
         return {"learning_rate": schedule, "optimizer": None}
     clip = optax.clip_by_global_norm(optim.grad_clip) if optim.grad_clip else optax.identity()
-    project = getattr(resolve(kinds.NETWORK, b.config["model"]["name"], "model.name"), "project", None)
+    project = getattr(resolve(kinds.NETWORK, b.config["model"]["name"], "model.name"), "project_parameters", None)
     after = [] if project is None else [optax.stateless(_onto(project))]
     return {"learning_rate": schedule, "optimizer": optax.chain(clip, optimizer, *after)}
 
@@ -158,8 +159,13 @@ def _trace(b: _Builder, found: dict[str, Any]) -> likelihood.AbstractTrace | Non
 
 def _named(b: _Builder, kind: kinds.Kind, field: str, names) -> dict[str, Any]:
     """Return the functions or classes of a tuple of names, which are called later."""
-    found = {name: b.attempt(resolve, kind, name, f"training.{field}", others=WATCHES) for name in names}
-    return {name.rpartition(":")[2]: part for name, part in found.items()}
+    found = {}
+    for name in names:
+        short = name.rpartition(":")[2]
+        if short in found:
+            b.problems.append(f"training.{field} = {tuple(names)}: {short} stands for two parts; name one of them anew")
+        found[short] = b.attempt(resolve, kind, name, f"training.{field}", others=WATCHES)
+    return found
 
 
 def _check_likelihood(b: _Builder, found: dict[str, Any], process: sde.AbstractSDE) -> None:

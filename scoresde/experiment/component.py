@@ -20,11 +20,13 @@ import importlib.metadata
 import importlib.util
 import inspect
 import json
+import pathlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from scoresde.errors import ConfigError
@@ -45,6 +47,7 @@ def component(name: str, **arguments) -> ConfigDict:
     Raises:
       ConfigError: an argument that JSON does not hold, such as an array.
     """
+    arguments = {key: value.item() if isinstance(value, np.generic) else value for key, value in arguments.items()}
     for argument, value in arguments.items():
         try:
             json.dumps(value.to_dict() if isinstance(value, ConfigDict) else value, allow_nan=False)
@@ -67,14 +70,16 @@ class Kind:
     """What a component of a section may be.
 
     Attributes:
-      word: for what is built, "process"; entry points name theirs "process.NAME".
+      word: for what is built, in messages.
       base: "module:attribute" of the class of what is built; "" for functions.
       names: short names, each for "module:attribute".
       given: arguments that the builder supplies, which are no fields.
       nested: kinds of the arguments that are components, by their names.
       trusted: packages whose functions may be called without a mark.
-      partial: a function of the arguments `given` is itself what is built, with its other arguments bound to it.
-      texts: whether texts are no names but have a meaning of their own, as those of `data.source`.
+      partial: a function whose first argument is the first one of `given` is itself what is built, with its other
+        arguments bound to it.
+      texts: words that begin texts which are no names, such as "npz" of npz:PATH in `data.source`; () for none.
+      key: the first part of the names of entry points; "": the word.
       also: other classes that an adapter accepts, as `base`.
       returns: classes that a marked function may return as well, as `base`.
     """
@@ -86,7 +91,8 @@ class Kind:
     nested: dict[str, "Kind"] = field(default_factory=dict)
     trusted: tuple[str, ...] = ()
     partial: bool = False
-    texts: bool = False
+    texts: tuple[str, ...] = ()
+    key: str = ""
     also: tuple[str, ...] = ()
     returns: tuple[str, ...] = ()
 
@@ -95,8 +101,13 @@ class Kind:
         return f"{'an' if self.word[0] in 'aeiou' else 'a'} {self.word}"
 
     def choices(self) -> dict[str, str]:
-        """Return all short names: those of scoresde, and those of entry points, which have the form KIND.NAME."""
-        return self.names | _entry_points(self.word)
+        """Return all short names: those of scoresde, and those of entry points, which are called KEY.NAME there."""
+        return _entry_points(self.key or self.word) | self.names
+
+    def is_text(self, value: str) -> bool:
+        """Return whether a text is no name of a component."""
+        known = value.partition(":")[0] in self.texts or not _PATH.fullmatch(value)
+        return bool(self.texts) and known
 
 
 class Argument(NamedTuple):
@@ -148,7 +159,16 @@ def resolve(kind: Kind, name: str, where: str, others: tuple[str, ...] = ()) -> 
 
 def _imported(module: str, where: str, name: str):
     try:
+        found = importlib.util.find_spec(module.partition(".")[0])  # which executes nothing
+        for folder in pathlib.Path(found.origin or "").resolve().parents if found else ():
+            if (folder / "config.json").is_file() and (folder / "checkpoints").is_dir():
+                raise ConfigError(
+                    f"{where} = {name!r}: its module lies in the run folder {folder}, and code that comes with a run is "
+                    "not executed; install the package, or run from another directory"
+                )
         return importlib.import_module(module)
+    except ConfigError:
+        raise
     except ModuleNotFoundError as error:
         missing = error.name or module
         raise ConfigError(
@@ -241,7 +261,7 @@ def build(kind: Kind, spec: dict | None, where: str, given: dict):
     for name, value in values.items():
         if own[name].kind is not None:
             context[name] = parts[name] = build(own[name].kind, value, f"{where}.{name}", context)
-    if kind.partial and set(kind.given) & set(inspect.signature(made).parameters):
+    if kind.partial and next(iter(inspect.signature(made).parameters), "") == kind.given[0]:
         return functools.partial(made, **plain, **parts) if plain or parts else made
     names = inspect.signature(made.__init__ if _of_nnx(made) else made).parameters
     supplied = {name: value for name, value in given.items() if name in names and name not in values}

@@ -112,10 +112,9 @@ def change(config: ConfigDict, overrides: list[str]) -> list[str]:
     modernise(raw, earlier=False)  # a value may mean the default of its sampler
     full, more = complete(raw)
     with config.unlocked():
+        for name in list(config.keys()):
+            del config[name]  # `update` would keep the arguments of another component
         config.update(_config(full))
-        for name in full:
-            if isinstance(full[name], dict):
-                config[name] = _config(full[name])  # `update` keeps the arguments of another component
     return problems + more
 
 

@@ -279,4 +279,4 @@ def _dataset_from_outside(c: Data) -> Dataset:
             for part in ("train", "test")
         }
 
-    return dataset_of(make, name, levels=c.levels, centered=c.centered)
+    return dataset_of(make, name, shape=c.shape, levels=c.levels, centered=c.centered)

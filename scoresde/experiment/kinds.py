@@ -1,5 +1,6 @@
 """The kinds of components and their short names: one line per name."""
 
+from scoresde.data.sources import SOURCES
 from scoresde.experiment.component import Kind
 
 _PROCESSES, _SAMPLERS = "scoresde.experiment.parts.processes", "scoresde.experiment.parts.samplers"
@@ -87,6 +88,7 @@ TIME_LAW = Kind(
         "log_normal": "scoresde.train:LogNormalSigma",
     },
     given=("sde",),
+    key="time_law",
 )
 OPTIMIZER = Kind(
     "optimizer",
@@ -115,6 +117,7 @@ GRID = Kind(
     },
     given=("sde", "steps", "score", "shape"),
     partial=True,
+    key="grid",
 )
 SOLVER = Kind(
     "solver",
@@ -189,6 +192,7 @@ TRACE = Kind(
         "exact": "scoresde.likelihood:ExactTrace",
     },
     given=("probes",),
+    key="trace",
 )
 METRIC = Kind("metric", "", {}, given=("samples", "records"), partial=True)
 TRACKER = Kind(
@@ -206,5 +210,6 @@ SOURCE = Kind(
     "",
     {},
     given=("shape",),
-    texts=True,
+    texts=tuple(SOURCES),
+    key="source",
 )

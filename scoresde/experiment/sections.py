@@ -83,7 +83,13 @@ class Node:
         """Return the component of a field, whose values are stored in this one; None if the field has none."""
         argument = self.fields[name]
         value = self.values.get(name, argument.default)
-        if argument.kind is None or value is None or value is EMPTY or isinstance(value, str) and argument.kind.texts:
+        if (
+            argument.kind is None
+            or value is None
+            or value is EMPTY
+            or isinstance(value, str)
+            and argument.kind.is_text(value)
+        ):
             return None
         if isinstance(value, str):
             value = {"name": value}
@@ -219,7 +225,7 @@ def set_name(raw: dict, path: str, text: str) -> bool:
                 return False
         node = node.holder(names[-1])
         argument = node.fields[names[-1]] if node else None
-        if argument is None or argument.kind is None or argument.kind.texts:
+        if argument is None or argument.kind is None or argument.kind.is_text(text):
             return False
         if text.lower() in ("none", "null") and "none" not in argument.kind.names:
             node.values[names[-1]] = None

@@ -172,8 +172,7 @@ class Training(Settings):
         found += [f"training.{text}" for text in check_averages(self.ema, self.power_ema, batch)]
         if self.keep_best:
             needed = next((name for name, figures in BEST.items() if self.keep_best in figures), self.keep_best)
-            own = [name for name in self.watch if ":" in name]  # whose metrics have names of their own
-            if needed not in self.watch and not own:
+            if needed not in [name.rpartition(":")[2] for name in self.watch]:
                 found.append(
                     f"training.keep_best = '{self.keep_best}': expected '{needed}' in training.watch, got {self.watch}"
                 )

@@ -224,7 +224,7 @@ class EDM2UNet(nnx.Module):
             range.
     """
 
-    project = staticmethod(unit_kernels)  # what the optimizer does after each step
+    project_parameters = staticmethod(unit_kernels)  # what the optimizer does after each step
 
     def __init__(
         self,

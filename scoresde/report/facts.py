@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scoresde.errors import ConfigError
-from scoresde.experiment.config import usual_fields
+from scoresde.experiment.config import from_json, to_json, usual_fields
 from scoresde.experiment.sections import flatten
 from scoresde.runtime.arrays import read_npz
 from scoresde.runtime.files import UnreadableError
@@ -67,8 +67,9 @@ def read_facts(folder: pathlib.Path) -> Facts:
     folder = pathlib.Path(folder)
     if not (config := _json(folder / "config.json")):
         raise ConfigError(f"{folder}: expected a run folder with a readable config.json; train into it first")
+    flat = _current(config)
     for name, kind in (("data.source", str), ("training.steps", int), ("training.batch_size", int)):
-        if not isinstance(flatten(config).get(name), kind):
+        if not isinstance(flat.get(name), kind):
             raise ConfigError(
                 f"{folder / 'config.json'}: expected {name} in it, {'a text' if kind is str else 'a whole number'}; "
                 "restore the file"
@@ -85,7 +86,7 @@ def read_facts(folder: pathlib.Path) -> Facts:
     return Facts(
         folder=folder,
         name=folder.resolve().name,
-        config=flatten(config),
+        config=flat,
         log=[line for line in lines if "loss" in line],
         watched=[line for line in watched if len(line) > 1],
         ledger=_ledger(_json(folder / "ledger.json")),
@@ -95,6 +96,17 @@ def read_facts(folder: pathlib.Path) -> Facts:
         grids=sorted((int(path.stem), path) for path in pictures),
         newest=_arrays(folder / "watch" / "newest.npz"),
     )
+
+
+def _current(config: dict) -> dict:
+    """Return the fields of a configuration in the form of this version, {"section.field": value}; as they are stored
+    if this version cannot read them, for example because a package is not installed."""
+    try:
+        config = to_json(from_json(config))
+    except (ConfigError, TypeError, AttributeError):
+        pass
+    flat = flatten(config)
+    return flat | {"data.source": flat.get("data.source", flat.get("data.source.name"))}
 
 
 def changed_fields(config: dict) -> list[tuple[str, object, object]]:

@@ -198,7 +198,7 @@ def require(classes: dict[str, type[AbstractTracker]]) -> None:
     Raises:
       ConfigError: a package is not installed.
     """
-    for name in filter(None, (tracker.package for tracker in classes.values())):
+    for name in filter(None, (getattr(tracker, "package", "") for tracker in classes.values())):
         try:
             importlib.import_module(name)
         except ImportError as error:

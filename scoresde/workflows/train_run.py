@@ -29,7 +29,7 @@ from scoresde.workflows.monitor import Monitor
 from scoresde.workflows.request import Request
 
 _SCALE_RECORDS = 1000  # the first ones, from which the scale of the data is taken
-_SCALE_OFF, _SCALE_WRONG = 4.0, 100.0  # of model.sigma_data over the deviation of the data
+_SCALE_OFF, _SCALE_WRONG = 4.0, 100.0  # of preconditioning.sigma_data over the deviation of the data
 
 
 def train_run(experiment: Experiment, workdir: pathlib.Path, command: str = "") -> None:
