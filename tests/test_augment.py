@@ -154,9 +154,9 @@ def test_a_configuration_builds_the_augmentation_and_its_weights():
     [
         (["data.random_flip=true"], "which flips"),
         (["data.augment=1.5"], "less than 1"),
-        (["model.name=mlp"], "model.name = 'unet'"),
+        (["model.name=mlp"], "such as unet, got 'mlp'"),
     ],
 )
 def test_what_does_not_go_with_it(texts, word):
     with pytest.raises(ConfigError, match=word):
-        config(*texts)
+        Experiment.from_config(config(*texts))

@@ -110,7 +110,7 @@ def test_names_say_the_law_and_the_first_one_comes_from_the_configuration():
 )
 def test_a_wrong_field_is_one_line(texts, words):
     with pytest.raises(ConfigError) as caught:
-        load_config(str(ROOT / "configs" / "mixture_2d.py"), texts.split())
+        Experiment.from_config(load_config(str(ROOT / "configs" / "mixture_2d.py"), texts.split()))
     assert len(caught.value.problems) == 1 and words in str(caught.value)
 
 

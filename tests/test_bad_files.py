@@ -133,7 +133,7 @@ def test_a_safetensors_file_that_is_none(case, tmp_path):
     field = case in ("no field", "no section", "another type")
     refused(
         2 if field else 4,
-        "a.safetensors" if not field else "SOURCE: --config.model",
+        "a.safetensors" if not field else "SOURCE: model",
         "convert",
         file,
         "--out",

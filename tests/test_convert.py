@@ -19,6 +19,7 @@ from scoresde.convert.diffusers import from_diffusers
 from scoresde.convert.folder import configuration, load_into
 from scoresde.convert.guided import from_guided
 from scoresde.convert.score_sde import average_of_flax, average_of_torch, by_class, from_score_sde, in_a_list
+from scoresde.experiment.config import from_json
 from scoresde.experiment.load import load_run
 from scoresde.nets.resampling import DownConv
 

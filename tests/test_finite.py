@@ -215,7 +215,7 @@ class _Source:
     [(1.0, None), (0.3, None), (3.5, None), (0.2, "warning"), (5.0, "warning"), (1e-6, "error"), (1e6, "error")],
 )
 def test_sigma_data_is_compared_with_the_data(capsys, given, word):
-    config = _config(f"model.sigma_data={given}")
+    config = Experiment.from_config(_config(f"model.sigma_data={given}"))
     if word == "error":
         with pytest.raises(
             ConfigError, match=r"the training data have a standard deviation of (0.9|1.0)\d* in model coordinates"
@@ -223,11 +223,10 @@ def test_sigma_data_is_compared_with_the_data(capsys, given, word):
             check_scale(config, _records(1.0))
     else:
         check_scale(config, _records(1.0))
-    assert ("warning: model.sigma_data" in capsys.readouterr().err) == (word == "warning")
-    config.model.preconditioning = "eps"  # which has no scale
-    check_scale(config, _records(1.0))
+    assert ("warning: preconditioning.sigma_data" in capsys.readouterr().err) == (word == "warning")
+    check_scale(Experiment.from_config(_config("model.preconditioning=eps")), _records(1.0))  # which has no scale
 
 
 def test_constant_data_have_no_scale(capsys):
-    check_scale(_config("model.sigma_data=1e-6"), _records(0.0))
+    check_scale(Experiment.from_config(_config("model.sigma_data=1e-6")), _records(0.0))
     assert not capsys.readouterr().err

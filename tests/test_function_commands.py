@@ -189,14 +189,18 @@ def test_images_in_modes(name, tmp_path):
 WRONG = [
     ("quadratic_heat", "--config.sde.index=-0.6", "not trace class"),
     ("quadratic_heat", "--config.model.preconditioning=eps", "predicts x_0"),
-    ("quadratic_heat", "--config.model.name=unet", "says curves"),
+    ("quadratic_heat", "--config.model.name=unet", "got curves"),
     ("quadratic_heat", "--config.model.modes=65", "expected 1 to 64 modes"),
     ("quadratic_heat", "--config.sde.name=heta", "did you mean heat"),
     ("quadratic_heat", "--config.sde.basis=kernel", "no eigenvalues"),
     ("digits_blur", "--config.sde.name=inverse_heat", "degraded data"),
-    ("quadratic_heat", "--config.sde.name=cosine", "model.data_index = 2.0: expected 0"),
+    ("quadratic_heat", "--config.sde.name=cosine", "data_index = 2.0: expected 0"),
     ("curves_coloured", "--config.data.source=functions:nowhere.npz", "nowhere.npz"),
-    ("digits_vp", "--config.training.weighting=likelihood --config.sde.name=subvp", "time_law = 'log_normal'"),
+    (
+        "digits_vp",
+        "--config.training.weighting=likelihood --config.sde.name=subvp",
+        "training.time_law: likelihood weighting",
+    ),
     (
         "digits_vp",
         "--config.sde.name=cosine --config.sde.log_snr_min=-30 --config.likelihood.tolerance=1e-6",

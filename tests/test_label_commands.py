@@ -183,14 +183,14 @@ def test_evaluate_draws_classes_by_their_shares(run, tmp_path):
 
 def test_a_run_of_an_earlier_version_has_its_classes_from_the_data(run, tmp_path, monkeypatch):
     """Its checkpoints name none. Of data with another number of classes, names are taken for numbers."""
-    restore = Checkpoints.restore
+    restore = Checkpoints.restore_part
 
     def without_names(*arguments, **options):
         state, meta = restore(*arguments, **options)
         assert meta["data"].pop("classes") == ["2", "7"]
         return state, meta
 
-    monkeypatch.setattr(Checkpoints, "restore", without_names)
+    monkeypatch.setattr(Checkpoints, "restore_part", without_names)
     assert load_run(run).classes == ("2", "7")
     other = load_run(run, overrides=[f"data.source=npz:{points(tmp_path / 'one.npz', [1, 1], [1])}"])
     assert other.classes == ("0", "1") and other.dataset.train.labels.tolist() == [1, 1]

@@ -28,7 +28,7 @@ from scoresde.runs import Intervals, Run
 from scoresde.runs.best import Best
 from scoresde.runs.checkpoint import Checkpoints
 from scoresde.runs.goodput import GoodputTimer
-from scoresde.runs.trackers import Trackers, Trackio, WandB
+from scoresde.runs.trackers import Trackers, Trackio, WandB, require
 from scoresde.sample import DDIM, Draw, trajectory
 from scoresde.score import GaussianScore
 from scoresde.train import fit
@@ -148,7 +148,7 @@ def drawn_as(x, ok: bool) -> Draw:
 def test_a_model_that_repeats_its_data_is_told(looked):
     config, data, _, _, trained, _, folder = looked
 
-    watch = Monitor(config, data, folder / "copies")
+    watch = Monitor(trained.experiment, data, folder / "copies")
     drawn = drawn_as(data.train.values[:8], True)
     watch.names = ("nearest",)
     (folder / "copies" / "watch").mkdir(parents=True)
@@ -349,14 +349,16 @@ def test_without_a_best_checkpoint_none_is_read(tmp_path):
 )
 def test_names_that_are_none(override, words):
     with pytest.raises(ConfigError, match=words):
-        load_config("configs/mixture_2d.py", [override])
+        Experiment.from_config(load_config("configs/mixture_2d.py", [override]))
 
 
 def test_what_is_not_watched_cannot_choose():
     with pytest.raises(ConfigError, match="expected 'loss' in training.watch"):
-        load_config("configs/mixture_2d.py", ["training.watch=moments,", "training.keep_best=test_loss"])
+        Experiment.from_config(
+            load_config("configs/mixture_2d.py", ["training.watch=moments,", "training.keep_best=test_loss"])
+        )
     config = load_config("configs/digits_vp.py", ["training.watch_sampler=dpmpp"])
-    assert (config.sampling.sampler, config.sampling.steps) == ("reverse_sde", 250)
+    assert (config.sampling.name, config.sampling.steps) == ("reverse_sde", 250)
 
 
 # Trackers

@@ -77,6 +77,15 @@ def parts(config: dict) -> tuple[dict[str, Any], list[str]]:
     return found, b.problems
 
 
+def value_problems(config: dict) -> list[str]:
+    """Return the problems of plain fields and of the optimizer, which depend on no other part."""
+    b = _Builder(config)
+    found = {name: b.settings(name) for name, section in SECTIONS.items() if section.settings}
+    if not any(problem.startswith("optim.") for problem in b.problems):
+        _optimizer(b, found["optim"])
+    return b.problems
+
+
 def _network(b: _Builder, shape: tuple[int, ...], augmented: bool) -> nets.Network | None:
     spec = b.config["model"]
     made = resolve(kinds.NETWORK, spec["name"], "model.name")
@@ -132,7 +141,7 @@ def _optimizer(b: _Builder, optim) -> dict[str, Any]:
     """Build the schedule, and the optimizer after clipping by the global norm."""
     given = {"learning_rate": optim.learning_rate, "warmup": optim.warmup, "decay_steps": optim.decay_steps}
     schedule = b.part(kinds.SCHEDULE, "optim", "schedule", **given)
-    optimizer = b.part(kinds.OPTIMIZER, "optim", learning_rate=schedule)
+    optimizer = None if schedule is None else b.part(kinds.OPTIMIZER, "optim", learning_rate=schedule)
     if optimizer is None:
         return {"learning_rate": schedule, "optimizer": None}
     clip = optax.clip_by_global_norm(optim.grad_clip) if optim.grad_clip else optax.identity()
@@ -195,7 +204,8 @@ def _check_sampling(b: _Builder, training: Training, process: sde.AbstractSDE, s
 
 
 def default_sampler(name: str, process: sde.AbstractSDE, shape: tuple[int, ...], **options) -> sample.AbstractSampler:
-    """Return a sampler at its default arguments, but for `options`."""
+    """Return a sampler at its default arguments, but for those options that are not 0."""
+    options = {option: value for option, value in options.items() if value}
     full, problems = complete({"sampling": {"name": name, **options}})
     if problems:
         raise ConfigError(*problems)

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from scoresde.data import sources
 from scoresde.errors import ConfigError, Interrupted
+from scoresde.experiment.building import value_problems
 from scoresde.experiment.sections import SECTIONS, SEED, complete, flatten, set_name, set_text
 from scoresde.experiment.spellings import current, modernise
 from scoresde.runtime.places import in_full
@@ -81,24 +82,30 @@ def load_config(path: str, overrides: list[str]) -> ConfigDict:
       ConfigError: all problems, one line each.
     """
     config = _from_file(pathlib.Path(path))
-    override(config, overrides)
+    override(config, overrides, where=f"{path}: ")
     return config
 
 
-def override(config: ConfigDict, overrides: list[str]) -> None:
+def override(config: ConfigDict, overrides: list[str], where: str = "") -> None:
     """Apply `SECTION.FIELD=value` texts in place, and complete the configuration. Texts that name components come
     first, whatever their order; a component that is named anew has its default arguments.
+
+    Args:
+      where: what stands before problems of the configuration as it was.
 
     Raises:
       ConfigError: all problems, one line each.
     """
-    problems = change(config, overrides)
+    problems = change(config, overrides, where)
     if problems:
-        raise ConfigError(*problems)
+        found = {problem.partition(":")[0].partition(" ")[0] for problem in problems}
+        more = [line for line in value_problems(config.to_dict()) if line.partition(" ")[0].rstrip(":") not in found]
+        raise ConfigError(*problems, *more)
 
 
-def change(config: ConfigDict, overrides: list[str]) -> list[str]:
-    """As `override`; returns the problems."""
+def change(config: ConfigDict, overrides: list[str], where: str = "") -> list[str]:
+    """As `override`; returns the problems of names and types, in whose places there are defaults then."""
+    _set_plain(config, overrides)
     raw = config.to_dict()
     modernise(raw, earlier=False)
     pairs = [text.partition("=")[::2] for text in overrides]
@@ -111,11 +118,24 @@ def change(config: ConfigDict, overrides: list[str]) -> list[str]:
             problems.append(problem if problem.startswith(given) else f"{given} {problem.partition(': ')[2]}")
     modernise(raw, earlier=False)  # a value may mean the default of its sampler
     full, more = complete(raw)
+    problems += [problem if problem in problems else where + problem for problem in more]
     with config.unlocked():
         for name in list(config.keys()):
             del config[name]  # `update` would keep the arguments of another component
         config.update(_config(full))
-    return problems + more
+    return problems
+
+
+def _set_plain(config: ConfigDict, overrides: list[str]) -> None:
+    """Set the plain fields in place, so that fields that a file computes from them (`config.get_ref`) follow."""
+    for path, _, text in (override.partition("=") for override in overrides):
+        section, _, field = path.partition(".")
+        argument = SECTIONS[section].fields().get(field) if section in SECTIONS else None
+        if argument is not None and argument.kind is None:
+            try:
+                config[section][field] = argument.like.parse(text)
+            except (ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError):
+                pass  # reported by `set_text`
 
 
 def with_full_paths(config: ConfigDict) -> None:

@@ -1,6 +1,7 @@
 """Plain fields of a configuration: what they may be, and how they are checked."""
 
 import dataclasses
+import difflib
 import math
 from typing import Any, ClassVar
 
@@ -29,7 +30,9 @@ class Limits:
         numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
         expected = None
         if self.words and any(v not in self.words for v in values):
-            expected = f"one of {', '.join(filter(None, self.words))}"
+            wrong = next(str(v) for v in values if v not in self.words)
+            near = difflib.get_close_matches(wrong, self.words, 1, cutoff=0.0)
+            expected = f"one of {', '.join(filter(None, self.words))}; did you mean {near[0]}?"
         elif not all(map(math.isfinite, numbers)):
             expected = "a finite number"
         elif self.least is not None and any(v < self.least for v in numbers):

@@ -157,7 +157,7 @@ def complete(raw: dict, unknown: Callable[[str], bool] = lambda name: False) -> 
             node = section_node(raw, name)
         except ConfigError as error:
             problems += error.problems
-            continue
+            node = section_node({}, name)  # the default one, so that the rest can be looked at
         full[name] = _complete(node, problems, unknown)
     return full, problems
 
@@ -182,17 +182,31 @@ def _complete(node: Node, problems: list[str], unknown: Callable[[str], bool]) -
             child = node.child(name)
         except ConfigError as error:
             problems += error.problems
-            continue
+            child = (
+                Node(where, {"name": next(iter(argument.kind.names), "")}, argument.kind)
+                if argument.kind.names
+                else None
+            )
+            value = None
         if child is not None:
             full[name] = _complete(child, problems, unknown)
-        elif value is EMPTY:
-            problems.append(f"{where}: {node.values['name']} needs a value for it, {argument.like}")
-        else:
-            try:
-                full[name] = argument.like.cast(value)
-            except (TypeError, ValueError, OverflowError):
-                problems.append(f"{where} = {value!r}: expected {argument.like}{_such_as(argument)}")
+            continue
+        full[name], problem = _cast(where, value, argument)
+        if value is EMPTY:
+            problem = f"{where}: {node.values['name']} needs a value for it, {argument.like}"
+        elif problem is None and name in node.own:
+            problem = Limits().problem(where, full[name])
+        problems += [problem] if problem else []
     return full
+
+
+def _cast(where: str, value: Any, argument: Argument) -> tuple[Any, str | None]:
+    """Return a value in the type of its field, or the default and the problem."""
+    try:
+        return argument.like.cast(value), None
+    except (TypeError, ValueError, OverflowError):
+        default = None if argument.default is EMPTY else argument.default
+        return default, f"{where} = {value!r}: expected {argument.like}{_such_as(argument)}"
 
 
 def _such_as(argument: Argument) -> str:
@@ -219,6 +233,9 @@ def set_name(raw: dict, path: str, text: str) -> bool:
         return True
     try:
         node = section_node(raw, names[0])
+    except ConfigError:
+        return False  # reported when the configuration is completed
+    try:
         for name in names[1:-1]:
             node = node.child(name) if name in node.fields else None
             if node is None:

@@ -171,12 +171,18 @@ class Training(Settings):
                 )
         found += [f"training.{text}" for text in check_averages(self.ema, self.power_ema, batch)]
         if self.keep_best:
-            needed = next((name for name, figures in BEST.items() if self.keep_best in figures), self.keep_best)
-            if needed not in [name.rpartition(":")[2] for name in self.watch]:
-                found.append(
-                    f"training.keep_best = '{self.keep_best}': expected '{needed}' in training.watch, got {self.watch}"
-                )
+            found += self._keep_best()
         return found
+
+    def _keep_best(self) -> list[str]:
+        own = tuple(name.rpartition(":")[2] for name in self.watch if ":" in name)
+        needed = next((name for name, figures in BEST.items() if self.keep_best in figures), None)
+        if self.keep_best in own or needed in self.watch:
+            return []
+        if needed is None:
+            words = (*(figure for figures in BEST.values() for figure in figures), *own)
+            return [Limits(words=words).problem("training.keep_best", self.keep_best)]
+        return [f"training.keep_best = '{self.keep_best}': expected '{needed}' in training.watch, got {self.watch}"]
 
 
 def _nearest(value: int, unit: int) -> str:

@@ -71,8 +71,8 @@ def probability_flow(
 def predictor_corrector(
     steps: int = 1000,
     grid: Callable = "log_snr",
-    predictor: sample.AbstractPredictor = "ancestral",
-    corrector: sample.AbstractCorrector = "annealed_langevin",
+    predictor: sample.AbstractPredictor | None = "ancestral",
+    corrector: sample.AbstractCorrector | None = "annealed_langevin",
 ):
     """Return predictor-corrector sampling (Song et al. 2021, algorithms 2 to 5).
 
