@@ -75,7 +75,7 @@ BESIDE = {
 NETWORK_OF = {"model.boundary": "ufno", "model.positions": "dit", **{f"model.{name}": "unet" for name in UNET_CHOICES}}
 # What has no meaning for a kind of record, and a word of the line that says so. Everything else must build.
 NO_GRID = {"vectors": "expected a grid"}
-NO_FUNCTIONS = {"vectors": "expected .*(curves|grid)"}
+NO_FUNCTIONS = {"vectors": r"expected a shape \(\*points per axis"}
 NO_IMAGES = {"vectors": "expected .*image", "curves": "expected .*image", "volumes": "expected .*image"}
 NO_CURVES = {"vectors": "expected a grid", "images": "expected curves", "volumes": "expected curves"}
 IN_MODES = ("coloured_vp", "coloured_ve", "coloured_cosine", "heat", "blur", "inverse_heat", "pixelate", "fade")

@@ -1,7 +1,6 @@
 """What leaves float32: in a step, in a checkpoint, and in the coefficients of a process and the scale of the data."""
 
 import dataclasses
-import types
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import pytest
 from commands import MIXTURE, call, metrics, stored
 from test_train import Points, _equal, _fit, _score
 
+from scoresde.data import ArraySource, Dataset
 from scoresde.errors import CheckpointError, ConfigError, NumericError
 from scoresde.experiment import Experiment
 from scoresde.experiment.component import build
@@ -196,18 +196,8 @@ def test_the_longest_schedules_that_float32_carries_are_taken():
 
 def _records(deviation, count=500):
     values = (deviation * np.random.default_rng(0).normal(size=(count, 2))).astype(np.float32)
-    return types.SimpleNamespace(train=_Source(values), encode=lambda value: value)
-
-
-class _Source:
-    def __init__(self, values):
-        self.values = values
-
-    def __len__(self):
-        return len(self.values)
-
-    def rows(self, indices):
-        return self.values[indices], None
+    source = ArraySource(values)
+    return Dataset("gaussian", source, source, levels=0, centered=True, fingerprint="")
 
 
 @pytest.mark.parametrize(

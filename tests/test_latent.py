@@ -173,7 +173,7 @@ def test_records_may_come_from_a_file(plane, tmp_path):
         ({"samples": np.zeros((3, 2), np.float32)}, ["--task", "interpolate", "--input", "FILE"], 2, "even"),
         ({}, ["--task", "interpolate", "--points", "1"], 2, "--points"),
         ({}, ["--task", "encode", "--sampler", "ddim"], 2, "--sampler"),
-        ({}, ["--task", "encode", "--config.sampling.sampler=ddim"], 2, "--config.sampling.sampler"),
+        ({}, ["--task", "encode", "--config.sampling.sampler=ddim"], 2, "--config.sampling.name"),
         ({}, ["--points", "3"], 2, "--points"),
         ({}, ["--num", "3", "--seeds", "0-1"], 2, "--num"),
         ({}, ["--task", "encode", "--input", "no.npz"], 3, "no.npz"),

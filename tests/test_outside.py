@@ -6,7 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-from commands import ROOT
+from commands import ROOT, call
+
+from scoresde.experiment import component
 
 OUTSIDE = ROOT / "tests" / "outside"
 
@@ -44,11 +46,10 @@ def run(package, ring, tmp_path):
     return call
 
 
-def arrays(folder):
-    import orbax.checkpoint as ocp
-
-    step = max(int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
-    return step, ocp.PyTreeCheckpointer().restore(folder / "checkpoints" / str(step) / "state")
+def importable(package, monkeypatch) -> None:
+    """Make the package importable in this process."""
+    monkeypatch.syspath_prepend(str(package))
+    monkeypatch.setattr(component, "_entry_points", component._entry_points.__wrapped__)  # nothing kept
 
 
 def test_every_part_comes_from_outside(run, ring, tmp_path):
@@ -105,9 +106,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("flags, words", REFUSED.values(), ids=REFUSED)
 def test_bad_parts_are_one_line(package, monkeypatch, flags, words, tmp_path):
-    from commands import call
-
-    monkeypatch.syspath_prepend(str(package))
+    importable(package, monkeypatch)
     refused = call("train", "--config", OUTSIDE / "experiment.py", *flags, "--workdir", tmp_path / "run")
     assert refused.code == 2, refused.err
     (line,) = refused.err.splitlines()
@@ -124,20 +123,16 @@ def test_a_network_whose_output_has_another_shape(run, tmp_path):
 
 
 def test_all_problems_of_parts_come_at_once(package, monkeypatch):
-    from commands import call
-
-    monkeypatch.syspath_prepend(str(package))
+    importable(package, monkeypatch)
     flags = [flag for key in ("vpp", "subprocess:run", "builtins:eval", "another kind") for flag in REFUSED[key][0]]
     refused = call("train", "--config", OUTSIDE / "experiment.py", *flags)
     assert refused.code == 2 and len(refused.err.splitlines()) == 4
 
 
 def test_an_argument_that_is_an_array_is_refused(package, monkeypatch, tmp_path):
-    from commands import call
-
     text = (OUTSIDE / "experiment.py").read_text().replace("log_snr_max=9.0", "log_snr_max=np.ones(3)")
     (tmp_path / "arrays.py").write_text("import numpy as np\n" + text)
-    monkeypatch.syspath_prepend(str(package))
+    importable(package, monkeypatch)
     refused = call("train", "--config", tmp_path / "arrays.py")
     assert refused.code == 2 and "log_snr_max is a ndarray, which JSON does not hold" in refused.err
 

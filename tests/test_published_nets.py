@@ -404,14 +404,14 @@ def test_the_default_network_has_the_parameters_it_always_had():
             dict(name="dit", width=100, head_channels=64),
             "model: head_channels: expected a divisor of the width 100, got 64",
         ),
-        (dict(multipliers=(1,), progressive="residual"), "they join levels"),
+        (dict(multipliers=(1,), progressive="residual"), "join levels, and there is one"),
         (
             dict(input_fourier=(8, 6)),
             r"model: input_fourier: expected \(first, stop\).* got \(8, 6\); \(6, 8\) is VDM's",
         ),
         (
             dict(resample_filter="fri"),
-            "resample_filter.*fri.*box, box_padded",
+            "resample_filter to be one of box, box_padded, fir, got 'fri'",
         ),
     ],
 )
