@@ -183,21 +183,31 @@ class Checkpoints:
     def _read(self, step: int, target: PyTree, accept) -> tuple[PyTree, dict]:
         meta = self._read_meta(step)
         _refuse_irregular(self.folder / str(step))
-        with self._reader() as manager:
-            accept(meta)
-            _check_fit(step, target, meta["manifest"])
-            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-            return manager.restore(step, args=arguments).state, meta
-
-    def _reader(self) -> ocp.CheckpointManager:
-        """Return a new manager, because one that has saved restores only what it saved."""
-        return ocp.CheckpointManager(self.folder, options=ocp.CheckpointManagerOptions(read_only=True))
+        accept(meta)
+        _check_fit(step, target, meta["manifest"])
+        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        # Not by a CheckpointManager: it would read files of all other steps as well.
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+            return reader.restore(self.folder / str(step), args=arguments).state, meta
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
+            self._set_irregular_aside()
             options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, cleanup_tmp_directories=True, create=True)
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         return self._manager
+
+    def _set_irregular_aside(self) -> None:
+        """Set aside the steps that hold a FIFO or a device: a manager reads files of every step, and would hang."""
+        irregular = []
+        for step in self.steps():
+            try:
+                _refuse_irregular(self.folder / str(step))
+            except UnreadableError as error:
+                self._report(f"checkpoint at step {step} is damaged ({error})")
+                irregular.append(step)
+        if _any_process(bool(irregular)):
+            self._set_aside(irregular)
 
     def _set_aside(self, steps: list[int]) -> None:
         self.close()

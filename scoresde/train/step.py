@@ -210,8 +210,8 @@ def _update(optimizer, state: TrainState, loss, grads, batch_size: int) -> tuple
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = update(state.ema, params, state.step, batch_size)
-    # Behind a conditional the new values are buffers. Without one, XLA on a CPU computes them again for the check, which
-    # took ten times as long to compile.
+    # Behind a conditional the new values are buffers. Without one, XLA on a CPU computes them again for the check,
+    # which took ten times as long to compile.
     plausible = jnp.isfinite(loss) & jnp.isfinite(norm) & (state.skipped_in_a_row < MAX_SKIPPED)
     good = jax.lax.cond(plausible, finite, lambda _: jnp.asarray(False), (params, opt_state, ema))
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)  # noqa: E731
