@@ -2,6 +2,7 @@
 answered; for faults.py."""
 
 import contextlib
+import faulthandler
 import gc
 import io
 import json
@@ -40,9 +41,19 @@ class HungError(BaseException):
 
 @contextlib.contextmanager
 def captured(text: io.StringIO):
-    """What this process and its threads print, also below Python; HungError after some time."""
+    """What this process and its threads print, also below Python; HungError after some time.
+
+    If that does not end it, because a thread waits that is waited for, the process prints where each thread is and exits
+    with 1. What it worked on is left in the temporary folder.
+    """
+    alarms = []
 
     def alarm(*_):
+        if alarms:
+            faulthandler.dump_traceback(file=before[1])
+            os._exit(1)
+        alarms.append(HUNG)
+        signal.alarm(PATIENCE)
         raise HungError
 
     with tempfile.TemporaryFile("w+") as file:

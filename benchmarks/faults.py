@@ -11,8 +11,8 @@ a run without.
 
 Every answer is one of: the same; an older checkpoint, with a line about the damaged one; refused, with one line and the
 exit code. What is not is SILENTLY WRONG, UNEXPECTED (exit code 1, or a traceback), NOISY (more lines than needed) or
-HUNG. It prints counts by answer, and exits with 1 if there is one of the first two or the last. Half an hour on two
-cores at the defaults.
+HUNG. It prints counts by answer, and exits with 1 if there is one of the first two or the last. Five minutes on
+two cores at the defaults.
 """
 
 import argparse

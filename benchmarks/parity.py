@@ -123,7 +123,7 @@ def exact_flow(case: Case, theirs: dict, z_T):
     edm = Karras(last[1] / last[0], first[1] / first[0])
     solver = ProbabilityFlow(diffrax.Dopri8(), Adaptive(1e-12, max_steps=100_000))
     score = MixtureScore(edm, **mixture())
-    solve = jax.jit(jax.vmap(lambda z: solver(edm, score, scale / first[0] * z, key=jax.random.key(0)).x))
+    solve = jax.jit(jax.vmap(lambda z: solver(score, scale / first[0] * z, key=jax.random.key(0)).x))
     return last[0] * np.asarray(solve(z_T))
 
 

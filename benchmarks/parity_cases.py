@@ -22,6 +22,7 @@ from scoresde.sample import (
     HeunEDM,
     Langevin,
     PredictorCorrector,
+    ReverseDiffusion,
     SASolver,
     SDEDPMSolverPP,
     UniPC,
@@ -213,7 +214,8 @@ def _on_schedulers() -> dict[str, Case]:
         scheduler, "UniPCMultistepScheduler", final_sigmas_type="sigma_min", lower_order_final=False
     )
     ve = functools.partial(diffusers, "ScoreSdeVeScheduler", library="sde_ve", snr=0.15)
-    langevin = with_(PredictorCorrector, corrector=Langevin(snr=0.15))
+    reverse_diffusion = with_(PredictorCorrector, predictor=ReverseDiffusion())
+    langevin = with_(PredictorCorrector, predictor=ReverseDiffusion(), corrector=Langevin(snr=0.15))
     found = {}
     for eta in (0.0, 0.5, 1.0):
         found[f"DDIM eta={eta:g}, table"] = ddim(with_(DDIM, eta=eta), more={"step_options": {"eta": eta}})
@@ -227,7 +229,7 @@ def _on_schedulers() -> dict[str, Case]:
         for variant in ("bh1", "bh2"):
             ours = with_(UniPC, order=order, variant=variant)
             found[f"UniPC {order} {variant}, table"] = unipc(ours, solver_order=order, solver_type=variant)
-    found["ReverseDiffusion, VE"] = ve(with_(PredictorCorrector), more={"correct": False})
+    found["ReverseDiffusion, VE"] = ve(reverse_diffusion, more={"correct": False})
     found["ReverseDiffusion, Langevin, VE"] = ve(langevin, more={"correct": True})
     return found
 

@@ -11,7 +11,7 @@ import sys
 import zlib
 
 import pytest
-from commands import MIXTURE, call, mixture_run
+from commands import MIXTURE, call, mixture_run, run, saved_steps
 from test_runtime import BRACKETS, described, npz_of
 
 from scoresde.experiment.load import load_run
@@ -248,6 +248,20 @@ def test_a_fifo_in_a_checkpoint_is_damage(workdir, tmp_path, capsys):
     os.mkfifo(path)
     assert load_run(tmp_path / "run").step == 30
     assert "checkpoint at step 40 is damaged (a FIFO, not a regular file)" in capsys.readouterr().out
+
+
+def test_a_fifo_in_another_checkpoint_than_the_one_in_use_hangs_nothing(workdir, tmp_path, capsys):
+    """Orbax's manager reads this file of every step when it is opened."""
+    shutil.copytree(workdir, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "20" / "_CHECKPOINT_METADATA"
+    path.unlink()
+    os.mkfifo(path)
+    assert load_run(tmp_path / "run").step == 40
+    assert "damaged" not in capsys.readouterr().out
+    result = run("train", *MIXTURE, "--workdir", tmp_path / "run", "--config.training.steps=50")
+    assert result.code == 0 and "checkpoint at step 20 is damaged (a FIFO, not a regular file)" in result.out, result
+    assert saved_steps(tmp_path / "run") == [30, 40, 50]
+    assert (tmp_path / "run" / "checkpoints" / "damaged" / "20").is_dir()
 
 
 def test_a_platform_without_a_device_is_refused():

@@ -379,10 +379,10 @@ DETERMINISTIC = {
     "UniPC-1": lambda n: UniPC(n, order=1), "SA-Solver, tau 0": lambda n: SASolver(n, tau=0.0),
     "Heun": lambda n: ProbabilityFlow(dfx.Heun(), FixedGrid(n, uniform)),
 }  # fmt: skip
-STOCHASTIC = {
-    "DDIM, eta 1": (lambda n: DDIM(n, eta=1.0), 1), "SDE-DPM++ 2M": (SDEDPMSolverPP, 1), "SEEDS": (SEEDS, 2),
-    "ancestral": (lambda n: ancestral(n, uniform_log_snr), 1), "SA-Solver": (lambda n: SASolver(n, tau_low=0.0,
-    tau_high=1e9), 1),
+STOCHASTIC = {  # how it is built, normals a step, order of the variance
+    "DDIM, eta 1": (lambda n: DDIM(n, eta=1.0), 1, 1), "SDE-DPM++ 2M": (SDEDPMSolverPP, 1, 2), "SEEDS": (SEEDS, 2, 2),
+    "ancestral": (lambda n: ancestral(n, uniform_log_snr), 1, 1),
+    "SA-Solver": (lambda n: SASolver(n, tau_low=0.0, tau_high=1e9), 1, 2),
 }  # fmt: skip
 
 
@@ -410,10 +410,16 @@ def test_the_flow_reaches_the_law_in_every_mode(label, x64):
 
 @pytest.mark.parametrize("label", slow_if(STOCHASTIC, "ancestral", "SA-Solver"))
 def test_noise_reaches_the_law_in_every_mode(label, x64, monkeypatch):
-    build, normals = STOCHASTIC[label]
+    """No sampling: the error is the discretisation alone. At 120 steps it is at most 0.107 for first order (Pixelate;
+    elsewhere 0.053) and 0.0083 for second order (SA-Solver on Pixelate). From 60 to 120 steps it falls at least by 1.77
+    and 3.2, where the orders give 2 and 4 in the limit."""
+    build, normals, order = STOCHASTIC[label]
+    largest, least_fall = {1: (0.11, 1.7), 2: (0.009, 3.0)}[order]
     for name, (sde, v, start, exact) in targets().items():
-        found = noisy_end(build(120), sde, v, start, 120 * normals, monkeypatch)
-        assert relative_error(found, exact) < 0.12, name
+        coarse, fine = (
+            relative_error(noisy_end(build(n), sde, v, start, n * normals, monkeypatch), exact) for n in (60, 120)
+        )
+        assert fine < largest and coarse > least_fall * fine, name
 
 
 def test_cold_diffusion_is_ddim(x64):

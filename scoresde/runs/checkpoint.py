@@ -203,19 +203,29 @@ class Checkpoints:
     def _read(self, step: int, read: Callable, accept) -> tuple[PyTree, dict]:
         meta = self._read_meta(step)
         _refuse_irregular(self.folder / str(step))
-        with self._reader() as manager:
-            accept(meta)
-            return read(manager, step, meta["manifest"]), meta
-
-    def _reader(self) -> ocp.CheckpointManager:
-        """Return a new manager, because one that has saved restores only what it saved."""
-        return ocp.CheckpointManager(self.folder, options=ocp.CheckpointManagerOptions(read_only=True))
+        accept(meta)
+        # Not by a CheckpointManager: it would read files of all other steps as well.
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+            return read(reader, self.folder / str(step), step, meta["manifest"]), meta
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
+            self._set_irregular_aside()
             options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, cleanup_tmp_directories=True, create=True)
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         return self._manager
+
+    def _set_irregular_aside(self) -> None:
+        """Set aside the steps that hold a FIFO or a device: a manager reads files of every step, and would hang."""
+        irregular = []
+        for step in self.steps():
+            try:
+                _refuse_irregular(self.folder / str(step))
+            except UnreadableError as error:
+                self._report(f"checkpoint at step {step} is damaged ({error})")
+                irregular.append(step)
+        if _any_process(bool(irregular)):
+            self._set_aside(irregular)
 
     def _set_aside(self, steps: list[int]) -> None:
         self.close()
@@ -229,15 +239,19 @@ class Checkpoints:
             multihost_utils.sync_global_devices("damaged checkpoints set aside")
 
 
-def _read_whole(target: PyTree, manager: ocp.CheckpointManager, step: int, stored: dict[str, dict]) -> PyTree:
-    """Read all leaves of a checkpoint, in the shape of `target`; `stored` is its manifest."""
+def _read_whole(
+    target: PyTree, reader: ocp.Checkpointer, folder: pathlib.Path, step: int, stored: dict[str, dict]
+) -> PyTree:
+    """Read all leaves of the checkpoint in a folder, in the shape of `target`; `stored` is its manifest."""
     target = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
     check_fit(step, target, stored, stored.keys())
-    return manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))).state
+    return reader.restore(folder, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))).state
 
 
-def _read_part(wanted: PyTree, manager: ocp.CheckpointManager, step: int, stored: dict[str, dict]) -> PyTree:
-    """Read the leaves that `wanted` has; `stored` is the manifest of the checkpoint."""
+def _read_part(
+    wanted: PyTree, reader: ocp.Checkpointer, folder: pathlib.Path, step: int, stored: dict[str, dict]
+) -> PyTree:
+    """Read the leaves that `wanted` has from a folder; `stored` is the manifest of the checkpoint."""
     leaves, tree = jax.tree.flatten(jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted))
     check_fit(step, wanted, stored)
     # Orbax reads part of a checkpoint into nested dictionaries alone, whose keys are texts and sorted as such. The same
@@ -245,7 +259,7 @@ def _read_part(wanted: PyTree, manager: ocp.CheckpointManager, step: int, stored
     numbers = ocp.tree.serialize_tree(tree.unflatten(range(len(leaves))), keep_empty_nodes=False)
     item = jax.tree.map(lambda number: leaves[number], numbers)
     options = dict(restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=True)
-    found = manager.restore(step, args=ocp.args.Composite(state=ocp.args.PyTreeRestore(item, **options))).state
+    found = reader.restore(folder, args=ocp.args.Composite(state=ocp.args.PyTreeRestore(item, **options))).state
     by_number = dict(zip(jax.tree.leaves(numbers), jax.tree.leaves(found), strict=True))
     return tree.unflatten([by_number[number] for number in range(len(leaves))])
 
