@@ -65,7 +65,8 @@ def parts(config: dict) -> tuple[dict[str, Any], list[str]]:
     if process is not None and (problem := out_of_range(process)):
         b.problems.append(f"sde: expected coefficients within float32 at both ends, got {problem}")
         process = None
-    found["network"] = _network(b, shape, bool(found["data"].augment))
+    augmentation = b.attempt(_augmentation, found["data"].augment)
+    found |= {"augmentation": augmentation, "network": _network(b, shape, augmentation.entries if augmentation else 0)}
     found |= _training(b, found["training"], process)
     found |= _optimizer(b, found["optim"])
     found["trace"] = _trace(b, found)
@@ -86,17 +87,21 @@ def value_problems(config: dict) -> list[str]:
     return b.problems
 
 
-def _network(b: _Builder, shape: tuple[int, ...], augmented: bool) -> nets.Network | None:
+def _augmentation(spec: dict | float) -> train.AbstractAugmentation | None:
+    return build(kinds.AUGMENTATION, with_tuples(spec), "data.augment", {}) if spec else None
+
+
+def _network(b: _Builder, shape: tuple[int, ...], entries: int) -> nets.Network | None:
     spec = b.config["model"]
     made = resolve(kinds.NETWORK, spec["name"], "model.name")
     parameters = inspect.signature(made.__init__ if inspect.isclass(made) else made).parameters
-    if augmented and "augmentation" not in parameters:
+    if entries and "augmentation" not in parameters:
         b.problems.append(
             f"data.augment: expected a network that receives the label of the augmentation, such as unet, got "
             f"'{spec['name']}'"
         )
         return None
-    network = b.attempt(abstract_network, spec, shape, augmented)
+    network = b.attempt(abstract_network, spec, shape, entries)
     if network is not None and spec["name"] not in kinds.NETWORK.names:
         b.attempt(_check_output, network, shape, spec["name"], bool(spec.get("num_classes", 0)))
     return network
@@ -132,7 +137,11 @@ def _training(b: _Builder, training: Training, process: sde.AbstractSDE | None) 
     law = b.part(kinds.TIME_LAW, "training", "time_law", sde=process)
     if weighting is None or law is None:
         return {"preconditioning": preconditioning, "objective": None}
-    objective = train.Objective(weighting, law, jnp.mean if training.reduce_mean else train.half_sum)
+    given = {"weighting": weighting, "time_law": law, "sde": process, "preconditioning": preconditioning}
+    given["reduce"] = jnp.mean if training.reduce_mean else train.half_sum
+    objective = b.part(kinds.OBJECTIVE, "training", "objective", **given)
+    if objective is None:
+        return {"preconditioning": preconditioning, "objective": None}
     b.attempt(objective.check, process, prefix="training.time_law: ")
     return {"preconditioning": preconditioning, "objective": objective}
 

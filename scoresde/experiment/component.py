@@ -79,6 +79,7 @@ class Kind:
       partial: a function whose first argument is the first one of `given` is itself what is built, with its other
         arguments bound to it.
       texts: words that begin texts which are no names, such as "npz" of npz:PATH in `data.source`; () for none.
+      number: the short name and its argument that a number stands for; 0 stands for no component.
       key: the first part of the names of entry points; "": the word.
       also: other classes that an adapter accepts, as `base`.
       returns: classes that a marked function may return as well, as `base`.
@@ -92,6 +93,7 @@ class Kind:
     trusted: tuple[str, ...] = ()
     partial: bool = False
     texts: tuple[str, ...] = ()
+    number: tuple[str, str] | None = None
     key: str = ""
     also: tuple[str, ...] = ()
     returns: tuple[str, ...] = ()

@@ -32,7 +32,7 @@ from scoresde.runtime.places import local
 from scoresde.sample import AbstractSampler, uniform_log_snr
 from scoresde.score import AbstractPreconditioning, AbstractScore, NetworkScore
 from scoresde.sde import AbstractSDE
-from scoresde.train import Objective, Parallelism
+from scoresde.train import AbstractAugmentation, Objective, Parallelism
 
 # Number of records from which a prior of degraded data samples.
 NUM_PRIOR_RECORDS = 4096
@@ -48,6 +48,7 @@ class Experiment:
       data, training, optim, sampling, likelihood, evaluate: the plain fields of these sections.
       sde: the process; one whose prior is degraded data has none yet, see `with_prior_data`.
       network: the network with only the shapes of its parameters.
+      augmentation: whose label the network receives; None if there is none.
       preconditioning, objective, optimizer, learning_rate: as `scoresde.train.fit` takes them.
       trace: the estimator of the trace of the flow's likelihood.
       metrics: functions (samples, test records) -> number or {name: number} that `training.watch` names, by name.
@@ -64,6 +65,7 @@ class Experiment:
     evaluate: Evaluate
     sde: AbstractSDE
     network: Network
+    augmentation: AbstractAugmentation | None
     preconditioning: AbstractPreconditioning
     objective: Objective
     learning_rate: optax.Schedule
@@ -147,7 +149,9 @@ class Experiment:
 
     def init_network(self) -> Network:
         """Return the network with newly initialised parameters."""
-        return make_network(self.config["model"], self.shape, bool(self.data.augment), self.seed)
+        return make_network(
+            self.config["model"], self.shape, self.augmentation.entries if self.augmentation else 0, self.seed
+        )
 
     def score(self, network: Network | None = None) -> NetworkScore:
         """Return the score of `network`, by default of `init_network()`."""
@@ -193,12 +197,12 @@ class Experiment:
     def augment(self) -> Callable | None:
         """Return (x0, key=key) -> (x0, label): the augmentation whose label is passed to the network, in the
         coordinates of the process; None if there is none."""
-        if not self.data.augment:
+        if self.augmentation is None:
             return None
-        basis, probability = self.sde.basis, self.data.augment
+        basis, change = self.sde.basis, self.augmentation
 
         def augment(x0, *, key):
-            image, label = train.augment(basis.from_modes(x0), probability, key=key)
+            image, label = change(basis.from_modes(x0), key=key)
             return basis.to_modes(image), label
 
         return augment

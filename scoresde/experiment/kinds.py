@@ -66,6 +66,18 @@ PRECONDITIONING = Kind(
     },
     given=("sde",),
 )
+AUGMENTATION = Kind(
+    "augmentation",
+    "scoresde.train:AbstractAugmentation",
+    {"edm": "scoresde.train:EDMAugmentation"},
+    number=("edm", "probability"),
+)
+OBJECTIVE = Kind(
+    "objective",
+    "scoresde.train:Objective",
+    {"denoising": "scoresde.train:Objective"},
+    given=("weighting", "time_law", "reduce", "sde", "preconditioning"),
+)
 WEIGHTING = Kind(
     "weighting",
     "scoresde.train:AbstractWeighting",

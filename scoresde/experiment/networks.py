@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jax
 
-from scoresde import nets, train
+from scoresde import nets
 from scoresde.experiment import kinds
 from scoresde.experiment.component import build, resolve
 from scoresde.experiment.values import with_tuples
@@ -18,13 +18,19 @@ def network_constructor(spec: dict) -> Callable:
     return resolve(kinds.NETWORK, spec["name"], "model.name")
 
 
-def make_network(spec: dict, shape: tuple[int, ...], augmented: bool, seed: int) -> nets.Network:
+def make_network(spec: dict, shape: tuple[int, ...], entries: int, seed: int) -> nets.Network:
     """Return a network with newly initialised parameters.
+
+    Args:
+      spec: its component.
+      shape: of a record.
+      entries: length of the label of an augmentation, 0 for none.
+      seed: of the run.
 
     Raises:
       ConfigError: arguments that it refuses.
     """
-    given = {"shape": shape, "augmentation": train.LABELS if augmented else 0}
+    given = {"shape": shape, "augmentation": entries}
     spec = with_tuples(spec)
 
     def make(rngs):
@@ -42,9 +48,9 @@ def _takes(spec: dict, name: str) -> bool:
 _kept: dict[str, nets.Network] = {}  # by their arguments; tracing a large one takes seconds
 
 
-def abstract_network(spec: dict, shape: tuple[int, ...], augmented: bool) -> nets.Network:
+def abstract_network(spec: dict, shape: tuple[int, ...], entries: int) -> nets.Network:
     """Return a network with only the shapes of its parameters, without computing anything."""
-    key = json.dumps([spec, shape, augmented], sort_keys=True)
+    key = json.dumps([spec, shape, entries], sort_keys=True)
     if key not in _kept:
-        _kept[key] = jax.eval_shape(lambda: make_network(spec, shape, augmented, 0))
+        _kept[key] = jax.eval_shape(lambda: make_network(spec, shape, entries, 0))
     return _kept[key]

@@ -50,10 +50,12 @@ class Section(NamedTuple):
 
 SECTIONS = {
     "sde": Section(None, kinds.PROCESS, "vp"),
-    "data": Section(Data, nested={"source": kinds.SOURCE}),
+    "data": Section(Data, nested={"source": kinds.SOURCE, "augment": kinds.AUGMENTATION}),
     "model": Section(None, kinds.NETWORK, "unet"),
     "preconditioning": Section(None, kinds.PRECONDITIONING, "edm"),
-    "training": Section(Training, nested={"weighting": kinds.WEIGHTING, "time_law": kinds.TIME_LAW}),
+    "training": Section(
+        Training, nested={"weighting": kinds.WEIGHTING, "time_law": kinds.TIME_LAW, "objective": kinds.OBJECTIVE}
+    ),
     "optim": Section(Optim, kinds.OPTIMIZER, "adam", {"schedule": kinds.SCHEDULE}),
     "sampling": Section(Sampling, kinds.SAMPLER, "reverse_sde"),
     "likelihood": Section(Likelihood, nested={"estimator": kinds.TRACE}),
@@ -91,6 +93,11 @@ class Node:
             and argument.kind.is_text(value)
         ):
             return None
+        if argument.kind.number and isinstance(value, int | float) and not isinstance(value, bool):
+            name_of_part, number = argument.kind.number
+            if not value:
+                return None
+            value = {"name": name_of_part, number: value}
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
@@ -244,6 +251,9 @@ def set_name(raw: dict, path: str, text: str) -> bool:
         argument = node.fields[names[-1]] if node else None
         if argument is None or argument.kind is None or argument.kind.is_text(text):
             return False
+        if argument.kind.number and _is_number(text):
+            node.values[names[-1]] = float(text)
+            return True
         if text.lower() in ("none", "null") and "none" not in argument.kind.names:
             node.values[names[-1]] = None
             return True
@@ -252,6 +262,14 @@ def set_name(raw: dict, path: str, text: str) -> bool:
         child = None
     if child is None or child.values["name"] != text:
         node.values[names[-1]] = {"name": text}
+    return True
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
     return True
 
 

@@ -32,8 +32,8 @@ class Data(Settings):
       centered: model range [-1, 1]; False: [0, 1].
       uniform_dequantization: train on v + u, u ~ U[0, 1), rather than on the centres of the bins.
       random_flip: mirror images left-right with probability 1/2.
-      augment: probability of each EDM augmentation, which is passed to the U-Net as a label and includes horizontal
-        flips.
+      augment: augmentation whose label is passed to the network: a component, or the probability of EDM's, which
+        includes horizontal flips; 0: none.
       arrays: npz: names of the arrays (train, labels, test, labels), () means x_train, y_train, x_test, y_test;
         functions: name of one array.
       data_dir: tfds: folder of the prepared sets; "" means TFDS_DATA_DIR.
@@ -52,7 +52,7 @@ class Data(Settings):
     centered: bool = True
     uniform_dequantization: bool = False
     random_flip: bool = False
-    augment: float = 0.0
+    augment: Any = 0.0
     arrays: tuple[str, ...] = ()
     data_dir: str = ""
     labels: str = ""
@@ -62,7 +62,7 @@ class Data(Settings):
 
     section = "data"
     limits = {
-        "image_size": Limits(0), "channels": Limits(1), "levels": Limits(0), "augment": Limits(0, below=1),
+        "image_size": Limits(0), "channels": Limits(1), "levels": Limits(0),
         "max_bad": Limits(-1, below=INT64), "max_pixels": Limits(1, below=INT64), "memory": Limits(0),
     }  # fmt: skip
 
@@ -110,6 +110,7 @@ class Training(Settings):
       steps_per_dispatch: training steps per dispatch, for networks so small that the host is slower than a step.
       weighting: of the loss: a name or a component.
       time_law: the law of t: a name or a component.
+      objective: what becomes of weighting and law of t: a name or a component.
       reduce_mean: mean over dimensions; False: half the sum.
       ema: averages of the parameters: a value below 1 is a decay per step, above 1 a half-life in images; pictures and
         commands use the first one.
@@ -135,6 +136,7 @@ class Training(Settings):
     steps_per_dispatch: int = 1
     weighting: Any = "sigma2"
     time_law: Any = "low_discrepancy"
+    objective: Any = "denoising"
     reduce_mean: bool = True
     ema: tuple[float, ...] = (0.9999,)
     power_ema: tuple[float, ...] = ()

@@ -11,12 +11,10 @@ finite, is reported and set aside. If none passes, the run stops; it never resta
 
 import errno
 import functools
-import json
 import os
 import pathlib
 import re
 import shutil
-import zlib
 from collections.abc import Callable
 
 import jax
@@ -26,7 +24,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from scoresde.errors import CheckpointError, NumericError, ResourceError
-from scoresde.runs.manifest import check_fit, check_manifest, manifest
+from scoresde.runs.manifest import check_fit, check_manifest, crc_of_json, manifest
 from scoresde.runs.quiet import leave_out_late_reports
 from scoresde.runtime.files import UnreadableError, open_regular
 from scoresde.runtime.reading import is_whole_number, read_object
@@ -74,7 +72,7 @@ class Checkpoints:
             permission).
         """
         meta = meta | {"step": step, "manifest": manifest(state)}
-        meta["crc32"] = _crc_of_json(meta)
+        meta["crc32"] = crc_of_json(meta)
         try:
             manager = self._open()
             manager.check_for_errors()
@@ -196,7 +194,7 @@ class Checkpoints:
             meta = read_object(self.folder / str(step) / "meta" / "metadata")  # where Orbax's JsonSave puts it
         except UnreadableError as error:
             raise UnreadableError(f"meta: {error}") from None
-        if meta.pop("crc32", None) != _crc_of_json(meta) or meta.get("step") != step:
+        if meta.pop("crc32", None) != crc_of_json(meta) or meta.get("step") != step:
             raise ValueError("CRC-32 or step differs in meta")
         return meta
 
@@ -262,10 +260,6 @@ def _read_part(
     found = reader.restore(folder, args=ocp.args.Composite(state=ocp.args.PyTreeRestore(item, **options))).state
     by_number = dict(zip(jax.tree.leaves(numbers), jax.tree.leaves(found), strict=True))
     return tree.unflatten([by_number[number] for number in range(len(leaves))])
-
-
-def _crc_of_json(meta: dict) -> int:
-    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
 
 
 def _any_process(flag: bool) -> bool:

@@ -7,8 +7,10 @@ versions, which gathered the arrays, hold the same numbers.
 """
 
 import functools
+import json
 import math
 import operator
+import zlib
 from collections.abc import Collection, Iterator
 
 import jax
@@ -170,3 +172,8 @@ def _is_local(leaf) -> bool:
 
 def _all_finite(array: np.ndarray) -> bool:
     return not jnp.issubdtype(array.dtype, jnp.inexact) or bool(np.isfinite(array).all())
+
+
+def crc_of_json(value: dict) -> int:
+    """Return the CRC-32 of a JSON object, which does not depend on the order of its keys."""
+    return zlib.crc32(json.dumps(value, sort_keys=True).encode())

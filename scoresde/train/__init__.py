@@ -5,7 +5,7 @@ from scoresde.runtime.lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     {
-        "augmentation": "augment LABELS",
+        "augmentation": "AbstractAugmentation EDMAugmentation augment LABELS",
         "average": "average_name power_name",
         "law": "AbstractTimeLaw UniformTime StratifiedTime UniformLogSNR UniformLogSigma LogNormalSigma",
         "loop": "fit averaged_score",

@@ -25,15 +25,52 @@ Lanczos with antialiasing back to half of it. Images that are only flipped or un
 resolution with wavelet filters.
 """
 
+import abc
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+from equinox import AbstractVar
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float
 
+from scoresde.sde.base import check_parameters
 from scoresde.types import Key
 
 LABELS = 9  # entries of the label
 _OCTAVES, _SHIFT = 0.2, 1 / 8  # standard deviations: scalings (powers of 2), translation (image sizes)
+
+
+class AbstractAugmentation(eqx.Module):
+    """A random change of an image, whose label the network receives.
+
+    Attributes:
+      entries: length of the label; the label of an image that is not changed is 0.
+    """
+
+    entries: AbstractVar[int]
+
+    @abc.abstractmethod
+    def __call__(self, x: Float[Array, "h w c"], *, key: Key) -> tuple[Float[Array, "h w c"], Float[Array, " entries"]]:
+        """Return the changed image and its label."""
+
+
+class EDMAugmentation(AbstractAugmentation):
+    """EDM's augmentation, see the top of this file.
+
+    Args:
+      probability: of each kind of change but the left-right flip, which has 1/2; at least 0 and below 1.
+    """
+
+    probability: float = eqx.field(static=True, default=0.12)
+    entries: int = eqx.field(static=True, default=LABELS, init=False)
+
+    def __call__(self, x, *, key):
+        return augment(x, self.probability, key=key)
+
+    def __check_init__(self):
+        holds = 0 <= self.probability < 1
+        check_parameters("augment", probability=(self.probability, holds, "at least 0 and less than 1"))
 
 
 def augment(

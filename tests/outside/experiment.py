@@ -14,6 +14,7 @@ def get_config():
     c.data.image_size, c.data.channels, c.data.levels = 0, 2, 0
     c.training.weighting = component(f"{PARTS}.training:Truncated", least=0.5)
     c.training.time_law = component(f"{PARTS}.training:Power")
+    c.training.objective = component(f"{PARTS}.training:Scaled", factor=2.0)
     c.training.watch = ("moments", f"{PARTS}.training:radius")
     c.training.keep_best = "radius"
     c.training.steps, c.training.batch_size, c.training.ema = 40, 64, (0.9,)

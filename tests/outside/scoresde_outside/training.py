@@ -3,7 +3,7 @@ import jax
 import jax.numpy as jnp
 
 from scoresde.config import constructor
-from scoresde.train import AbstractTimeLaw, AbstractWeighting
+from scoresde.train import AbstractTimeLaw, AbstractWeighting, Objective
 
 
 class Truncated(AbstractWeighting):
@@ -19,6 +19,19 @@ class Truncated(AbstractWeighting):
         sde = score.sde
         weight = jnp.clip(jnp.exp(sde.log_snr(t)), self.least, 5.0)
         return weight * (sde.sigma(t) * score(x_t, t) + z) ** 2
+
+
+class Scaled(Objective):
+    """The usual objective times a factor.
+
+    Args:
+      factor: above 0.
+    """
+
+    factor: float = eqx.field(static=True, default=1.0)
+
+    def at(self, score, x0, t, *, key):
+        return self.factor * super().at(score, x0, t, key=key)
 
 
 class Power(AbstractTimeLaw):
