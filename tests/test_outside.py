@@ -35,12 +35,12 @@ def run(package, ring, tmp_path):
     """Call a command in a process of its own, in an empty folder."""
     import os
 
-    def call(command, *arguments, parts=package, data=ring):
+    def call(command, *arguments, parts=package, data=ring, folder=tmp_path):
         paths = [str(path) for path in (parts, ROOT) if path]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "RING": str(data), "JAX_PLATFORMS": "cpu"}
         return subprocess.run(
             [sys.executable, "-m", f"scoresde.{command}", *map(str, arguments)],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200,
+            cwd=folder, env=environment, capture_output=True, text=True, timeout=200,
         )  # fmt: skip
 
     return call
@@ -143,6 +143,22 @@ def test_a_run_whose_package_is_missing_names_it(run, tmp_path):
     refused = run("sample", "--workdir", "run", parts=None)
     assert refused.returncode == 2 and "no module scoresde_outside; install" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_code_that_lies_in_a_run_folder_is_not_executed(run, tmp_path):
+    """The current directory is importable, and may be the run folder of a stranger."""
+    done = run("train", "--config", OUTSIDE / "experiment.py", "--workdir", "run", "--config.training.steps=1")
+    assert done.returncode == 0, done.stderr
+    config = (tmp_path / "run" / "config.json").read_text()
+    (tmp_path / "run" / "config.json").write_text(config.replace('"linear_log_snr"', '"stranger.parts:X"', 1))
+    (tmp_path / "run" / "stranger").mkdir()
+    (tmp_path / "run" / "stranger" / "parts.py").write_text("open('executed', 'w')")
+    (tmp_path / "run" / "stranger" / "__init__.py").write_text("open('executed', 'w')")
+    for folder in (tmp_path / "run", tmp_path):
+        refused = run("sample", "--workdir", tmp_path / "run", folder=folder)
+        assert refused.returncode == 2 and "stranger" in refused.stderr, refused.stderr
+        assert ("not executed" in refused.stderr) == (folder.name == "run")
+        assert not list(tmp_path.rglob("executed"))
 
 
 def test_the_package_takes_public_names_alone():

@@ -161,12 +161,11 @@ def resolve(kind: Kind, name: str, where: str, others: tuple[str, ...] = ()) -> 
 
 def _imported(module: str, where: str, name: str):
     try:
-        found = importlib.util.find_spec(module.partition(".")[0])  # which executes nothing
-        for folder in pathlib.Path(found.origin or "").resolve().parents if found else ():
+        for folder in _folders(module):
             if (folder / "config.json").is_file() and (folder / "checkpoints").is_dir():
                 raise ConfigError(
-                    f"{where} = {name!r}: its module lies in the run folder {folder}, and code that comes with a run is "
-                    "not executed; install the package, or run from another directory"
+                    f"{where} = {name!r}: its module lies in the run folder {folder}, and code that comes with a run "
+                    "is not executed; install the package, or run from another directory"
                 )
         return importlib.import_module(module)
     except ConfigError:
@@ -179,6 +178,16 @@ def _imported(module: str, where: str, name: str):
     except Exception as error:  # of the user's module
         text = " ".join(str(error).split())
         raise ConfigError(f"{where} = {name!r}: {module} cannot be imported: {type(error).__name__}: {text}") from error
+
+
+def _folders(module: str) -> list[pathlib.Path]:
+    """Return all folders in which a module lies, from the innermost one on, without executing anything of it."""
+    spec = importlib.util.find_spec(module.partition(".")[0])
+    if spec is None:
+        return []
+    places = spec.submodule_search_locations or ([spec.origin] if spec.has_location else [])
+    resolved = [pathlib.Path(place).resolve() for place in places]
+    return [folder for place in resolved for folder in (place, *place.parents)]
 
 
 def _check(kind: Kind, found, where: str, name: str) -> None:

@@ -19,7 +19,8 @@ from ml_collections import ConfigDict
 from scoresde.data import sources
 from scoresde.errors import ConfigError, Interrupted
 from scoresde.experiment.building import value_problems
-from scoresde.experiment.sections import SECTIONS, SEED, complete, flatten, set_name, set_text
+from scoresde.experiment.overrides import set_name, set_text
+from scoresde.experiment.sections import SECTIONS, SEED, complete, flatten
 from scoresde.experiment.spellings import current, modernise
 from scoresde.runtime.places import in_full
 

@@ -191,13 +191,12 @@ class UNet(nnx.Module):
         residual = dict(temb_features=TEMB_RATIO * channels, dropout=dropout, modulation=modulation, **common)
         attended = dict(head_channels=head_channels, **common)
         style = Style(residual=residual, attention=attended, options=options, **shared)
-        noise = dict(embedding=embedding, fourier_scale=fourier_scale)
-        noise |= dict(num_classes=num_classes, augmentation=augmentation)
+        noise = dict(embedding=embedding, fourier_scale=fourier_scale, num_classes=num_classes)
+        noise["augmentation"] = augmentation
         widths = [channels * m for m in multipliers]
         attend = [shape[0] // 2**i in attention for i in range(len(widths))]
-
-        self.shape, self.dtype = tuple(shape), dtype
-        self.center_input, self.input_fourier = center_input, tuple(input_fourier)
+        self.shape, self.dtype, self.center_input = tuple(shape), dtype, center_input
+        self.input_fourier = tuple(input_fourier)
         self.conditioning = Conditioning(channels, TEMB_RATIO * channels, **noise, param_dtype=param_dtype, rngs=rngs)
         self.conv_in = conv(shape[2] * (1 + 2 * len(range(*input_fourier))), channels, 3, **options)
         self.encoder, skips = _encoder(shape[2], channels, widths, attend, blocks, progressive_input, style)
