@@ -215,8 +215,12 @@ def test_steps_beyond_the_decay_are_noted(steps, end, noted):
         assert float(Experiment.from_config(config).learning_rate(100)) == pytest.approx(
             2e-6
         )  # of the update that makes step 101
+
+
+def test_no_recipe_goes_beyond_its_decay():
     for path in CONFIGS:
-        assert not Experiment.from_config(load_config(str(path), [])).beyond_decay()
+        config = load_config(str(path), [])
+        assert not 0 < config.optim.decay_steps < config.training.steps
 
 
 def test_free_fields_exist():
