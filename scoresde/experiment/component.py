@@ -22,6 +22,7 @@ import inspect
 import json
 import pathlib
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -182,7 +183,8 @@ def _imported(module: str, where: str, name: str):
 
 def _folders(module: str) -> list[pathlib.Path]:
     """Return all folders in which a module lies, from the innermost one on, without executing anything of it."""
-    spec = importlib.util.find_spec(module.partition(".")[0])
+    package = module.partition(".")[0]
+    spec = None if package in sys.modules else importlib.util.find_spec(package)  # what is imported has been executed
     if spec is None:
         return []
     places = spec.submodule_search_locations or ([spec.origin] if spec.has_location else [])
