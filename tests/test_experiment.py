@@ -69,7 +69,7 @@ def test_what_other_processes_cannot_import_is_not_saved(trained, tmp_path):
         del __main__.Here
     with pytest.raises(ConfigError, match="not those of the network"):
         save_run(tmp_path / "run", experiment.changed("model.width=16"), state, dataset)
-    with pytest.raises(ConfigError, match="has the averages 0.6, 0.2"):
+    with pytest.raises(ConfigError, match="has the averages 0.2, 0.6"):
         save_run(tmp_path / "run", experiment.changed("training.ema=0.5"), state, dataset)
     assert not (tmp_path / "run").exists()
 
