@@ -37,7 +37,7 @@ class AbstractEDM(AbstractSampler):
     grid: Callable = karras
     churn: float = eqx.field(static=True, default=0.0)
     s_min: float = eqx.field(static=True, default=0.0)
-    s_max: float = eqx.field(static=True, default=math.inf)
+    s_max: float = eqx.field(static=True, default=1e6)
     s_noise: float = eqx.field(static=True, default=1.0)
 
     calls: AbstractClassVar[int]  # calls of the score per step
@@ -118,6 +118,7 @@ class EulerEDM(AbstractEDM):
       ConfigError: a parameter is out of range, or a process whose alpha differs between modes.
     """
 
+    steps: int = eqx.field(static=True, default=50)
     calls: ClassVar[int] = 1
 
     def advance(self, slope, y, start, rho, there, arrived):
@@ -142,6 +143,7 @@ class HeunEDM(AbstractEDM):
       ConfigError: a parameter is out of range, or a process whose alpha differs between modes.
     """
 
+    steps: int = eqx.field(static=True, default=17)
     calls: ClassVar[int] = 2
 
     def advance(self, slope, y, start, rho, there, arrived):

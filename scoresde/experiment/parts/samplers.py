@@ -99,50 +99,6 @@ def langevin_dynamics(steps: int = 1000, grid: Callable = "log_snr", corrections
 
 
 @constructor
-def euler_edm(
-    steps: int = 50,
-    grid: Callable = "karras",
-    churn: float = 0.0,
-    s_min: float = 0.0,
-    s_max: float = 1e6,
-    s_noise: float = 1.0,
-):
-    """Return EDM's sampler by Euler steps.
-
-    Args:
-      steps: of the grid.
-      grid: of times.
-      churn: amount of noise added where sigma / alpha is between s_min and s_max.
-      s_min: the smallest sigma / alpha with churn.
-      s_max: the largest sigma / alpha with churn.
-      s_noise: standard deviation of the added noise.
-    """
-    return sample.EulerEDM(steps, grid, churn, s_min, s_max, s_noise)
-
-
-@constructor
-def heun_edm(
-    steps: int = 17,
-    grid: Callable = "karras",
-    churn: float = 0.0,
-    s_min: float = 0.0,
-    s_max: float = 1e6,
-    s_noise: float = 1.0,
-):
-    """Return EDM's sampler by Heun steps (Karras et al. 2022, algorithm 2).
-
-    Args:
-      steps: of the grid.
-      grid: of times.
-      churn: amount of noise added where sigma / alpha is between s_min and s_max.
-      s_min: the smallest sigma / alpha with churn.
-      s_max: the largest sigma / alpha with churn.
-      s_noise: standard deviation of the added noise.
-    """
-    return sample.HeunEDM(steps, grid, churn, s_min, s_max, s_noise)
-
-
-@constructor
 def ipndm(steps: int = 15, grid: Callable = "karras", order: int = 4):
     """Return iPNDM (Zhang and Chen 2023, appendix H.2).
 
