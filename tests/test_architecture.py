@@ -114,6 +114,26 @@ def test_imports_go_down_the_ladder(path):
             assert rung(importer) > rung("scoresde"), f"{importer} imports {name} from the top; name its room"
 
 
+# Classes that `isinstance` may name: errors, what users hand in, and the other side of an equality.
+ASKED_FOR = {
+    "ScoreSDEError", "Interrupted", "_InterruptedAlone", "Dataset", "ArraySource", "Header", "ModeCovariance",
+    "_Static", "_Stationary",
+}  # fmt: skip
+OWN_CLASSES = {
+    node.name for path in FILES for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)
+}
+
+
+@each_file
+def test_facts_are_methods(path):
+    """No question about the type of an object of ours: a method is missing there. (Tables by name are in kinds.py.)"""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass"):
+            named = {getattr(part, "id", getattr(part, "attr", "")) for part in ast.walk(node.args[1])}
+            wrong = named & OWN_CLASSES - ASKED_FOR
+            assert not wrong, f"{path.name}:{node.lineno} asks for {', '.join(wrong)}"
+
+
 @each_file
 def test_third_parties_stay_in_their_rooms(path):
     place = path.relative_to(ROOT)

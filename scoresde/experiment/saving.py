@@ -55,8 +55,8 @@ def _check_state(experiment: Experiment, state: TrainState) -> None:
         raise ConfigError("save_run: the parameters of the state are not those of the network of the experiment")
     if set(state.ema) != set(experiment.averages):
         raise ConfigError(
-            f"save_run: the state has the averages {', '.join(sorted(state.ema)) or 'none'}, and training.ema and power_ema "
-            f"name {', '.join(experiment.averages)}; pass ema=experiment.averages to fit"
+            f"save_run: the state has the averages {', '.join(sorted(state.ema)) or 'none'}, and training.ema and "
+            f"power_ema name {', '.join(experiment.averages)}; pass ema=experiment.averages to fit"
         )
 
 

@@ -34,7 +34,7 @@ from jaxtyping import Array, Float
 from scoresde.errors import ConfigError
 from scoresde.guide.observation import Observation, with_rounding
 from scoresde.score.base import AbstractScore, score_from_x0
-from scoresde.sde import AbstractBasis, AbstractSDE, Kernel, Pixel
+from scoresde.sde import AbstractBasis, AbstractSDE
 from scoresde.types import Coef, Key, State, Time
 
 
@@ -58,7 +58,7 @@ class AbstractGuided(AbstractScore):
 
     def _own(self) -> bool:
         """Whether observation and process have the same coordinates."""
-        return _same(self.sde.basis, self.observation.basis)
+        return self.sde.basis.same_as(self.observation.basis)
 
     def _to_modes(self, x: State) -> State:
         return x if self._own() else self.observation.basis.to_modes(x)
@@ -203,7 +203,7 @@ def check_coordinates(name: str, sde: AbstractSDE, basis: AbstractBasis) -> None
     Raises:
       ConfigError: as said.
     """
-    if not (isotropic(sde) or _same(sde.basis, basis) and _same_points(sde.basis, basis)):
+    if not (isotropic(sde) or sde.basis.same_as(basis) and _same_points(sde.basis, basis)):
         own = f"{type(sde.basis).__name__}{sde.basis.shape}"
         raise ConfigError(
             f"{name}: {type(sde).__name__} has one coefficient per mode of {own}; expected an observation in that "
@@ -214,9 +214,7 @@ def check_coordinates(name: str, sde: AbstractSDE, basis: AbstractBasis) -> None
 
 def isotropic(sde: AbstractSDE) -> bool:
     """Whether one alpha and one sigma hold for all points, and so for the modes of every orthonormal basis."""
-    return (
-        isinstance(sde.basis, Pixel) and not jnp.ndim(sde.log_alpha(sde.t_max)) and not jnp.ndim(sde.sigma(sde.t_max))
-    )
+    return sde.basis.pixelwise and not jnp.ndim(sde.log_alpha(sde.t_max)) and not jnp.ndim(sde.sigma(sde.t_max))
 
 
 def checked_variances(variances) -> Coef:
@@ -233,19 +231,12 @@ def checked_variances(variances) -> Coef:
     return variances
 
 
-def _same(one: AbstractBasis, other: AbstractBasis) -> bool:
-    """Whether two bases give the same coefficients; lengths scale eigenvalues alone. Of kernels see `_same_points` as
-    well."""
-    if type(one) is not type(other) or one.shape != other.shape:
-        return False
-    return not isinstance(one, Kernel) or (one.kernel, one.jitter) == (other.kernel, other.jitter)
-
-
 def _same_points(one: AbstractBasis, other: AbstractBasis) -> bool:
     """Check concrete values: when a guided score is built, not while it is compiled."""
-    if not isinstance(one, Kernel) or _traced(one.points) or _traced(other.points):
+    here, there = one.sites(), other.sites()
+    if here is None or _traced(here) or _traced(there):
         return True
-    return bool(jnp.all(one.points == other.points))
+    return bool(jnp.all(here == there))
 
 
 def _traced(array) -> bool:

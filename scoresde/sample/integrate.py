@@ -14,6 +14,7 @@ row.
 
 import abc
 from collections.abc import Callable
+from typing import ClassVar
 
 import diffrax as dfx
 import equinox as eqx
@@ -104,6 +105,7 @@ class AbstractStepping(eqx.Module):
     """Steps of a solver: on a given grid, or chosen by the error."""
 
     max_steps: AbstractVar[int]
+    adaptive: ClassVar[bool] = False  # whether the error chooses the steps
 
     @abc.abstractmethod
     def controller(self, sde: AbstractSDE, sign: int, span: Scalar) -> dfx.AbstractStepSizeController:
@@ -159,6 +161,7 @@ class Adaptive(AbstractStepping):
       max_steps: number of steps, rejected ones included, after which the solve fails; at least 1.
     """
 
+    adaptive: ClassVar[bool] = True
     tolerance: float = 1e-5
     max_steps: int = MAX_STEPS
 
@@ -201,9 +204,8 @@ class ProbabilityFlow(AbstractSampler):
         return self._solve(score, x0, sign=1)
 
     def _solve(self, score, x, *, sign: int) -> Draw:
-        sde = score.sde
-        steady = isinstance(self.stepping, Adaptive) and sign < 0
-        clock = log_time_if_smoother(sde) if steady else TimeChange(jnp.asarray(False))
+        own_steps = self.stepping.adaptive and sign < 0
+        clock = log_time_if_smoother(score.sde) if own_steps else TimeChange(jnp.asarray(False))
         return _solve(dfx.ODETerm(_probability_flow), self, score, x, sign=sign, clock=clock)
 
 

@@ -1,12 +1,13 @@
 """Forward processes, each defined by two formulas."""
 
 from scoresde.sde.base import AbstractSDE
-from scoresde.sde.basis import DCT, AbstractBasis, Fourier, Haar, Pixel, resample
+from scoresde.sde.basis import DCT, AbstractBasis, Fourier, Haar, Pixel
 from scoresde.sde.cold import Cold, fade, inverse_heat, mask, pixelate
 from scoresde.sde.covariance import AbstractCovariance, Gram, PowerLaw
 from scoresde.sde.discrete import DiscreteVP, TabulatedVP, cosine_betas
 from scoresde.sde.isotropic import VE, VP, Cosine, Karras, SubVP
 from scoresde.sde.kernel import KERNELS, IntervalKernel, Kernel, exponential, matern, rbf
+from scoresde.sde.resampling import resample
 from scoresde.sde.spectral import AbstractSpectral, Blur, Coloured, Heat, coloured_ve, coloured_vp
 
 __all__ = [

@@ -47,6 +47,12 @@ class AbstractBasis(eqx.Module):
     shape: AbstractVar[tuple[int, ...]]  # of the grid, without channels
     # Whether the basis belongs to one covariance, whose variances it has as `variances`.
     own_covariance: ClassVar[bool] = False
+    # Whether the coefficients are the values at the points.
+    pixelwise: ClassVar[bool] = False
+    # Whether modes keep their meaning on other grids, so that coefficients can be cut off or padded.
+    nested: ClassVar[bool] = False
+    # Whether a low pass is diagonal in it; block means are diagonal in `Haar`.
+    cuts_off: ClassVar[bool] = False
 
     @abc.abstractmethod
     def to_modes(self, x: State) -> State:
@@ -74,6 +80,15 @@ class AbstractBasis(eqx.Module):
         """
         raise ConfigError(f"{type(self).__name__} has no eigenvalues of a Laplacian; take DCT, Fourier or Haar")
 
+    def same_as(self, other: "AbstractBasis") -> bool:
+        """Return whether two bases give the same coefficients, at the same points if they have any (`sites`). Lengths
+        only scale eigenvalues."""
+        return type(self) is type(other) and self.shape == other.shape
+
+    def sites(self) -> Float[Array, "n d"] | None:
+        """Return the points of a basis that is made for any points, None for one of a regular grid."""
+        return None
+
     def field_variance(self, variances: Coef) -> Scalar:
         """Return the variance of a field, averaged over its points, from the variances of its coefficients."""
         return jnp.mean(variances) / self.white**2
@@ -98,6 +113,8 @@ class Pixel(AbstractBasis):
       shape: points along each axis; () for processes with one coefficient for all points, which fit every grid.
     """
 
+    pixelwise: ClassVar[bool] = True
+
     shape: tuple[int, ...] = eqx.field(static=True, default=())
 
     white = 1.0
@@ -118,6 +135,8 @@ class Pixel(AbstractBasis):
 
 class AbstractSeparable(AbstractBasis):
     """Product of systems on the axes of a grid, each an orthogonal matrix."""
+
+    nested: ClassVar[bool] = True
 
     lengths: AbstractVar[tuple[float, ...]]
 
@@ -162,6 +181,8 @@ class DCT(AbstractSeparable):
     Raises:
       ConfigError: a size below 1, or not one positive length per axis.
     """
+
+    cuts_off: ClassVar[bool] = True
 
     shape: tuple[int, ...] = eqx.field(static=True)
     lengths: tuple[float, ...] = eqx.field(static=True)
@@ -245,24 +266,6 @@ class Haar(AbstractSeparable):
 
     def backward(self, c, axis):
         return along(square_waves(c.shape[axis]).T, c, axis)
-
-
-def resample(c: State, source: AbstractBasis, target: AbstractBasis) -> Float[Array, "*y"]:
-    """Return the coefficients of the same function on another grid: missing modes are dropped, new ones are 0 (but see
-    `Fourier`).
-
-    Raises:
-      ConfigError: two bases of different kinds, or c does not belong to the source.
-    """
-    separable = isinstance(source, AbstractSeparable) and type(source) is type(target)
-    if not separable or len(source.shape) != len(target.shape):
-        raise ConfigError(
-            f"resample: expected two grids of one basis, got {type(source).__name__}{source.shape} and "
-            f"{type(target).__name__}{target.shape}; take source.at(grid)"
-        )
-    source.check(jnp.shape(c))
-    kept = c[tuple(slice(min(a, b)) for a, b in zip(source.shape, target.shape))]
-    return jnp.pad(kept, [(0, b - n) for n, b in zip(kept.shape, target.shape)] + [(0, 0)])
 
 
 def along(matrix, x: Array, axis: int) -> Array:

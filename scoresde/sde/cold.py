@@ -19,7 +19,8 @@ from jaxtyping import Array, Float
 
 from scoresde.errors import ConfigError
 from scoresde.sde.base import as_time, check_parameters
-from scoresde.sde.basis import DCT, AbstractBasis, Haar, Pixel, resample
+from scoresde.sde.basis import DCT, AbstractBasis, Haar, Pixel
+from scoresde.sde.resampling import resample
 from scoresde.sde.spectral import AbstractSpectral
 from scoresde.types import Coef, Key, Scalar, State, Time
 

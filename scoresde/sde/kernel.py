@@ -67,6 +67,12 @@ class Kernel(AbstractBasis):
     def shape(self):
         return (len(self.points),)
 
+    def same_as(self, other):
+        return super().same_as(other) and (self.kernel, self.jitter) == (other.kernel, other.jitter)
+
+    def sites(self):
+        return self.points
+
     def to_modes(self, x):
         self.check(jnp.shape(x))
         return along(self.vectors.T, x, 0) * self.white

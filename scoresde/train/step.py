@@ -22,7 +22,6 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, PyTree, UInt32
 
-from scoresde.nets import Network
 from scoresde.runtime.sharding import shardings, state_sharding
 from scoresde.runtime.streams import branch, stream
 from scoresde.score.network import NetworkScore
@@ -182,8 +181,8 @@ def _batch_loss(score: NetworkScore, objective: Objective, prepare, augment):
 
 def _entering(score: NetworkScore, params: PyTree) -> PyTree:
     """Cast the parameters to the compute dtype of their layers, if the network provides that."""
-    network = with_params(score, params).network
-    return network.entering().params if isinstance(network, Network) else params
+    entering = getattr(with_params(score, params).network, "entering", None)
+    return params if entering is None else entering().params
 
 
 def _gradient(gradient, params, state: TrainState, batch, accumulation: int, loop, parts):

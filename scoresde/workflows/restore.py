@@ -36,7 +36,7 @@ from scoresde.guide.posterior import check_coordinates, isotropic
 from scoresde.runtime.sharding import local_copy
 from scoresde.runtime.streams import branch, fixed_stream, host_generator
 from scoresde.sample import Draw
-from scoresde.sde import DCT, AbstractSDE
+from scoresde.sde import AbstractSDE
 from scoresde.workflows.batches import format_solver_status, in_batches, records_of, write
 from scoresde.workflows.generate import fields, label_arrays, sampler_of
 from scoresde.workflows.operators import START
@@ -95,7 +95,7 @@ def observation_of(
     if operator == "blur":
         observation = deblur(grid, strength, sigma_y=noise)
     elif operator == "downsample":
-        coarse = low_pass if isinstance(sde.basis, DCT) or any(n & (n - 1) for n in grid) else super_resolution
+        coarse = low_pass if sde.basis.cuts_off or any(n & (n - 1) for n in grid) else super_resolution
         observation = coarse(grid, int(strength) if strength == int(strength) else strength, sigma_y=noise)
     else:
         observation = inpaint(_mask(grid, strength), sigma_y=noise)
