@@ -1,4 +1,4 @@
-"""The errors a user can meet, each with its exit code.
+"""Errors that a user can meet, each with its exit code.
 
 A command prints the message as one line and exits with the code. The library raises the same classes.
 `ConfigError` is also a ValueError, so that `except ValueError` works in Python.
@@ -17,19 +17,19 @@ A command prints the message as one line and exits with the code. The library ra
 
 import signal
 
-# What is answered by `Interrupted`: a scheduler or `kill`; Ctrl-C; a terminal that was closed; what SLURM can be told
-# to send.
+# Signals that raise `Interrupted`. They come from a scheduler or `kill`, from Ctrl-C, from a closed terminal, and from
+# SLURM if it is configured to send SIGUSR1.
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 class ScoreSDEError(Exception):
-    """Base of all errors below; `exit_code` is what a command exits with."""
+    """Base class of all errors below; `exit_code` is the exit code of a command that raises the error."""
 
     exit_code = 1
 
 
 class ConfigError(ScoreSDEError, ValueError):
-    """A flag, a config field or an argument is wrong. `problems` holds one line each."""
+    """Error for a wrong flag, config field or argument; `problems` holds one line per problem."""
 
     exit_code = 2
 

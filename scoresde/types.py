@@ -1,4 +1,4 @@
-"""The shapes used everywhere, which describe one example: no batch axis. And the keys of random numbers."""
+"""Types of the arrays used everywhere, which describe one example without a batch axis, and of random keys."""
 
 import jax
 import numpy as np
@@ -12,11 +12,11 @@ Coef = Float[Array, "*#x"]  # broadcasts against a State: one number, or one num
 Key = PRNGKeyArray
 Keys = TypedKey[Array, " N"] | UInt32[Array, "N k"]  # one key per example
 
-# Of every key that scoresde makes. JAX_DEFAULT_PRNG_IMPL must not change it: a stored root key is read again on another
-# machine, and under `vmap` the draws of "rbg" depend on the batch.
+# The generator of every key that scoresde makes. JAX_DEFAULT_PRNG_IMPL must not change it, because a stored root key is
+# read again on another machine, and because the samples of "rbg" depend on the batch under `vmap`.
 _IMPLEMENTATION = "threefry2x32"
 
 
 def stored_key(words: UInt32[Array, " words"]) -> Key:
-    """The key whose `jax.random.key_data` these are."""
+    """Return the key whose `jax.random.key_data` is `words`."""
     return jax.random.wrap_key_data(words, impl=_IMPLEMENTATION)

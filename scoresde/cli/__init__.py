@@ -1,1 +1,1 @@
-"""The commands: flags, errors as one line each, exit codes. One module per command; `parser` holds shared code."""
+"""Commands: flags, errors as one line each, exit codes. Each command has one module; `parser` contains shared code."""

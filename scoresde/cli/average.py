@@ -1,4 +1,4 @@
-"""`python -m scoresde.average`: the average of a width that was not tracked, as a run folder."""
+"""`python -m scoresde.average`: computation of an average with a width that was not tracked, as a run folder."""
 
 import pathlib
 import sys

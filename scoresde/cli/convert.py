@@ -1,4 +1,4 @@
-"""`python -m scoresde.convert`: published weights to a run folder, and a run to safetensors."""
+"""`python -m scoresde.convert`: conversion of published weights to a run folder, and of a run to safetensors."""
 
 import pathlib
 

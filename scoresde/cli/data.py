@@ -1,4 +1,4 @@
-"""`python -m scoresde.data inspect SOURCE`: the content of a data set, and a suggested configuration."""
+"""`python -m scoresde.data inspect SOURCE`: description of a data set, and a suggested configuration."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from scoresde.errors import ConfigError
 from scoresde.runtime.files import write_text
 
 _SHAPE = ("image_size", "channels", "levels")
-_ALL = 2**62  # damaged files: all are listed, none stops
+_ALL = 2**62  # all damaged files are listed; none stops the inspection
 
 
 def main(arguments: list[str]) -> None:
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
     lines = suggestions(report, config.arrays)
     write_text(out / "inspection.json", json.dumps(report | {"configuration": lines}, indent=1) + "\n")
     drawn = save_picture(dataset, dataset.encode(dataset.train.rows(sample(dataset.train, SHOWN))[0]), out / "grid.png")
-    print(text(report, lines).encode("utf-8", "backslashreplace").decode())  # names of files may be any bytes
+    print(text(report, lines).encode("utf-8", "backslashreplace").decode())  # file names may be any bytes
     print(f"wrote {out / 'inspection.json'}" + (f" and {out / 'grid.png'}" if drawn else ""))
 
 
@@ -69,7 +69,8 @@ def suggestions(report: dict, arrays: tuple[str, ...]) -> list[str]:
 
 
 def _config(path: str | None, source: str, overrides: list[str]):
-    """Return the data section that says how `source` is read; what it does not declare is found out."""
+    """Return the data section that describes how `source` is read; fields that are not declared are derived from the
+    source."""
     from scoresde.data.declared import declared
     from scoresde.experiment.config import default, load_config, override
     from scoresde.experiment.settings import Data

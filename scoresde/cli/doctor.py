@@ -1,4 +1,4 @@
-"""`python -m scoresde.doctor`: a description and a self-test of the installation."""
+"""`python -m scoresde.doctor`: description and self-test of the installation."""
 
 import json
 import pathlib

@@ -16,7 +16,7 @@ from scoresde.workflows.request import METRICS, Request, validate
 if TYPE_CHECKING:
     from scoresde.experiment.load import TrainedModel
 
-_REPETITION = ".repeat-{}"  # folder beside the records, while the number in a line is repeated
+_REPETITION = ".repeat-{}"  # folder next to the records during the repetition of a number
 
 
 def _parser() -> Parser:
@@ -97,7 +97,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _asked(found: argparse.Namespace) -> tuple[Request, "TrainedModel | None", bool]:
-    """The request, its run, and whether no metric was named."""
+    """Return the request, its run, and whether no metric was named."""
     from scoresde.experiment.config import with_full_path
     from scoresde.workflows.evaluate import load
 
@@ -140,7 +140,7 @@ def _repeat(text: str, others: list[str]) -> None:
     again = [*old["arguments"], "--metrics", old["asked"], "--out", str(folder), *others]
     request, trained, _ = _asked(_parser().parse(again))
     found = {new["metric"]: new for new in evaluate(request, trained, expected=old)}
-    shutil.rmtree(folder)  # it allowed resuming; if it were kept, the next repetition would be a copy
+    shutil.rmtree(folder)  # deleted so that the next repetition starts anew instead of resuming
     if old["metric"] not in found:
         raise NumericError(f"{old['metric']}: the repetition gave {', '.join(found)} instead")
     new = found[old["metric"]]["value"]

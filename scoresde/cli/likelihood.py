@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
     _check(flags, trained)
     out = found.out or str(pathlib.Path(found.workdir) / f"likelihood_{found.split}")
     arrays, report = pathlib.Path(out + ".npz"), pathlib.Path(out + ".json")
-    report.parent.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
+    report.parent.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path causes no loss
     if folders := [path for path in (arrays, report) if path.is_dir()]:
         raise ConfigError(f"--out: expected a name for files, got the folder {folders[0]}")
     result = data_likelihood(
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> None:
         )
 
 
-# Which methods take a flag that sets likelihood.FLAG.
+# Methods that accept a flag that sets likelihood.FLAG.
 _METHODS = {
     "method": ("flow", "elbo", "vlb"),
     "probes": ("flow",), "estimator": ("flow",), "tolerance": ("flow",),
@@ -73,7 +73,7 @@ _METHODS = {
 
 
 def _check(flags: dict, trained: "TrainedModel") -> None:
-    """A flag that would do nothing is a mistake."""
+    """Refuse flags that have no effect."""
     method = trained.experiment.likelihood.method
     if idle := [name for name in flags if method not in _METHODS[name]]:
         raise ConfigError(*(f"--{name}: --method {method} has no such thing; leave it out" for name in idle))

@@ -1,4 +1,4 @@
-"""The console command: `scoresde NAME [flags]` does what `python -m scoresde.NAME [flags]` does."""
+"""Console command: `scoresde NAME [flags]` does what `python -m scoresde.NAME [flags]` does."""
 
 import difflib
 import importlib
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def command(arguments: list[str]) -> None:
-    """Do what the first argument names with those after it."""
+    """Run the command that the first argument names, with the arguments after it."""
     name, *rest = arguments or [""]
     if name in ("--help", "-h"):
         print(f"usage: {parser.CONSOLE} COMMAND [flags]\n\ncommands:")
@@ -37,6 +37,6 @@ def command(arguments: list[str]) -> None:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}"
         raise ConfigError(f"unknown command {name}; {hint}" if name else f"no command; {hint}")
-    if (here := os.getcwd()) not in sys.path:  # as `python -m` does, for parts in the current directory
+    if (here := os.getcwd()) not in sys.path:  # like `python -m`, for parts in the current directory
         sys.path.insert(0, here)
     importlib.import_module(f"scoresde.cli.{name}").main(rest)

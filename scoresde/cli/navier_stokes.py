@@ -1,4 +1,4 @@
-"""`python -m scoresde.data.navier_stokes`: an NPZ file of vorticity fields, for `functions:FILE`."""
+"""`python -m scoresde.data.navier_stokes`: creation of an NPZ file of vorticity fields, for `functions:FILE`."""
 
 import pathlib
 
@@ -34,6 +34,6 @@ def main(arguments: list[str]) -> None:
     fields = solve(**{name: getattr(found, name) for name in names})
     out = pathlib.Path(found.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as scratch, scratch.open("wb") as file:  # a name without .npz stays as it is
+    with replacing(out) as scratch, scratch.open("wb") as file:  # keeps a name without .npz as it is
         np.savez_compressed(file, vorticity=fields)
     print(f"wrote {out}: vorticity {list(fields.shape)}, standard deviation {fields.std():.4g}")

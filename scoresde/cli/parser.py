@@ -20,7 +20,7 @@ from scoresde.runtime.places import local
 from scoresde.runtime.programs import keep_programs
 from scoresde.runtime.progress import Lasting
 
-CONSOLE = "scoresde"  # the console command
+CONSOLE = "scoresde"  # name of the console command
 
 EPILOG = (
     "exit codes: 0 ok, 2 usage or config, 3 data, 4 checkpoint, 5 numeric, 6 resource, 7 distributed, "
@@ -34,16 +34,16 @@ _CANNOT_WRITE = (
 )  # fmt: skip
 
 
-_REASON = 3.0  # seconds to wait for the reason of a process that ended
+_REASON = 3.0  # seconds to wait for the error message of a process that ended
 
 
-# Imports and tracing make many objects that stay. With Python's thresholds, a fifth of a short command is spent on
-# searching them for cycles.
+# Imports and tracing create many objects that are kept. With Python's thresholds, a short command spends a fifth of its
+# time on searching them for cycles.
 _COLLECT = (100_000, 20, 100)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises ConfigErrors and collects `--config.SECTION.FIELD=value`."""
+    """Parser that raises ConfigErrors and collects `--config.SECTION.FIELD=value`."""
 
     def __init__(self, command: str, description: str):
         super().__init__(
@@ -66,15 +66,17 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(*names, type=_path, **options)
 
     def add_renamed(self, old: str, new: str, note: str) -> None:
-        """Refuse a flag of an earlier version, and say which flag has replaced it."""
+        """Refuse a flag of an earlier version, and name the flag that has replaced it."""
         self.add_argument(old, nargs="?", action=_Renamed, const=f"it is now {new}; {note}", help=argparse.SUPPRESS)
 
     def error(self, message: str):
         raise ConfigError(f"{message}; see {self.prog} --help")
 
     def parse(self, arguments: list[str]) -> argparse.Namespace:
-        """As `parse_args`; the overrides, without `--config.`, are in `.overrides`. Also settles where compiled
-        programs are kept, which must happen before the command imports JAX."""
+        """Parse the arguments as `parse_args` does; `.overrides` contains the overrides without `--config.`.
+
+        This also sets the folder of compiled programs, which must happen before the command imports JAX.
+        """
         found, rest = self.parse_known_args(arguments)
         found.overrides, problems = [], []
         while rest:
@@ -97,14 +99,14 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Renamed(argparse.Action):
-    """The flag of an earlier version: `const` says what has replaced it."""
+    """Action for a flag of an earlier version; `const` describes its replacement."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         raise ConfigError(f"{option_string}: {self.const}")
 
 
 def _called(command: str) -> str:
-    """How this process was asked for a command: `scoresde NAME` or `python -m scoresde.NAME`."""
+    """Return the way in which this process was started, `scoresde NAME` or `python -m scoresde.NAME`."""
     return f"{CONSOLE} {command}" if pathlib.Path(sys.argv[0]).stem == CONSOLE else f"python -m scoresde.{command}"
 
 
@@ -137,19 +139,19 @@ def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -
     try:
         main(arguments)
         peers.finish()
-    except BaseException as raised:  # KeyboardInterrupt and SystemExit as well
+    except BaseException as raised:  # includes KeyboardInterrupt and SystemExit
         error = raised
     if error is not None:
         peers.claim_the_last_word()
-        known = error if isinstance(error, SystemExit) else _known(error)  # SystemExit: --help
+        known = error if isinstance(error, SystemExit) else _known(error)  # --help raises SystemExit
         code = _report(known, debug="--debug" in arguments)
     sys.stdout.flush()
     sys.stderr.flush()
     if error is not None and peers.started():
-        # All processes answer a signal during training at the same step; any other error is of this one alone.
+        # All processes stop for a signal during training at the same step; any other error concerns this process alone.
         together = isinstance(known, Interrupted) and not isinstance(known, _InterruptedAlone)
         peers.leave(code, str(known).partition("\n")[0], wait=together)
-        os._exit(code)  # a process that shuts down in order keeps its peers waiting for minutes
+        os._exit(code)  # a process that shuts down normally makes its peers wait for minutes
     sys.exit(code)
 
 
@@ -177,7 +179,7 @@ def _report(error: BaseException, *, debug: bool) -> int:
 
 
 def _known(error: BaseException) -> ScoreSDEError:
-    """The error as one that has an exit code and one line."""
+    """Convert an exception to an error with an exit code and a message of one line."""
     if isinstance(error, ScoreSDEError):
         return error
     if isinstance(error, KeyboardInterrupt):

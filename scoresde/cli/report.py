@@ -1,4 +1,4 @@
-"""`python -m scoresde.report`: a report of one run, or a comparison of several."""
+"""`python -m scoresde.report`: report of one run, or comparison of several."""
 
 import pathlib
 import sys
@@ -34,7 +34,8 @@ def main(arguments: list[str]) -> None:
 
 
 def look(folder: pathlib.Path) -> None:
-    """Draw what a run left out, from its newest checkpoint; where that cannot be read, the report goes without."""
+    """Draw the pictures that a run omitted, from its newest checkpoint; if the run cannot be read, print a note
+    instead."""
     from scoresde.experiment.load import load_run
     from scoresde.workflows.monitor import Monitor
 

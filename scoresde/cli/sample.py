@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from scoresde.experiment.load import TrainedModel
 
 _MOST = 10**9
-_SHOWN = 10  # names of classes in a message
-# Default of --task restore: a stochastic sampler removes errors made before more of the record was determined.
+_SHOWN = 10  # number of class names in a message
+# Default of --task restore: a stochastic sampler removes errors from early steps, in which less of the record was
+# determined.
 _RESTORER = "sde_dpmpp"
 _TASKS = ("generate", "encode", "decode", "interpolate", "restore")
 
@@ -103,7 +104,7 @@ def main(arguments: list[str]) -> None:
         )
 
 
-# Tasks that accept a flag, for flags that not all tasks accept.
+# Tasks that accept a flag, for flags that some tasks refuse.
 _TAKEN_BY = {
     "num": ("generate", "encode", "interpolate", "restore"), "seeds": ("generate",), "sampler": ("generate", "restore"),
     "resolution": ("generate",), "input": ("encode", "decode", "interpolate", "restore"),
@@ -130,13 +131,13 @@ def _check(found) -> None:
         problems.append(f"--num: expected at least 1, got {found.num}")
     if problems:
         raise ConfigError(*problems)
-    # A file is used completely unless --num is given.
+    # All records of a file are used unless --num is given.
     found.num = found.num or (_MOST if found.input else 64)
     found.split, found.points = found.split or "test", 8 if found.points is None else found.points
 
 
 def _perform(found, trained: "TrainedModel", out: pathlib.Path) -> tuple[list[int], int, str]:
-    """Do the task. Returns what failed, of how many, and what they are."""
+    """Perform the task, and return the failures, the total number of records, and the word for the records."""
     import numpy as np
 
     from scoresde.experiment.building import DEGRADED
@@ -182,7 +183,7 @@ def _resolution(text: str) -> tuple[int, ...]:
 
 
 def _with_label(trained: "TrainedModel", label: str) -> "TrainedModel":
-    """The same run with the class of that name; where no name is a number, the number of a class names it too."""
+    """Return the run with the class of that name. If no name is a number, the number of a class is also accepted."""
     import jax.numpy as jnp
 
     names, numbers = trained.classes, tuple(map(str, range(len(trained.classes))))

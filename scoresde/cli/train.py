@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
     from scoresde.workflows.train_run import train_run
 
     if found.distributed is not None:
-        peers.join(found.distributed)  # before anything is computed; a process checks its parameters by computing
+        peers.join(found.distributed)  # first, because a process computes when it checks its parameters
     config = load_config(found.config, found.overrides)
     with_full_paths(config)
     workdir = pathlib.Path(found.workdir or pathlib.Path("runs") / pathlib.Path(found.config).stem)

@@ -1,4 +1,4 @@
-"""Experiments: configurations, the parts that they name, and the run folders they leave."""
+"""Experiments: configurations, the parts that they name, and the run folders that they produce."""
 
 from scoresde.runtime.lazy import exports
 

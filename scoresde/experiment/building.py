@@ -22,18 +22,18 @@ from scoresde.experiment.values import with_tuples
 from scoresde.likelihood.flow import check_tolerance
 from scoresde.runtime.streams import fixed_stream
 
-# Why the probability flow gives no likelihood of the data.
+# Reason why the probability flow gives no likelihood of the data.
 DEGRADED = "the density of {0} at t_min is that of degraded data"
 
 
 class _Builder:
-    """The parts so far, and the problems."""
+    """Collection of the parts built so far, and of the problems."""
 
     def __init__(self, config: dict):
         self.config, self.problems = config, []
 
     def attempt(self, make: Callable, *arguments, prefix: str = "", **options) -> Any:
-        """Return what a function returns, or None with its problems noted."""
+        """Return the result of a function, or record its problems and return None."""
         try:
             return make(*arguments, **options)
         except ConfigError as error:
@@ -116,7 +116,7 @@ def _check_output(network: nets.Network, shape: tuple[int, ...], name: str, labe
         found = eqx.filter_eval_shape(lambda network, *inputs: network(*inputs), network, x, c_noise, label).shape
     except ConfigError:
         raise
-    except Exception as error:  # of the user's network
+    except Exception as error:  # any exception of the user's network
         text = " ".join(str(error).split())[:300]
         raise ConfigError(
             f"model: {name} cannot be called with x of shape {x.shape}: {type(error).__name__}: {text}"
@@ -160,7 +160,7 @@ def _optimizer(b: _Builder, optim) -> dict[str, Any]:
 
 
 def _onto(project: Callable) -> Callable:
-    """Return the update that ends where `project` puts the parameters."""
+    """Return the update after which `project` is applied to the parameters."""
 
     def move(updates, params):
         return jax.tree.map(jnp.subtract, project(optax.apply_updates(params, updates)), params)
@@ -176,7 +176,7 @@ def _trace(b: _Builder, found: dict[str, Any]) -> likelihood.AbstractTrace | Non
 
 
 def _named(b: _Builder, kind: kinds.Kind, field: str, names) -> dict[str, Any]:
-    """Return the functions or classes of a tuple of names, which are called later."""
+    """Return the functions or classes with the given names, which are called later."""
     found = {}
     for name in names:
         short = name.rpartition(":")[2]
@@ -201,7 +201,7 @@ def _check_likelihood(b: _Builder, found: dict[str, Any], process: sde.AbstractS
 
 
 def _check_sampling(b: _Builder, training: Training, process: sde.AbstractSDE, shape: tuple[int, ...]) -> None:
-    """Build the samplers of the run, and trace them where a process is of a kind that some refuse."""
+    """Build the samplers of the run, and trace them if the process is of a kind that some samplers refuse."""
     sampler = b.attempt(make_sampler, b.config["sampling"], process, None, shape)
     if sampler is not None:
         b.attempt(_check_sampler, sampler, process, shape, prefix="sampling: ")
@@ -213,7 +213,7 @@ def _check_sampling(b: _Builder, training: Training, process: sde.AbstractSDE, s
 
 
 def default_sampler(name: str, process: sde.AbstractSDE, shape: tuple[int, ...], **options) -> sample.AbstractSampler:
-    """Return a sampler at its default arguments, but for those options that are not 0."""
+    """Return a sampler with its default arguments, except for those options that are not 0."""
     options = {option: value for option, value in options.items() if value}
     full, problems = complete({"sampling": {"name": name, **options}})
     if problems:
@@ -225,7 +225,7 @@ def make_sampler(spec: dict, process: sde.AbstractSDE, model: score.AbstractScor
     """Return the sampler of a section `sampling`.
 
     Raises:
-      ConfigError: arguments that it refuses.
+      ConfigError: the sampler refuses its arguments.
     """
     plain = SECTIONS["sampling"].fields()
     spec = with_tuples({name: value for name, value in spec.items() if name not in plain})

@@ -1,16 +1,16 @@
-"""A component of a configuration: the name of a constructor and its arguments.
+"""Components of a configuration: the name of a constructor and its arguments.
 
     c.sde = component("vp", beta_max=15.0)
     c.sde = component("my_package.processes:Mine", rate=3.0)
 
 In JSON a component is {"name": "vp", "beta_min": 0.1, ...}. The constructor's signature gives the fields of a component
-with their types and defaults, its docstring says what they mean, and the constructor itself checks their values. An
+with their types and defaults, its docstring states what they mean, and the constructor itself checks their values. An
 argument may be a component as well (`Kind.nested`); the builder supplies some others, such as the shape of a record
 (`Kind.given`).
 
-A configuration may come from a stranger. What a name refers to is therefore checked before it is called: it must be a
-class of the expected kind, a function or class marked by `constructor`, or a function of a package that the kind
-trusts.
+A configuration may come from an untrusted source. The object that a name refers to is therefore checked before it is
+called: it must be a class of the expected kind, a function or class marked by `constructor`, or a function of a package
+that the kind trusts.
 """
 
 import difflib
@@ -33,7 +33,7 @@ from ml_collections import ConfigDict
 from scoresde.errors import ConfigError
 from scoresde.experiment.values import EMPTY, Like, is_plain, spelled
 
-GROUP = "scoresde.components"  # of entry points
+GROUP = "scoresde.components"  # group of entry points
 _MARK = "__scoresde_constructor__"
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -42,11 +42,11 @@ def component(name: str, **arguments) -> ConfigDict:
     """Return a component for a configuration.
 
     Args:
-      name: a short name of the section, or "module:attribute", which Python must be able to import.
-      **arguments: of the constructor; numbers, texts, tuples of them, or components.
+      name: short name of the section, or "module:attribute", which Python must be able to import.
+      **arguments: arguments of the constructor: numbers, strings, tuples of them, or components.
 
     Raises:
-      ConfigError: an argument that JSON does not hold, such as an array.
+      ConfigError: an argument has a type that JSON does not support, such as an array.
     """
     arguments = {key: value.item() if isinstance(value, np.generic) else value for key, value in arguments.items()}
     for argument, value in arguments.items():
@@ -61,29 +61,30 @@ def component(name: str, **arguments) -> ConfigDict:
 
 
 def constructor(function: Callable) -> Callable:
-    """Mark a function, or a class of which the section expects no base, as one that configurations may call."""
+    """Mark a function, or a class for which the section requires no base class, as callable by configurations."""
     setattr(function, _MARK, True)
     return function
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a component of a section may be.
+    """Kind of object that a component of a section may construct.
 
     Attributes:
-      word: for what is built, in messages.
-      base: "module:attribute" of the class of what is built; "" for functions.
-      names: short names, each for "module:attribute".
-      given: arguments that the builder supplies, which are no fields.
+      word: noun for the constructed object in messages.
+      base: "module:attribute" of the class of the constructed object; "" for functions.
+      names: short names, each mapped to "module:attribute".
+      given: arguments that the builder supplies, which are not fields.
       nested: kinds of the arguments that are components, by their names.
       trusted: packages whose functions may be called without a mark.
-      partial: a function whose first argument is the first one of `given` is itself what is built, with its other
-        arguments bound to it.
-      texts: words that begin texts which are no names, such as "npz" of npz:PATH in `data.source`; () for none.
-      number: the short name and its argument that a number stands for; 0 stands for no component.
-      key: the first part of the names of entry points; "": the word.
-      also: other classes that an adapter accepts, as `base`.
-      returns: classes that a marked function may return as well, as `base`.
+      partial: whether a function whose first argument is the first one of `given` is itself the constructed object,
+        with its other arguments bound to it.
+      texts: words at the beginning of strings that are not names, such as "npz" in npz:PATH in `data.source`; () for
+        none.
+      number: short name and argument of the component that a number denotes; 0 denotes no component.
+      key: first part of the names of entry points; "" for the word.
+      also: other classes that an adapter accepts, in the form of `base`.
+      returns: additional classes that a marked function may return, in the form of `base`.
     """
 
     word: str
@@ -108,17 +109,17 @@ class Kind:
         return _entry_points(self.key or self.word) | self.names
 
     def is_text(self, value: str) -> bool:
-        """Return whether a text is no name of a component."""
+        """Return whether a string is not the name of a component."""
         known = value.partition(":")[0] in self.texts or not _PATH.fullmatch(value)
         return bool(self.texts) and known
 
 
 class Argument(NamedTuple):
-    """An argument of a constructor that a configuration sets."""
+    """Argument of a constructor that a configuration sets."""
 
     default: Any  # in the types of JSON, or `EMPTY`
     like: Like
-    kind: Kind | None  # of a component
+    kind: Kind | None  # kind of a component, or None
 
 
 @functools.cache
@@ -131,11 +132,13 @@ def resolve(kind: Kind, name: str, where: str, others: tuple[str, ...] = ()) -> 
     """Return the constructor that a name refers to, without calling it.
 
     Args:
-      where: the field that holds the name, for messages.
-      others: names that the field may hold beside those of the kind, for messages.
+      kind: kind of the component.
+      name: short name or "module:attribute".
+      where: field that contains the name, for messages.
+      others: additional names that the field may contain, for messages.
 
     Raises:
-      ConfigError: no such name, module or attribute, or it is no part of this kind.
+      ConfigError: no such name, module or attribute exists, or the object is not of this kind.
     """
     choices = kind.choices()
     path = choices.get(name, name)
@@ -176,7 +179,7 @@ def _imported(module: str, where: str, name: str):
         raise ConfigError(
             f"{where} = {name!r}: Python finds no module {missing}; install the package that has it"
         ) from None
-    except Exception as error:  # of the user's module
+    except Exception as error:  # any exception of the user's module
         text = " ".join(str(error).split())
         raise ConfigError(f"{where} = {name!r}: {module} cannot be imported: {type(error).__name__}: {text}") from error
 
@@ -184,7 +187,7 @@ def _imported(module: str, where: str, name: str):
 def _folders(module: str) -> list[pathlib.Path]:
     """Return all folders in which a module lies, from the innermost one on, without executing anything of it."""
     package = module.partition(".")[0]
-    spec = None if package in sys.modules else importlib.util.find_spec(package)  # what is imported has been executed
+    spec = None if package in sys.modules else importlib.util.find_spec(package)  # imported code has been executed
     if spec is None:
         return []
     places = spec.submodule_search_locations or ([spec.origin] if spec.has_location else [])
@@ -234,18 +237,18 @@ def arguments(kind: Kind, constructor: Callable) -> dict[str, Argument]:
             found[name] = Argument(EMPTY, Like(EMPTY, parameter.annotation), nested)
         elif nested is not None:
             found[name] = Argument(_name_of(nested, default), Like(""), nested)
-        elif is_plain(value := spelled(default)):  # others, such as functions, are for Python alone
+        elif is_plain(value := spelled(default)):  # other types, such as functions, can be set only from Python
             found[name] = Argument(value, Like(default, parameter.annotation), None)
     return found
 
 
 def _of_nnx(constructor) -> bool:
-    """Return whether the class hides its signature behind that of a metaclass, as those of Flax do."""
+    """Return whether the signature of the class is hidden by that of a metaclass, as for the classes of Flax."""
     return inspect.isclass(constructor) and "args" in inspect.signature(constructor).parameters
 
 
 def _name_of(kind: Kind, default) -> str | None:
-    """Return the short name of the default of an argument that is a component."""
+    """Return the short name of the default if the argument is a component."""
     if default is None or isinstance(default, str):
         return default
     wanted = default if inspect.isfunction(default) or inspect.isclass(default) else type(default)
@@ -259,11 +262,13 @@ def build(kind: Kind, spec: dict | None, where: str, given: dict):
     """Construct a part from its complete component.
 
     Args:
-      spec: as `complete` returns it; None builds None.
-      given: what the builder supplies; a constructor receives those that it names.
+      kind: kind of the component.
+      spec: component in the form that `complete` returns; None builds None.
+      where: field of the component, for messages.
+      given: arguments that the builder supplies; a constructor receives those that it names.
 
     Raises:
-      ConfigError: the constructor refuses its arguments, or returns something else.
+      ConfigError: the constructor refuses its arguments, or returns an object of another kind.
     """
     if spec is None:
         return None

@@ -1,11 +1,12 @@
-"""A configuration from a file and flags, and its JSON form.
+"""Configuration from a file and flags, and its JSON form.
 
-Section names are those of score_sde. An experiment file in `configs/` defines `get_config()`, which takes `default()`
-and changes what the experiment is about; `--config.SECTION.FIELD=value` changes it further. A saved run is read back
-from its `config.json`, without the file. `sections` has the fields, `component` says how parts are named.
+Section names are those of score_sde. An experiment file in `configs/` defines `get_config()`, which calls `default()`
+and changes the fields that are specific to the experiment; `--config.SECTION.FIELD=value` changes the configuration
+further. A saved run is read from its `config.json`, without the file. `sections` contains the fields, and `component`
+explains how parts are named.
 
-A configuration that was loaded here is complete: it has every field of every part that it names. Whether the parts
-accept the values is known when they are built, by `scoresde.experiment.Experiment`.
+A configuration that was loaded here is complete: it has every field of every part that it names. The parts check their
+values when they are built, by `scoresde.experiment.Experiment`.
 """
 
 import difflib
@@ -24,9 +25,9 @@ from scoresde.experiment.sections import SECTIONS, SEED, complete, flatten
 from scoresde.experiment.spellings import current, modernise
 from scoresde.runtime.places import in_full
 
-# Fields that a resumed run may change. They do not enter the state, or change it only by rounding, except for the first
-# four, which rescue a run that diverges or prolong one. The location of the data is free because the fingerprint
-# identifies their content.
+# Fields that a resumed run may change. They do not affect the state, or change it only by rounding errors, except for
+# the first four, which rescue a run that diverges or prolong a run. The location of the data may change because the
+# fingerprint identifies their content.
 FREE_FIELDS = (
     "optim.learning_rate", "optim.decay_steps", "optim.grad_clip", "training.steps", "training.accumulation",
     "training.remat", "training.fsdp", "training.steps_per_dispatch",
@@ -35,7 +36,7 @@ FREE_FIELDS = (
     "sampling.", "likelihood.", "evaluate.", "data.source", "data.data_dir", "data.labels",
     "data.max_bad", "data.max_pixels", "data.memory",
 )  # fmt: skip
-# Fields of earlier versions that belong to one part; a configuration held those of all parts.
+# Fields of earlier versions that belong to one part; a configuration contained those of all parts.
 _EARLIER = frozenset(
     f"{section}.{field}"
     for section, fields in {
@@ -63,8 +64,10 @@ _IN_FULL = {"source": sources.in_full, "data_dir": in_full, "labels": in_full}
 
 
 def default() -> ConfigDict:
-    """Return a configuration to change: every section, with the name of its component and its plain fields. Arguments
-    of components that are not set have the defaults of their constructors."""
+    """Return a configuration to change, which has every section, with the name of its component and its plain fields.
+
+    Arguments of components that are not set have the defaults of their constructors.
+    """
     config = {"seed": SEED}
     for name, section in SECTIONS.items():
         fields = {field: argument.default for field, argument in section.fields().items()}
@@ -88,11 +91,15 @@ def load_config(path: str, overrides: list[str]) -> ConfigDict:
 
 
 def override(config: ConfigDict, overrides: list[str], where: str = "") -> None:
-    """Apply `SECTION.FIELD=value` texts in place, and complete the configuration. Texts that name components come
-    first, whatever their order; a component that is named anew has its default arguments.
+    """Apply `SECTION.FIELD=value` texts in place, and complete the configuration.
+
+    Texts that name components are applied first, in any order of the texts; a component with a new name has default
+    arguments.
 
     Args:
-      where: what stands before problems of the configuration as it was.
+      config: configuration to change.
+      overrides: texts `SECTION.FIELD=value`.
+      where: prefix of messages about problems of the configuration before the change.
 
     Raises:
       ConfigError: all problems, one line each.
@@ -105,19 +112,20 @@ def override(config: ConfigDict, overrides: list[str], where: str = "") -> None:
 
 
 def change(config: ConfigDict, overrides: list[str], where: str = "") -> list[str]:
-    """As `override`; returns the problems of names and types, in whose places there are defaults then."""
+    """Apply texts as `override` does, and return the problems of names and types; the affected fields then have
+    defaults."""
     _set_plain(config, overrides)
     raw = config.to_dict()
     modernise(raw, earlier=False)
     pairs = [text.partition("=")[::2] for text in overrides]
     rest = [(path, text) for path, text in pairs if not set_name(raw, current(raw, path), text)]
-    rest = [(path, text) for path, text in rest if not set_name(raw, current(raw, path), text)]  # of what is new
+    rest = [(path, text) for path, text in rest if not set_name(raw, current(raw, path), text)]  # of new components
     problems = []
     for path, text in rest:
         given = f"--config.{path}:"
         if problem := set_text(raw, current(raw, path), text):
             problems.append(problem if problem.startswith(given) else f"{given} {problem.partition(': ')[2]}")
-    modernise(raw, earlier=False)  # a value may mean the default of its sampler
+    modernise(raw, earlier=False)  # a value may denote the default of its sampler
     full, more = complete(raw)
     problems += [problem if problem in problems else where + problem for problem in more]
     with config.unlocked():
@@ -143,7 +151,7 @@ def with_full_paths(config: ConfigDict) -> None:
     """Write the paths of data in full, in place, so that the run can be used from another working directory.
 
     Raises:
-      ConfigError: an address instead of a path.
+      ConfigError: a path is an address.
     """
     for field, full in _IN_FULL.items():
         if isinstance(value := config.data[field], str) and value:
@@ -151,14 +159,14 @@ def with_full_paths(config: ConfigDict) -> None:
 
 
 def with_full_path(text: str) -> str:
-    """Return a `SECTION.FIELD=value` text with its path of data written in full."""
+    """Return a `SECTION.FIELD=value` text with any path of data written in full."""
     name, _, value = text.partition("=")
     section, _, field = name.partition(".")
     return f"{name}={_IN_FULL[field](value)}" if section == "data" and field in _IN_FULL and value else text
 
 
 def differences(old: dict, new: dict) -> list[str]:
-    """Return lines for the fields that a resumed run may not change and that differ between two JSON forms."""
+    """Return one line for each field that differs between two JSON forms and that a resumed run may not change."""
     old, new, lines = flatten(old), flatten(new), []
     for name in sorted(old.keys() | new.keys()):
         a, b = old.get(name, "absent"), new.get(name, "absent")
@@ -168,17 +176,19 @@ def differences(old: dict, new: dict) -> list[str]:
 
 
 def to_json(config: ConfigDict) -> dict:
-    """{"section": {"field": value}} in JSON types; tuples become lists."""
+    """Return {"section": {"field": value}} in JSON types; tuples become lists."""
     return json.loads(json.dumps(config.to_dict(), allow_nan=False))
 
 
 def from_json(stored: dict, where: str = "config.json") -> ConfigDict:
-    """Invert `to_json`. Missing fields take their defaults, because a later version added them. Unknown fields that do
-    not affect the model (`FREE_FIELDS`) are left out with a note. Configurations of earlier versions, which held the
-    fields of all parts, are brought into the form of this one.
+    """Return the configuration of a JSON form, which is the inverse of `to_json`.
+
+    Missing fields have their defaults, because a later version added them. Unknown fields that do not affect the model
+    (`FREE_FIELDS`) are left out with a note. Configurations of earlier versions, which contained the fields of all
+    parts, are converted to the form of this version.
 
     Raises:
-      ConfigError: other unknown fields, or wrong types.
+      ConfigError: there are other unknown fields, or wrong types.
     """
     raw = json.loads(json.dumps(stored))
     earlier = "preconditioning" not in raw
@@ -198,11 +208,12 @@ def from_json(stored: dict, where: str = "config.json") -> ConfigDict:
 
 
 def from_fields(fields: dict[str, dict], overrides: list[str], where: str) -> ConfigDict:
-    """Return the defaults with {section: {field: value}}, in the spellings of any version, and with
-    `SECTION.FIELD=value` texts.
+    """Return the defaults with the given fields, in the spellings of any version, and with `SECTION.FIELD=value` texts.
 
     Args:
-      where: the name of the fields in messages.
+      fields: {section: {field: value}}.
+      overrides: texts `SECTION.FIELD=value`.
+      where: name of the fields in messages.
 
     Raises:
       ConfigError: all problems, one line each.
@@ -219,8 +230,11 @@ def from_fields(fields: dict[str, dict], overrides: list[str], where: str) -> Co
 
 
 def usual_fields(config: dict) -> dict:
-    """Return the fields, {"section.field": value}, of a configuration that names the same components as `config` and
-    has defaults otherwise. The names in it are the default ones."""
+    """Return the fields, {"section.field": value}, of a configuration with the same components as `config` and defaults
+    otherwise.
+
+    The names in it are the default ones.
+    """
     raw = {}
     for path, value in config.items():
         section, _, field = path.partition(".")

@@ -1,4 +1,4 @@
-"""What is stored with a checkpoint beside its arrays, and what several processes compare before the first step."""
+"""Metadata that are stored with a checkpoint, and values that several processes compare before the first step."""
 
 import hashlib
 import pathlib
@@ -13,7 +13,7 @@ from scoresde.experiment.stored_data import StoredData
 from scoresde.runtime.files import read_bytes
 from scoresde.runtime.versions import versions
 
-# Settings of JAX, from its environment variables, that change what is computed.
+# Settings of JAX, from its environment variables, that change results.
 _JAX_SETTINGS = (
     "jax_enable_x64",
     "jax_default_prng_impl",
@@ -34,7 +34,7 @@ def description(experiment: Experiment, data: StoredData) -> dict:
 
 
 def settings(experiment: Experiment) -> dict[str, str]:
-    """Return by name all settings that determine what a process of a run does, except for its data."""
+    """Return by name all settings that determine the results of a process of a run, except for its data."""
     fields = {name: repr(value) for name, value in flatten(experiment.config).items()}
     return (
         fields
@@ -53,7 +53,7 @@ def _code() -> str:
 
 
 def check_description(meta: dict) -> None:
-    """Check that stored metadata have the form of `description`. Otherwise the checkpoint counts as damaged.
+    """Check that stored metadata have the form of `description`; otherwise the checkpoint counts as damaged.
 
     Raises:
       ValueError: the form is different.
@@ -65,9 +65,10 @@ def check_description(meta: dict) -> None:
 
 
 def check_experiment(meta: dict, written: dict, path: pathlib.Path) -> None:
-    """Check that the checkpoint belongs to config.json: with another SDE samples would be wrong without an error."""
+    """Check that the checkpoint belongs to config.json, because with another SDE samples would be wrong without an
+    error."""
     check_description(meta)
     if meta["config"] == written:
-        return  # as nearly always: to validate it once more takes a tenth of a second
+        return  # the usual case; another validation takes a tenth of a second
     if lines := differences(to_json(from_json(meta["config"])), written):
         raise CheckpointError(f"{path} is not of its checkpoints: {'; '.join(lines)}; undo the change")

@@ -1,6 +1,6 @@
-"""An experiment: every part of a configuration, built once.
+"""Experiments, in which every part of a configuration is built once.
 
-config -> Experiment.from_config -> parts; the commands, the monitor and `load_run` take parts from it
+A configuration becomes parts by `Experiment.from_config`; the commands, the monitor and `load_run` use these parts.
 """
 
 import dataclasses
@@ -34,23 +34,31 @@ from scoresde.score import AbstractPreconditioning, AbstractScore, NetworkScore
 from scoresde.sde import AbstractSDE
 from scoresde.train import AbstractAugmentation, Objective, Parallelism
 
-# Number of records from which a prior of degraded data samples.
+# Number of records among which a prior of degraded data samples.
 NUM_PRIOR_RECORDS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The parts of a configuration.
+    """Parts of a configuration.
 
     Attributes:
-      config: complete, in JSON types.
-      seed: data order, initial parameters, all noise of training.
-      data, training, optim, sampling, likelihood, evaluate: the plain fields of these sections.
-      sde: the process; one whose prior is degraded data has none yet, see `with_prior_data`.
-      network: the network with only the shapes of its parameters.
-      augmentation: whose label the network receives; None if there is none.
-      preconditioning, objective, optimizer, learning_rate: as `scoresde.train.fit` takes them.
-      trace: the estimator of the trace of the flow's likelihood.
+      config: complete configuration, in JSON types.
+      seed: seed of the data order, the initial parameters and all noise of training.
+      data: plain fields of the section `data`.
+      training: plain fields of the section `training`.
+      optim: plain fields of the section `optim`.
+      sampling: plain fields of the section `sampling`.
+      likelihood: plain fields of the section `likelihood`.
+      evaluate: plain fields of the section `evaluate`.
+      sde: process; if its prior is degraded data, the prior is not set yet, see `with_prior_data`.
+      network: network with only the shapes of its parameters.
+      augmentation: augmentation whose label the network receives; None if there is none.
+      preconditioning: preconditioning of the network, in the form for `scoresde.train.fit`.
+      objective: objective of training, in the form for `scoresde.train.fit`.
+      optimizer: optimizer, in the form for `scoresde.train.fit`.
+      learning_rate: function from the number of updates to the learning rate.
+      trace: estimator of the trace for the likelihood by the probability flow.
       metrics: functions (samples, test records) -> number or {name: number} that `training.watch` names, by name.
       trackers: classes of the services that receive metrics, by name.
     """
@@ -79,7 +87,7 @@ class Experiment:
         """Build every part.
 
         Args:
-          config: changed in place where it is not complete.
+          config: configuration, which is completed in place.
 
         Raises:
           ConfigError: all problems of all parts, one line each.
@@ -93,57 +101,57 @@ class Experiment:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a record: [H, W, C] of an image or field, [D, H, W, C] of a volume, [points, C] of a curve, [D] of a
-        vector."""
+        """Return the shape of a record: [H, W, C] of an image or field, [D, H, W, C] of a volume, [points, C] of a
+        curve, [D] of a vector."""
         return self.data.shape
 
     @property
     def process_name(self) -> str:
-        """The name of the process, for messages."""
+        """Return the name of the process, for messages."""
         return self.config["sde"]["name"]
 
     @property
     def sampler_name(self) -> str:
-        """The name of the sampler, for messages and the names of files."""
+        """Return the name of the sampler, for messages and names of files."""
         return self.config["sampling"]["name"]
 
     @property
     def source_name(self) -> str:
-        """The source of the data, for messages."""
+        """Return the source of the data, for messages."""
         source = self.data.source
         return source["name"] if isinstance(source, dict) else source
 
     @property
     def model(self) -> SimpleNamespace:
-        """The arguments of the network."""
+        """Return the arguments of the network."""
         return SimpleNamespace(**with_tuples(self.config["model"]))
 
     @property
     def num_classes(self) -> int:
-        """The number of classes that the network takes, 0 if it takes none."""
+        """Return the number of classes of the network, or 0 if it has no classes."""
         return self.config["model"].get("num_classes", 0)
 
     @property
     def averages(self) -> tuple[str, ...]:
-        """The names of the averages of the parameters; the first one is the default."""
+        """Return the names of the averages of the parameters; the first one is the default."""
         return (*map(train.average_name, self.training.ema), *map(train.power_name, self.training.power_ema))
 
     @property
     def parallelism(self) -> Parallelism:
-        """The division of the work over devices, micro-batches and dispatches."""
+        """Return the division of the work over devices, micro-batches and dispatches."""
         fields = dataclasses.fields(Parallelism)
         return Parallelism(**{field.name: getattr(self.training, field.name) for field in fields})
 
     @property
     def takes_other_grids(self) -> bool:
-        """Whether the network is the same function on every grid."""
+        """Return whether the network is the same function on every grid."""
         return bool(getattr(network_constructor(self.config["model"]), "any_grid", False))
 
     def dataset(self) -> Dataset:
         """Read the data set.
 
         Raises:
-          DataError: it is missing or not as declared.
+          DataError: the data set is missing or not as declared.
         """
         return read_dataset(self.data)
 
@@ -156,7 +164,7 @@ class Experiment:
     def score(self, network: Network | None = None) -> NetworkScore:
         """Return the score of `network`, by default of `init_network()`."""
         network = self.init_network() if network is None else network
-        # -1 is the null class; training puts each example's label in its place.
+        # -1 is the null class; training replaces it by the label of each example.
         label = jnp.asarray(-1) if self.num_classes else None
         return NetworkScore(self.sde, network, self.preconditioning, label)
 
@@ -165,7 +173,8 @@ class Experiment:
         score unchanged.
 
         Args:
-          read: returns the data set; it is not called where no record is needed.
+          model: score of the network.
+          read: function that returns the data set; it is called only if records are needed.
 
         Raises:
           DataError: records are needed and missing.
@@ -180,8 +189,8 @@ class Experiment:
         return dataclasses.replace(model, sde=model.sde.started_from(jnp.asarray(np.asarray(x0))))
 
     def prepare(self, dataset: Dataset) -> Callable:
-        """Return (value, key=key) -> x0: one record in the coordinates of the process, with the augmentation of
-        training."""
+        """Return the function (value, key=key) -> x0, which maps one record to the coordinates of the process, with the
+        augmentation of training."""
         basis, c = self.sde.basis, self.data
 
         def prepare(value, *, key):
@@ -195,8 +204,8 @@ class Experiment:
         return prepare
 
     def augment(self) -> Callable | None:
-        """Return (x0, key=key) -> (x0, label): the augmentation whose label is passed to the network, in the
-        coordinates of the process; None if there is none."""
+        """Return the function (x0, key=key) -> (x0, label), which applies the augmentation whose label the network
+        receives, in the coordinates of the process; return None if there is none."""
         if self.augmentation is None:
             return None
         basis, change = self.sde.basis, self.augmentation
@@ -208,22 +217,23 @@ class Experiment:
         return augment
 
     def sampler(self, model: AbstractScore | None = None, shape: tuple[int, ...] = ()) -> AbstractSampler:
-        """Build the sampler for a score and the shape of an example; without them a grid that is fitted to the score is
-        replaced by one that is uniform in log-SNR.
+        """Build the sampler for a score and the shape of an example.
+
+        Without a score and shape, a grid that is fitted to the score is replaced by a grid that is uniform in log-SNR.
 
         Raises:
-          ConfigError: arguments that the sampler refuses.
+          ConfigError: the sampler refuses its arguments.
         """
         return make_sampler(self.config["sampling"], self.sde if model is None else model.sde, model, shape)
 
     def with_sampler(self, name: str) -> "Experiment":
-        """Return the experiment with another sampler, at its default arguments."""
+        """Return the experiment with another sampler and its default arguments."""
         if name == self.sampler_name:
             return self
         return self.changed(f"sampling.name={name}")
 
     def changed(self, *texts: str) -> "Experiment":
-        """Return the experiment with other fields, by `SECTION.FIELD=value` texts.
+        """Return the experiment with fields changed by `SECTION.FIELD=value` texts.
 
         Raises:
           ConfigError: all problems, one line each.
@@ -234,13 +244,13 @@ class Experiment:
         return Experiment.from_config(config)
 
     def chain(self, process: AbstractSDE) -> Discretization:
-        """Return the times of the discrete-time bound, with equal steps in log-SNR and a fixed variance."""
+        """Return the chain of the discrete-time bound, with equal steps in log-SNR and a fixed variance."""
         variances = {"beta": BetaVariance, "beta_tilde": BetaTildeVariance}
         times = uniform_log_snr(process, self.likelihood.vlb_steps)[::-1]
         return Discretization(process, times, variances[self.likelihood.vlb_variance]())
 
     def beyond_decay(self) -> str:
-        """Return a note for a run with steps after the end of its cosine, "" for any other."""
+        """Return a note if the run has steps after the end of its cosine decay, otherwise ""."""
         steps, end = self.training.steps, self.optim.decay_steps
         if not 0 < end < steps:
             return ""
@@ -255,7 +265,7 @@ def read_dataset(c: Data) -> Dataset:
     """Read the data set of a section `data`.
 
     Raises:
-      DataError: it is missing or not as declared.
+      DataError: the data set is missing or not as declared.
     """
     if isinstance(c.source, dict):
         return _dataset_from_outside(c)

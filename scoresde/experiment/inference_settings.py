@@ -1,4 +1,4 @@
-"""The plain fields of a configuration for what is done with a trained score; `settings` has the others."""
+"""Plain fields of a configuration for the use of a trained score; `settings` contains the others."""
 
 import dataclasses
 from typing import Any
@@ -8,14 +8,14 @@ from scoresde.experiment.limits import Limits, Settings
 
 @dataclasses.dataclass(frozen=True)
 class Sampling(Settings):
-    """What surrounds the sampler.
+    """Settings of sampling other than those of the sampler.
 
     Attributes:
-      labels: for a network with classes, the distribution from which each seed samples its class: uniform, or data (the
-        class frequencies of the training records, which evaluate uses by default); null, the null class, is refused
-        until it can be trained.
-      num: samples in a picture.
-      batch_size: samples generated at once.
+      labels: distribution from which each seed samples its class in a network with classes: uniform, or data (the class
+        frequencies of the training records, which evaluate uses by default); null, the null class, is refused until it
+        can be trained.
+      num: number of samples in a picture.
+      batch_size: number of samples generated at once.
     """
 
     labels: str = "uniform"
@@ -28,24 +28,24 @@ class Sampling(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class Likelihood(Settings):
-    """The likelihood of records.
+    """Settings of the likelihood of records.
 
     Attributes:
       method: flow: probability flow; elbo, vlb: bounds in continuous and in discrete time.
       tolerance: flow: relative and absolute error of a step.
-      probes: flow: probes of the trace estimator; 0: exact trace.
+      probes: flow: number of probes of the trace estimator; 0: exact trace.
       estimator: flow: rademacher, gaussian, hutchpp (3 probes or more), or a component.
       dequantization: integers: uniform, variational, truncated_normal (flow), none (elbo, vlb).
-      dequantizations: integers: dequantization samples per image.
-      samples: elbo, vlb: calls of the score per image.
-      vlb_steps: vlb: steps of the chain, equal in log-SNR.
-      vlb_variance: vlb: beta, beta_tilde.
-      variational_steps: variational: training steps of its flow.
+      dequantizations: integers: number of dequantization samples per image.
+      samples: elbo, vlb: number of calls of the score per image.
+      vlb_steps: vlb: number of steps of the chain, equal in log-SNR.
+      vlb_variance: vlb: variance of the reverse steps, beta or beta_tilde.
+      variational_steps: variational: number of training steps of its flow.
       variational_batch_size: variational: batch size of its training.
       variational_rate: variational: learning rate.
       variational_width: variational: width of its networks.
-      variational_depth: variational: coupling layers.
-      batch_size: records at once.
+      variational_depth: variational: number of coupling layers.
+      batch_size: number of records evaluated at once.
     """
 
     method: str = "flow"
@@ -92,10 +92,10 @@ class Likelihood(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate(Settings):
-    """The evaluation when training ends.
+    """Settings of the evaluation when training ends.
 
     Attributes:
-      num: test examples whose likelihood is computed; 0: none, -1: all.
+      num: number of test examples whose likelihood is computed; 0: none, -1: all.
     """
 
     num: int = 0

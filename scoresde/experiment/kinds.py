@@ -1,4 +1,4 @@
-"""The kinds of components and their short names: one line per name."""
+"""Kinds of components and their short names, one line per name."""
 
 from scoresde.data.sources import SOURCES
 from scoresde.experiment.component import Kind
@@ -148,7 +148,7 @@ SOLVER = Kind(
         "kvaerno3": "diffrax:Kvaerno3",
         "kvaerno5": "diffrax:Kvaerno5",
     },
-    given=("scan_kind", "root_find_max_steps"),  # of diffrax's own workings
+    given=("scan_kind", "root_find_max_steps"),  # internal arguments of diffrax
 )
 PREDICTOR = Kind(
     "predictor",

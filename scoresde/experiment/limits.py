@@ -1,4 +1,4 @@
-"""Plain fields of a configuration: what they may be, and how they are checked."""
+"""Limits of the plain fields of a configuration, and their checks."""
 
 import dataclasses
 import difflib
@@ -10,13 +10,13 @@ _INT32, INT64 = 2**31, 2**63
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a field may be. Numbers must be finite in any case, and whole numbers below `below`.
+    """Limits of a field. Numbers must be finite in any case, and whole numbers must be less than `below`.
 
     Attributes:
-      least: the smallest value allowed.
-      above: a value that must be exceeded.
-      below: a value that must not be reached.
-      words: the texts allowed.
+      least: smallest value allowed.
+      above: lower bound that the value must exceed.
+      below: upper bound that the value must not reach.
+      words: strings allowed.
     """
 
     least: float | None = None
@@ -25,7 +25,7 @@ class Limits:
     words: tuple[str, ...] = ()
 
     def problem(self, name: str, value: Any) -> str | None:
-        """Return what is wrong with a value, in one line."""
+        """Return the problem with a value in one line, or None."""
         values = value if isinstance(value, tuple) else (value,)
         numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
         expected = None
@@ -50,7 +50,7 @@ def _power(limit: float) -> str:
 
 
 class Settings:
-    """A section of plain fields. A subclass is a dataclass and gives the limits of its fields."""
+    """Section of plain fields. A subclass is a dataclass and defines the limits of its fields."""
 
     section: ClassVar[str]
     limits: ClassVar[dict[str, Limits]]
@@ -65,5 +65,5 @@ class Settings:
         return found or self.together()
 
     def together(self) -> list[str]:
-        """Return the problems between fields, which are checked if each is right by itself."""
+        """Return the problems between fields, which are checked if each field alone is valid."""
         return []

@@ -33,7 +33,7 @@ from scoresde.train import average_name, averaged_score
 from scoresde.train.step import average_alone
 
 LATEST = "latest"
-# What may be overridden: the rest belongs to what was trained.
+# Fields that may be overridden; the others belong to the training.
 _OVERRIDABLE = (
     "sampling.",
     "likelihood.",
@@ -49,29 +49,29 @@ _OVERRIDABLE = (
 
 class TrainedModel(NamedTuple):
     experiment: Experiment
-    codec: Codec  # of the records it was trained on
-    score: NetworkScore  # with averaged parameters
+    codec: Codec  # codec of the training records
+    score: NetworkScore  # score with averaged parameters
     step: int
     ema: str
-    shape: tuple[int, ...]  # of what is drawn, a record of the data set but for `at`
-    read: Callable[[], Dataset]  # what `dataset` is read by
+    shape: tuple[int, ...]  # shape of samples, which is that of a record except after `at`
+    read: Callable[[], Dataset]  # function that reads `dataset`
     classes: tuple[str, ...] = ()  # the labels of the training data, in the order of the network's classes; () if none
-    fingerprint: str = ""  # of the data it was trained on
+    fingerprint: str = ""  # fingerprint of the training data
 
     @property
     def dataset(self) -> Dataset:
-        """The records, which are read on first use.
+        """Return the records, which are read on first use.
 
         Raises:
-          DataError: they are missing, or not as declared; see `scoresde.data.load`.
+          DataError: the records are missing or not as declared; see `scoresde.data.load`.
         """
         return self.read()
 
     def at(self, resolution: tuple[int, ...]) -> "TrainedModel":
-        """Return the run for sampling at another resolution, the numbers of points along the axes.
+        """Return the run for sampling at another resolution, given as the numbers of points along the axes.
 
         Raises:
-          ConfigError: the process or the network has one resolution.
+          ConfigError: the process or the network is restricted to one resolution.
         """
         if not self.experiment.takes_other_grids:
             raise ConfigError(
@@ -104,22 +104,26 @@ def load_run(
     overrides: list[str] = (),
     checkpoint: str = LATEST,
 ) -> TrainedModel:
-    """Load a run, with the averaged parameters of `ema`, a decay, half-life or name (the first one if None).
+    """Load a run, with the averaged parameters of `ema`, a decay, half-life or name (the first average if None).
 
-    Of the checkpoint that average alone is read and checked by its CRC-32; damage elsewhere in it is not noticed.
+    Only that average of the checkpoint is read and checked by its CRC-32; damage elsewhere in the checkpoint is not
+    noticed.
 
-    No record is read but for a process whose prior is degraded data, and for runs of earlier versions, which have not
+    Records are read only for a process whose prior is degraded data, and for runs of earlier versions, which have not
     stored their codec or the names of their classes.
 
     Args:
-      checkpoint: "latest", the newest valid one; "best", that of `training.keep_best`; or a step that was kept.
-      sampler: the name of a sampler other than the run's, which uses its default steps, grid and order.
-      overrides: `SECTION.FIELD=value` texts for sampling, likelihood, evaluate, and for where and how the data are
+      workdir: run folder.
+      ema: decay, half-life or name of an average; None for the first one.
+      sampler: name of a sampler other than the run's, which then has its default steps, grid and order.
+      overrides: `SECTION.FIELD=value` texts for sampling, likelihood and evaluate, and for where and how the data are
         read.
+      checkpoint: "latest", the newest valid one; "best", that of `training.keep_best`; or a step that was kept.
 
     Raises:
-      ConfigError: no run there, or bad overrides. CheckpointError: no good checkpoint. DataError: records are needed
-        and missing.
+      ConfigError: the folder contains no run, or an override is wrong.
+      CheckpointError: there is no valid checkpoint.
+      DataError: records are needed and missing.
     """
     folder = pathlib.Path(local(str(workdir)))
     experiment = stored_experiment(folder)
@@ -133,7 +137,7 @@ def load_run(
 
     score = experiment.score(experiment.network)
     chosen = _average_of(experiment, ema)
-    # Neither the other averages nor the state of the optimizer, several times as large, are read.
+    # The other averages and the state of the optimizer, which are several times as large, are not read.
     wanted = average_alone(score.network.params, chosen)
     wanted = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=local_sharding()), wanted)
     checkpoints, step = _checkpoint(folder, checkpoint)
@@ -154,10 +158,10 @@ def load_run(
 
 
 def _average_of(experiment: Experiment, ema: float | str | None) -> str:
-    """Return the name of the average that a run has for `ema`; the first one for None.
+    """Return the name of the average of a run that `ema` denotes; None denotes the first one.
 
     Raises:
-      ConfigError: it was not tracked.
+      ConfigError: the average was not tracked.
     """
     averages = experiment.averages
     name = averages[0] if ema is None else average_name(ema)
@@ -167,7 +171,7 @@ def _average_of(experiment: Experiment, ema: float | str | None) -> str:
 
 
 def _read(experiment: Experiment, fingerprint: str) -> Dataset:
-    """Read the data set. Prints a note if it is not the one with this fingerprint, on which the run was trained."""
+    """Read the data set, and print a note if its fingerprint is not that of the training data."""
     dataset = experiment.dataset()
     if fingerprint not in (dataset.fingerprint, ABSENT):
         print(f"note: data are {dataset.fingerprint}, the run was trained on {fingerprint}", file=sys.stderr)
@@ -187,7 +191,7 @@ def stored_experiment(folder: pathlib.Path) -> Experiment:
     """Build the experiment of a run folder.
 
     Raises:
-      ConfigError: no run there, or its config.json is damaged.
+      ConfigError: the folder contains no run, or its config.json is damaged.
     """
     path = folder / "config.json"
     try:
@@ -205,7 +209,8 @@ def _checkpoint(folder: pathlib.Path, name: str) -> tuple[Checkpoints, int | Non
     """Return the folder of a checkpoint, and its step if only that step is acceptable.
 
     Raises:
-      ConfigError: not a name. CheckpointError: it was not kept.
+      ConfigError: the name is not valid.
+      CheckpointError: the checkpoint was not kept.
     """
     newest, best = Checkpoints(folder / "checkpoints"), Checkpoints(folder / BEST)
     if name == LATEST:

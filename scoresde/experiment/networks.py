@@ -1,4 +1,4 @@
-"""Networks of a configuration: with parameters, and with only their shapes."""
+"""Networks of a configuration, with parameters or with only their shapes."""
 
 import inspect
 import json
@@ -22,13 +22,13 @@ def make_network(spec: dict, shape: tuple[int, ...], entries: int, seed: int) ->
     """Return a network with newly initialised parameters.
 
     Args:
-      spec: its component.
-      shape: of a record.
+      spec: component of the network.
+      shape: shape of a record.
       entries: length of the label of an augmentation, 0 for none.
-      seed: of the run.
+      seed: seed of the run.
 
     Raises:
-      ConfigError: arguments that it refuses.
+      ConfigError: the network refuses its arguments.
     """
     given = {"shape": shape, "augmentation": entries}
     spec = with_tuples(spec)
@@ -45,7 +45,7 @@ def _takes(spec: dict, name: str) -> bool:
     return name in inspect.signature(made.__init__ if inspect.isclass(made) else made).parameters
 
 
-_kept: dict[str, nets.Network] = {}  # by their arguments; tracing a large one takes seconds
+_kept: dict[str, nets.Network] = {}  # cached by arguments, because tracing a large network takes seconds
 
 
 def abstract_network(spec: dict, shape: tuple[int, ...], entries: int) -> nets.Network:

@@ -1,7 +1,7 @@
-"""`SECTION.FIELD=value` texts applied to a configuration that may be partial.
+"""Application of `SECTION.FIELD=value` texts to a configuration that may be partial.
 
-They are not parsed by ml_collections' flags, which stop at the first problem, inside a traceback, treat a missing file
-as an empty configuration, and reject 1e5 for a whole number.
+The texts are not parsed by the flags of ml_collections, which stop at the first problem inside a traceback, treat a
+missing file as an empty configuration, and reject 1e5 for a whole number.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from scoresde.experiment.values import EMPTY, Like
 
 
 def set_name(raw: dict, path: str, text: str) -> bool:
-    """Set the field at `path` if it names a component, which then has its default arguments; returns whether it does.
+    """Set the field at `path` if it names a component, which then has its default arguments; return whether it does.
 
     A component that already has this name keeps its arguments.
     """
@@ -66,7 +66,8 @@ def _is_number(text: str) -> bool:
 
 
 def set_text(raw: dict, path: str, text: str) -> str | None:
-    """Set the field at `path`, "section.field", from text, in the type of the field. Returns the problem, or None."""
+    """Set the field at `path`, "section.field", from text, in the type of the field, and return the problem, or
+    None."""
     names = path.split(".")
     if names == ["seed"]:
         return _parse(raw, "seed", Argument(SEED, Like(SEED), None), text, path)
@@ -102,6 +103,6 @@ def _parse(values: dict, name: str, argument: Argument, text: str, path: str) ->
         OverflowError,
         RecursionError,
         MemoryError,
-    ):  # int(inf) overflows; brackets without end
+    ):  # int(inf) overflows; unclosed brackets also fail
         return f"--config.{path}: expected {argument.like}{such_as(argument)}, got {text!r}"
     return None

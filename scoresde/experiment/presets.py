@@ -12,10 +12,11 @@ from scoresde.nets import PUBLISHED
 
 
 def score_sde(process: str, network: str) -> ConfigDict:
-    """Set CIFAR-10 with continuous times: `process` is vp, subvp or ve, `network` a name of `scoresde.nets.PUBLISHED`.
+    """Return the configuration for CIFAR-10 with continuous times; `process` is vp, subvp or ve, `network` is a name of
+    `scoresde.nets.PUBLISHED`.
 
-    1.3 M steps of 128 images, 0.95 M for the deep networks. VE has data in [0, 1], the sum over dimensions, EMA 0.999,
-    the network's output divided by sigma, and a corrector whose norms are means over the batch.
+    It has 1.3 M steps of 128 images, and 0.95 M for the deep networks. VE has data in [0, 1], the sum over dimensions,
+    EMA 0.999, the network's output divided by sigma, and a corrector whose norms are means over the batch.
     """
     c = default()
     c.sde = component(process)
@@ -39,13 +40,13 @@ def score_sde(process: str, network: str) -> ConfigDict:
 
 
 def edm(network: str, *, images: int, batch_size: int, augment: float) -> ConfigDict:
-    """Set EDM's training of `network` with EDM's preconditioning, for a total of `images`; `augment` is the probability
-    of its augmentations.
+    """Return the configuration of EDM's training of `network` with EDM's preconditioning, for a total of `images`;
+    `augment` is the probability of its augmentations.
 
     The learning rate ramps up over 10 M images, the average has a half-life of 0.5 M images, and gradients are not
-    clipped. The loss
-    is half the sum over dimensions, theirs is the whole sum; the difference hardly matters for Adam. Their 18 Heun
-    steps are 17 and a last Euler step to sigma = 0, 35 calls of the network; our last one is the final denoising.
+    clipped. The loss is half the sum over dimensions, and EDM's is the whole sum; the difference hardly matters for
+    Adam. EDM's 18 steps are 17 Heun steps and a last Euler step to sigma = 0, with 35 calls of the network in all; here
+    the last step is the final denoising.
     """
     c = default()
     c.sde = component("karras", sigma_min=0.002, sigma_max=80.0)

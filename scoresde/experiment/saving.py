@@ -1,4 +1,4 @@
-"""A run folder from Python: what `sample`, `likelihood`, `evaluate` and `report` read."""
+"""Run folders written from Python, which `sample`, `likelihood`, `evaluate` and `report` read."""
 
 import json
 import pathlib
@@ -20,14 +20,15 @@ def save_run(folder: str | pathlib.Path, experiment: Experiment, state: TrainSta
     """Write FOLDER/config.json and FOLDER/checkpoints/STEP for a state that `scoresde.train.fit` returned.
 
     Args:
-      folder: without a run so far.
-      experiment: what was trained.
-      state: of its network, with the averages of `experiment.averages`.
-      dataset: what it was trained on; the folder keeps its codec and the names of its classes, not its records.
+      folder: folder that contains no run.
+      experiment: experiment that was trained.
+      state: state of its network, with the averages of `experiment.averages`.
+      dataset: data set of the training; the folder stores its codec and the names of its classes, not its records.
 
     Raises:
-      ConfigError: a part that another process cannot import, another network, other averages, or a folder with a run.
-      ResourceError: no space, or no permission.
+      ConfigError: another process cannot import a part, the network or the averages differ from those of the
+        experiment, or the folder already contains a run.
+      ResourceError: there is no space or no permission.
     """
     folder = pathlib.Path(folder)
     if (folder / "config.json").exists() or (folder / "checkpoints").exists():
@@ -38,7 +39,7 @@ def save_run(folder: str | pathlib.Path, experiment: Experiment, state: TrainSta
 
 
 def check_importable(experiment: Experiment) -> None:
-    """Raise a ConfigError for parts that only this process knows, such as classes of a script or a notebook."""
+    """Raise a ConfigError for parts that only this process can import, such as classes of a script or a notebook."""
     problems = [
         f"{path} = {name!r}: it is defined in the script that runs, which other processes cannot import; put it into a "
         "module"
@@ -64,10 +65,13 @@ def write_state(out: pathlib.Path, experiment: Experiment, state: TrainState, da
     """Write OUT/config.json and OUT/checkpoints/STEP of a state.
 
     Args:
-      data: what it was trained on.
+      out: run folder.
+      experiment: experiment that was trained.
+      state: state of training.
+      data: stored facts of the training data.
 
     Raises:
-      ResourceError: no space, or no permission.
+      ResourceError: there is no space or no permission.
     """
     out.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(out / "checkpoints")

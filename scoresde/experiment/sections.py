@@ -1,6 +1,6 @@
-"""The sections of a configuration, and how a partial configuration becomes a complete one.
+"""Sections of a configuration, and the completion of a partial configuration.
 
-A section has plain fields (`settings`), the arguments of one component, or both. `complete` fills in the defaults and
+A section has plain fields (`settings`), the arguments of one component, or both. `complete` inserts the defaults and
 collects all problems.
 """
 
@@ -23,12 +23,12 @@ _SEED_LIMITS = Limits(0, below=2**32)
 
 
 class Section(NamedTuple):
-    """What a section holds.
+    """Content of a section.
 
     Attributes:
-      settings: the class of its plain fields.
-      kind: of its component.
-      name: of the component by default.
+      settings: class of its plain fields.
+      kind: kind of its component.
+      name: default name of its component.
       nested: kinds of those plain fields that are components.
     """
 
@@ -64,11 +64,14 @@ SECTIONS = {
 
 
 class Node:
-    """A section, or a component in one, with its values so far.
+    """Section or a component in one, with its values so far.
 
     Attributes:
-      where: its path, such as "sde.basis".
-      values: {field: value}; components in it are {"name": ..., argument: value}. It is changed in place.
+      where: path of the node, such as "sde.basis".
+      values: {field: value}; components in it are {"name": ..., argument: value}. The dictionary is
+        changed in place.
+      kind: kind of the component, or None.
+      section: section of the node; None for a component in a section.
     """
 
     def __init__(self, where: str, values: dict, kind: Kind | None, section: Section | None = None):
@@ -106,7 +109,8 @@ class Node:
         return Node(f"{self.where}.{name}", value, argument.kind)
 
     def holder(self, name: str) -> "Node | None":
-        """Return the node that has a field of this name: this one, or else one of the components in its component."""
+        """Return the node that has a field of this name, which is this node or one of the components in its
+        component."""
         if name in self.fields:
             return self
         for inner, argument in self.own.items():
@@ -116,7 +120,7 @@ class Node:
         return None
 
     def unknown(self, name: str) -> str:
-        """Return the message for a field that nothing has."""
+        """Return the message for a field that does not exist."""
         names = [*self.fields, *(["name"] if self.kind else [])]
         near = difflib.get_close_matches(name, names, 1, cutoff=0.4)
         hint = f"did you mean {self.where}.{near[0]}?" if near else f"there are: {', '.join(names) or 'none'}"
@@ -125,10 +129,10 @@ class Node:
 
 
 def section_node(raw: dict, name: str) -> Node:
-    """Return the node of a section of a configuration, whose values are stored in it.
+    """Return the node of a section of a configuration, whose values are stored in the configuration.
 
     Raises:
-      ConfigError: it has no component of that name.
+      ConfigError: the section has no component of that name.
     """
     section = SECTIONS[name]
     values = raw.setdefault(name, {})
@@ -143,11 +147,12 @@ def section_node(raw: dict, name: str) -> Node:
 
 def complete(raw: dict, unknown: Callable[[str], bool] = lambda name: False) -> tuple[dict, list[str]]:
     """Return a configuration with every field, and the problems: unknown fields, wrong types, missing arguments, names
-    that refer to nothing. The values themselves are checked by the parts when they are built.
+    that refer to nothing. The parts check the values when they are built.
 
     Args:
       raw: {section: {field: value}}; changed in place.
-      unknown: called with the name of an unknown field, "section.field"; returns whether it is to be left out.
+      unknown: function called with the name of an unknown field, "section.field"; returns whether the field is left
+        out.
     """
     full, problems = {}, []
     for name in raw:
@@ -164,7 +169,7 @@ def complete(raw: dict, unknown: Callable[[str], bool] = lambda name: False) -> 
             node = section_node(raw, name)
         except ConfigError as error:
             problems += error.problems
-            node = section_node({}, name)  # the default one, so that the rest can be looked at
+            node = section_node({}, name)  # the default one, so that the rest can be checked
         full[name] = _complete(node, problems, unknown)
     return full, problems
 
@@ -176,7 +181,7 @@ def _complete(node: Node, problems: list[str], unknown: Callable[[str], bool]) -
         try:
             holder = node.holder(name) if node.kind else None
         except ConfigError:
-            continue  # of a component inside, which is reported below
+            continue  # a problem inside a component, which is reported below
         if holder is not None:
             holder.values[name] = node.values[name]
         elif not unknown(f"{node.where}.{name}"):
@@ -208,7 +213,7 @@ def _complete(node: Node, problems: list[str], unknown: Callable[[str], bool]) -
 
 
 def _cast(where: str, value: Any, argument: Argument) -> tuple[Any, str | None]:
-    """Return a value in the type of its field, or the default and the problem."""
+    """Return a value in the type of its field, or the default with the problem."""
     try:
         return argument.like.cast(value), None
     except (TypeError, ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""The fields of a configuration that are no arguments of a component: their defaults, meanings and limits."""
+"""Fields of a configuration that are not arguments of a component: their defaults, meanings and limits."""
 
 import dataclasses
 from typing import Any
@@ -19,7 +19,7 @@ BEST = {
 
 @dataclasses.dataclass(frozen=True)
 class Data(Settings):
-    """The records and their range.
+    """Settings of the records and their range.
 
     Attributes:
       source: digits, folder:PATH, zip:PATH, array_record:PATH, hf:NAME, npz:PATH, tfds:NAME, gaussian_mixture,
@@ -27,8 +27,8 @@ class Data(Settings):
         a component.
       image_size: height and width, or (height, width); (points,) for curves; (depth, height, width) for volumes; 0:
         vectors of `channels` components.
-      channels: of a record.
-      levels: grey levels; 0: continuous values.
+      channels: number of channels of a record.
+      levels: number of grey levels; 0: continuous values.
       centered: model range [-1, 1]; False: [0, 1].
       uniform_dequantization: train on v + u, u ~ U[0, 1), rather than on the centres of the bins.
       random_flip: mirror images left-right with probability 1/2.
@@ -68,7 +68,8 @@ class Data(Settings):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[H, W, C] of an image or field, [D, H, W, C] of a volume, [points, C] of a curve, [D] of a vector."""
+        """Return the shape of a record: [H, W, C] of an image or field, [D, H, W, C] of a volume, [points, C] of a
+        curve, [D] of a vector."""
         size = self.image_size
         grid = size if isinstance(size, tuple) else (size, size) if size else ()
         return (*grid, self.channels)
@@ -98,19 +99,20 @@ _INTERVALS = ("log_every", "checkpoint_every", "sample_every", "snapshot_every")
 
 @dataclasses.dataclass(frozen=True)
 class Training(Settings):
-    """The training of the network.
+    """Settings of the training of the network.
 
     Attributes:
-      steps: of the optimizer.
+      steps: number of optimizer steps.
       batch_size: total over all devices.
-      accumulation: micro-batches per step.
-      remat: what the backward pass recomputes instead of storing: none; products (all but convolutions and matrix
-        products); block (whole blocks).
-      fsdp: devices over which parameters, optimizer and averages are split; 1: a copy on each, 0: all devices.
+      accumulation: number of micro-batches per step.
+      remat: values that the backward pass recomputes instead of storing: none; products (all but convolutions and
+        matrix products); block (whole blocks).
+      fsdp: number of devices over which parameters, optimizer and averages are split; 1: a copy on each, 0: all
+        devices.
       steps_per_dispatch: training steps per dispatch, for networks so small that the host is slower than a step.
-      weighting: of the loss: a name or a component.
-      time_law: the law of t: a name or a component.
-      objective: what becomes of weighting and law of t: a name or a component.
+      weighting: weighting of the loss: a name or a component.
+      time_law: distribution of t: a name or a component.
+      objective: objective that combines the weighting and the distribution of t: a name or a component.
       reduce_mean: mean over dimensions; False: half the sum.
       ema: averages of the parameters: a value below 1 is a decay per step, above 1 a half-life in images; pictures and
         commands use the first one.
@@ -163,10 +165,10 @@ class Training(Settings):
                 f"training.batch_size = {batch}: expected a multiple of training.accumulation = {parts}; "
                 f"nearest: {_nearest(batch, parts)}"
             )
-        each = self.steps_per_dispatch  # the host sees the state only between dispatches
+        each = self.steps_per_dispatch  # the state is visible to the host only between dispatches
         for name in _INTERVALS:
             value = getattr(self, name)
-            if value % each and (name != "snapshot_every" or self.power_ema):  # else there are none
+            if value % each and (name != "snapshot_every" or self.power_ema):  # otherwise there are no snapshots
                 found.append(
                     f"training.{name} = {value}: expected a multiple of training.steps_per_dispatch = {each}; nearest: "
                     f"{_nearest(value, each)}"
@@ -194,13 +196,13 @@ def _nearest(value: int, unit: int) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Optim(Settings):
-    """What surrounds the optimizer.
+    """Settings of the optimization other than those of the optimizer.
 
     Attributes:
-      learning_rate: after the warm-up.
+      learning_rate: learning rate after the warm-up.
       warmup: steps of linear warm-up.
       decay_steps: 0: constant after the warm-up; otherwise a cosine decay to a hundredth at this step.
-      schedule: the learning rate as a function of the step: a name, or a component such as "optax:exponential_decay".
+      schedule: learning rate as a function of the step: a name, or a component such as "optax:exponential_decay".
       grad_clip: maximum global norm of the gradient; 0: no clipping.
     """
 

@@ -1,7 +1,7 @@
-"""Spellings of earlier versions: where their fields are now.
+"""Spellings of earlier versions, mapped to the current fields.
 
 They work as flags, in configuration files that set fields one by one, and in the config.json of earlier runs, which
-held the fields of all parts, whether a run used them or not.
+contained the fields of all parts, whether a run used them or not.
 """
 
 from scoresde.errors import ConfigError
@@ -12,7 +12,7 @@ NAMES = {
     "optim.optimizer": "optim.name",
     "sampling.sampler": "sampling.name",
 }
-# Of several places, the first one whose component has the field.
+# If there are several places, the first one whose component has the field is used.
 FIELDS = {
     "model.sigma_data": ("preconditioning.sigma_data", "training.weighting.sigma_data"),
     "model.data_index": ("preconditioning.data_index", "training.weighting.data_index"),
@@ -23,9 +23,9 @@ FIELDS = {
     "sampling.ode_solver": ("sampling.solver",),
     "sampling.corrections": ("sampling.corrections", "sampling.corrector.repeats"),
 }
-# Values that meant "the default of the sampler".
+# Values that denoted the default of the sampler.
 _DEFAULTS = {"steps": 0, "order": 0, "grid": ""}
-# Fields that were removed, and the value that the code now assumes.
+# Removed fields, each with the value that the code now assumes.
 _RETIRED = {"model.param_dtype": "float32"}
 
 
@@ -43,7 +43,8 @@ def modernise(raw: dict, *, earlier: bool) -> None:
     """Move the fields of earlier versions to their places, in place.
 
     Args:
-      earlier: the configuration was written by an earlier version, with the fields of all parts.
+      raw: configuration, which is changed in place.
+      earlier: whether the configuration was written by an earlier version, with the fields of all parts.
 
     Raises:
       ConfigError: a field that was removed has a value that this version does not support.

@@ -1,4 +1,4 @@
-"""What a run keeps of its data beside each checkpoint, so that it can be sampled on a machine without them."""
+"""Facts of its data that a run stores with each checkpoint, so that it can be sampled on a machine without the data."""
 
 from typing import Any, NamedTuple
 
@@ -9,15 +9,15 @@ from scoresde.experiment.settings import Data
 
 
 class StoredData(NamedTuple):
-    """Facts of a data set that outlive it."""
+    """Stored facts of a data set."""
 
     fingerprint: str
-    codec: Codec | None = None  # None: a run of an earlier version, whose data must be read to build it
-    classes: tuple[str, ...] = ()  # the labels, in the order of the network's classes; (): none, or not stored
+    codec: Codec | None = None  # None for runs of earlier versions, whose data must be read to build the codec
+    classes: tuple[str, ...] = ()  # labels in the order of the network's classes; () if none are stored
 
     @classmethod
     def of(cls, dataset: Dataset, *, labelled: bool) -> "StoredData":
-        """Those of a data set; `labelled`: whether the network takes its labels."""
+        """Return the facts of a data set; `labelled` states whether the network receives the labels."""
         return cls(dataset.fingerprint, dataset.codec, dataset.label_names[: dataset.classes] if labelled else ())
 
     def to_json(self) -> dict[str, Any]:
@@ -26,10 +26,10 @@ class StoredData(NamedTuple):
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "StoredData":
-        """The facts of such a JSON object. Earlier versions stored no codec, and at first no classes.
+        """Return the facts in a JSON object. Earlier versions stored no codec, and at first no classes.
 
         Raises:
-            ValueError: it is not one.
+            ValueError: the object has another form.
         """
         if not isinstance(stored.get("fingerprint"), str):
             raise ValueError("its meta has no data.fingerprint")
@@ -41,6 +41,8 @@ class StoredData(NamedTuple):
 
 
 def declared_codec(c: Data) -> Codec | None:
-    """The codec of integers, or of no data at all, which the configuration alone determines; None for continuous data,
-    whose source says how they were scaled."""
+    """Return the codec of integers or of no data at all, which the configuration alone determines.
+
+    Returns None for continuous data, because their scale depends on the source.
+    """
     return Codec(c.shape, c.levels, c.centered) if c.levels or c.source == ABSENT else None

@@ -1,4 +1,4 @@
-"""Values of fields: their types, their JSON form, and how they are read from the text of a flag."""
+"""Values of fields: their types, their JSON form, and their conversion from the text of a flag."""
 
 import ast
 import inspect
@@ -11,19 +11,19 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-EMPTY = object()  # a default or an annotation that is not there
+EMPTY = object()  # a missing default or annotation
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", tuple: "a tuple", str: "a text"}
 _DTYPES = ("float32", "bfloat16")
-# A text in place of a number may be one of these; all others are Python literals.
+# Texts that may replace a number; all others are Python literals.
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
 class Like:
-    """The type of a field: that of its default, or of its annotation where the default does not tell.
+    """Type of a field: that of its default, or of its annotation if the default does not determine the type.
 
     Args:
-      default: of the constructor.
-      annotation: of the constructor, as an object.
+      default: default of the constructor.
+      annotation: annotation of the constructor, as an object.
     """
 
     def __init__(self, default: Any, annotation: Any = EMPTY):
@@ -36,17 +36,17 @@ class Like:
             kinds = kinds or (type(default),)
             if isinstance(default, tuple) and default and self.element is None:
                 self.element = type(default[0])
-        self.kinds = tuple(list if kind is list else kind for kind in kinds)  # (): any
+        self.kinds = tuple(list if kind is list else kind for kind in kinds)  # () allows any type
 
     def built(self, value: Any) -> Any:
-        """Return what the constructor receives for a value of the configuration."""
+        """Return the value that the constructor receives for a value of the configuration."""
         return jnp.dtype(value) if self.is_dtype else value
 
     def cast(self, value: Any) -> Any:
         """Convert a value to the type of the field; 1e5 is a whole number, 1.5 is not.
 
         Raises:
-          TypeError, ValueError, OverflowError: it is of another type.
+          TypeError, ValueError, OverflowError: the value has another type.
         """
         if self.is_dtype and value not in _DTYPES:
             raise ValueError
@@ -74,16 +74,16 @@ class Like:
         raise TypeError
 
     def parse(self, text: str) -> Any:
-        """Read a value from the text of a flag.
+        """Return the value of the text of a flag.
 
         Raises:
-          ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError: it is of another type.
+          ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError: the text has another type.
         """
         if self.is_dtype or self.kinds == (str,):
             return self.cast(text)
         names = self.kinds == (tuple,) and self.element in (str, None)
         if names and re.fullmatch(r"[\w.:-]+(,[\w.:-]+)*,?", text):
-            return tuple(filter(None, text.split(",")))  # names without quotes
+            return tuple(filter(None, text.split(",")))  # a tuple of names without quotes
         lower = text.strip("+-").lower()
         if text.lower() in _WORDS:
             value = _WORDS[text.lower()]
@@ -95,7 +95,7 @@ class Like:
             except (ValueError, SyntaxError):
                 if self.kinds and str not in self.kinds:
                     raise
-                value = text  # a text without quotes
+                value = text  # a string without quotes
         return self.cast(value)
 
     def __str__(self) -> str:
@@ -136,7 +136,7 @@ def _of_annotation(annotation: Any) -> tuple[tuple, type | None, bool]:
 
 
 def spelled(default: Any) -> Any:
-    """Return the default of an argument in the types that a configuration holds."""
+    """Return the default of an argument in the types that a configuration may contain."""
     if _is_dtype(default):
         return np.dtype(default).name
     if isinstance(default, list):
@@ -145,7 +145,7 @@ def spelled(default: Any) -> Any:
 
 
 def is_plain(value: Any) -> bool:
-    """Return whether JSON holds a value."""
+    """Return whether a value has a type that JSON supports."""
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
@@ -154,7 +154,7 @@ def is_plain(value: Any) -> bool:
 
 
 def with_tuples(value: Any) -> Any:
-    """Return a value of JSON with tuples in place of lists."""
+    """Return a value of JSON with its lists replaced by tuples."""
     if isinstance(value, dict):
         return {name: with_tuples(inner) for name, inner in value.items()}
     return tuple(map(with_tuples, value)) if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""Scores of the data given an observation: restoration, super-resolution, imputation."""
+"""Scores conditioned on an observation, for restoration, super-resolution and imputation."""
 
 from scoresde.guide.batch import continued, guide_of, replace, restore, restore_by
 from scoresde.guide.joint import JointPosterior, ModeCovariance, mode_covariance

@@ -1,4 +1,4 @@
-"""Batches of examples: samples of x_0 given y, or from a degraded state."""
+"""Restoration of batches: samples of x_0 given y, and continuation from degraded states."""
 
 from collections.abc import Callable
 
@@ -24,15 +24,21 @@ def restore(
     *,
     keys: Keys,
 ) -> Draw:
-    """One draw of x_0 given y for each y [N, *modes, channels] and key, in the coordinates of the process: by
-    `Posterior`, or by `JointPosterior` if `spread` is a `ModeCovariance`. The last step draws x_0 given x at t_min and
-    y. Draw k depends on y_k and key k alone.
+    """Return one sample of x_0 given y for each y [N, *modes, channels] and key, in the coordinates of the process.
+
+    The score is guided by `Posterior`, or by `JointPosterior` if `spread` is a `ModeCovariance`. The last step samples
+    x_0 given x at t_min and y. Sample k depends on y_k and key k alone.
 
     Args:
-      spread: of the data in the basis of the observation: variances c_k^2, or their covariance.
+      sampler: sampler of the reverse process.
+      score: score of the data.
+      observation: linear operator, basis and noise; its own y is not used.
+      spread: variances c_k^2 of the data in the basis of the observation, or their covariance.
+      y: coefficients that were observed.
+      keys: one key per example.
 
     Raises:
-      ConfigError: as `Posterior` and `JointPosterior`.
+      ConfigError: the arguments violate a condition of `Posterior` or `JointPosterior`.
     """
     return restore_by(sampler, guide_of(score, observation, spread, y), y, keys=keys)
 
@@ -43,10 +49,11 @@ def guide_of(
     spread: Coef | float | ModeCovariance,
     y: Float[Array, "N *x"],
 ) -> Posterior | JointPosterior:
-    """The guided score that `restore` takes, for any y of this shape: made once, it serves many calls of `restore_by`.
+    """Return the guided score that `restore` uses, for any y of this shape; `restore_by` can use the same score
+    repeatedly.
 
     Raises:
-      ConfigError: as `Posterior` and `JointPosterior`.
+      ConfigError: the arguments violate a condition of `Posterior` or `JointPosterior`.
     """
     sde = score.sde
     check_coordinates("restore", sde, observation.basis)
@@ -57,7 +64,7 @@ def guide_of(
 def restore_by(
     sampler: AbstractSampler, guide: Posterior | JointPosterior, y: Float[Array, "N *x"], *, keys: Keys
 ) -> Draw:
-    """As `restore`, by a guided score that is there already; its own y is not used."""
+    """Do what `restore` does with a guided score from `guide_of`; the y in the guided score is not used."""
     return _guided(sampler, guide, _given, y, keys)
 
 
@@ -69,7 +76,7 @@ def replace(
     *,
     keys: Keys,
 ) -> Draw:
-    """As `restore`, by `Replacement`: the baseline."""
+    """Do what `restore` does with the baseline `Replacement`."""
     sde = score.sde
     check_coordinates("Replacement", sde, observation.basis)
     observation = _any(observation, y)
@@ -78,8 +85,11 @@ def replace(
 
 @eqx.filter_jit
 def continued(sampler: AbstractSampler, score: AbstractScore, x_T: Float[Array, "N *x"], *, keys: Keys) -> Draw:
-    """From given states at t_max, denoised at t_min: for processes that start from degraded data, this is restoration.
-    The final denoising leaves little spread below sigma(t_min) / alpha."""
+    """Return samples that continue from given states at t_max and are denoised at t_min.
+
+    For processes that start from degraded data, this is restoration. The final denoising leaves little spread below
+    sigma(t_min) / alpha.
+    """
     sde = score.sde
     t_min = jnp.asarray(sde.t_min, x_T.dtype)
     last = lambda x: score.denoise(x, t_min)
@@ -107,12 +117,12 @@ def _guided(
 
 
 def _any(observation: Observation, y: Float[Array, "N *x"]) -> Observation:
-    """With some y of the right shape, until each example has its own."""
+    """Return the observation with a placeholder y of the right shape, which is replaced for each example."""
     return observation.given(jnp.zeros_like(y, shape=y.shape[1:]))
 
 
 def _given(guide: AbstractGuided, y: State, key: Key) -> AbstractGuided:
-    del key  # only the baseline draws
+    del key  # only the baseline needs random numbers
     return eqx.tree_at(lambda guide: guide.observation.y, guide, y)
 
 
@@ -123,7 +133,7 @@ def _replaced(guide: Replacement, y: State, key: Key) -> AbstractGuided:
 
 
 def _ended(drawn: Draw, last: Callable[[State], State]) -> Draw:
-    """With the last step, from x at t_min to x_0."""
+    """Return the result after the last step, which goes from x at t_min to x_0."""
     x0 = last(drawn.x)
     ok = drawn.ok & jnp.all(jnp.isfinite(x0))
     return Draw(jnp.where(ok, x0, jnp.nan), jnp.where(drawn.nfe < 0, drawn.nfe, drawn.nfe + 1), ok)

@@ -1,28 +1,28 @@
-r"""The posterior of all modes together: for observations whose modes depend on each other, such as the points of a
-curve.
+r"""Posterior of all modes jointly, for observations whose modes depend on each other, such as the points of a curve.
 
-With x_0 | x_t taken for N(D, R), R the covariance that it would have if the data were Gaussian with covariance C,
+The distribution of x_0 given x_t is approximated by N(D, R), where R is the covariance that x_0 would have if the data
+were Gaussian with covariance C:
 
     R^{-1} = C^{-1} + (alpha / sigma)^2
     E[x_0 | x_t, y] = D + R H (H R H + sigma_y^2)^{-1} (y - H D),   H = diag(h)
 
-which is exact for Gaussian data of any covariance. No system has to be solved for it at a time t. Let P be the
-covariance of x_0 given y alone, and K the gain of its mean,
+This is exact for Gaussian data with any covariance, and no linear system has to be solved for each time t. Let P be the
+covariance of x_0 given y alone, and K the gain of its mean:
 
     P = (C^{-1} + H^2 / sigma_y^2)^{-1} = W diag(p) W^T,   K = C H (H C H + sigma_y^2)^{-1} = P H / sigma_y^2
 
-(the two forms of K are equal by Woodbury's identity). As alpha and sigma are numbers, x_t adds (alpha / sigma)^2 to
-each 1/p. So with q = sigma^2 / (alpha^2 p + sigma^2),
+The two forms of K are equal by Woodbury's identity. Because alpha and sigma are scalars, x_t adds (alpha / sigma)^2 to
+each 1/p. With q = sigma^2 / (alpha^2 p + sigma^2) it follows that
 
     R H (H R H + sigma_y^2)^{-1} = W diag(q) W^T K
     Cov[x_0 | x_t, y] = W diag(q p) W^T
 
-W, p and W^T K are computed once, in float64, from singular values: with C = L L^T and H L = A diag(m) B^T,
+W, p and W^T K are computed once, in float64, from singular values. With C = L L^T and H L = A diag(m) B^T,
 
     K = L B diag(m / (m^2 + sigma_y^2)) A^T,   P = F F^T,   F = L B diag(sigma_y / sqrt(m^2 + sigma_y^2))
 
-The product H C H is never formed: it would lose all modes with h below the square root of the rounding. A step costs
-two products with [D, D] matrices: for fields of some thousand values at most.
+The product H C H is never formed, because it would lose all modes with h below the square root of the rounding error.
+Each step costs two products with [D, D] matrices, so the method is limited to fields of a few thousand values.
 """
 
 import equinox as eqx
@@ -38,21 +38,21 @@ from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractBasis, AbstractSDE
 from scoresde.types import Key, State, Time
 
-# Values of a field above which two [D, D] products in every step, and their factors, are out of proportion.
+# Largest number of values of a field for which two [D, D] products per step, and their factors, are affordable.
 LARGEST = 4096
 
 
 class ModeCovariance(eqx.Module):
-    """U diag(v) U^T, the covariance of the coefficients [*modes, channels] of data, in C order; float64.
+    """Covariance U diag(v) U^T of the coefficients [*modes, channels] of data, in C order and float64.
 
     Args:
-      covariance: [D, D], symmetric; eigenvalues below 0 by rounding count as 0.
-      mean: [D] of the data, or 0; the rounding of an observation goes by the size of the field, see
+      covariance: symmetric matrix [D, D]; negative eigenvalues within rounding error count as 0.
+      mean: mean of the data, [D], or 0. The rounding error of an observation depends on the size of the field, see
         `Observation.rounding`.
 
     Raises:
-      ConfigError: another shape, not finite, not symmetric, more than `LARGEST` values, or clearly negative
-        eigenvalues.
+      ConfigError: the covariance has another shape, is not finite, is not symmetric, has more than `LARGEST` values, or
+        has clearly negative eigenvalues.
     """
 
     variances: Float[np.ndarray, " D"]
@@ -78,15 +78,16 @@ class ModeCovariance(eqx.Module):
 
 
 class JointPosterior(AbstractGuided):
-    """As `Posterior`, by the formulas above.
+    """Score given an observation, with the joint covariance of all modes, by the formulas of this module.
 
     Args:
-      score, observation: as of `Posterior`; the process of the score has one alpha and one sigma, such as VP.
-      covariance: of the data, in the basis of the observation; see `mode_covariance`.
+      score: score of the data; its process has a single alpha and a single sigma, as VP does.
+      observation: observation with its y.
+      covariance: covariance of the data in the basis of the observation; see `mode_covariance`.
 
     Raises:
-      ConfigError: another process, a covariance of another size, no y, or an operator that is being traced: build it
-        outside `jit`.
+      ConfigError: the process is of another kind, the covariance has another size, y is missing, or the operator is
+        being traced (build the operator outside `jit`).
     """
 
     score: AbstractScore
@@ -104,11 +105,11 @@ class JointPosterior(AbstractGuided):
         self.axes, self.variances, self.seen = (jnp.asarray(part, dtype) for part in (axes, variances, seen))
 
     def denoise(self, x: State, t: Time) -> State:
-        """E[x_0 | x_t = x, y]."""
+        """Return E[x_0 | x_t = x, y]."""
         return self._from_modes(self._mean(x, t))
 
     def draw(self, x: State, t: Time, *, key: Key) -> State:
-        """From N(E[x_0 | x_t, y], Cov[x_0 | x_t, y])."""
+        """Return a sample of N(E[x_0 | x_t, y], Cov[x_0 | x_t, y])."""
         y = self.observation.y
         z = jax.random.normal(key, self.variances.shape, self.variances.dtype)
         noise = _product(self.axes, jnp.sqrt(self.variances * self._left(t)) * z)
@@ -121,17 +122,18 @@ class JointPosterior(AbstractGuided):
         return mean + moved.reshape(jnp.shape(y))
 
     def _left(self, t: Time) -> Float[Array, " D"]:
-        """q: the share of the variance given y that x_t leaves."""
+        """Return q, the share of the variance given y that remains when x_t is also known."""
         sigma2 = self._sigma(t) ** 2
         return sigma2 / (self.sde.alpha(t) ** 2 * self.variances + sigma2)
 
 
 def mode_covariance(basis: AbstractBasis, x: Float[Array, "N *x"]) -> ModeCovariance:
-    """Of the coefficients of N fields [N, *grid, channels], about their mean. Take several times as many as a field has
-    values.
+    """Return the covariance of the coefficients of N fields [N, *grid, channels] about their mean.
+
+    N should be several times the number of values of a field.
 
     Raises:
-      ConfigError: fewer than two fields, on another grid, or fields too large.
+      ConfigError: there are fewer than two fields, the fields are on another grid, or the fields are too large.
     """
     if len(x) < 2 or x[0].size > LARGEST:
         raise ConfigError(
@@ -142,9 +144,9 @@ def mode_covariance(basis: AbstractBasis, x: Float[Array, "N *x"]) -> ModeCovari
 
 
 def _factors(observation: Observation, covariance: ModeCovariance) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """W, p and W^T K, by the formulas of the module."""
+    """Return W, p and W^T K by the formulas of the module."""
     h = np.ravel(np.broadcast_to(np.asarray(observation.h, np.float64), jnp.shape(observation.y)))
-    # The size of y is taken from the data rather than from y: one operator serves many observations.
+    # The size of y is computed from the data instead of y, because one operator serves many observations.
     square = h**2 * (covariance.axes**2 @ covariance.variances + covariance.mean**2)
     rounding = jnp.finfo(jnp.result_type(observation.y, float)).eps * np.sqrt(np.mean(square)) / observation.basis.white
     noise2, variances = with_rounding(observation.deviation, covariance.variances, rounding)
@@ -153,7 +155,7 @@ def _factors(observation: Observation, covariance: ModeCovariance) -> tuple[np.n
     m = np.where(m > len(m) * np.finfo(np.float64).eps * m.max(), m, 0)
     noise = np.sqrt(noise2)
     total = np.hypot(m, noise)
-    blind = total == 0  # a direction that is not seen, without noise: all of its variance is left
+    blind = total == 0  # an unobserved direction without noise keeps all of its variance
     total, left = np.where(blind, 1, total), np.where(blind, 1, noise)
     axes, deviation, _ = np.linalg.svd(root @ right.T * (left / total))
     gain = root @ right.T * (m / total**2) @ seen.T
@@ -161,7 +163,7 @@ def _factors(observation: Observation, covariance: ModeCovariance) -> tuple[np.n
 
 
 def _product(matrix, x):
-    """At full precision: the default on an accelerator has 10 bits, too few where the noise is small."""
+    """Return the product at full precision. Accelerators use 10 bits by default, too few where the noise is small."""
     return jnp.matmul(matrix, x, precision=jax.lax.Precision.HIGHEST)
 
 

@@ -1,4 +1,4 @@
-"""What was seen of a field: a linear operator that is diagonal in a basis, and noise.
+"""Observations of a field: a linear operator that is diagonal in a basis, and noise.
 
     y = h * x_0 + sigma_y white z,   z ~ N(0, I),   in the coefficients of `basis`; white: see `scoresde.sde.basis`
 
@@ -9,7 +9,7 @@
 | `super_resolution` | Haar  | the same: the means of blocks of `factor` points     |
 | `inpaint`          | Pixel | a mask of 0 and 1; for curves this is imputation     |
 
-These are the operators whose singular vectors are a fast transform, the cases of Kawar et al. 2022 ("DDRM").
+These are operators whose singular vectors form a fast transform, as in Kawar et al. 2022 ("DDRM").
 """
 
 import dataclasses
@@ -25,24 +25,25 @@ from scoresde.sde import DCT, AbstractBasis, Haar, Pixel
 from scoresde.sde.base import check_parameters
 from scoresde.types import Key, Scalar, State
 
-# The data are taken to vary by at least this many roundings of y: a score is no more exact than that, and what was seen
-# without noise outweighs it by 1000 to 1.
+# The variance of the data is assumed to be at least that of this many rounding errors of y, because a score is no more
+# exact than that; a noiseless observation then outweighs the score by 1000 to 1.
 _LEAST = 32
 
 
 class Observation(eqx.Module):
-    """y = h * x_0 + noise, elementwise in a basis.
+    """Observation y = h * x_0 + noise, elementwise in a basis.
 
     Args:
-      basis: with a shape; x_0 is a field on its grid.
-      h: [*modes, 1] or what broadcasts to it, finite and at least 0; 0: the mode is not seen.
-      sigma_y: deviation of the noise at a point of the field, were it on every mode: sigma_y white in a coefficient.
-        The mean of a block of b points then has a deviation of sigma_y / sqrt b.
-      y: coefficients [*modes, channels] that were seen; see `given`.
+      basis: basis with a shape; x_0 is a field on the grid of the basis.
+      h: factors [*modes, 1], or an array that broadcasts to this shape; finite and at least 0. A mode with h = 0 is not
+        observed.
+      sigma_y: standard deviation of the noise at a point of the field if the noise is in every mode; a coefficient has
+        sigma_y white. The mean of a block of b points then has a standard deviation of sigma_y / sqrt b.
+      y: observed coefficients [*modes, channels]; see `given`.
 
     Raises:
-      ConfigError: h negative, not finite or of another shape; sigma_y negative; a basis without a grid; y of another
-        grid.
+      ConfigError: h is negative, not finite or of another shape; sigma_y is negative; the basis has no grid; or y
+        belongs to another grid.
     """
 
     basis: AbstractBasis
@@ -51,29 +52,29 @@ class Observation(eqx.Module):
     y: Float[Array, "*x"] | None = None
 
     def observe(self, x0: State, *, key: Key) -> State:
-        """y of a field x_0; 0 where nothing is seen."""
+        """Return a sample of y for a field x_0; y is 0 in modes that are not observed."""
         noise = self.deviation * jax.random.normal(key, jnp.shape(x0), jnp.result_type(x0, float))
         return jnp.where(self.h > 0, self.h * self.basis.to_modes(x0) + noise, 0)
 
     def given(self, y: State) -> "Observation":
-        """With these coefficients seen."""
+        """Return the observation with these observed coefficients."""
         return dataclasses.replace(self, y=y)
 
     @property
     def deviation(self) -> float:
-        """Of the noise in a coefficient."""
+        """Return the standard deviation of the noise in a coefficient."""
         return self.sigma_y * self.basis.white
 
     @property
     def rounding(self) -> Scalar:
-        """What rounding leaves of a field y, and of h D that is computed from it, in a coefficient: the machine epsilon
-        times the root mean square of the field."""
+        """Return the rounding error of a coefficient of y, and of h D computed from it: the machine epsilon times the
+        root mean square of the field."""
         if self.y is None:
             raise ConfigError("Observation: expected its y; give it by observation.given(y)")
         return jnp.finfo(jnp.result_type(self.y, float)).eps * jnp.sqrt(self.basis.field_variance(self.y**2))
 
     def picture(self, y: State) -> State:
-        """y as a field: the blurred one, the means of its blocks, or the points seen and 0 elsewhere."""
+        """Return y as a field: the blurred field, the means of its blocks, or the observed points and 0 elsewhere."""
         return self.basis.from_modes(y)
 
     def __check_init__(self):
@@ -96,20 +97,20 @@ class Observation(eqx.Module):
 
 
 def with_rounding(deviation: float, variances, rounding) -> tuple:
-    """The variance of the noise of y, and those of the data, c_k^2, each with what rounding adds; arrays of either
-    kind.
+    """Return the variance of the noise of y and the variances c_k^2 of the data, each increased by rounding errors.
 
-    So a mode in which h x_0 is below the rounding of y counts as not seen; y / h would be rounding divided by h.
+    A mode in which h x_0 is below the rounding error of y then counts as not observed, because y / h would be a
+    rounding error divided by h. The arrays may be of NumPy or of JAX.
     """
     return deviation**2 + rounding**2, variances + (_LEAST * rounding) ** 2
 
 
 def deblur(shape, blur: float, *, sigma_y: float = 0.0) -> Observation:
-    """A Gaussian blur with the deviation `blur` in points, reflected at the edges, as of `InverseHeat` in
-    `scoresde.sde`.
+    """Return the observation of a Gaussian blur with standard deviation `blur` in points, reflected at the edges, like
+    the blur of `InverseHeat` in `scoresde.sde`.
 
     Raises:
-      ConfigError: blur < 0, or a grid without points.
+      ConfigError: blur is negative, or the grid has no points.
     """
     check_parameters("deblur", blur=(blur, blur >= 0, "a deviation in points, at least 0"))
     basis = DCT(shape, tuple(float(n) for n in np.atleast_1d(shape)))
@@ -117,36 +118,40 @@ def deblur(shape, blur: float, *, sigma_y: float = 0.0) -> Observation:
 
 
 def low_pass(shape, factor: int | float, *, sigma_y: float = 0.0) -> Observation:
-    """The first n / factor cosines of each axis: super-resolution for processes whose basis is the DCT.
+    """Return the observation of the first n / factor cosines of each axis, which is super-resolution for processes
+    whose basis is the DCT.
 
     Raises:
-      ConfigError: a factor that is not a whole number from 1, or does not divide every size.
+      ConfigError: factor is not a positive whole number, or does not divide every size.
     """
     basis = DCT(shape, tuple(float(n) for n in np.atleast_1d(shape)))
     return Observation(basis, _coarse("low_pass", basis.shape, factor), sigma_y)
 
 
 def super_resolution(shape, factor: int | float, *, sigma_y: float = 0.0) -> Observation:
-    """The means of blocks of `factor` points along each axis.
+    """Return the observation of the means of blocks of `factor` points along each axis.
 
     Args:
-      shape: powers of 2; for other grids take `low_pass`.
+      shape: sizes of the grid, which are powers of 2; use `low_pass` for other grids.
+      factor: points per block along each axis.
+      sigma_y: standard deviation of the noise, see `Observation`.
 
     Raises:
-      ConfigError: a size that is no power of 2, or a factor that does not divide every size.
+      ConfigError: a size is not a power of 2, or factor does not divide every size.
     """
     basis = Haar(shape)
     return Observation(basis, _coarse("super_resolution", basis.shape, factor), sigma_y)
 
 
 def inpaint(mask, *, sigma_y: float = 0.0) -> Observation:
-    """The points where mask is 1.
+    """Return the observation of the points where mask is 1.
 
     Args:
-      mask: [*grid], of 0 and 1 or truth values.
+      mask: array [*grid] of 0 and 1 or of booleans.
+      sigma_y: standard deviation of the noise, see `Observation`.
 
     Raises:
-      ConfigError: other values, or no point that is seen.
+      ConfigError: mask has other values, or hides every point.
     """
     mask = np.asarray(mask)
     if mask.ndim < 1 or not np.isin(mask, (0, 1)).all():

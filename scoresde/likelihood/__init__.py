@@ -1,4 +1,4 @@
-"""Likelihoods: by the probability flow, bounds, and bits/dim of integers."""
+"""Likelihoods: log-densities by the probability flow, bounds, and bits/dim of integers."""
 
 from scoresde.runtime.lazy import exports
 

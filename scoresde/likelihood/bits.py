@@ -1,4 +1,4 @@
-"""From densities of real vectors to bits/dim of integers.
+"""Conversion of densities of real vectors to bits/dim of integers.
 
 log P(v) >= E_q[log p(x) - log q(x | v)],   bits/dim = -log P(v) / (D log 2)             (see `dequantize`)
 """
@@ -18,16 +18,16 @@ from scoresde.types import Keys
 def bits_per_dim(
     log_prob: Float[Array, "*N"] | float, log_jacobian: Float[Array, "*#N"] | float, dimensions: int
 ) -> Float[Array, "*N"] | float:
-    """-(log p_x + log |det dx/dv|) / (D log 2), from nats.
+    """Return -(log p_x + log |det dx/dv|) / (D log 2), computed from nats.
 
-    For a q other than the uniform one, -log q(x | v) takes the place of the log-Jacobian; for log P(v)
-    itself there is none.
+    For a q other than the uniform one, -log q(x | v) replaces the log-Jacobian; for log P(v) itself the log-Jacobian is
+    0.
     """
     return -(log_prob + log_jacobian) / (dimensions * math.log(2))
 
 
 def mean_and_error(values) -> tuple[float, float]:
-    """The mean of independent values and its standard error, std / sqrt(N); NaN for one value."""
+    """Return the mean of independent values and its standard error, std / sqrt(N); the error is NaN for one value."""
     values = jnp.asarray(values)
     count = values.size
     error = jnp.std(values, ddof=1) / math.sqrt(count) if count > 1 else jnp.nan
@@ -43,8 +43,9 @@ def dequantize(
     *,
     keys: Keys,
 ) -> tuple[Float[Array, "N *x"], Float[Array, " N"]]:
-    """One draw x ~ q(x | v) for each example, in model coordinates, and log q(x | v) in nats.
+    """Return one sample x ~ q(x | v) for each example, in model coordinates, and log q(x | v) in nats.
 
-    log p(x) - log q(x | v) is a draw of the bound on log P(v), for any bound on log p(x) as well.
+    The difference log p(x) - log q(x | v) is one sample of the bound on log P(v). This also holds if log p(x) is
+    replaced by a bound on it.
     """
     return jax.vmap(lambda v, key: dequantization.draw(sde, bins, v, key=key))(values, keys)

@@ -5,16 +5,17 @@ r"""Lower bounds on log p of the model that runs the reverse process: prior, rev
     diffusion, continuous time  = 1/2 int E|r|^2 d lambda,  r = z + sigma s(x_t, t)     (Kingma et al. 2021, eq. 15;
                                   lambda from log-SNR(t_max) to log-SNR(t_min)           Song et al. 2021b, theorem 3)
 
-With one log-SNR per mode it is 1/2 int sum_k E r_k^2 d lambda_k, and `elbo_per_mode` returns the terms of all modes.
+With one log-SNR per mode the diffusion term is 1/2 int sum_k E r_k^2 d lambda_k, and `elbo_per_mode` returns the terms
+of all modes.
 
-The last term is a decoder's, see `decode`, and decides what is bounded: log p(x_0) of continuous data at time 0 under a
-Gaussian decoder (not the density at t_min that the probability flow gives), log P(v) of integers under the other two,
-from x_0 at the centres of their bins, which needs pixels for the coordinates of the process.
-The bound of DDPM, in discrete time, is in `chain`.
+The decoder gives the last term, see `decode`, and determines which quantity is bounded. With a Gaussian decoder this is
+log p(x_0) of continuous data at time 0, not the density at t_min that the probability flow gives. With the other two
+decoders it is log P(v) of integers, where x_0 is the centre of the bin of v, and the coordinates of the process must be
+pixels. The module `chain` contains the bound of DDPM, in discrete time.
 
-Noise that the network cannot predict, |z|^2 at small t, causes most of the variance of |r|^2, and its mean D is known.
-Therefore c (|z|^2 - D) is subtracted, with c = |r|^2 / |z|^2, at most 1, of the previous sample, which is independent
-of z and preserves the mean.
+Most of the variance of |r|^2 comes from the noise that the network cannot predict, |z|^2 at small t, whose mean D is
+known. Therefore c (|z|^2 - D) is subtracted, where c = |r|^2 / |z|^2, at most 1, is taken from the previous sample.
+This c is independent of z, so the mean does not change.
 """
 
 import math
@@ -31,25 +32,26 @@ from scoresde.score.base import AbstractScore
 from scoresde.sde.base import as_time, check_parameters, derivative
 from scoresde.types import Coef, Key, Keys, Scalar, State
 
-# A draw of the prior's and the decoder's term for so many of the diffusion: as a rule these have far less variance,
-# and the decoder's needs a separate call.
+# The terms of prior and decoder get one sample per this many samples of the diffusion term, because they usually have
+# much less variance, and because the decoder term needs an extra call of the score.
 _DIFFUSION_DRAWS_PER_DECODER_DRAW = 8
-# From fewer draws a standard error is no estimate: intervals of +- 1.96 of them cover 70 % with 2 draws, 91 % with 8.
+# With fewer samples a standard error is not reliable: intervals of +- 1.96 standard errors cover the truth 70 % of the
+# time with 2 samples and 91 % with 8.
 _FEWEST_DRAWS = 8
 
 
 class Bound(eqx.Module):
-    """Per example, N in all: log_prob <= log p, up to the error of the draws.
+    """Lower bounds log_prob <= log p for N examples, up to the sampling error.
 
-    standard_error is that of the three means over their draws: from differences of neighbouring strata for the
-    diffusion, which a smooth trend over the strata hardly enters, so it is honest or a little too large; NaN for one
-    draw. As an estimate from few values it needs 8 draws: intervals of +- 1.96 standard errors then cover 90 to 96 %,
-    also where a single term has all of the variance.
+    `standard_error` is the standard error of the sum of the three means, and NaN for one sample. For the diffusion term
+    it is computed from differences of neighbouring strata, which a smooth trend over the strata hardly affects, so it
+    is correct or slightly too large. Because it is estimated from few values, it needs 8 samples: intervals of +- 1.96
+    standard errors then cover the truth 90 to 96 % of the time, even if a single term has all of the variance.
     """
 
     log_prob: Float[Array, "*N"]  # nats: -(prior + diffusion + reconstruction)
     standard_error: Float[Array, "*N"]  # nats
-    prior: Float[Array, "*N"]  # nats, as the next two
+    prior: Float[Array, "*N"]  # nats, like the next two
     diffusion: Float[Array, "*N"]
     reconstruction: Float[Array, "*N"]
 
@@ -62,16 +64,19 @@ def elbo(
     samples: int = 128,
     decoder: AbstractDecoder = GaussianDecoder(),
 ) -> Bound:
-    """The continuous-time bound for every example of a batch, by importance sampling uniform in log-SNR.
+    """Return the continuous-time bound for every example of a batch, by importance sampling uniform in log-SNR.
 
-    One sample in each of `samples` equal strata of the log-SNR: low discrepancy with independent errors.
+    One sample is taken in each of `samples` equal strata of the log-SNR, which has low discrepancy and independent
+    errors.
 
     Args:
-      x0: [N, *x], in model coordinates; centres of bins for a decoder of integers.
-      key: example k draws from `fold_in(key, k)`.
-      samples: draws of the diffusion an example, each a call of the score; an eighth as many for the decoder (at
-        least 8, or `samples`).
-      decoder: decides what is bounded. The default bounds log p(x_0) with deviation sigma / alpha at t_min.
+      score: score of the data.
+      x0: data [N, *x], in model coordinates; centres of bins for a decoder of integers.
+      key: random key; example k uses `fold_in(key, k)`.
+      samples: samples of the diffusion term per example, each of which calls the score once; the decoder term uses an
+        eighth as many (at least 8, or `samples` if that is smaller).
+      decoder: decoder, which determines the quantity that is bounded. The default bounds log p(x_0), with standard
+        deviation sigma / alpha at t_min.
 
     Raises:
       ConfigError: samples < 1.
@@ -82,7 +87,7 @@ def elbo(
 
 @eqx.filter_jit
 def elbo_of_keys(score, x0, *, keys: Keys, samples: int, decoder: AbstractDecoder) -> Bound:
-    """As `elbo`, with one key per example."""
+    """Return the bound of `elbo`, with one key per example."""
 
     sde = score.sde
 
@@ -103,12 +108,12 @@ def elbo_of_keys(score, x0, *, keys: Keys, samples: int, decoder: AbstractDecode
 
 
 def diffusion_draw(score: AbstractScore, x0: State, u: Scalar, *, key: Key) -> Scalar:
-    """One draw of 1/2 int E|r|^2 d lambda, at the share u in [0, 1) of the range of lambda. In nats."""
+    """Return one sample of 1/2 int E|r|^2 d lambda in nats, at the fraction u in [0, 1) of the range of lambda."""
     return _diffusion(score, x0, u, key).value
 
 
 def reconstruction_draw(score: AbstractScore, x0: State, decoder: AbstractDecoder, *, key: Key) -> Scalar:
-    """One draw of -log p(data | x_{t_min}), with deviation sigma / alpha. In nats."""
+    """Return one sample of -log p(data | x_{t_min}) in nats, with standard deviation sigma / alpha."""
     sde = score.sde
     t = jnp.asarray(sde.t_min, x0.dtype)
     z = jax.random.normal(key, x0.shape, x0.dtype)
@@ -124,7 +129,7 @@ def decoder_draws(samples: int) -> int:
 
 
 def averaged(prior, diffusion, reconstruction, dtype, samples: int, key: Key) -> Bound:
-    """The bound from functions that draw its three terms, with the standard error of their sum."""
+    """Return the bound from functions that sample its three terms, with the standard error of their sum."""
     place_key, noise_key, decoder_key = jax.random.split(key, 3)
     u = ((jnp.arange(samples) + jax.random.uniform(place_key, (samples,))) / samples).astype(dtype)
     draws = jax.lax.map(lambda arguments: diffusion(*arguments), (u, jax.random.split(noise_key, samples)))
@@ -133,7 +138,7 @@ def averaged(prior, diffusion, reconstruction, dtype, samples: int, key: Key) ->
     first = jax.lax.map(prior, jax.random.split(branch(key, "prior"), count))
     last = jax.lax.map(reconstruction, jax.random.split(decoder_key, count))
     start, total, end = jnp.mean(first), jnp.mean(terms), jnp.mean(last)
-    if samples > 1:  # half the mean square of neighbours' differences is the variance within the strata
+    if samples > 1:  # half the mean square difference of neighbours is the variance within the strata
         of_ends = (jnp.var(first, ddof=1) + jnp.var(last, ddof=1)) / count
         variance = jnp.mean(jnp.diff(terms) ** 2) / (2 * samples) + of_ends
     else:
@@ -144,7 +149,7 @@ def averaged(prior, diffusion, reconstruction, dtype, samples: int, key: Key) ->
 class BoundDraw(NamedTuple):
     value: Scalar  # nats
     control: Scalar  # mean 0, nats
-    share: Scalar  # of the noise that was not predicted, 0 to 1
+    share: Scalar  # share of the noise that was not predicted, 0 to 1
 
 
 def _diffusion(score, x0: State, u: Scalar, key: Key) -> BoundDraw:
@@ -154,7 +159,7 @@ def _diffusion(score, x0: State, u: Scalar, key: Key) -> BoundDraw:
 
 
 def _weighted(score, x0: State, u: Scalar, key: Key) -> tuple[State, State, Coef]:
-    """r, z and the weight of r_k^2: the range of the reference log-SNR times d lambda_k / d lambda."""
+    """Return r, z and the weight of r_k^2, which is the range of the reference log-SNR times d lambda_k / d lambda."""
     sde = score.sde
     first, last = sde.reference_log_snr(sde.t_max), sde.reference_log_snr(sde.t_min)
     t = sde.time_of_log_snr(first + u * (last - first)).astype(x0.dtype)
@@ -179,12 +184,13 @@ def share_of(missed: State, z: State, weight: Coef) -> Scalar:
 def elbo_per_mode(
     score: AbstractScore, x0: Float[Array, "N *x"], *, key: Key, samples: int = 128
 ) -> Float[Array, "N *x"]:
-    """The terms of -`elbo` under the Gaussian decoder, in nats, for every coordinate of x_0: their sum is the bound.
+    """Return the terms of -`elbo` under the Gaussian decoder, in nats, for every coordinate of x_0; their sum is the
+    bound.
 
-    Diffusion by `samples` draws in equal strata, reconstruction by 1/8 as many, the prior always N(0,
-    sigma(t_max)^2). A prior of data, as of `Cold`, has no terms for single modes: there the sum is not the bound of
-    `elbo`, which takes that prior. What a sum up to a fixed mode leaves out is the same on every grid, whereas the
-    whole grows with the grid.
+    The diffusion term uses `samples` samples in equal strata, the reconstruction term 1/8 as many, and the prior is
+    always N(0, sigma(t_max)^2). A prior of data, such as that of `Cold`, has no terms for single modes, so for these
+    processes the sum differs from the bound of `elbo`, which uses that prior. The remainder of a sum up to a fixed mode
+    is the same on every grid, whereas the whole sum grows with the grid.
     """
 
     sde = score.sde
@@ -212,7 +218,7 @@ def elbo_per_mode(
 
 
 def residual_at(score, x0: State, t: Scalar, z: State) -> tuple[State, State]:
-    """r = z + sigma s(x_t, t) and x_t."""
+    """Return r = z + sigma s(x_t, t), and x_t."""
     sde = score.sde
     x = (sde.alpha(t) * x0 + sde.sigma(t) * z).astype(x0.dtype)
     return (z + sde.sigma(t) * score(x, t)).astype(x0.dtype), x

@@ -1,21 +1,22 @@
-r"""The bound of DDPM: a process on a grid of times t_1 < ... < t_T, run back as a chain of Gaussian steps.
+r"""The bound of DDPM for a process on a grid of times t_1 < ... < t_T, reversed by a chain of Gaussian steps.
 
     -log p(data) <= L_T + sum_{i >= 2} KL(q(x_{t_{i-1}} | x_{t_i}, x_0) || p(x_{t_{i-1}} | x_{t_i})) + L_0
     L_T = KL(q(x_T | x_0) || prior at t_T),   L_0 = E[-log p(data | x_{t_1})]                (Ho et al. 2020, eq. 5)
 
-Between s < t, with e = log-SNR(s) - log-SNR(t) >= 0, v the variance of p and rho = log(v / beta-tilde), in every mode:
+Between times s < t let e = log-SNR(s) - log-SNR(t) >= 0, v the variance of p and rho = log(v / beta-tilde), in every
+mode:
 
     beta-tilde = sigma_s^2 (1 - exp(-e)),   beta = sigma_t^2 (1 - exp(-e))
     KL = 1/2 sum [exp(-rho) - 1 + rho + exp(-rho) expm1(e) r^2],   r = z + sigma s(x_t, t)
     expm1(e) r^2 = (1 - exp(-e)) SNR(s) (D - x_0)^2,   D = E[x_0 | x_t]
 
-Of the last two forms the first keeps its digits where SNR(t) > 1, the second where SNR(t) < 1: a mode of a heat
-equation falls by hundreds of nats in one step, where r is rounding alone and expm1(e) infinite in float32. As e -> 0
-the sum becomes the integral of `bounds`.
+Of the last two forms the first is accurate where SNR(t) > 1 and the second where SNR(t) < 1: the log-SNR of a mode of a
+heat equation falls by hundreds of nats in one step, where r is only rounding error and expm1(e) is infinite in float32.
+As e -> 0 the sum becomes the integral of `bounds`.
 
 A step is sampled with probability proportional to its share of the reference log-SNR, like the times of `bounds`. If
-times are equal in t, as for DDPM, the few steps near t_1 make up most of the sum; with uniform probabilities they would
-occur in too few samples for an estimate of the error.
+the times are equally spaced in t, as for DDPM, the few steps near t_1 make up most of the sum; with uniform
+probabilities they would occur in too few samples for an estimate of the error.
 """
 
 import abc
@@ -102,8 +103,8 @@ class Discretization(eqx.Module):
             raise ConfigError(f"Discretization: expected two or more increasing times, got {times.tolist()[:5]} ...")
 
     def diffusion_term(self, score: AbstractScore, x0: State, i: Int[Array, ""] | int, *, z: State) -> Scalar:
-        """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats for t = times[i], s = times[i - 1], i = 1 to T - 1, with noise
-        z."""
+        """Return KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats for t = times[i], s = times[i - 1] and i = 1 to T - 1,
+        with noise z."""
         return self._term(score, x0, i, z).value
 
     def _term(self, score, x0, i, z) -> BoundDraw:
@@ -118,20 +119,20 @@ class Discretization(eqx.Module):
         of_data = -jnp.expm1(-gap) * jnp.exp(jnp.where(noisy, before, 0)) * (score.denoise(x, t) - x0) ** 2
         missed = jnp.where(noisy, of_data, of_score).astype(x0.dtype)
         value = 0.5 * jnp.sum(spread + jnp.exp(-rho) * missed)
-        # Of data of variance 1 the share SNR / (1 + SNR) of z stays in r: the coefficient of z^2 in `missed`, which
-        # is finite. With the factor of beta: that of a learned variance depends on z, and the control would have a
-        # mean.
+        # For data of variance 1 the share SNR / (1 + SNR) of z remains in r. This gives the coefficient of z^2 in
+        # `missed`, which is finite. The factor of beta is used, because that of a learned variance depends on z, and
+        # the control variate would then not have mean 0.
         weight = -jnp.expm1(-gap) * jnp.exp(before - after + 2 * jax.nn.log_sigmoid(after) - rho_of_beta)
         return BoundDraw(value, control(z, weight), share_of(jnp.exp(-rho_of_beta) * missed, z, weight))
 
     def reconstruction_term(self, score: AbstractScore, x0: State, decoder: AbstractDecoder, *, z: State) -> Scalar:
-        """L_0 = -log p(data | x_{t_1}) in nats, with noise z."""
+        """Return L_0 = -log p(data | x_{t_1}) in nats, with noise z."""
         t, after = self.times[0], self.times[1]
         residual, x = residual_at(score, x0, t, z)
         gap = self.sde.log_snr(t) - self.sde.log_snr(after)
         weight = self.variance.weight(x, t)
-        # log beta_1 = 2 log sigma_1, log beta-tilde_2 = 2 log sigma_1 + log(1 - exp(-gap)). Where a mode does not
-        # fade, gap = 0, beta-tilde_2 is 0 like beta-tilde_1, and beta_1 is taken.
+        # log beta_1 = 2 log sigma_1 and log beta-tilde_2 = 2 log sigma_1 + log(1 - exp(-gap)). In a mode that does not
+        # fade, where gap = 0, beta-tilde_2 is 0 like beta-tilde_1, and beta_1 is used.
         to_tilde = jnp.where(gap > 0, jnp.log(-jnp.expm1(-jnp.where(gap > 0, gap, 1.0))), 0.0)
         std = self.sde.sigma(t) * jnp.exp(0.5 * (1 - weight) * to_tilde)
         return -decoder.log_prob(x0, z=z, residual=residual, ratio=self.sde.sigma(t) / self.sde.alpha(t), std=std)
@@ -146,12 +147,16 @@ def vlb(
     samples: int | None = None,
     decoder: AbstractDecoder = GaussianDecoder(),
 ) -> Bound:
-    """The discrete-time bound of Ho et al. 2020 for every example: L_T + sum L_{t-1} + L_0.
+    """Return the discrete-time bound of Ho et al. 2020 for every example, L_T + sum L_{t-1} + L_0.
 
     Args:
-      samples: draws, one in each of so many strata equal in log-SNR from t_1 to t_T; None: T - 1, as many as there
-        are steps. Each is a call of the score.
-      x0, key, decoder: as in `elbo`.
+      discretization: process on the times of the chain.
+      score: score of the data.
+      x0: data, as in `elbo`.
+      key: random key, as in `elbo`.
+      samples: number of samples of the diffusion term, one in each of as many strata that are equal in log-SNR from t_1
+        to t_T; None means T - 1, the number of steps. Each sample calls the score once.
+      decoder: decoder, as in `elbo`.
 
     Raises:
       ConfigError: samples < 1.
@@ -163,13 +168,13 @@ def vlb(
 
 @eqx.filter_jit
 def vlb_of_keys(discretization, score, x0, *, keys: Keys, samples: int, decoder: AbstractDecoder) -> Bound:
-    """As `vlb`, with one key per example and the number of draws."""
+    """Return the bound of `vlb`, with one key per example and the number of samples."""
     sde, times = discretization.sde, jnp.asarray(discretization.times)
     levels = jax.vmap(sde.reference_log_snr)(times)
 
     def one(x0, key):
         def diffusion(u, key):
-            level = levels[-1] + u * (levels[0] - levels[-1])  # from t_T down, as in `elbo`
+            level = levels[-1] + u * (levels[0] - levels[-1])  # from t_T downwards, as in `elbo`
             i = jnp.clip(jnp.searchsorted(-levels, -level), 1, len(times) - 1)
             draw = discretization._term(score, x0, i, jax.random.normal(key, x0.shape, x0.dtype))
             share = ((levels[i - 1] - levels[i]) / (levels[0] - levels[-1])).astype(x0.dtype)

@@ -1,4 +1,4 @@
-"""Decoders: the last step of a bound, from x_t at its first time back to the data. -E[log p(data | x_t)] is L_0.
+"""Decoders: the last step of a bound, from x_t at its first time back to the data. L_0 is -E[log p(data | x_t)].
 
 Decoders depend on three numbers: the noise z in x_t = alpha x_0 + sigma z; the residual r = z + sigma s(x_t, t), which
 is the error of the denoised x_0-hat = (x_t + sigma^2 s) / alpha = x_0 + (sigma / alpha) r; and the decoder's standard

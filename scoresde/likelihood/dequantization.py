@@ -1,13 +1,14 @@
 r"""Dequantization: densities q(x | v) on the bin of the integers v, and the bound that each gives.
 
-An image has integers v in {0, ..., L-1}^D, and the model a density p of real x at t_min. With P(v) the mass of p on the
-bin of v, and any q(x | v) that lives on that bin,
+An image has integers v in {0, ..., L-1}^D, and the model has a density p of real x at t_min. Let P(v) be the mass of p
+on the bin of v. For any q(x | v) with support in that bin,
 
     log P(v) >= E_q[log p(x) - log q(x | v)],    the gap being KL(q(x | v) || p(x) restricted to the bin)
     bits/dim = -log P(v) / (D log 2)
 
-The offset between nats in model coordinates and bits/dim is -log q, and so follows from levels and range of the data;
-for the uniform q it is the log-Jacobian of the encoding, D log(2/L) for data in [-1, 1] (Theis et al. 2016).
+The offset between nats in model coordinates and bits/dim is -log q, and so follows from the number of levels and the
+range of the data; for the uniform q it is the log-Jacobian of the encoding, D log(2/L) for data in [-1, 1] (Theis et
+al. 2016).
 
 | q            | x                                              | meant for                                           |
 |--------------|------------------------------------------------|-----------------------------------------------------|
@@ -18,7 +19,7 @@ for the uniform q it is the log-Jacobian of the encoding, D log(2/L) for data in
 
 The truncated normal is the distribution on which a model of bin centres is trained at t_min, where p is a comb of
 Gaussians of width sigma. The bound is then tight, up to the mass outside the bins. The edge lies at tau = alpha h /
-sigma standard deviations, where h is half a bin.
+sigma standard deviations, where h is half the width of a bin.
 """
 
 import abc
@@ -35,7 +36,7 @@ from scoresde.sde import AbstractSDE
 from scoresde.sde.base import as_time
 from scoresde.types import Key, Scalar, State
 
-Integers = Num[Array, "*x"]  # of one example, in any type
+Integers = Num[Array, "*x"]  # integers of one example, in any numeric type
 
 
 class AbstractDequantization(eqx.Module):

@@ -1,4 +1,4 @@
-"""log p_0 by the probability flow: one ODE for the point and its log-density.
+"""Log-density log p_0 by the probability flow: one ODE for the point and its log-density.
 
     d x / dt = f x - g^2 s(x, t) / 2
     log p_{t_min}(x) = log p_T(x_T) + int_{t_min}^{t_max} div(f x - g^2 s / 2) dt           (Song et al. 2021, eq. 39)
@@ -8,7 +8,8 @@ The divergence is exact or estimated by probes, see `trace`; value and derivativ
 Steps are taken in t, not in log t as for sampling (`scoresde.sample.time_change`): where sigma(t_min) is below the
 tolerance, as for integers under sub-VP, the small first steps preserve the position of x within its noise.
 
-The result is the log-density of the model at t_min, not at 0: quote t_min with it. The prior replaces p_T.
+The result is the log-density of the model at t_min, not at 0, so t_min must be reported with it. The prior replaces
+p_T.
 """
 
 from collections.abc import Callable
@@ -28,12 +29,13 @@ from scoresde.sde.base import as_time, check_parameters, derivative
 from scoresde.types import Key, Keys, Scalar, State
 
 _SOLVER = dfx.Tsit5()
-# How much more the error of the log-density counts than that of x. Errors of single steps add up: at 1 and a tolerance
-# of
-# 1e-5 a 3072-dimensional Gaussian under Karras is off by 2.1e-5 bits/dim, at 4 by 7e-6, for a fifth more steps.
+# The weight of the error of the log-density relative to that of x. Errors of single steps accumulate: for a
+# 3072-dimensional Gaussian under Karras at a tolerance of 1e-5 the result is off by 2.1e-5 bits/dim with weight 1, and
+# by 7e-6 with weight 4, which needs a fifth more steps.
 _LOG_DENSITY_WEIGHT = 4.0
-# The shortest last step, in roundings of t: diffrax takes half of what is left from 100 on. Of 64 rows of a mixture in
-# five dimensions 46 fail under Cosine(-30, 30) at 1e-7, 8 at 3e-7, none at 1e-5; at 1e-6, by the mixture, 0 to 28.
+# The length of the shortest last step, in rounding errors of t: within 100 of the end, diffrax repeats a rejected step
+# with half of the remaining interval. Of 64 rows of a mixture in five dimensions under Cosine(-30, 30), 46 fail at a
+# tolerance of 1e-7, 8 at 3e-7 and none at 1e-5; at 1e-6 the number of failures depends on the mixture, from 0 to 28.
 _LAST_STEP = 50.0
 
 
@@ -68,18 +70,20 @@ def log_likelihood(
     tolerance: float = 1e-5,
     estimator: Callable[[int], AbstractTrace] = Rademacher,
 ) -> LogLikelihood:
-    """log p(x) in nats of every example of a batch, by the probability flow.
+    """Return log p(x) in nats for every example of a batch, by the probability flow.
 
     Args:
-      x0: [N, *x], in model coordinates.
-      key: example k draws its probes from `fold_in(key, k)`.
-      probes: probes an example, K; None takes the exact trace (cost grows with the dimension D).
-      tolerance: relative and absolute tolerance of the adaptive solver, per example; below 1e-6 use float64, and
-        never less than `least_tolerance`.
-      estimator: K -> what estimates the trace: `Rademacher`, `Gaussian` or `HutchPlusPlus` of `scoresde.likelihood`.
+      score: score of the data.
+      x0: data [N, *x], in model coordinates.
+      key: random key; example k samples its probes from `fold_in(key, k)`.
+      probes: number K of probes per example; None uses the exact trace, whose cost grows with the dimension D.
+      tolerance: relative and absolute tolerance of the adaptive solver, per example; use float64 below 1e-6. It must be
+        at least `least_tolerance`.
+      estimator: function K -> estimator of the trace: `Rademacher`, `GaussianProbes` or `HutchPlusPlus` of
+        `scoresde.likelihood`.
 
     Raises:
-      ConfigError: too few probes, or tolerance not positive, or smaller than the type of x0 carries.
+      ConfigError: there are too few probes, or tolerance is not positive or smaller than the type of x0 supports.
     """
     sde = score.sde
     trace = ExactTrace() if probes is None else estimator(probes)
@@ -90,14 +94,15 @@ def log_likelihood(
 
 
 def least_tolerance(sde: AbstractSDE, dtype) -> float:
-    """The smallest tolerance that a floating type carries for a process, by how finely it resolves time.
+    """Return the smallest tolerance that a floating type supports for a process, given how finely the type resolves
+    time.
 
-    The last step is 50 roundings of t long at the least, and moves the log-SNR by 50 eps t |d lambda/dt|. Next to
-    t_max f x and g^2 s / 2, which are as large, all but cancel: eps of that remains, an error that no shorter step
-    removes.
+    The last step is at least 50 rounding errors of t long, and changes the log-SNR by 50 eps t |d lambda/dt|. Near
+    t_max the terms f x and g^2 s / 2, which have the same size, almost cancel. A relative error eps of them remains,
+    which no shorter step removes.
 
-    In float32 below 1e-8 for VP, sub-VP, VE, Karras, Heat and Cosine at their defaults; Cosine to log-SNR
-    -20: 5e-8, to -25: 6e-7, to -30: 7e-6.
+    In float32 the smallest tolerance is below 1e-8 for VP, sub-VP, VE, Karras, Heat and Cosine at their defaults. For
+    Cosine it is 5e-8 down to log-SNR -20, 6e-7 to -25 and 7e-6 to -30.
     """
     eps = float(jnp.finfo(dtype).eps)
     ends = [as_time(t) for t in (sde.t_min, sde.t_max)]
@@ -118,12 +123,12 @@ def check_tolerance(sde: AbstractSDE, tolerance: float, dtype=jnp.float32) -> No
 
 @eqx.filter_jit
 def log_likelihood_of_keys(score, x0, *, keys: Keys, trace: AbstractTrace, tolerance: float) -> LogLikelihood:
-    """As `log_likelihood`, with one key per example."""
+    """Return the likelihoods of `log_likelihood`, with one key per example."""
 
     def one(x: State, key: Key) -> LogLikelihood:
         return _log_likelihood(score, x, key, trace, tolerance)
 
-    # TensorFloat-32 products, the default on some accelerators, cost more bits than the solver's tolerance.
+    # TensorFloat-32 products, the default on some accelerators, cause larger errors than the tolerance of the solver.
     with jax.default_matmul_precision("highest"):
         return jax.vmap(one)(x0, keys)
 

@@ -1,6 +1,7 @@
-"""The likelihood of a data set as arrays per record, as JSON and in short.
+"""Likelihood of a data set, as arrays per record, as JSON and as a short text.
 
-Signs: `nats` are log p, the larger the better; bits/dim are -(log_prob - log_q) / (D log 2), the smaller the better.
+Signs: `nats` are log p, for which larger is better; bits/dim are -(log_prob - log_q) / (D log 2), for which smaller is
+better.
 """
 
 import dataclasses
@@ -37,15 +38,15 @@ def meaning(options, *, integers: bool) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class DataLikelihood:
-    """The likelihood of records of a data set, with all that the number depends on.
+    """Likelihood of the records of a data set, with everything that the number depends on.
 
-    Arrays: per record N, or [N, K] with K dequantizations. `report` is JSON.
+    Arrays have the shape [N] per record, or [N, K] with K dequantizations. `report` is JSON.
     """
 
     index: np.ndarray
     log_prob: np.ndarray  # [N, K], nats, see SIGNS
     log_q: np.ndarray  # [N, K], nats
-    standard_error: np.ndarray  # [N, K], nats: of the trace estimate, or of the draws of a bound
+    standard_error: np.ndarray  # [N, K], nats: error of the trace estimate, or of the samples of a bound
     nfe: np.ndarray
     ok: np.ndarray
     bits_per_dim: np.ndarray | None  # [N], None for continuous data
@@ -93,7 +94,7 @@ def write(report: dict, path: pathlib.Path) -> None:
 
 
 def without_nan(report: dict) -> dict:
-    """Replace NaN by null: a single record has no spread, and JSON has no NaN."""
+    """Replace NaN by null, because a single record has no spread, and JSON has no NaN."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in report.items()}
 
 

@@ -1,5 +1,4 @@
-"""The divergence of the probability flow: exact, or estimated by probes. The value of the flow comes from the same
-pass.
+"""Divergence of the probability flow, exact or estimated by probes. The value of the flow comes from the same pass.
 
 With J = ds/dx the flow v = f x - g^2 s / 2 has the divergence tr(dv/dx) = D f - g^2 tr(J) / 2.
 
@@ -10,11 +9,11 @@ With J = ds/dx the flow v = f x - g^2 s / 2 has the divergence tr(dv/dx) = D f -
 | GaussianProbes | the same, entries N(0, 1)                                       | K                  | Girard 1989           |
 | HutchPlusPlus  | exact on the range of a sketch, Rademacher on the rest          | K                  | Meyer et al. 2021     |
 
-With A = (dv/dx + its transpose) / 2 a Rademacher probe has the variance 2 (|A|_F^2 - sum_i A_ii^2), a Gaussian probe
-2 |A|_F^2, so Rademacher probes are exact on diagonal Jacobians. A probe is sampled once and kept along the trajectory:
-a new probe at each time would break the error control of the solver. Derivatives are forward mode: one probe costs 1.9
-to 2.0 forward calls in all, where reverse mode costs 2.4 to 2.5 and two separate calls of the network 3.3 to 3.5 (two
-U-Nets on a CPU; benchmarks/likelihood_cost.py).
+With A = (dv/dx + its transpose) / 2, a Rademacher probe has the variance 2 (|A|_F^2 - sum_i A_ii^2), and a Gaussian
+probe 2 |A|_F^2, so Rademacher probes are exact on diagonal Jacobians. A probe is sampled once and kept along the
+trajectory, because a new probe at each time would break the error control of the solver. Derivatives are computed in
+forward mode: one probe costs 1.9 to 2.0 forward calls in all, where reverse mode costs 2.4 to 2.5, and two separate
+calls of the network cost 3.3 to 3.5 (two U-Nets on a CPU; benchmarks/likelihood_cost.py).
 """
 
 import abc
@@ -28,9 +27,10 @@ from scoresde.score.base import AbstractScore
 from scoresde.sde.base import check_parameters
 from scoresde.types import Key, Scalar, State, Time
 
-# Directional derivatives computed at once in the exact trace; they bound its memory to this many times one example.
+# Number of directional derivatives computed at once in the exact trace, which limits its memory to this multiple of one
+# example.
 _TRACE_CHUNK = 64
-# Fewest probes of Hutch++: one for the sketch, one for its range, one for the rest.
+# Smallest number of probes of Hutch++: one for the sketch, one for its range, one for the rest.
 _PARTS = 3
 
 
@@ -192,8 +192,8 @@ class HutchPlusPlus(AbstractTrace):
 
     def directions(self, x, *, key):
         sketch_key, probe_key = jax.random.split(key)
-        # The sketch is orthonormal and not of signs: two sign vectors coincide up to sign once in 2^{D-1}, and the
-        # sketch would then lack a direction.
+        # The sketch is orthonormal and not of signs, because two sign vectors coincide up to sign once in 2^{D-1}, and
+        # the sketch would then lack a direction.
         sketch = jnp.linalg.qr(jax.random.normal(sketch_key, (x.size, self._rank(x)), x.dtype))[0].T
         probes = jax.random.rademacher(probe_key, (self.count, x.size), x.dtype)
         return jnp.concatenate([sketch, probes]).reshape(-1, *x.shape)

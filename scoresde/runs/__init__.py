@@ -1,4 +1,4 @@
-"""The run folder: checkpoints, logs, goodput, trackers, preemption, and stores of samples."""
+"""Run folders: checkpoints, logs, goodput, trackers, preemption, and stores of samples."""
 
 from scoresde.runs.run import Intervals, Run
 

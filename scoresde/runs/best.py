@@ -1,4 +1,4 @@
-"""The checkpoint with the lowest value of a metric, in WORKDIR/best/STEP, beside the newest ones.
+"""Checkpoint with the lowest value of a metric, stored in WORKDIR/best/STEP in addition to the newest checkpoints.
 
 The value is stored in the checkpoint itself, under its CRC, so no other file can contradict it wherever a run is
 interrupted. `best.json` repeats it for readers. A run that resumes from an older checkpoint computes the same values
@@ -25,8 +25,9 @@ class Best:
     """Storage of the checkpoint whose metric is lowest.
 
     Args:
-      folder: the run folder.
-      metric: the name of a metric, "" to keep none.
+      folder: run folder.
+      metric: name of a metric; "" keeps no checkpoint.
+      report: function called with one line of text per message.
     """
 
     def __init__(self, folder: pathlib.Path, metric: str, report: Callable[[str], None]):
@@ -35,8 +36,9 @@ class Best:
         self._lowest = _lowest(self._checkpoints, metric) if metric else None
 
     def offer(self, step: int, values: dict[str, float], state: PyTree, meta: dict) -> None:
-        """Save the state if its value is below all earlier ones. Call this on every process; only the `values` of the
-        main one count.
+        """Save the state if its value is below all earlier values.
+
+        Call this on every process; only the `values` of the main process are used.
 
         Raises:
           ResourceError: the checkpoint could not be written.
@@ -48,11 +50,11 @@ class Best:
             return
         record = {"metric": self.metric, "value": value}
         before = self._checkpoints.steps()
-        if step in before:  # from a session whose steps are repeated, with other values
+        if step in before:  # an interrupted session wrote this step, and its value may differ
             self._checkpoints.remove([step])
         self._checkpoints.save(step, state, meta | {"best": record})
         self._checkpoints.wait()
-        self._checkpoints.remove([other for other in before if other != step])  # only after this one is on disk
+        self._checkpoints.remove([other for other in before if other != step])  # after the new one is on disk
         self._lowest = (value, step)
         if jax.process_index() == 0:
             _write(self._folder.parent / "best.json", record | {"step": step})
@@ -63,13 +65,13 @@ class Best:
 
 
 def lowest(checkpoints: Checkpoints) -> int | None:
-    """Return the step of the best checkpoint. A run that was killed while replacing it may hold two."""
+    """Return the step of the best checkpoint; a run that was killed during a replacement may have two checkpoints."""
     found = {step: meta["best"]["value"] for step, meta in checkpoints.metas(_check).items()}
     return min(found, key=found.get, default=None)
 
 
 def _check(meta: dict) -> None:
-    """Raise a ValueError for a meta without the record of a best checkpoint."""
+    """Check that a meta contains the record of a best checkpoint, and raise a ValueError if the record is missing."""
     best = meta.get("best")
     if (
         not isinstance(best, dict)
@@ -80,7 +82,8 @@ def _check(meta: dict) -> None:
 
 
 def _lowest(checkpoints: Checkpoints, metric: str) -> tuple[float, int] | None:
-    """Return (value, step) of the best checkpoint by a metric; one of another metric, or a damaged one, is ignored."""
+    """Return (value, step) of the best checkpoint by a metric; damaged checkpoints and those of another metric are
+    ignored."""
     records = [
         (meta["best"]["value"], step)
         for step, meta in checkpoints.metas(_check).items()
@@ -90,7 +93,7 @@ def _lowest(checkpoints: Checkpoints, metric: str) -> tuple[float, int] | None:
 
 
 def _of_main(value: float) -> float:
-    """Broadcast the main process's value to every process, so that they agree whether to save."""
+    """Broadcast the value of the main process to every process, so that all processes agree whether to save."""
     if jax.process_count() == 1:
         return value
     return float(multihost_utils.broadcast_one_to_all(np.float64(value)))

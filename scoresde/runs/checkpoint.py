@@ -1,8 +1,8 @@
-"""Checkpoints: Orbax writes them, atomically and in the background; a CRC per leaf detects damage.
+"""Checkpoints, which Orbax writes atomically and in the background; a CRC per leaf detects damage.
 
-Orbax restores flipped bits without an error. The CRC-32 of every leaf is therefore stored beside it (see manifest.py)
-and checked on restore, and the newest checkpoint that passes is used. A damaged one, or one with values that are not
-finite, is reported and set aside. If none passes, the run stops; it never restarts from zero by itself.
+Orbax restores flipped bits without an error. The CRC-32 of every leaf is therefore stored with the checkpoint (see
+manifest.py) and checked on restore, and the newest checkpoint that passes is used. A checkpoint that is damaged or has
+values that are not finite is reported and set aside. If none passes, the run stops and never restarts from zero.
 
     FOLDER/<step>/state   the arrays
     FOLDER/<step>/meta    JSON: manifest, its CRC, and the fields that the caller adds
@@ -29,11 +29,11 @@ from scoresde.runs.quiet import leave_out_late_reports
 from scoresde.runtime.files import UnreadableError, open_regular
 from scoresde.runtime.reading import is_whole_number, read_object
 
-_KEEP = 3  # the newest ones; older ones are deleted
+_KEEP = 3  # number of newest checkpoints that are kept; older ones are deleted
 
 
 class AllDamagedError(CheckpointError):
-    """The error that no checkpoint among those of `steps` is valid."""
+    """Error raised if none of the checkpoints of `steps` is valid."""
 
     def __init__(self, folder: pathlib.Path, steps: list[int]):
         self.steps = steps
@@ -44,12 +44,12 @@ class AllDamagedError(CheckpointError):
 
 
 class Checkpoints:
-    """The checkpoints of one run.
+    """Checkpoints of one run.
 
     Args:
-      folder: created when the first checkpoint is saved.
-      report: called with one line of text about each damaged checkpoint.
-      keep: how many of the newest checkpoints are kept; None: all.
+      folder: folder that is created when the first checkpoint is saved.
+      report: function called with one line of text about each damaged checkpoint.
+      keep: number of newest checkpoints that are kept; None keeps all.
     """
 
     def __init__(self, folder: pathlib.Path, report: Callable[[str], None] = print, keep: int | None = _KEEP):
@@ -68,8 +68,8 @@ class Checkpoints:
         """Start writing the state and return; the arrays may be donated afterwards.
 
         Raises:
-          NumericError: a value is not finite. ResourceError: this or an earlier write failed (disk full, no
-            permission).
+          NumericError: a value is not finite.
+          ResourceError: this or an earlier write failed (disk full, no permission).
         """
         meta = meta | {"step": step, "manifest": manifest(state)}
         meta["crc32"] = crc_of_json(meta)
@@ -82,7 +82,7 @@ class Checkpoints:
             raise _write_error(self.folder, error) from error
 
     def wait(self) -> None:
-        """Wait until all checkpoints are on disk. Raises ResourceError if one could not be written."""
+        """Wait until all checkpoints are on disk, and raise a ResourceError if one could not be written."""
         if self._manager is not None:
             try:
                 self._manager.wait_until_finished()
@@ -99,7 +99,7 @@ class Checkpoints:
         """Return the meta of each step whose meta is intact, newest first; the arrays are not read.
 
         Args:
-          check: raises if a meta does not have the expected form; it then counts as damaged.
+          check: function that raises if a meta does not have the expected form; the meta then counts as damaged.
         """
         found = {}
         for step in self.steps():
@@ -126,13 +126,13 @@ class Checkpoints:
         """Return the newest valid (state, meta), or None if there is no checkpoint at all.
 
         Args:
-          target: arrays or ShapeDtypeStructs with the shardings wanted; any number of devices.
-          accept: raises if the stored meta does not belong to this run; called before arrays are read.
-          set_aside: move damaged checkpoints to FOLDER/damaged, so that their steps can be written again.
-          step: restore only this step, which must exist.
+          target: arrays or ShapeDtypeStructs with the wanted shardings, on any number of devices.
+          accept: function that raises if the stored meta does not belong to this run; called before arrays are read.
+          set_aside: whether to move damaged checkpoints to FOLDER/damaged, so that their steps can be written again.
+          step: only step to restore, which must exist; None: any.
 
         Raises:
-          CheckpointError: none is valid, or a valid one does not fit the target.
+          CheckpointError: no checkpoint is valid, or a valid one does not fit the target.
         """
         return self._newest_valid(functools.partial(_read_whole, target), accept, set_aside=set_aside, step=step)
 
@@ -142,14 +142,15 @@ class Checkpoints:
         """Return the newest valid (part of a state, meta), or None if there is no checkpoint at all.
 
         Only the leaves of `wanted` are read, and memory is used for them alone. Each is checked by its CRC-32; other
-        leaves are not, so that a checkpoint with damage elsewhere is used. Nothing is set aside.
+        leaves are not, so a checkpoint that is damaged elsewhere is used. Nothing is set aside.
 
         Args:
-          wanted: a state with arrays or ShapeDtypeStructs, and None in place of every leaf that is not wanted.
-          accept, step: as in `restore`.
+          wanted: state with arrays or ShapeDtypeStructs, and None in place of every leaf that is not wanted.
+          accept: function that raises, as in `restore`.
+          step: as in `restore`.
 
         Raises:
-          CheckpointError: none is valid, or a valid one has not these leaves.
+          CheckpointError: no checkpoint is valid, or a valid one lacks these leaves.
         """
         return self._newest_valid(functools.partial(_read_part, wanted), accept, set_aside=False, step=step)
 
@@ -170,15 +171,15 @@ class Checkpoints:
         return None
 
     def _read_if_good(self, step: int, read: Callable, accept) -> tuple[PyTree, dict] | None:
-        """(state, meta); None, after a report, if it is damaged on this or another process."""
+        """Return (state, meta), or report and return None if the checkpoint is damaged on this or another process."""
         found = problem = None
         try:
             found = self._read(step, read, accept)
         except CheckpointError:
             raise
-        except Exception as error:  # whatever Orbax raises over a damaged file
+        except Exception as error:  # any exception that Orbax raises for a damaged file
             problem = _first_line(error)
-        if not _any_process(problem is not None):  # every process has read its parts, and may wait for the others' CRCs
+        if not _any_process(problem is not None):  # all have read their parts and can exchange CRCs
             try:
                 check_manifest(found[0], found[1]["manifest"])
             except (NumericError, ValueError) as error:
@@ -189,9 +190,9 @@ class Checkpoints:
         return found
 
     def _read_meta(self, step: int) -> dict:
-        """Restore one checkpoint. Raises UnreadableError or ValueError if it is damaged."""
+        """Return the meta of one checkpoint, and raise an UnreadableError or ValueError if it is damaged."""
         try:
-            meta = read_object(self.folder / str(step) / "meta" / "metadata")  # where Orbax's JsonSave puts it
+            meta = read_object(self.folder / str(step) / "meta" / "metadata")  # written here by Orbax's JsonSave
         except UnreadableError as error:
             raise UnreadableError(f"meta: {error}") from None
         if meta.pop("crc32", None) != crc_of_json(meta) or meta.get("step") != step:
@@ -202,7 +203,7 @@ class Checkpoints:
         meta = self._read_meta(step)
         _refuse_irregular(self.folder / str(step))
         accept(meta)
-        # Not by a CheckpointManager: it would read files of all other steps as well.
+        # A CheckpointManager is not used here, because it would read files of all other steps as well.
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
             return read(reader, self.folder / str(step), step, meta["manifest"]), meta
 
@@ -214,7 +215,7 @@ class Checkpoints:
         return self._manager
 
     def _set_irregular_aside(self) -> None:
-        """Set aside the steps that hold a FIFO or a device: a manager reads files of every step, and would hang."""
+        """Set aside the steps with a FIFO or a device, because a manager reads files of every step and would hang."""
         irregular = []
         for step in self.steps():
             try:
@@ -240,7 +241,7 @@ class Checkpoints:
 def _read_whole(
     target: PyTree, reader: ocp.Checkpointer, folder: pathlib.Path, step: int, stored: dict[str, dict]
 ) -> PyTree:
-    """Read all leaves of the checkpoint in a folder, in the shape of `target`; `stored` is its manifest."""
+    """Read all leaves of the checkpoint in a folder, in the structure of `target`; `stored` is its manifest."""
     target = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
     check_fit(step, target, stored, stored.keys())
     return reader.restore(folder, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))).state
@@ -249,11 +250,11 @@ def _read_whole(
 def _read_part(
     wanted: PyTree, reader: ocp.Checkpointer, folder: pathlib.Path, step: int, stored: dict[str, dict]
 ) -> PyTree:
-    """Read the leaves that `wanted` has from a folder; `stored` is the manifest of the checkpoint."""
+    """Read the leaves of `wanted` from a folder; `stored` is the manifest of the checkpoint."""
     leaves, tree = jax.tree.flatten(jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted))
     check_fit(step, wanted, stored)
-    # Orbax reads part of a checkpoint into nested dictionaries alone, whose keys are texts and sorted as such. The same
-    # dictionaries of numbers say which leaf is where.
+    # Orbax reads part of a checkpoint only into nested dictionaries with sorted strings as keys. The same dictionaries
+    # with numbers as values identify the leaves.
     numbers = ocp.tree.serialize_tree(tree.unflatten(range(len(leaves))), keep_empty_nodes=False)
     item = jax.tree.map(lambda number: leaves[number], numbers)
     options = dict(restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=True)
@@ -270,12 +271,12 @@ def _any_process(flag: bool) -> bool:
 
 
 def _is_step(name: str) -> bool:
-    """Return whether a folder is named as Orbax names one: "40", and neither "040" nor digits of another script."""
+    """Return whether Orbax gives this name to a step: "40" is one; "040" and digits of other scripts are not."""
     return is_whole_number(name) and str(int(name)) == name
 
 
 def _refuse_irregular(step: pathlib.Path) -> None:
-    """Raise an UnreadableError if anything but files and folders is below `step`: tensorstore would wait for a FIFO."""
+    """Raise an UnreadableError if `step` contains more than files and folders; tensorstore would wait for a FIFO."""
     for place, _, files in os.walk(step):
         for name in files:
             open_regular(os.path.join(place, name)).close()

@@ -1,4 +1,4 @@
-"""The CRC-32 of an array from CRCs of its parts, each computed where the part lives.
+"""CRC-32 of an array, computed from CRCs of its parts, each on the process that holds the part.
 
 CRC-32 divides a message of n bytes, read as a polynomial m(x) over GF(2), by a fixed polynomial P. Apart from a
 constant that depends on n alone, it is linear:
@@ -7,8 +7,8 @@ constant that depends on n alone, it is linear:
     linear(m followed by k zero bytes) = x^(8k) linear(m) mod P.
 
 A part of an array in C order consists of runs of consecutive bytes. Hence an array is the XOR of its parts, each padded
-with zeros, and its CRC-32 follows from one integer per part, whatever the parts are. zlib computes the CRC of a run;
-what is left here is multiplication modulo P.
+with zeros, and its CRC-32 follows from one integer per part, for any division into parts. zlib computes the CRC of a
+run; this module adds the multiplication modulo P.
 
 Polynomials are stored as in zlib: bit 31 is the coefficient of x^0, bit 0 that of x^31.
 """
@@ -19,18 +19,18 @@ import zlib
 
 import numpy as np
 
-_P = 0xEDB88320  # without its leading term x^32 (IEEE 802.3, reflected)
+_P = 0xEDB88320  # the polynomial P without its leading term x^32 (IEEE 802.3, reflected)
 _ONE, _X_TO_8 = 1 << 31, 1 << 23
-_ONES = 0xFFFFFFFF  # what zlib starts from, and what it adds at the end
+_ONES = 0xFFFFFFFF  # the value with which zlib starts, and which it adds at the end
 
 
 def part(array: np.ndarray, start: tuple[int, ...], shape: tuple[int, ...]) -> int:
-    """What a part contributes to the CRC-32 of the whole array.
+    """Return the contribution of a part to the CRC-32 of the whole array.
 
     Args:
-      array: the values of the part.
+      array: values of the part.
       start: index of its first value in the whole array, one number per axis.
-      shape: of the whole array.
+      shape: shape of the whole array.
     """
     if not array.size:
         return 0
@@ -44,28 +44,30 @@ def part(array: np.ndarray, start: tuple[int, ...], shape: tuple[int, ...]) -> i
 
 
 def whole(parts: int, size: int) -> int:
-    """CRC-32 of `size` bytes, as zlib gives it, from the XOR of the contributions of all parts."""
+    """Return the CRC-32 of `size` bytes, as zlib computes it, from the XOR of the contributions of all parts."""
     return parts ^ _multiply(_power(size), _ONES) ^ _ONES
 
 
 def _axes_between_runs(part: tuple[int, ...], shape: tuple[int, ...]) -> int:
-    """How many leading axes count the runs of consecutive bytes: all before the last one that is not held whole."""
+    """Return the number of leading axes that enumerate runs of consecutive bytes: the axes before the last one that is
+    cut."""
     cut = [axis for axis in range(len(shape)) if part[axis] != shape[axis]]
     return max(cut, default=0)
 
 
 def _linear(array: np.ndarray, axes: int) -> np.ndarray:
-    """Linear part of the CRC of each run, [*shape of the first `axes` axes]."""
+    """Return the linear part of the CRC of each run, [*shape of the first `axes` axes]."""
     leading = array.shape[:axes]
     length = array.nbytes // math.prod(leading)
     data = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-    # zlib adds 2^32 - 1 to the value that it continues from, and to its result.
+    # zlib adds 2^32 - 1 to the value from which it continues, and to its result.
     crcs = [zlib.crc32(data[first : first + length], _ONES) ^ _ONES for first in range(0, len(data), length)]
     return np.array(crcs, np.uint32).reshape(leading)
 
 
 def _join(crcs: np.ndarray, stride: int) -> np.ndarray:
-    """CRCs of runs whose ends lie `stride` bytes apart along the last axis, joined along it: pairs, pairs of pairs."""
+    """Join the CRCs of runs along the last axis, first in pairs and then in pairs of pairs; their ends are `stride`
+    bytes apart."""
     while crcs.shape[-1] > 1:
         if crcs.shape[-1] % 2:
             crcs = np.concatenate([np.zeros_like(crcs[..., :1]), crcs], axis=-1)
@@ -75,7 +77,7 @@ def _join(crcs: np.ndarray, stride: int) -> np.ndarray:
 
 
 def _shift(crcs: np.ndarray, size: int) -> np.ndarray:
-    """x^(8 size) times each polynomial, modulo P: the sum of the products of its four bytes."""
+    """Return x^(8 size) times each polynomial, modulo P, as the sum of the products of its four bytes."""
     table = _products(size)
     low = table[0, crcs & 255] ^ table[1, crcs >> 8 & 255]
     return low ^ table[2, crcs >> 16 & 255] ^ table[3, crcs >> 24]
@@ -83,14 +85,14 @@ def _shift(crcs: np.ndarray, size: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1024)
 def _products(size: int) -> np.ndarray:
-    """x^(8 size) times every polynomial with one byte that is not zero: [byte, value]."""
+    """Return x^(8 size) times every polynomial with at most one nonzero byte, as [byte, value]."""
     values = np.arange(256, dtype=np.uint32)
     return _multiply(_power(size), np.stack([values << shift for shift in (0, 8, 16, 24)]))
 
 
 @functools.lru_cache(maxsize=4096)
 def _power(size: int) -> int:
-    """x^(8 size) modulo P, by repeated squaring."""
+    """Return x^(8 size) modulo P, by repeated squaring."""
     result, square = _ONE, _X_TO_8
     while size:
         if size & 1:
@@ -101,10 +103,10 @@ def _power(size: int) -> int:
 
 
 def _multiply(a: int, b):
-    """a b modulo P, where `b` is an integer or an array of uint32."""
+    """Return a b modulo P, where `b` is an integer or an array of uint32."""
     product = b & 0
     for bit in range(31, -1, -1):
         if a >> bit & 1:
             product = product ^ b
-        b = (b >> 1) ^ _P * (b & 1)  # times x
+        b = (b >> 1) ^ _P * (b & 1)  # multiplication by x
     return product

@@ -1,4 +1,4 @@
-"""The lock of a run folder, and the check that all processes of the run use the same folder.
+"""Lock of a run folder, and the check that all processes of the run use the same folder.
 
 Process 0 locks WORKDIR/.lock and writes a random token into it. The others wait for that token: if each machine had a
 separate folder, checkpoints would never become complete.
@@ -20,14 +20,15 @@ _VISIBLE = 60.0  # seconds within which a new file on a shared file system is vi
 
 
 def hold(folder: pathlib.Path) -> TextIO | None:
-    """Lock the run folder for this run until the process ends, however it ends. Call this on every process.
+    """Lock the run folder for this run until the process ends for any reason. Call this on every process.
 
     Returns:
-      The open file of the lock on process 0.
+      The open lock file on process 0, and None on the others.
 
     Raises:
-      ConfigError: another process holds it. ResourceError: the folder cannot be written. DistributedError: it is not
-        the folder of process 0.
+      ConfigError: another process has the lock.
+      ResourceError: the folder cannot be written.
+      DistributedError: the folder is not that of process 0.
     """
     if jax.process_index() == 0:
         file = lock(folder)
@@ -39,7 +40,7 @@ def hold(folder: pathlib.Path) -> TextIO | None:
 
 
 def look_for(word: str, folder: pathlib.Path, patience: float = _VISIBLE) -> None:
-    """Wait until `folder` holds the lock with this token.
+    """Wait until the lock in `folder` contains the token `word`.
 
     Raises:
       DistributedError: the token does not appear within `patience` seconds.
@@ -66,7 +67,8 @@ def lock(folder: pathlib.Path) -> TextIO:
     """Acquire the lock of a run folder.
 
     Raises:
-      ConfigError: another process holds it. ResourceError: the folder cannot be written.
+      ConfigError: another process has the lock.
+      ResourceError: the folder cannot be written.
     """
     held = f"another process is training in {folder}; wait for it, or choose another --workdir"
     try:
@@ -74,5 +76,5 @@ def lock(folder: pathlib.Path) -> TextIO:
         file = acquire_lock(folder / ".lock", held)
     except OSError as error:
         raise ResourceError(f"cannot write in {folder}: {error.strerror}; choose another --workdir") from error
-    file.truncate(0)  # the token of an earlier run
+    file.truncate(0)  # deletes the token of an earlier run
     return file

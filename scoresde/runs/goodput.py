@@ -1,4 +1,4 @@
-"""The wall time of a run by activity, and its goodput: the share spent in steps that count.
+"""Wall time of a run by activity, and its goodput, the share spent in steps that count.
 
     goodput = step / (init + restore + compile + data + step + lost + save + watch + report + evaluation)
 
@@ -33,11 +33,13 @@ _EVERY = 5.0  # minimum seconds between writes, except at checkpoints and at the
 
 
 class GoodputTimer:
-    """A timer of seconds by activity. One clock runs; `part` sets the activity it counts for until the block ends.
+    """Timer of seconds by activity. It counts for one activity at a time, which `part` sets until its block ends.
 
     Args:
-      path: of the JSON, whose times are added to. None keeps all in memory (the processes other than the main one).
-      session: facts of this session, stored in the JSON: the command, devices, versions.
+      path: JSON file to whose times this session adds; None keeps all times in memory (on processes other than the main
+        one).
+      session: facts of this session, stored in the JSON file: the command, devices, versions.
+      clock: function that returns the time in seconds.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class GoodputTimer:
     ):
         self._path, self._clock = path, clock
         self.seconds, self.sessions, saved = _read(path)
-        # An interrupted session had done steps that this one repeats.
+        # The interrupted session did steps that this session repeats.
         lost = self.seconds["step"] - saved if self.sessions else 0.0
         self.seconds["step"] -= lost
         self.seconds["lost"] += lost
@@ -57,7 +59,7 @@ class GoodputTimer:
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Count time as `name` within the context, and as before afterwards."""
+        """Count time as `name` within the context, and as the previous activity afterwards."""
         before = self.switch(name)
         try:
             yield
@@ -65,15 +67,18 @@ class GoodputTimer:
             self.switch(before)
 
     def switch(self, name: str) -> str:
-        """Count time as `name` from now on. Returns the previous activity."""
+        """Count time as `name` from now on, and return the previous activity."""
         now, before = self._clock(), self._part
         self.seconds[before] += now - self._since
         self._part, self._since = name, now
         return before
 
     def waiting(self, batches: Iterable, idle: Callable[[], bool]) -> Iterator:
-        """Iterate over `batches` and time them: reading counts as `data` if the device is `idle` when it ends,
-        otherwise as a step. A device that became idle during the reading counts as idle for all of it."""
+        """Iterate over `batches` and time them.
+
+        Reading counts as `data` if the device is `idle` when it ends, otherwise as a step. If a device became idle
+        during the reading, all of the reading counts as `data`.
+        """
         batches = iter(batches)
         while True:
             before = self.switch("data")
@@ -118,13 +123,15 @@ class GoodputTimer:
             "step_at_checkpoint": self._at_save,
             "sessions": self.sessions,
         }
-        with contextlib.suppress(OSError):  # metrics and checkpoints report a full disk; these are only times
+        with contextlib.suppress(OSError):  # a full disk is reported by metrics and checkpoints; these are only times
             write_text(self._path, json.dumps(content, indent=1) + "\n")
 
 
 def _read(path: pathlib.Path | None) -> tuple[dict[str, float], list[dict], float]:
-    """Read seconds, sessions, and the seconds of steps at the last checkpoint. A damaged file is ignored, because it is
-    not part of the state."""
+    """Return seconds by activity, sessions, and the seconds of steps at the last checkpoint.
+
+    A damaged file is ignored, because it is not part of the state.
+    """
     empty = dict.fromkeys(PARTS, 0.0)
     if path is None:
         return empty, [], 0.0

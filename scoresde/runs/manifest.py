@@ -1,9 +1,9 @@
-"""The manifest of a checkpoint: CRC-32, dtype and shape of every leaf, computed without moving an array between hosts.
+"""Manifest of a checkpoint: CRC-32, dtype and shape of every leaf, computed without moving an array between hosts.
 
 Each process reads the shards on its own devices and reduces those of a leaf to one integer, see crc32.py. The processes
 exchange these integers, one for each leaf and each copy of it, and their XOR is the CRC-32 of the whole array in C
-order. It does not depend on the sharding: what was saved on eight devices is checked on two, and manifests of earlier
-versions, which gathered the arrays, hold the same numbers.
+order. It does not depend on the sharding: a checkpoint that was saved on eight devices can be checked on two, and
+manifests of earlier versions, which gathered the arrays, contain the same numbers.
 """
 
 import functools
@@ -24,12 +24,14 @@ from scoresde.runs import crc32
 
 
 def manifest(state: PyTree) -> dict[str, dict]:
-    """Per leaf: CRC-32 of its bytes in C order, dtype, global shape. The same whatever the sharding.
+    """Return the CRC-32 of the bytes in C order, the dtype and the global shape of every leaf. The result does not
+    depend on the sharding.
 
-    Of parts that several devices hold, one is read. To be called on every process if a leaf is split over processes.
+    If several devices have the same part, one of them is read. Call this on every process if a leaf is split over
+    processes.
 
     Raises:
-      NumericError: a value is not finite. It is raised on all processes.
+      NumericError: a value is not finite. The error is raised on all processes.
     """
     leaves = _named(state)
     crcs = _crcs(leaves, {path: 1 for path in leaves})
@@ -40,14 +42,16 @@ def manifest(state: PyTree) -> dict[str, dict]:
 
 
 def check_manifest(state: PyTree, stored: dict[str, dict]) -> None:
-    """Compare a state with the manifest that it was saved with. Every copy that a process holds is read, not one alone.
+    """Compare a state with the manifest with which it was saved. Every copy on this process is read.
 
     Args:
-      stored: its paths are those of `state`.
+      state: arrays to check.
+      stored: manifest with the paths of `state`.
 
     Raises:
       NumericError: a value is not finite.
-      ValueError: the CRC-32 of a leaf differs. Of leaves split over processes both are raised on all of them.
+      ValueError: the CRC-32 of a leaf differs. For leaves that are split over processes, both errors are raised on all
+        of them.
     """
     leaves = _named(state)
     copies = {path: _num_copies(leaf) for path, leaf in leaves.items()}
@@ -58,14 +62,18 @@ def check_manifest(state: PyTree, stored: dict[str, dict]) -> None:
 
 
 def check_fit(step: int, target: PyTree, stored: dict[str, dict], needed: Collection[str] = ()) -> None:
-    """Check the dtypes and shapes in the manifest of a checkpoint against those of a target. Orbax casts dtypes
-    silently, and lists missing leaves at length.
+    """Check the dtypes and shapes in the manifest of a checkpoint against those of a target.
+
+    Without this check Orbax would cast dtypes silently, and print a long list of missing leaves.
 
     Args:
+      step: step of the checkpoint, for messages.
+      target: arrays or ShapeDtypeStructs to be restored.
+      stored: manifest of the checkpoint.
       needed: paths of stored leaves that the target must have as well.
 
     Raises:
-      CheckpointError: they differ, or a leaf is missing.
+      CheckpointError: a dtype or shape differs, or a leaf is missing.
     """
     wanted = {path: (str(leaf.dtype), list(leaf.shape)) for path, leaf in _named(target).items()}
     for path in wanted.keys() | needed:
@@ -88,7 +96,8 @@ def _dtype(leaf) -> np.dtype:
 
 
 def _crcs(leaves: dict, copies: dict[str, int]) -> UInt32[np.ndarray, "copies leaves"]:
-    """CRC-32 of each of the first `copies` copies of each leaf. Raises a NumericError if a value is not finite."""
+    """Return the CRC-32 of each of the first `copies` copies of each leaf, and raise a NumericError if a value is not
+    finite."""
     for path, leaf in leaves.items():
         for _, _, data in _parts(leaf, copies[path]):
             if isinstance(data, jax.Array):
@@ -110,7 +119,7 @@ def _crcs(leaves: dict, copies: dict[str, int]) -> UInt32[np.ndarray, "copies le
 def _of_all_processes(
     crcs: UInt32[np.ndarray, "copies leaves"], finite: Bool[np.ndarray, " leaves"], shared: Bool[np.ndarray, " leaves"]
 ) -> tuple[UInt32[np.ndarray, "copies leaves"], Bool[np.ndarray, " leaves"]]:
-    """Contributions of all processes to the leaves that they share, put together. Only these integers are sent."""
+    """Combine the contributions of all processes to the leaves that they share. Only these integers are sent."""
     if not shared.any():
         return crcs, finite
     sent = np.concatenate([crcs, finite[None].astype(np.uint32)])
@@ -120,13 +129,14 @@ def _of_all_processes(
 
 
 def _read(leaf, copies: int) -> tuple[list[int], bool]:
-    """(what this process contributes to the CRC of each copy, whether all values that it read are finite)."""
+    """Return the contribution of this process to the CRC of each copy, and whether all values that it read are
+    finite."""
     crcs, finite, held, known = [0] * copies, True, {}, {}
     for copy, start, data in _parts(leaf, copies):
         held.setdefault(copy, {})[start] = data
     for copy, parts in held.items():
         starts = tuple(parts)
-        if starts not in known:  # devices of one process were given the same bytes
+        if starts not in known:  # devices of one process have the same bytes
             boxes = _joined({start: np.asarray(data) for start, data in parts.items()})
             finite = finite and all(_all_finite(array) for array in boxes.values())
             contributions = (crc32.part(array, start, np.shape(leaf)) for start, array in boxes.items())
@@ -136,8 +146,11 @@ def _read(leaf, copies: int) -> tuple[list[int], bool]:
 
 
 def _joined(parts: dict[tuple[int, ...], np.ndarray]) -> dict[tuple[int, ...], np.ndarray]:
-    """The parts that this process holds, by their starts, as one array if together they fill a box. A part that is cut
-    along the last axis consists of many short runs of bytes; neighbouring parts together have fewer and longer ones."""
+    """Join the parts that this process holds, by their starts, into one array if together they fill a box.
+
+    A part that is cut along the last axis consists of many short runs of bytes; neighbouring parts together have fewer
+    and longer runs.
+    """
     if len(parts) == 1:
         return parts
     starts = np.array(list(parts))
@@ -152,7 +165,8 @@ def _joined(parts: dict[tuple[int, ...], np.ndarray]) -> dict[tuple[int, ...], n
 
 
 def _parts(leaf, copies: int) -> Iterator[tuple[int, tuple[int, ...], jax.Array | np.ndarray]]:
-    """(number of the copy, index of the first value, values) of what this process holds of the first `copies`."""
+    """Yield (number of the copy, index of the first value, values) for the parts of the first `copies` on this
+    process."""
     if not isinstance(leaf, jax.Array):
         yield 0, (0,) * np.ndim(leaf), np.asarray(leaf)
         return
@@ -162,7 +176,7 @@ def _parts(leaf, copies: int) -> Iterator[tuple[int, tuple[int, ...], jax.Array 
 
 
 def _num_copies(leaf) -> int:
-    """How many copies of an array all processes hold together; 1 if it lives on this one alone."""
+    """Return the number of copies of an array on all processes together, or 1 if the array is on this process alone."""
     return 1 if _is_local(leaf) else 1 + max(shard.replica_id for shard in leaf.global_shards)
 
 

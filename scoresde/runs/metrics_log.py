@@ -1,4 +1,4 @@
-"""The metrics of a run on disk: metrics.jsonl and TensorBoard events."""
+"""Log of the metrics of a run on disk: metrics.jsonl and TensorBoard events."""
 
 import json
 import math
@@ -11,18 +11,19 @@ from scoresde.runtime.reading import json_lines
 
 
 class MetricsLog:
-    """A log in `metrics.jsonl`, one JSON object per line with `step` among its keys, and in TensorBoard events.
+    """Log of metrics in `metrics.jsonl`, one JSON object per line with `step` among its keys, and in TensorBoard
+    events.
 
     Args:
-      folder: the run folder; it exists.
-      step: the step from which the run continues. Lines after it are dropped, so that no step appears twice.
+      folder: run folder, which exists.
+      step: step from which the run continues. Lines after it are dropped, so that no step appears twice.
 
     Raises:
       ResourceError: the files cannot be written.
     """
 
     def __init__(self, folder: pathlib.Path, step: int):
-        from tensorboardX import SummaryWriter  # slow to import, and only a run in a folder needs it
+        from tensorboardX import SummaryWriter  # slow to import, and needed only by a run in a folder
 
         path = folder / "metrics.jsonl"
         try:
@@ -40,7 +41,7 @@ class MetricsLog:
             for name, value in values.items():
                 if math.isfinite(
                     value
-                ):  # tensorboardX warns of each that is not; its charts have a gap there either way
+                ):  # tensorboardX warns of each value that is not finite, and its charts omit them anyway
                     self._events.add_scalar(name, value, step)
         except OSError as error:
             raise ResourceError(f"cannot write metrics: {error.strerror}; free disk space, then resume") from error
@@ -51,7 +52,7 @@ class MetricsLog:
 
 
 def _truncate(path: pathlib.Path, step: int) -> None:
-    """Drop the lines after `step` and damaged ones: the last line of an interrupted run may be truncated."""
+    """Drop damaged lines and the lines after `step`; the last line of an interrupted run may be truncated."""
     try:
         lines, damaged = json_lines(path)
     except MissingError:

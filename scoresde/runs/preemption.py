@@ -16,7 +16,7 @@ from scoresde.errors import STOPS
 
 
 class StopRequest:
-    """A context in which a first signal requests a stop and a second one of the same kind stops immediately.
+    """Context in which a first signal requests a stop and a second one of the same kind stops immediately.
 
     A signal that is ignored when the context is entered stays ignored, as SIGHUP is under `nohup`.
     """
@@ -32,7 +32,8 @@ class StopRequest:
         for number in numbers:
             signal.signal(number, _pass_on if several and number != signal.SIGTERM else self._ask)
         if several and distributed.global_state.preemption_sync_manager is None:
-            # Not earlier, see `peers.join`: before the first step nothing would handle its SIGTERM.
+            # The service is not started earlier, because before the first step nothing would handle its SIGTERM; see
+            # `peers.join`.
             jax.config.update("jax_enable_preemption_service", True)
             distributed.global_state.initialize_preemption_sync_manager()
         return self

@@ -1,4 +1,4 @@
-"""Suppression of what Orbax and tensorstore print about a failed write or read in addition to their exception.
+"""Suppression of messages that Orbax and tensorstore print about a failed write or read in addition to their exception.
 
 When one array of a checkpoint fails, Orbax raises and closes its event loop while the other arrays are still being
 processed. Each of them then finds the loop closed, in a thread of tensorstore, or is collected as a future or a
@@ -15,7 +15,7 @@ _LOOP_CLOSED = "Event loop is closed"
 _THEIRS = ("orbax", "tensorstore", "OCDBT", "zarr", _LOOP_CLOSED)
 
 
-@functools.cache  # once a process
+@functools.cache  # called once per process
 def leave_out_late_reports() -> None:
     """Suppress these reports from now on; all others are printed."""
     # Orbax logs every step, and the tracebacks of failed writes as errors.
@@ -35,7 +35,7 @@ def leave_out_late_reports() -> None:
 
 
 def _is_not_theirs(record: logging.LogRecord) -> bool:
-    """Return whether a report of asyncio concerns other work than reading or writing a checkpoint."""
+    """Return whether a report of asyncio concerns work other than reading or writing a checkpoint."""
     error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
     text = record.getMessage() + ("".join(traceback.format_exception(error)) if error else "")
     return not _is_theirs(text)

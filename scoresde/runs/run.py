@@ -1,4 +1,4 @@
-"""The run folder: restoring, logging, saving and monitoring around the steps of `fit`.
+"""Run folder: restoring, logging, saving and monitoring around the steps of `fit`.
 
     WORKDIR/config.json    the configuration        WORKDIR/metrics.jsonl, tensorboard/   see metrics_log.py
     WORKDIR/checkpoints/   see checkpoint.py        WORKDIR/best/                         see best.py
@@ -47,19 +47,20 @@ def _nothing() -> None:
 
 
 class Run:
-    """A run in a folder. `fit` calls `begin`, `reading`, then `after_step`, then `end`.
+    """Run in a folder. `fit` calls `begin`, `reading`, then `after_step`, then `end`.
 
     Args:
-      folder: the run folder.
+      folder: run folder.
       meta: JSON stored with every checkpoint (configuration, versions, data).
-      accept: raises CheckpointError if a stored meta does not belong to this run.
-      cadence: when to log, save, monitor, and take snapshots of averages by power functions.
-      watch: (state, path) -> metrics; writes the picture of samples to `path` and returns metrics by name. Called on
-        every process; it must contain no collective, as only the main process has to do the work. Its result is used.
-      report: writes the report; called on the main process. Exceptions are printed as a one-line warning.
-      ledger: the timer of wall time; by default one in the folder.
+      accept: function that raises CheckpointError if a stored meta does not belong to this run.
+      cadence: numbers of steps between logs, checkpoints, pictures, and snapshots of averages by power functions.
+      watch: function (state, path) -> metrics, which writes the picture of samples to `path` and returns metrics by
+        name. It is called on every process and must contain no collective operation, because only the main process has
+        to do the work. Only the result of the main process is used.
+      report: function that writes the report, called on the main process. Exceptions are printed as a one-line warning.
+      ledger: timer of wall time; the default is one in the folder.
       learning_rate: function of the number of previous updates, for the logs.
-      keep_best: name of a metric of `watch`: the checkpoint where it is lowest is kept, "" for none.
+      keep_best: name of a metric of `watch`; the checkpoint where it is lowest is kept. "" keeps none.
       trackers: classes by name, see trackers.py.
     """
 
@@ -112,6 +113,9 @@ class Run:
 
         Args:
           like: shapes, dtypes and shardings of the state.
+          start: function that returns the initial state.
+          steps: number of steps of the whole run.
+          batch_size: examples per step.
         """
         with self.ledger.part("restore"):
             restored = self.checkpoints.restore(like, accept=self._accept, set_aside=True)
@@ -141,10 +145,11 @@ class Run:
         return self.ledger.waiting(batches, idle=lambda: self._pending is None or self._pending.is_ready())
 
     def after_step(self, step: int, state: TrainState, metrics: dict) -> None:
-        """Log, monitor and save after a dispatch. `fit` passes the number of steps done.
+        """Log, monitor and save after a dispatch. `fit` passes the number of completed steps.
 
         Raises:
-          NumericError: too many steps in a row were not finite. Interrupted: by a signal; the state is saved.
+          NumericError: too many consecutive steps were not finite.
+          Interrupted: a signal was received; the state is saved.
         """
         self._pending = metrics["loss"]
         if not self._started:
@@ -163,7 +168,7 @@ class Run:
             jax.block_until_ready(metrics)  # the preceding time belongs to the steps
             try:
                 self._watch(step, state)
-            except Exception:  # whatever the error, the steps since the last checkpoint are worth keeping
+            except Exception:  # after any error, the steps since the last checkpoint are worth keeping
                 self._save(step, state)
                 self.checkpoints.wait()
                 raise
@@ -184,7 +189,7 @@ class Run:
             self._save(int(state.step), state)
         with self.ledger.part("save"):
             self.checkpoints.wait()
-        if self._stop.asked:  # in the last step or its picture
+        if self._stop.asked:  # a signal during the last step or its picture
             self._leave(int(state.step))
 
     def conclude(self) -> None:

@@ -19,20 +19,22 @@ from scoresde.runtime.files import MissingError, UnreadableError, open_regular, 
 from scoresde.runtime.locks import acquire_lock
 from scoresde.runtime.reading import read_object
 
-_MOST_SEEDS = 10**8  # in one range, so that a typing error does not fill the memory
+_MOST_SEEDS = 10**8  # limit for one range, so that a typing error does not fill the memory
 
 
 class SampleStore:
-    """Rows on disk, filled from the front. A context manager that releases the folder at its end, also after an
-    exception.
+    """Rows on disk, filled from the front. The store is a context manager that releases the folder at the end, also
+    after an exception.
 
     Args:
       folder: OUT.
       identity: JSON that identifies these samples (seeds, sampler, checkpoint).
-      num, shape, dtype: of the whole array.
+      num: number of rows of the whole array.
+      shape: shape of one sample.
+      dtype: type of the samples.
 
     Raises:
-      ConfigError: the folder holds an unfinished run of another identity, or another process writes to it.
+      ConfigError: the folder contains an unfinished run with another identity, or another process writes to it.
     """
 
     def __init__(self, folder: pathlib.Path, identity: dict, *, num: int, shape: tuple[int, ...], dtype):
@@ -40,7 +42,7 @@ class SampleStore:
         self._identity = json.loads(json.dumps(identity))
         self._partial.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as on_failure:
-            # Two processes that fill one file would lose each other's rows.
+            # Two processes that fill one file would overwrite each other's rows.
             held = f"another process is drawing into {self.folder}; wait for it, or choose another --out"
             self._lock = on_failure.enter_context(acquire_lock(self._partial / "lock", held))
             self.done = self._found(num)
@@ -71,19 +73,20 @@ class SampleStore:
         return np.array(self._samples[:num])
 
     def finish(self, **known: np.ndarray) -> tuple[pathlib.Path, np.ndarray]:
-        """Write the parts and the arrays `known` into samples.npz, one file at a time. Returns its path and `ok`."""
+        """Write the parts and the arrays `known` into samples.npz, one file at a time, and return its path and `ok`."""
         path, ok = self.folder / "samples.npz", np.array(self._ok)
         for name, array in known.items():
             np.save(self._partial / f"{name}.npy", array)
         del self._samples, self._ok, self._nfe
-        # Within the part that is removed at the end, so that a kill leaves no second copy of all samples behind.
+        # The file is written in the folder that is removed at the end, so that a kill leaves no second copy of all
+        # samples.
         with (
             replacing(path, scratch=self._partial / "samples.npz") as scratch,
             zipfile.ZipFile(scratch, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
         ):
             for name in ("samples", "ok", "nfe", *known):
                 archive.write(self._partial / f"{name}.npy", f"{name}.npy")
-        (self._partial / "progress.json").unlink()  # first, so that an interruption leaves nothing to continue
+        (self._partial / "progress.json").unlink()  # removed first, so that an interruption leaves nothing to continue
         shutil.rmtree(self._partial)
         return path, ok
 
@@ -121,10 +124,10 @@ class SampleStore:
 
 
 def parse_seeds(text: str) -> np.ndarray:
-    """ "0-63" or "0,5,8-11" as an array; each seed once.
+    """Return the array of seeds for a text such as "0-63" or "0,5,8-11", in which each seed appears once.
 
     Raises:
-      ConfigError: anything else.
+      ConfigError: the text has another form.
     """
     try:
         seeds = np.concatenate([_seed_range(part) for part in text.split(",")])

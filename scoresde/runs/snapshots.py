@@ -2,9 +2,9 @@
 checkpoint.py.
 
 From them `scoresde.workflows.posthoc` computes the average of any other width after the run. All are kept. A snapshot
-is on disk before a later checkpoint is begun, so a run that resumes from that checkpoint misses none. Later snapshots
-belong to steps that are repeated, and are removed. An interrupted run ends with the same snapshots as an uninterrupted
-one.
+is on disk before a later checkpoint is begun, so a run that resumes from that checkpoint misses no snapshot. Later
+snapshots belong to steps that are repeated, and are removed. An interrupted run ends with the same snapshots as an
+uninterrupted one.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ FOLDER = "averages"
 
 
 def snapshots(folder: pathlib.Path, report: Callable[[str], None] = print) -> Checkpoints:
-    """Open the snapshots in a run folder: each holds {name of the average: parameters}."""
+    """Open the snapshots in a run folder; each contains {name of the average: parameters}."""
     return Checkpoints(folder / FOLDER, report=lambda text: report(f"{FOLDER}: {text}"), keep=None)
 
 
@@ -26,7 +26,8 @@ class Snapshots:
     """Snapshots of a run. Call every method on every process.
 
     Args:
-      folder: the run folder.
+      folder: run folder.
+      report: function called with one line of text per message.
     """
 
     def __init__(self, folder: pathlib.Path, report: Callable[[str], None]):
@@ -34,7 +35,8 @@ class Snapshots:
 
     def begin(self, step: int) -> None:
         """Remove the snapshots after the step from which the run continues."""
-        # Always called, because the processes synchronise here, and one may list the folder when another removes them.
+        # This is called on every process, because the processes synchronise here, and one process may list the folder
+        # while another one deletes from it.
         self._checkpoints.remove([found for found in self._checkpoints.steps() if found > step])
 
     def take(self, step: int, state: TrainState, meta: dict) -> None:

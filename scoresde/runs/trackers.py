@@ -1,9 +1,9 @@
 """Trackers that receive the metrics of a run: Weights & Biases, MLflow, trackio, with one interface of three methods.
 
-Trackers only receive data; nothing they do affects the run. One that fails is left out with one warning, and training
-continues; metrics.jsonl holds all metrics in any case. Keys and addresses come from the environment (WANDB_API_KEY,
-MLFLOW_TRACKING_URI, TRACKIO_SPACE_ID, ...) and are not stored. WORKDIR/trackers.json holds the id of the run at each
-tracker, so that a resumed run continues its entry.
+Trackers only receive data; nothing they do affects the run. If a tracker fails, it is disabled with one warning, and
+training continues; metrics.jsonl contains all metrics in any case. Keys and addresses come from the environment
+(WANDB_API_KEY, MLFLOW_TRACKING_URI, TRACKIO_SPACE_ID, ...) and are not stored. WORKDIR/trackers.json contains the id of
+the run at each tracker, so that a resumed run continues its entry.
 
 The packages are optional and have separate release cycles, so only documented calls are used.
 """
@@ -25,16 +25,16 @@ PROJECT = "scoresde"  # for W&B and trackio; WANDB_PROJECT and TRACKIO_PROJECT o
 
 
 class AbstractTracker(abc.ABC):
-    """A service that receives the metrics of a run. A class from outside is called with the arguments below.
+    """Service that receives the metrics of a run. User-defined classes are called with the arguments below.
 
     Args:
-      name: of the run, that of its folder.
-      run_id: of the run at this service, the same in all its sessions.
-      config: of the run, in JSON types.
-      folder: the run folder.
+      name: name of the run, which is that of its folder.
+      run_id: id of the run at this service, the same in all its sessions.
+      config: configuration of the run, in JSON types.
+      folder: run folder.
     """
 
-    package: ClassVar[str] = ""  # that it needs, which is an extra of scoresde
+    package: ClassVar[str] = ""  # the package that the tracker needs, an extra of scoresde
 
     @abc.abstractmethod
     def write(self, step: int, values: dict[str, float]) -> None: ...
@@ -147,10 +147,14 @@ class Trackio(AbstractTracker):
 
 
 class Trackers:
-    """All trackers of a run. One that raises, also when it starts (no key, no network), is left out with a warning.
+    """All trackers of a run. A tracker that raises, also when it starts (no key, no network), is disabled with a
+    warning.
 
     Args:
-      classes: by the name that warnings and `trackers.json` have.
+      classes: classes by the names that appear in warnings and in `trackers.json`.
+      folder: run folder.
+      config: configuration of the run, in JSON types.
+      say: function called with one line of text per warning.
     """
 
     def __init__(
@@ -183,7 +187,7 @@ class Trackers:
     def _try(self, name: str, action: Callable[[], None]) -> None:
         try:
             action()
-        except Exception as error:  # training continues whatever a tracker raises
+        except Exception as error:  # training continues after any exception of a tracker
             self._open.pop(name, None)
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             self._say(

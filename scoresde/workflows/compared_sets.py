@@ -19,13 +19,13 @@ from scoresde.workflows.request import Request
 
 
 class Side(NamedTuple):
-    """Fakes or reals before any work: their description in result lines, the shape of one (None: features only), and
-    the functions that produce them."""
+    """One of the two sets before any work is done, with its description in result lines, the shape of one record (None
+    for features alone), and the functions that produce the set."""
 
     about: dict
     shape: tuple[int, ...] | None
     get: Callable
-    span: tuple[float, float] | None = None  # of floats, as in Images
+    span: tuple[float, float] | None = None  # range of continuous values, as in `Images`
 
 
 def fakes_of(request: Request, trained: TrainedModel | None) -> Side:
@@ -60,7 +60,7 @@ def fakes_of(request: Request, trained: TrainedModel | None) -> Side:
             )
 
     about = {"seeds": text, "sampler": experiment.sampler_name, "sampling": experiment.config["sampling"]}
-    # Samples are in the unit of the data, however far from them they may lie.
+    # The values of samples are in the units of the data, and may lie far outside the range of the data.
     span = None if trained.codec.levels else images.span_of(trained.dataset, "train")
     return Side(about, trained.shape, several, span)
 
@@ -79,7 +79,7 @@ def reals_of(request: Request, trained: TrainedModel | None) -> Side:
     about = {"reference": found.identity, "num_real": found.num, "split": split} | about
 
     def get(space: Features) -> Reals:
-        # Statistics stored beside images belong to one network; if the number of features differs, the images are used.
+        # Published statistics belong to one network. If their number of features differs, the images are used.
         given = known if known and len(known.mean) == space.dimensions else None
         if given and not needs_features(request.of_features):
             return Reals(given, None)

@@ -31,9 +31,9 @@ from scoresde.workflows.generate import fields, label_arrays, sampler_of, to_mod
 
 
 def encode_to(trained: TrainedModel, *, source: str | None, split: str, num: int, out: pathlib.Path) -> np.ndarray:
-    """Encode records into OUT/latents.npz. Returns for each whether the solver succeeded."""
+    """Encode records into OUT/latents.npz, and return for each record whether the solver succeeded."""
     records, numbers = records_of(trained, source, split, num)
-    out.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
+    out.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path causes no loss
     score, sampler = local_copy(trained.score), sampler_of(trained)
     drawn = in_batches(trained, lambda x: encode(score, x, sampler=sampler), _states(trained, records))
     labels = label_arrays(trained, len(records))
@@ -46,8 +46,11 @@ def encode_to(trained: TrainedModel, *, source: str | None, split: str, num: int
 
 
 def decode_to(trained: TrainedModel, *, source: str | None, out: pathlib.Path) -> np.ndarray:
-    """Decode the latents of an NPZ file into OUT/samples.npz and OUT/grid.png. Rows whose encoding failed stay
-    failed."""
+    """Decode the latents of an NPZ file into OUT/samples.npz and OUT/grid.png, and return for each latent whether the
+    solver succeeded.
+
+    Rows whose encoding failed remain failed.
+    """
     if source is None:
         raise ConfigError(
             "--task decode: expected --input FILE.npz with an array `latents`, as --task encode writes it"
@@ -74,8 +77,10 @@ def decode_to(trained: TrainedModel, *, source: str | None, out: pathlib.Path) -
 def interpolate_to(
     trained: TrainedModel, *, source: str | None, split: str, num: int, points: int, out: pathlib.Path
 ) -> np.ndarray:
-    """Interpolate between records 0 and 1, 2 and 3, and so on, with `points` images each, ends included. OUT/grid.png
-    has one row per pair."""
+    """Interpolate between records 0 and 1, 2 and 3, and so on, with `points` images each, ends included.
+
+    OUT/grid.png has one row per pair.
+    """
     records, _ = records_of(trained, source, split, num)
     if len(records) < 2 or len(records) % 2:
         raise ConfigError(

@@ -4,7 +4,7 @@
     reals   a split of the run's data; or an array of a file; or published mu and sigma
     both    -> features, OUT/features/KEY of fakes and STATS/KEY of reals -> metrics
 
-Every arrow stores its results, so an interrupted command continues in the same batches and gives the same numbers.
+Every step stores its results, so an interrupted command continues in the same batches and gives the same numbers.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from scoresde.workflows.likelihood import evaluate_batches, parameters_crc32
 from scoresde.workflows.request import Request, validate
 
 FILE = "records.jsonl"
-# What must be equal for a number to be a repetition of another.
+# Fields that must be equal if one number repeats another.
 _SAME = (
     "step",
     "ema",
@@ -69,19 +69,22 @@ def load(request: Request) -> TrainedModel | None:
 
 
 def evaluate(request: Request, trained: TrainedModel | None, expected: dict | None = None) -> list[dict]:
-    """Compute all metrics of a request; write them as records and return them. Several processes share the work of
-    `bpd` and `nats`.
+    """Compute all metrics of a request, write them as records and return them.
+
+    Several processes share the work of `bpd` and `nats`.
 
     Args:
-        trained: the result of `load`.
-        expected: a record that this evaluation repeats.
+        request: flags of the command.
+        trained: result of `load`.
+        expected: record that this evaluation repeats, if any.
 
     Raises:
-        ConfigError, DataError: something is wrong or missing, or differs from `expected`. NumericError: a solver
-          failed.
+        ConfigError: a flag is wrong, or the run or network differs from `expected`.
+        DataError: data are wrong or missing.
+        NumericError: a solver failed.
     """
     validate(request)
-    request.out.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
+    request.out.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path causes no loss
     about = _EMPTY | {
         "repeats": request.repeats or 1, "versions": versions(), "commit": commit(),
         "arguments": request.arguments(),
@@ -105,7 +108,8 @@ def evaluate(request: Request, trained: TrainedModel | None, expected: dict | No
 
 
 def _fingerprint(trained: TrainedModel) -> str:
-    """Of the records; where they are missing, and nothing else needs them, of those that the run was trained on."""
+    """Return the fingerprint of the data. If the data are missing and nothing else needs them, the fingerprint that was
+    stored at training is returned."""
     try:
         return trained.dataset.fingerprint
     except DataError:
@@ -217,7 +221,7 @@ def _same(about: dict, expected: dict | None, *, of_features: bool = True) -> No
     """Check that the evaluated run, data and network are those of the record.
 
     Raises:
-        ConfigError: they differ.
+        ConfigError: the run, data or network differs from the record.
     """
     names = _SAME if of_features else _SAME[:5]
     if expected and (

@@ -21,11 +21,12 @@ from scoresde.runtime.reading import one_line, read_safetensors, read_torch
 
 
 def feature_network(text: str, shape: tuple[int, ...]) -> Features:
-    """Return the feature space that `text` names, for records of `shape`.
+    """Return the feature space with the name or file `text`, for records of `shape`.
 
     Raises:
-        ConfigError: a state dict without torch. DataError: the file does not exist, is not of that network, or the
-          network does not accept records of this shape.
+        ConfigError: the file is a state dict, and torch is not installed.
+        DataError: the file does not exist, does not belong to such a network, or the network does not accept records of
+          this shape.
     """
     if text == "pixels":
         return Pixels(shape)
@@ -57,7 +58,7 @@ def _state_dict(file: pathlib.Path) -> dict[str, np.ndarray]:
         RuntimeError,
         TypeError,
         AttributeError,
-    ) as error:  # tensors of a kind that NumPy has not; no dict
+    ) as error:  # tensors of a type that NumPy lacks; not a dict
         raise DataError(
             f"{file}: expected a state dict of tensors: {one_line(error)}; check the path, or copy it again"
         ) from None

@@ -1,8 +1,8 @@
-"""Metrics of distributions of functions for a run, `--metrics functions`: its samples against the truth, or against
-the test records.
+"""Metrics of distributions of functions for a run, `--metrics functions`, which compare its samples with the true
+distribution or with the test records.
 
 If the source can generate any number of functions (`gaussian_process`, `gp_mixture`, `quadratic`), both sets have NUM
-functions; measured functions are compared with the test records. `scoresde.metrics.functions` has the definitions.
+functions; measured functions are compared with the test records. `scoresde.metrics.functions` contains the definitions.
 """
 
 import pathlib
@@ -17,18 +17,20 @@ from scoresde.metrics.measure import Measured
 from scoresde.runs.sample_store import parse_seeds
 from scoresde.workflows import image_sets as images
 
-NUM, _MOST = 1000, 5000  # functions; the tests hold a matrix of all pairs
-TRUTH = 1  # seed of the truth
-_SIZES = (10, 100)  # functions in a test
+NUM, _MOST = 1000, 5000  # numbers of functions; the tests store a matrix of all pairs
+TRUTH = 1  # seed of the functions from the true distribution
+_SIZES = (10, 100)  # numbers of functions in a test
 
 
 def function_metrics(
     trained: TrainedModel, num: int | None, seeds: str | None, out: pathlib.Path
 ) -> tuple[dict, list[Measured]]:
-    """Return (the description for result lines, the metrics).
+    """Return the description for result lines and the metrics.
 
     Raises:
-        ConfigError: too many samples. DataError: the records are not functions. NumericError: the solver failed.
+        ConfigError: there are too many samples.
+        DataError: the records are not functions.
+        NumericError: the solver failed.
     """
     dataset = trained.dataset
     if dataset.levels or len(dataset.shape) < 2 or trained.score.sde.needs_data:

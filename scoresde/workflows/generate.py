@@ -22,7 +22,7 @@ from scoresde.sample import AbstractSampler, Draw, denoised_draw
 from scoresde.sde import AbstractSDE
 from scoresde.types import Keys
 
-NULL = MISSING  # the null class, which a score has until it is given another
+NULL = MISSING  # the null class, which a score has until a class is set
 UNTRAINED = (
     "sampling.labels = 'null': nothing trains the null class yet, so that its samples would be arbitrary; use uniform "
     "or data, or give --label"
@@ -30,7 +30,8 @@ UNTRAINED = (
 _NUM_PICTURED = 64  # samples shown in OUT/grid.png
 
 
-# Fields of sampling that change no sample; but the size of a batch does if the sampler couples its images.
+# Fields of sampling that do not affect samples, except that the batch size does if the sampler couples the images of a
+# batch.
 _IRRELEVANT_FIELDS = ("num", "batch_size")
 
 
@@ -45,10 +46,12 @@ def has_null_class(trained: TrainedModel) -> bool:
 
 
 def classes(trained: TrainedModel, keys: Keys) -> Int[Array, "num"] | None:
-    """Sample the class of each key as `sampling.labels` says; None if the score fixes the class or has no classes.
+    """Sample the class of each key according to `sampling.labels`; return None if the score fixes the class or has no
+    classes.
 
     Raises:
-      ConfigError: `null`, the null class. DataError: `data`, and the training records have no labels.
+      ConfigError: `sampling.labels` is `null`, the null class.
+      DataError: `sampling.labels` is `data`, and the training records have no labels.
     """
     if not has_null_class(trained):
         return None
@@ -112,7 +115,8 @@ def to_modes(sde: AbstractSDE, x: Float[Array, "N *x"]) -> Float[Array, "N *x"]:
 
 
 def draw_picture(trained: TrainedModel, path: pathlib.Path) -> None:
-    """Save a picture of the samples of seeds 0, 1, ..., with the same keys each time, for comparison."""
+    """Save a picture of the samples of seeds 0, 1, ..., with the same keys each time, so that pictures can be
+    compared."""
     num = trained.experiment.sampling.num
     trained = trained._replace(score=local_copy(trained.score))
     drawn = draw(trained, sampler_of(trained), np.arange(num, dtype=np.uint32), batch_for_devices(num, num))
@@ -139,7 +143,8 @@ def identity(trained: TrainedModel, seeds: np.ndarray) -> dict:
 
 
 def draw_to(trained: TrainedModel, seeds: np.ndarray, out: pathlib.Path) -> list[int]:
-    """Write one sample per seed to `out`. Returns the seeds whose solver failed; their rows hold the record of 0."""
+    """Write one sample per seed to `out`, and return the seeds whose solver failed; their rows contain the record of
+    0."""
     codec = trained.codec
     trained = trained._replace(score=local_copy(trained.score))
     size = batch_for_devices(trained.experiment.sampling.batch_size, len(seeds))

@@ -23,13 +23,14 @@ from scoresde.metrics.features import Images
 from scoresde.runtime.files import read_bytes
 from scoresde.workflows.generate import draw_to, identity
 
-_ARRAYS = ("samples", "arr_0")  # of a file whose array is not named: ours, and that of Dhariwal and Nichol's evaluator
-_SAMPLES = "samples.npz"  # what drawing writes into its folder
+_ARRAYS = ("samples", "arr_0")  # names in other files: ours, and that of Dhariwal and Nichol's evaluator
+_SAMPLES = "samples.npz"  # file that `draw_to` writes
 _PART = 2**26  # bytes hashed at once
 
 
 class Published(NamedTuple):
-    """Mean [D] and covariance [D, D] of features, the SHA-256 of their file, and whether it holds images too."""
+    """Published statistics: mean [D] and covariance [D, D] of features, the SHA-256 of their file, and whether it also
+    contains images."""
 
     mean: np.ndarray
     covariance: np.ndarray
@@ -38,7 +39,7 @@ class Published(NamedTuple):
 
 
 class DrawnImages(NamedTuple):
-    """Samples of a run: those whose solver succeeded, how many did not, calls of the score per sample (None:
+    """Samples of a run whose solver succeeded, the number of failures, and the calls of the score per sample (None if
     unknown)."""
 
     images: Images
@@ -71,10 +72,12 @@ def of_path(text: str, codec: Codec | None = None, num: int | None = None) -> Im
     """Return the first `num` images of a folder or zip, of `KIND:PATH` as in `data.source`, or of an NPZ file.
 
     Args:
-        codec: that of the records which the images must resemble.
+        text: path or `KIND:PATH`.
+        codec: codec of the records with which the images must agree.
+        num: largest number of images; None for all.
 
     Raises:
-        DataError: there are no images, or they are damaged or of several sizes; see `of_file` for NPZ.
+        DataError: there are no images, or images are damaged or differ in size; see `of_file` for NPZ.
     """
     files = _collection(text)
     if files is None:
@@ -110,7 +113,9 @@ def of_file(text: str, codec: Codec | None = None, num: int | None = None) -> Im
     """Return the first `num` images of `FILE.npz` (its array `samples` or `arr_0`), or of `FILE.npz:ARRAY`.
 
     Args:
-        codec: that of the records which the images must resemble; None: uint8 images [N, H, W, C], or floats.
+        text: path, optionally followed by a colon and the name of an array.
+        codec: codec of the records with which the images must agree; None allows uint8 images [N, H, W, C], or floats.
+        num: largest number of images; None for all.
 
     Raises:
         DataError: the file or array does not exist, or its records have another shape or type.
@@ -146,7 +151,7 @@ def _of_array(values: np.ndarray, what: str, codec: Codec | None) -> Images:
 def draw_images(trained: TrainedModel, seeds: np.ndarray, folder: pathlib.Path) -> DrawnImages:
     """Return the samples of the seeds, stored in FOLDER/KEY/samples.npz; missing samples are generated.
 
-    KEY is a hash of seeds, sampler and parameters, so a folder holds the samples of one identity.
+    KEY is a hash of seeds, sampler and parameters, so a folder contains the samples of a single identity.
     """
     about = json.dumps(identity(trained, seeds), sort_keys=True)
     place = folder / hashlib.sha256(about.encode()).hexdigest()[:16]
@@ -171,10 +176,11 @@ def to_uint8(values: np.ndarray, levels: int) -> np.ndarray:
 
 
 def statistics(text: str) -> Published | None:
-    """Read published statistics of features, `mu` [D] and `sigma` [D, D] of FILE.npz; None if it holds none.
+    """Read published statistics of features, `mu` [D] and `sigma` [D, D] of FILE.npz; return None if the file has no
+    statistics.
 
     Raises:
-        DataError: their shapes do not match.
+        DataError: the shapes of `mu` and `sigma` do not match.
     """
     file = pathlib.Path(text).expanduser()
     if not text.endswith(".npz"):
@@ -197,7 +203,7 @@ def statistics(text: str) -> Published | None:
         )
     spectrum = np.linalg.eigvalsh(sigma)
     least, most = spectrum[0], spectrum[-1]
-    if least < -1e-3 * abs(most):  # rounding gives small ones below zero
+    if least < -1e-3 * abs(most):  # rounding errors make small eigenvalues negative
         raise DataError(
             f"{file}: sigma has the eigenvalue {least:.3g} (largest {most:.3g}), so that it is no covariance; copy the "
             "file again"

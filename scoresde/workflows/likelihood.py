@@ -1,4 +1,4 @@
-"""Likelihoods of a data set under a trained score: records -> nats and bits/dim.
+"""Likelihoods of a data set under a trained score, in nats and bits/dim per record.
 
 Records are divided among the processes, and each process evaluates batches of one shape over its devices.
 """
@@ -35,7 +35,7 @@ from scoresde.sde import AbstractSDE
 from scoresde.train.dequantizer import dequantizer_network, fit_dequantizer, load_network, save_network
 from scoresde.workflows.generate import to_modes
 
-# What the report says of the keys.
+# Description of the random keys in the report.
 _KEYS = f"fold_in(fold_in(key({FIXED_STREAMS['likelihood']}), dequantization), index)"
 
 
@@ -43,11 +43,15 @@ def data_likelihood(trained: TrainedModel, *, split: str, num: int, nats: bool, 
     """Compute the likelihood of the first `num` records of a split (-1: all) by `likelihood.method`.
 
     Args:
-      nats: accept continuous data, for which bits/dim are not defined.
-      folder: the run folder, which stores variational dequantizations; a missing one is trained first.
+      trained: run with its score.
+      split: name of the split.
+      num: number of records; -1: all.
+      nats: whether to accept continuous data, for which bits/dim are not defined.
+      folder: run folder, which stores variational dequantizations; a missing one is trained first.
 
     Raises:
-      DataError: bits/dim of continuous data. NumericError: no record has a finite likelihood.
+      DataError: the data are continuous, and bits/dim are requested.
+      NumericError: no record has a finite likelihood.
     """
     experiment, dataset = trained.experiment, trained.dataset
     source, options = {"train": dataset.train, "test": dataset.test}[split], experiment.likelihood
@@ -70,12 +74,12 @@ def data_likelihood(trained: TrainedModel, *, split: str, num: int, nats: bool, 
     done = 0
     for index, values, score in _batches(trained, source, total, options.batch_size):
         for k in range(draws):
-            # A likelihood depends on the index of its record alone, not on the seed of training.
+            # The likelihood of a record depends on the index of the record, not on the seed of training.
             root = jax.random.fold_in(fixed_stream("likelihood"), k)
             keys = jax.vmap(lambda i, root=root: jax.random.fold_in(root, i))(shard(pad(index, len(values))))
             x, log_q, keys = points(shard(values), keys)
             found = solve(score, x, keys) | {"log_q": log_q}
-            # Densities of coefficients become densities of the field at its points.
+            # This converts densities of coefficients into densities of the field at its points.
             pixels = score.sde.basis.pixel_logdet(dataset.shape)
             found |= {"log_prob": found["log_prob"] + pixels, "log_reference": _log_reference(score.sde, x) + pixels}
             for name, part in found.items():
@@ -83,7 +87,7 @@ def data_likelihood(trained: TrainedModel, *, split: str, num: int, nats: bool, 
             done += len(index)
             progress.show(done, f"NFE {rows['nfe'][index, k].mean():.1f}")
     progress.close()
-    if jax.process_count() > 1:  # each process filled its own rows of zeros
+    if jax.process_count() > 1:  # each process filled its own rows, and the rest are 0
         rows = {name: multihost_utils.process_allgather(part).sum(axis=0) for name, part in rows.items()}
         rows["ok"] = rows["ok"].astype(bool)
     return _summary(trained, split, rows, crc)
@@ -107,8 +111,10 @@ def parameters_crc32(trained: TrainedModel) -> str:
 
 
 def _points(trained: TrainedModel, folder: pathlib.Path, crc: str):
-    """Return a function (values, keys) -> (x, log q, remaining keys) that gives the points at which the method is
-    evaluated: dequantized for integers, in the coordinates of the process."""
+    """Return a function (values, keys) -> (x, log q, remaining keys) that gives the points of evaluation.
+
+    Integers are dequantized, and x is in the coordinates of the process.
+    """
     dataset, sde = trained.dataset, trained.score.sde
     if not dataset.levels or trained.experiment.likelihood.dequantization == "none":
         return lambda values, keys: (to_modes(sde, dataset.encode(values)), jnp.zeros(len(values)), _halves(keys)[1])
@@ -133,7 +139,7 @@ def _decoder(trained: TrainedModel, of_integers) -> likelihood.AbstractDecoder:
     return of_integers(trained.codec.bins) if integers else likelihood.GaussianDecoder()
 
 
-# Each method: trained -> (score, x, keys) -> the rows of a batch.
+# One function per method, which maps a run to a function (score, x, keys) -> the rows of a batch.
 
 
 def _flow(trained: TrainedModel):
@@ -206,7 +212,7 @@ def _variational(trained: TrainedModel, folder: pathlib.Path, crc: str) -> likel
         batch_size=min(c.variational_batch_size, len(dataset.train)), learning_rate=c.variational_rate, seed=seed,
         labelled=lambda score, label: score if score.label is None else dataclasses.replace(score, label=label),
     )  # fmt: skip
-    if jax.process_index() == 0:  # all processes trained the same one
+    if jax.process_index() == 0:  # all processes trained the same flow
         save_network(trained_network, path, about)
     return likelihood.VariationalDequantization(trained_network)
 
@@ -279,7 +285,7 @@ def evaluate_batches(trained: TrainedModel, *, num: int, out: pathlib.Path, fold
     """
     main_process = jax.process_index() == 0
     if main_process:
-        out.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path loses none
+        out.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path causes no loss
     result = data_likelihood(trained, split="test", num=num, nats=True, folder=folder)
     if main_process:
         write(result.report, out / "evaluation.json")

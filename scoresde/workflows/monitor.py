@@ -1,20 +1,21 @@
-"""Metrics during training: from samples of fixed seeds, and the loss on fixed records with fixed noise.
+"""Metrics during training, from samples of fixed seeds, and the loss on fixed records with fixed noise.
 
 | `training.watch` | metrics | definition |
 |---|---|---|
 | `sliced_wasserstein` | `sliced_wasserstein` | distance of the samples to test records (Bonneel et al. 2015), 256 directions |
 | `moments` | `mean_error`, `deviation_error` | root mean square over the values of a record of the error of mean and deviation |
-| `nearest` | `nearest` | median distance of a sample to its nearest training record, over that of a test record |
+| `nearest` | `nearest` | median distance of a sample to its nearest training record, divided by that of a test record |
 | `loss` | `train_loss`, `test_loss`, `..._loss@LEVEL` | the objective without dropout, at 8 levels of the reference log-SNR |
 
-A name module:attribute is that of a function (samples [n, *shape], test records [m, *shape]) -> number, or {name:
-number}, which is marked by `scoresde.config.constructor`.
+An entry module:attribute names a function (samples [n, *shape], test records [m, *shape]) -> number, or {name: number}.
+It must be marked by `scoresde.config.constructor`.
 
 The levels are the quantiles (k + 1/2)/8 of the distribution of t, so that their mean is the training loss. The gap
 between train and test measures memorisation: records and noise are the same each time, and train and test share the
-noise. `nearest` far below 1 means that samples are copies. With few samples all distances have a floor, the distance
-of as many training records. For a network with classes each sample's class follows the class frequencies of the
-training records, because it is compared with data; if test records lack labels, there is no `test_loss`.
+noise. If `nearest` is far below 1, the samples are copies. With few samples all distances have a lower limit, which is
+the distance of the same number of training records. For a network with classes, the classes of the samples follow the
+class frequencies of the training records, because the samples are compared with data. If test records lack labels,
+there is no `test_loss`.
 
     WORKDIR/samples/STEP.png      the samples
     WORKDIR/watch/trajectory.png  E[x_0 | x_t] of a few seeds
@@ -46,13 +47,13 @@ from scoresde.sample import Draw, trajectory
 from scoresde.workflows.generate import by_shares, classes, draw, sampler_of
 
 QUANTILES = 8
-RECORDS = 256  # of each split, for distances
-LOSSES = 128  # of each split, for losses: 2048 calls of the score in all
-SEARCHED = 10_000  # training records in which the nearest are looked for
-_VALUES = 2**26  # in all of them at most: 256 MiB
-PAIRS = 12  # shown, those closest to the training data first
+RECORDS = 256  # records of each split for distances
+LOSSES = 128  # records of each split for losses: 2048 calls of the score in all
+SEARCHED = 10_000  # training records among which nearest records are searched
+_VALUES = 2**26  # limit on the values of these records in total: 256 MiB
+PAIRS = 12  # pairs shown, those closest to the training data first
 _SEEDS, _STEPS, _SHOWN = 6, 28, 8  # trajectories, their steps, and how many points of them are shown
-_POINTS = 256  # seeds where a sample is a point: six of them show nothing
+_POINTS = 256  # seeds where a sample is a point, because six points show nothing
 _CELL = 200  # pixels of a picture in a strip of pictures
 
 
@@ -60,9 +61,9 @@ class Monitor:
     """Evaluation of a score with the same seeds, records and noise each time, which are prepared once.
 
     Args:
-      experiment: that of the run.
-      dataset: its records.
-      folder: the run folder.
+      experiment: experiment of the run.
+      dataset: data set of the run.
+      folder: run folder.
     """
 
     def __init__(self, experiment: Experiment, dataset: Dataset, folder: pathlib.Path):
@@ -72,8 +73,10 @@ class Monitor:
         self._objective, self._prepare = experiment.objective, experiment.prepare(dataset)
 
     def __call__(self, trained: TrainedModel, path: pathlib.Path) -> dict[str, float]:
-        """Save the picture of the samples at `path` and the files of WORKDIR/watch, and return the metrics; with
-        `training.watch` = () only the picture. Call this on one process only."""
+        """Save the picture of the samples at `path` and the files of WORKDIR/watch, and return the metrics.
+
+        If `training.watch` is (), only the picture is saved. Call this on one process only.
+        """
         trained = trained._replace(experiment=self.experiment, score=local_copy(trained.score))
         trained = by_shares(trained) if trained.classes else trained
         num = self.experiment.sampling.num
@@ -104,7 +107,7 @@ class Monitor:
             found, unit = (
                 nearest(drawn.x, self._searched),
                 float(np.median(self._test_apart)) or 1.0,
-            )  # 0: all are among those
+            )  # a distance of 0 means that test records are training records
             figures["nearest"] = float(np.median(found.distance[drawn.ok]) / unit) if drawn.ok.any() else math.nan
             arrays |= {
                 "nearest_index": found.index,
@@ -120,7 +123,7 @@ class Monitor:
             arrays |= {"log_snr": levels} | {f"{split}_loss": values for split, values in losses.items()}
         return figures, arrays
 
-    # What is fixed
+    # Fixed quantities
 
     @functools.cached_property
     def _test(self) -> np.ndarray:
@@ -132,7 +135,7 @@ class Monitor:
 
     @functools.cached_property
     def _floor(self) -> dict[str, float]:
-        """Compute the metrics of as many training records as there are samples."""
+        """Compute the metrics of training records, as many as there are samples."""
         few = self._train[: self.experiment.sampling.num]
         floor = {"sliced_wasserstein": _distance(few, self._test)} if "sliced_wasserstein" in self.names else {}
         return floor | (_moment_errors(few, self._test) if "moments" in self.names else {})
@@ -154,13 +157,13 @@ class Monitor:
     # Losses
 
     def _losses(self, trained: TrainedModel) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Return the levels of log-SNR, and the loss at each by split; a split that lacks labels is left out."""
+        """Return the levels of log-SNR, and the loss at each level by split; a split that lacks labels is omitted."""
         sde = trained.score.sde
         times = jax.vmap(lambda u: self._objective.time_law.quantile(sde, u))((jnp.arange(QUANTILES) + 0.5) / QUANTILES)
         losses, root = {}, fixed_stream("monitor_loss")  # records of both splits have the same noise
         for split, source in (("train", self.dataset.train), ("test", self.dataset.test)):
             if trained.score.label is not None and not source.labelled:
-                continue  # each record is taken under its own label, and some have none
+                continue  # each record is evaluated with its label, and some have none
             num = min(LOSSES, len(source))
             rows = tuple(pad(part, batch_for_devices(num, num)) for part in source.rows(np.arange(num)))
             keys = jax.vmap(lambda n: jax.random.fold_in(root, n))(np.arange(len(rows[0])))
@@ -194,7 +197,7 @@ class Monitor:
         return {"trajectory_log_snr": levels}
 
     def _save_pairs(self, drawn: Draw, found) -> dict:
-        """Save the samples closest to the training data, and the records they are close to."""
+        """Save the samples closest to the training data and the corresponding records, and return the arrays."""
         order = np.argsort(np.where(drawn.ok, found.distance, np.inf))[: min(PAIRS, int(drawn.ok.sum()))]
         pairs = np.stack([drawn.x[order], self._searched[found.index[order]]])  # [2, pairs, ...]
         if len(order) and len(self.dataset.shape) == 3:
@@ -237,7 +240,8 @@ def _moment_errors(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
 
 
 def _strip(dataset: Dataset, x: np.ndarray) -> Image.Image | None:
-    """Return the picture of [times, seeds, ...]: a row per seed if each has a cell, otherwise a picture per time."""
+    """Return the picture of [times, seeds, ...] with a row per seed if each seed has a cell, otherwise with a picture
+    per time."""
     if len(dataset.shape) == 3 and dataset.shape[-1] in (1, 3) or len(dataset.shape) == 2 and dataset.shape[-1] == 2:
         return picture(dataset, np.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]), len(x))
     parts = [picture(dataset, each) for each in x]

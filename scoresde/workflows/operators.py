@@ -1,4 +1,5 @@
-"""What `python -m scoresde.sample --task restore` can do to a record before it restores it, by name; see `restore`."""
+"""Names of the operators that `python -m scoresde.sample --task restore` applies to records before it restores them;
+see `restore`."""
 
 START = "start"
 OPERATORS = ("blur", "downsample", "inpaint", START)

@@ -1,4 +1,4 @@
-"""The request of `python -m scoresde.evaluate`: its flags as data, their validation, and the flags that repeat it."""
+"""Request of `python -m scoresde.evaluate`: its flags as data, their validation, and the flags that repeat it."""
 
 import dataclasses
 import os
@@ -9,7 +9,7 @@ from scoresde.metrics.record import OF_FEATURES
 
 OF_RUN = ("bpd", "nats", "functions")
 METRICS = (*OF_FEATURES, *OF_RUN)
-COLLECTIONS = ("folder", "zip", "array_record", "hf")  # of image files, before a colon, as in data.source
+COLLECTIONS = ("folder", "zip", "array_record", "hf")  # kinds of image files, written before a colon as in data.source
 _PATHS = ("workdir", "samples", "reference", "features", "network")
 # Flags that have no effect together, which is an error.
 _IDLE = {
@@ -22,7 +22,7 @@ _IDLE = {
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """The flags of the command, which docs/commands.md explains."""
+    """Flags of the command, which docs/commands.md explains."""
 
     metrics: tuple[str, ...]
     out: pathlib.Path

@@ -43,9 +43,9 @@ from scoresde.workflows.operators import START
 
 # Defaults of --strength.
 _STRENGTHS = {"blur": 1.0, "downsample": 2.0, "inpaint": 0.5}
-NOISE = 0.05  # default noise of an observation
-_KNOWN = 1000  # training records whose variances are taken
-_RECORDS_PER_VALUE = 8  # at least so many for a covariance
+NOISE = 0.05  # default standard deviation of the noise of an observation
+_KNOWN = 1000  # training records from which variances are computed
+_RECORDS_PER_VALUE = 8  # smallest number of records per value for a covariance
 _SHOWN = 12  # records in OUT/grid.png
 
 
@@ -62,8 +62,11 @@ def restore_to(
     num: int,
     out: pathlib.Path,
 ) -> np.ndarray:
-    """Degrade records, restore them into OUT/samples.npz and OUT/grid.png, and print PSNRs. Returns for each record
-    whether the solver succeeded."""
+    """Degrade records, restore them into OUT/samples.npz and OUT/grid.png, and print PSNRs.
+
+    Returns:
+      Whether the solver succeeded, for each record.
+    """
     _check(trained, operator, strength, noise, baseline, joint)
     originals, _ = records_of(trained, source, split, num)
     out.mkdir(parents=True, exist_ok=True)
@@ -86,8 +89,8 @@ def observation_of(
     """Build an operator by name on a grid, in a basis that the process accepts.
 
     Raises:
-      ConfigError: parameters that the operator refuses, vectors, or a process with one coefficient per mode in
-        another basis.
+      ConfigError: the operator refuses its parameters, records are vectors, or the process has one coefficient per mode
+        in another basis.
     """
     if not grid:
         raise ConfigError("--task restore: expected images or curves; vectors have no neighbours to be restored from")
@@ -104,7 +107,7 @@ def observation_of(
 
 
 def _mask(grid: tuple[int, ...], hidden: float) -> np.ndarray:
-    """Choose random hidden points, the same for all records; `hidden` is their share."""
+    """Choose random hidden points, the same for all records; `hidden` is the fraction of these points."""
     if not 0 < hidden < 1:
         raise ConfigError(f"--strength: expected the share of points hidden, between 0 and 1, got {hidden:g}")
     count = int(np.prod(grid))
@@ -153,9 +156,9 @@ def _from_observation(
 
 
 def _spread(trained: TrainedModel, observation: Observation, joint: bool):
-    """Return variances of the modes of training records, or their covariance, which needs more records.
+    """Return the variances of the modes of training records, or their covariance, which needs more records.
 
-    With classes only records of the class of the score are used.
+    With classes, only records of the class of the score are used.
     """
     if joint and not isotropic(trained.score.sde):
         raise ConfigError(
@@ -171,7 +174,7 @@ def _spread(trained: TrainedModel, observation: Observation, joint: bool):
 
 
 def _from_start(trained: TrainedModel, x0: np.ndarray) -> tuple[str, np.ndarray, dict[str, Draw]]:
-    """Restore from x_T, the record degraded to t_max by the process, with its noise."""
+    """Restore from x_T, which is the record degraded to t_max by the process, with its noise."""
     score, sampler = trained.score, sampler_of(trained)
     index = np.arange(len(x0), dtype=np.uint32)
     sde = score.sde

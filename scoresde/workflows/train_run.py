@@ -28,18 +28,19 @@ from scoresde.workflows.generate import UNTRAINED
 from scoresde.workflows.monitor import Monitor
 from scoresde.workflows.request import Request
 
-_SCALE_RECORDS = 1000  # the first ones, from which the scale of the data is taken
-_SCALE_OFF, _SCALE_WRONG = 4.0, 100.0  # of preconditioning.sigma_data over the deviation of the data
+_SCALE_RECORDS = 1000  # number of records at the start from which the scale of the data is computed
+_SCALE_OFF, _SCALE_WRONG = 4.0, 100.0  # limits for sigma_data over the standard deviation of the data
 
 
 def train_run(experiment: Experiment, workdir: pathlib.Path, command: str = "") -> None:
-    """Train into a run folder, with samples and metrics during training, and an evaluation and a report at the end. The
-    same call resumes an interrupted run.
+    """Train into a run folder, with samples and metrics during training, and an evaluation and a report at the end.
+
+    The same call resumes an interrupted run.
 
     Args:
-      experiment: what is trained.
-      workdir: the run folder.
-      command: stored for the report.
+      experiment: parts of the configuration.
+      workdir: run folder.
+      command: command that is stored for the report.
 
     Raises:
       ScoreSDEError: see `scoresde.errors`.
@@ -61,8 +62,8 @@ def train_run(experiment: Experiment, workdir: pathlib.Path, command: str = "") 
     watch, meta = Monitor(experiment, dataset, workdir), description(experiment, stored)
 
     def look(state, path: pathlib.Path) -> dict[str, float]:
-        looked_at = trained(state)  # whole on every process
-        return watch(looked_at, path) if main_process else {}  # one is enough
+        looked_at = trained(state)  # complete on every process
+        return watch(looked_at, path) if main_process else {}  # one process is enough
 
     with _folder(experiment, workdir, meta, look, ledger) as folder:
         state = fit(
@@ -91,7 +92,7 @@ def train_run(experiment: Experiment, workdir: pathlib.Path, command: str = "") 
 
 
 def _trained(experiment: Experiment, dataset: Dataset, score: NetworkScore, stored: StoredData, state) -> TrainedModel:
-    """The run at a state of training, with the first of its averages."""
+    """Return the run at a state of training, with the first of its averages."""
     read, ema = lambda: dataset, experiment.averages[0]
     averaged = experiment.with_prior_data(averaged_score(score, state, ema), read)
     step, shape = int(state.step), dataset.shape
@@ -128,7 +129,8 @@ def checked_dataset(experiment: Experiment) -> Dataset:
     """Load the data set of a configuration.
 
     Raises:
-      DataError: too few records for a batch, or missing labels. ConfigError: a different number of classes.
+      DataError: there are too few records for a batch, or labels are missing.
+      ConfigError: the number of classes differs.
     """
     dataset = experiment.dataset()
     if len(dataset.train) < experiment.training.batch_size:
@@ -146,7 +148,8 @@ def _check_labels(experiment: Experiment, dataset: Dataset) -> None:
     """Check the labels for training with classes. The null class is not trained, so no record may use it.
 
     Raises:
-      DataError: labels are missing, or a test label was not trained. ConfigError: a different number of classes.
+      DataError: labels are missing, or a test label was not trained.
+      ConfigError: the number of classes differs.
     """
     named = f" (training labels {shown(dataset)})" if dataset.classes else ""
     if beyond := dataset.label_names[dataset.classes :]:
@@ -175,10 +178,12 @@ def _check_labels(experiment: Experiment, dataset: Dataset) -> None:
 
 
 def check_scale(experiment: Experiment, dataset: Dataset) -> None:
-    """Check `preconditioning.sigma_data` against the data: the input and output of the network are divided by it.
+    """Check `preconditioning.sigma_data` against the data, because the input and output of the network are divided by
+    it.
 
     Raises:
-      ConfigError: it differs by more than a factor of `_SCALE_WRONG`; above `_SCALE_OFF` a warning is printed.
+      ConfigError: sigma_data differs from the standard deviation of the data by more than a factor of `_SCALE_WRONG`;
+        above `_SCALE_OFF` a warning is printed.
     """
     spectrum = experiment.preconditioning.data_spectrum()
     if spectrum is None:
@@ -203,7 +208,8 @@ def accept(stored: dict, current: dict) -> None:
     """Check that this run may continue from a checkpoint.
 
     Raises:
-      CheckpointError: the experiment or the data differ. ValueError: the checkpoint has no valid description.
+      CheckpointError: the experiment or the data differ.
+      ValueError: the checkpoint has no valid description.
     """
     check_description(stored)
     lines = differences(to_json(from_json(stored["config"], where="checkpoint")), current["config"])

@@ -1,1 +1,1 @@
-"""Constructors whose arguments are those of a configuration, for parts whose classes take objects."""
+"""Constructors with arguments that a configuration can contain, for parts whose classes require objects."""

@@ -1,4 +1,4 @@
-"""Processes in function space, and their bases and covariances, from numbers and the grid of the fields."""
+"""Constructors of processes in function space, of their bases and of their covariances, from numbers and the grid."""
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +8,8 @@ from scoresde import sde
 from scoresde.errors import ConfigError
 from scoresde.experiment.component import constructor
 
-_CHECKED = 17  # times at which a process is looked at
-_DDPM_STEPS = 1000  # of the networks that were trained with a table (Ho et al. 2020)
+_CHECKED = 17  # number of times at which the coefficients of a process are checked
+_DDPM_STEPS = 1000  # number of steps of the networks that were trained with a table (Ho et al. 2020)
 Grid = tuple[int, ...]
 
 
@@ -24,7 +24,8 @@ def dct(grid: Grid, length: float = 1.0) -> sde.DCT:
     """Return the basis of cosines, for fields that are mirrored at the boundary.
 
     Args:
-      length: of the domain along each axis; 0: the number of grid points, so that lengths are in pixels.
+      grid: shape of the fields without channels, which the builder supplies.
+      length: length of the domain along each axis; 0: the number of grid points, so that lengths are in pixels.
     """
     return sde.DCT(_with_neighbours(grid, "dct"), _lengths(grid, length))
 
@@ -34,7 +35,8 @@ def fourier(grid: Grid, length: float = 1.0) -> sde.Fourier:
     """Return the basis of waves, for periodic fields.
 
     Args:
-      length: of the domain along each axis; 0: the number of grid points, so that lengths are in pixels.
+      grid: shape of the fields without channels, which the builder supplies.
+      length: length of the domain along each axis; 0: the number of grid points, so that lengths are in pixels.
     """
     return sde.Fourier(_with_neighbours(grid, "fourier"), _lengths(grid, length))
 
@@ -44,7 +46,8 @@ def haar(grid: Grid, length: float = 1.0) -> sde.Haar:
     """Return the basis of Haar's square waves.
 
     Args:
-      length: of the domain along each axis; 0: the number of grid points, so that lengths are in pixels.
+      grid: shape of the fields without channels, which the builder supplies.
+      length: length of the domain along each axis; 0: the number of grid points, so that lengths are in pixels.
     """
     return sde.Haar(_with_neighbours(grid, "haar"), _lengths(grid, length))
 
@@ -61,11 +64,12 @@ def kernel(
     """Return the eigenbasis of a kernel on the centres of equal cells of an interval, for curves.
 
     Args:
-      kernel: rbf, exponential, matern12, matern32 or matern52.
-      length: of the interval; 0: the number of grid points.
-      length_scale: of the kernel, in the units of `length`.
-      variance: of the kernel at distance 0.
-      jitter: added to the diagonal of the Gram matrix, at least 0.
+      grid: shape of the fields without channels, which the builder supplies.
+      kernel: covariance function: rbf, exponential, matern12, matern32 or matern52.
+      length: length of the interval; 0: the number of grid points.
+      length_scale: length scale of the kernel, in the units of `length`.
+      variance: variance of the kernel at distance 0.
+      jitter: number added to the diagonal of the Gram matrix, at least 0.
     """
     if len(_with_neighbours(grid, "kernel")) > 1:
         raise ConfigError(f"kernel: expected curves, got a grid {grid}; take dct")
@@ -81,13 +85,14 @@ def kernel(
 def power_law(
     basis: sde.AbstractBasis, index: float = 1.5, screening: float = 9.0, variance: float = 1.0
 ) -> sde.AbstractCovariance:
-    """Return noise whose mode k has a variance proportional to (screening + lambda_k)^-index. In a kernel basis, which
-    belongs to one covariance, the noise has that covariance instead.
+    """Return the covariance of noise whose mode k has a variance proportional to (screening + lambda_k)^-index. A
+    kernel basis belongs to one covariance, which the noise has instead.
 
     Args:
+      basis: basis of the modes, which the process supplies.
       index: decay of the variances; above half the dimensions of the domain.
-      screening: added to the eigenvalue of the Laplacian, in 1 / length^2.
-      variance: of the noise at a point of the grid.
+      screening: number added to the eigenvalue of the Laplacian, in 1 / length^2.
+      variance: variance of the noise at a point of the grid.
     """
     if basis.own_covariance:
         return sde.Gram()
@@ -103,14 +108,15 @@ def coloured_vp(
     beta_max: float = 20.0,
     t_min: float = 1e-5,
 ) -> sde.Coloured:
-    """Return the variance preserving process with coloured noise.
+    """Return the variance-preserving process with coloured noise.
 
     Args:
-      basis: of the modes.
-      covariance: of the noise.
-      beta_min: rate of noise at t = 0.
-      beta_max: rate of noise at t = 1.
-      t_min: the smallest time.
+      grid: shape of the fields without channels, which the builder supplies.
+      basis: basis of the modes.
+      covariance: covariance of the noise.
+      beta_min: noise rate at t = 0.
+      beta_max: noise rate at t = 1.
+      t_min: smallest time.
     """
     return sde.Coloured(basis, covariance, sde.VP(beta_min, beta_max, t_min=t_min))
 
@@ -124,14 +130,15 @@ def coloured_ve(
     sigma_max: float = 50.0,
     t_min: float = 1e-5,
 ) -> sde.Coloured:
-    """Return the variance exploding process with coloured noise.
+    """Return the variance-exploding process with coloured noise.
 
     Args:
-      basis: of the modes.
-      covariance: of the noise.
+      grid: shape of the fields without channels, which the builder supplies.
+      basis: basis of the modes.
+      covariance: covariance of the noise.
       sigma_min: noise level at t = 0.
       sigma_max: noise level at t = 1.
-      t_min: the smallest time.
+      t_min: smallest time.
     """
     return sde.Coloured(basis, covariance, sde.VE(sigma_min, sigma_max, t_min=t_min))
 
@@ -148,11 +155,12 @@ def coloured_cosine(
     """Return the cosine process with coloured noise.
 
     Args:
-      basis: of the modes.
-      covariance: of the noise.
+      grid: shape of the fields without channels, which the builder supplies.
+      basis: basis of the modes.
+      covariance: covariance of the noise.
       log_snr_min: log-SNR at t = 1.
       log_snr_max: log-SNR at t = 0.
-      t_min: the smallest time.
+      t_min: smallest time.
     """
     return sde.Coloured(basis, covariance, sde.Cosine(log_snr_min, log_snr_max, t_min=t_min))
 
@@ -169,11 +177,12 @@ def heat(
     """Return the stochastic heat equation.
 
     Args:
-      basis: of the modes.
+      grid: shape of the fields without channels, which the builder supplies.
+      basis: basis of the modes.
       index: smoothness of the noise; mode k has a variance proportional to (screening + lambda_k)^-(index + 1).
-      screening: added to the eigenvalue of the Laplacian, in 1 / length^2.
-      variance: of the stationary noise at a point of the grid.
-      t_min: the smallest time.
+      screening: number added to the eigenvalue of the Laplacian, in 1 / length^2.
+      variance: variance of the stationary noise at a point of the grid.
+      t_min: smallest time.
     """
     gain = sde.PowerLaw.normalised(basis, index + 1, screening, variance).gain
     return sde.Heat(basis, index, screening, gain, t_min=t_min)
@@ -192,12 +201,13 @@ def blur(
     """Return blurring diffusion (Hoogeboom and Salimans 2023).
 
     Args:
-      basis: of the modes.
+      grid: shape of the fields without channels, which the builder supplies.
+      basis: basis of the modes.
       log_snr_min: log-SNR of the mean at t = 1.
       log_snr_max: log-SNR of the mean at t = 0.
       blur_max: width of the blur at t = 1, in the units of the length of the basis.
       min_scale: remaining amplitude of the highest mode.
-      t_min: the smallest time.
+      t_min: smallest time.
     """
     return sde.Blur(basis, sde.Cosine(log_snr_min, log_snr_max, t_min=t_min), blur_max, min_scale)
 
@@ -209,7 +219,8 @@ def inverse_heat(
     """Return inverse heat dissipation (Rissanen et al. 2023). Its prior is blurred data.
 
     Args:
-      basis: of the modes.
+      grid: shape of the fields without channels, which the builder supplies.
+      basis: basis of the modes.
       noise: standard deviation of the noise at each point.
       blur_min: width of the blur at t = 0, in the units of the length of the basis.
       blur_max: width of the blur at t = 1.
@@ -222,6 +233,7 @@ def pixelate(grid: Grid, noise: float = 0.01) -> sde.Cold:
     """Return cold diffusion by averages over ever larger blocks (Bansal et al. 2023). Its prior is degraded data.
 
     Args:
+      grid: shape of the fields without channels, which the builder supplies.
       noise: standard deviation of the noise at each point.
     """
     return sde.pixelate(_with_neighbours(grid, "pixelate"), sigma=noise)
@@ -232,13 +244,14 @@ def fade(grid: Grid, noise: float = 0.01) -> sde.Cold:
     """Return cold diffusion in which all points fade. Its prior is degraded data.
 
     Args:
+      grid: shape of the fields without channels, which the builder supplies.
       noise: standard deviation of the noise at each point.
     """
     return sde.fade(_with_neighbours(grid, "fade"), sigma=noise)
 
 
 def out_of_range(process: sde.AbstractSDE) -> str | None:
-    """Return which coefficient of a process leaves the range of float32 at t_min or t_max, or None.
+    """Return the name of a coefficient of a process that leaves the range of float32 at t_min or t_max, or None.
 
     alpha and sigma are squared in variances and in signal-to-noise ratios, so their squares must be finite and above
     float32's smallest normal number. A process in modes may let some of them fade to zero, but not all.

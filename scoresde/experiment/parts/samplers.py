@@ -1,4 +1,4 @@
-"""Samplers and solvers from numbers and names."""
+"""Constructors of samplers and solvers from numbers and names."""
 
 from collections.abc import Callable
 
@@ -18,16 +18,16 @@ def reverse_sde(steps: int = 1000, grid: Callable = "log_snr", solver: dfx.Abstr
     """Return the reverse SDE on a fixed grid (Song et al. 2021, eq. 6), by a solver of diffrax.
 
     Args:
-      steps: of the grid.
-      grid: of times.
-      solver: euler, heun, sea, shark, sra1 or slowrk.
+      steps: number of steps of the grid.
+      grid: grid of times.
+      solver: solver of the SDE: euler, heun, sea, shark, sra1 or slowrk.
     """
     return sample.ReverseSDE(solver, _fixed("reverse_sde", steps, grid))
 
 
 @constructor
 def adaptive_sde(sde_tolerance: float = 0.02):
-    """Return the reverse SDE by ShARK, which chooses its steps.
+    """Return the reverse SDE with the solver ShARK and adaptive steps.
 
     Args:
       sde_tolerance: relative and absolute error of a step.
@@ -53,16 +53,16 @@ def probability_flow(
     """Return the probability-flow ODE (Song et al. 2021, eq. 13), by a solver of diffrax.
 
     Args:
-      steps: of the grid; 0: the solver chooses its steps.
-      grid: of times, if there are steps.
-      solver: tsit5, dopri5, dopri8, bosh3, heun, euler, kvaerno3 or kvaerno5.
+      steps: number of steps of the grid; 0: adaptive steps.
+      grid: grid of times if steps is above 0.
+      solver: solver of the ODE: tsit5, dopri5, dopri8, bosh3, heun, euler, kvaerno3 or kvaerno5.
       tolerance: relative and absolute error of a step.
     """
     if not steps:
         if isinstance(solver, dfx.Euler):
             raise ConfigError("probability_flow: euler has no error estimate: give steps > 0, or tsit5")
         return sample.ProbabilityFlow(solver, sample.Adaptive(tolerance))
-    if isinstance(solver, dfx.AbstractImplicitSolver):  # nothing else sets the tolerance of its root finder
+    if isinstance(solver, dfx.AbstractImplicitSolver):  # its root finder needs a tolerance
         solver = type(solver)(root_finder=dfx.VeryChord(rtol=tolerance, atol=tolerance))
     return sample.ProbabilityFlow(solver, _fixed("probability_flow", steps, grid))
 
@@ -77,10 +77,10 @@ def predictor_corrector(
     """Return predictor-corrector sampling (Song et al. 2021, algorithms 2 to 5).
 
     Args:
-      steps: of the grid.
-      grid: of times.
-      predictor: ancestral, ancestral_transition, reverse_diffusion or none.
-      corrector: annealed_langevin, langevin (published; for images) or none.
+      steps: number of steps of the grid.
+      grid: grid of times.
+      predictor: predictor: ancestral, ancestral_transition, reverse_diffusion or none.
+      corrector: corrector: annealed_langevin, langevin (published; for images) or none.
     """
     return sample.PredictorCorrector(steps, grid, predictor, corrector)
 
@@ -90,10 +90,10 @@ def langevin_dynamics(steps: int = 1000, grid: Callable = "log_snr", corrections
     """Return annealed Langevin dynamics (Song and Ermon 2019).
 
     Args:
-      steps: noise levels.
-      grid: of their times.
-      corrections: steps per noise level.
-      step_size: of a step, in units of sigma^2.
+      steps: number of noise levels.
+      grid: grid of the times of these levels.
+      corrections: number of steps per noise level.
+      step_size: size of a step, in units of sigma^2.
     """
     return sample.LangevinDynamics(steps, grid, corrections, step_size)
 
@@ -103,22 +103,22 @@ def ipndm(steps: int = 15, grid: Callable = "karras", order: int = 4):
     """Return iPNDM (Zhang and Chen 2023, appendix H.2).
 
     Args:
-      steps: of the grid.
-      grid: of times.
-      order: points of the polynomial, 1 to 4.
+      steps: number of steps of the grid.
+      grid: grid of times.
+      order: number of points of the polynomial, 1 to 4.
     """
     return sample.IPNDM(steps, grid, order)
 
 
 @constructor
 def no_predictor():
-    """Return no predictor: only the corrector moves."""
+    """Return None, so that only the corrector changes the samples."""
     return None
 
 
 @constructor
 def no_corrector():
-    """Return no corrector."""
+    """Return None, so that there is no corrector."""
     return None
 
 
@@ -135,7 +135,7 @@ def optimised(steps: int, score: AbstractScore | None, shape: tuple[int, ...], s
     if not 0 < steps <= sample.CANDIDATES:
         raise ConfigError(f"optimised: expected steps from 1 to {sample.CANDIDATES}, got {steps}")
     if score is None:
-        return sample.uniform_log_snr  # while only the arguments are checked
+        return sample.uniform_log_snr  # used while only the arguments are checked
     return sample.optimised_times(score, shape, steps=steps, key=fixed_stream("optimised_grid"))
 
 

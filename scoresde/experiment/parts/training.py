@@ -1,4 +1,4 @@
-"""Preconditionings, weightings, optimizers and learning rates from numbers."""
+"""Constructors of preconditionings, weightings, optimizers and learning rates from numbers."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from scoresde import score, sde, train
 from scoresde.errors import ConfigError
 from scoresde.experiment.component import constructor
 
-LAST_RATE = 0.01  # factor of the learning rate at the end of a cosine, so that a prolonged run continues to learn
+LAST_RATE = 0.01  # factor of the learning rate at the end of a cosine, which lets a prolonged run continue to learn
 
 
 @constructor
@@ -21,11 +21,12 @@ def edm_preconditioning(
     """Return EDM's preconditioning (Karras et al. 2022, table 1).
 
     Args:
+      sde: process of the run, which the builder supplies.
       sigma_data: standard deviation of the data in model coordinates.
-      data_index: in function space, mode k of the data has a variance proportional to
-        (data_screening + lambda_k)^-data_index; 0: the same variance in all modes. In a kernel basis data vary as the
-        noise does.
-      data_screening: added to the eigenvalue of the Laplacian, in 1 / length^2.
+      data_index: exponent in function space: mode k of the data has a variance proportional to
+        (data_screening + lambda_k)^-data_index; 0: the same variance in all modes. In a kernel basis the data have the
+        covariance of the noise up to a factor.
+      data_screening: number added to the eigenvalue of the Laplacian, in 1 / length^2.
     """
     _check_sigma_data(sigma_data)
     return score.EDMPreconditioning(sigma_data, _shares(sde, data_index, data_screening))
@@ -42,9 +43,11 @@ def edm_weighting(
     """Return EDM's weighting (Karras et al. 2022, table 1).
 
     Args:
-      sigma_data: as of the preconditioning; null: that of the preconditioning, or 0.5.
-      data_index: as of the preconditioning; null: that of the preconditioning, or 0.
-      data_screening: as of the preconditioning, with data_index.
+      sde: process of the run, which the builder supplies.
+      preconditioning: preconditioning of the run, which the builder supplies.
+      sigma_data: standard deviation of the data; null: that of the preconditioning, or 0.5.
+      data_index: exponent as in the preconditioning; null: that of the preconditioning, or 0.
+      data_screening: number as in the preconditioning, used with data_index.
     """
     if sigma_data is None and data_index is None:
         return train.EDMWeighting(preconditioning.data_spectrum() or score.DataSpectrum(0.5, _shares(sde, 0.0, 1.0)))
@@ -54,7 +57,7 @@ def edm_weighting(
 
 
 def _shares(process: sde.AbstractSDE, index: float, screening: float) -> sde.AbstractCovariance | None:
-    """Return the shares of the modes in the variance of the data, on the training grid; None: equal shares."""
+    """Return the shares of the modes in the variance of the data on the training grid, or None for equal shares."""
     if index < 0 or not screening > 0:
         raise ConfigError(f"expected data_index >= 0 and data_screening > 0, got {index} and {screening}")
     if process.basis.own_covariance:
@@ -83,9 +86,10 @@ def adam(learning_rate: Callable, beta1: float = 0.9, beta2: float = 0.999, eps:
     """Return Adam (Kingma and Ba 2015).
 
     Args:
+      learning_rate: learning rate as a function of the step, which the builder supplies.
       beta1: decay of the first moment, at least 0 and below 1.
       beta2: decay of the second moment, at least 0 and below 1.
-      eps: added to the root of the second moment, above 0.
+      eps: number added to the root of the second moment, above 0.
     """
     _check_moments(beta1, beta2, eps)
     return optax.adam(learning_rate, b1=beta1, b2=beta2, eps=eps)
@@ -98,10 +102,11 @@ def adamw(
     """Return Adam with decoupled weight decay of matrices and kernels (Loshchilov and Hutter 2019).
 
     Args:
+      learning_rate: learning rate as a function of the step, which the builder supplies.
       beta1: decay of the first moment, at least 0 and below 1.
       beta2: decay of the second moment, at least 0 and below 1.
-      eps: added to the root of the second moment, above 0.
-      weight_decay: times the learning rate, the share of a weight that a step removes, at least 0. Biases, scales of
+      eps: number added to the root of the second moment, above 0.
+      weight_decay: share of a weight that a step removes, divided by the learning rate, at least 0. Biases, scales of
         norms and fixed frequencies, which have one axis, do not decay.
     """
     _check_moments(beta1, beta2, eps)
@@ -135,5 +140,5 @@ def warmup_cosine(learning_rate: float, warmup: int, decay_steps: int) -> optax.
         return optax.warmup_cosine_decay_schedule(
             0.0, learning_rate, warmup, decay_steps, end_value=LAST_RATE * learning_rate
         )
-    # Without warm-up, optax stays at the initial value for ever.
+    # Without warm-up, optax would keep the initial value forever.
     return optax.warmup_constant_schedule(0.0 if warmup else learning_rate, learning_rate, warmup)

@@ -1,5 +1,5 @@
-"""The average of any width at any step, from the snapshots of a run, and a run folder of it (Karras et al. 2024,
-section 3.2).
+"""Averages of any width at any step, computed from the snapshots of a run and written as a run folder (Karras et al.
+2024, section 3.2).
 
 Snapshots before and after the step are used. Damaged snapshots are reported and left out of the fit.
 """
@@ -30,20 +30,20 @@ from scoresde.train.average import check_width, exponent
 from scoresde.train.step import init_state
 from scoresde.workflows.posthoc.profiles import fit
 
-# Upper limit for the total weight of the snapshots that are not read: less than float32 resolves.
+# Upper limit for the total weight of the snapshots that are not read, which is below the resolution of float32.
 NEGLIGIBLE = 1e-7
 RECORD = "average.json"
 
 
 class PostHoc(NamedTuple):
-    """An average that was not tracked during training."""
+    """Average that was not tracked during training."""
 
-    experiment: Experiment  # of the run
-    data: StoredData  # what it was trained on
-    params: PyTree[np.ndarray]  # float32, or wider
-    width: float  # relative
+    experiment: Experiment  # experiment of the run
+    data: StoredData  # facts of the training data
+    params: PyTree[np.ndarray]  # in float32 or a wider type
+    width: float  # relative width
     step: int
-    residual: float  # relative error of its profile
+    residual: float  # relative error of the profile
     used: dict[int, dict[float, float]]  # {step of a snapshot: {width: coefficient}}
 
     def text(self) -> str:
@@ -67,12 +67,14 @@ def reconstruct(
     """Compute the average of relative width `width` at `step`, by default the last snapshot.
 
     Args:
-      report: called with a line about each damaged snapshot.
+      workdir: run folder.
+      width: relative width.
+      step: step of the average; None for the last snapshot.
+      report: function called with one line of text about each damaged snapshot.
 
     Raises:
-      ConfigError: no run, none with training.power_ema, or a width or step out of range. CheckpointError: no good
-        snapshot, or of
-      another experiment.
+      ConfigError: the folder contains no run or no run with training.power_ema, or the width or step is out of range.
+      CheckpointError: no snapshot is valid, or the snapshots belong to another experiment.
     """
     folder = pathlib.Path(workdir)
     experiment = stored_experiment(folder)
@@ -109,11 +111,11 @@ def reconstruct(
 
 
 def write(found: PostHoc, out: pathlib.Path) -> None:
-    """Write a run folder with this average, for sample, likelihood and evaluate, and OUT/average.json with its
-    coefficients.
+    """Write a run folder with this average for sample, likelihood and evaluate, and its coefficients in
+    OUT/average.json.
 
     Raises:
-      ResourceError: no space, or no permission.
+      ResourceError: there is no space or no permission.
     """
     experiment = found.experiment.changed("training.ema=()", f"training.power_ema={found.width!r}")
     like = experiment.network.params
@@ -131,7 +133,7 @@ def write(found: PostHoc, out: pathlib.Path) -> None:
 
 
 def _checked(step: int | None, last: int, folder: pathlib.Path) -> int:
-    """Return the requested step, which the snapshots must reach."""
+    """Return the requested step, after checking that the snapshots reach it."""
     if step is not None and not 1 <= step <= last:
         raise ConfigError(f"--step: expected 1 to {last}, the last good snapshot in {folder}, got {step}")
     return last if step is None else step

@@ -1,5 +1,5 @@
-"""Averages by power functions as weights over time, and one of them as a combination of others (Karras et al. 2024,
-section 3.2).
+"""Averages by power functions as weights over time, and their approximation by combinations of others (Karras et al.
+2024, section 3.2).
 
 The average of exponent gamma at time t weighs the parameters of time tau by
 
@@ -13,10 +13,11 @@ the p_i of the stored snapshots, then that average is approximately sum_i x_i sn
     <p_a, p_b> = (gamma_a + 1) (gamma_b + 1) / (gamma_a + gamma_b + 1) (t_a / t_b)^gamma_b / t_b.
 
 Two changes extend the published solution. First, the x_i sum to 1, so that the part of the parameters that does not
-move is exact. Unconstrained least squares scale it: by 0.96 for width 0.15 from four snapshots of widths 0.05 and 0.1.
+change is exact. Unconstrained least squares would scale this part, by 0.96 for width 0.15 from four snapshots of
+widths 0.05 and 0.1.
 The constraint hardly affects the profile, and the error of a run's parameters falls by a factor of 6 to 60
-(`benchmarks/averages.py`). Second, the rounding of the snapshots, NOISE, counts as an error, which bounds the x_i where
-profiles are nearly equal.
+(`benchmarks/averages.py`). Second, the rounding error of the snapshots, NOISE, counts as an error, which bounds the x_i
+where profiles are nearly equal.
 """
 
 from typing import NamedTuple
@@ -24,14 +25,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-# Rounding of a float32 average relative to it: 2^-25 at each of the 1e5 steps of a long memory, at random.
+# Relative rounding error of a float32 average: 2^-25 at each of the 1e5 steps of a long memory, with random signs.
 NOISE = 1e-5
 _Numbers = np.ndarray | float
 
 
 class Fit(NamedTuple):
-    coefficients: Float[np.ndarray, " n"]  # x_i, of sum 1
-    residual: float  # |p - sum_i x_i p_i| / |p|, to 1e-8
+    coefficients: Float[np.ndarray, " n"]  # x_i, with sum 1
+    residual: float  # |p - sum_i x_i p_i| / |p|, accurate to 1e-8
 
 
 def inner(t_a: _Numbers, gamma_a: _Numbers, t_b: _Numbers, gamma_b: _Numbers) -> np.ndarray | np.floating:
@@ -42,7 +43,7 @@ def inner(t_a: _Numbers, gamma_a: _Numbers, t_b: _Numbers, gamma_b: _Numbers) ->
 
 
 def fit(t: Float[np.ndarray, " n"], gamma: Float[np.ndarray, " n"], wanted_t: float, wanted_gamma: float) -> Fit:
-    """Approximate the profile of (wanted_t, wanted_gamma) by those of the n snapshots.
+    """Approximate the profile of (wanted_t, wanted_gamma) by the profiles of the n snapshots.
 
     With y_i = x_i |p_i| / |p|, C the cosines between the p_i and b those with p, the solution minimises y C y - 2 b y +
     NOISE^2 |y|^2 under sum_i x_i = 1.
