@@ -260,7 +260,7 @@ def test_another_seed_ends_both_before_the_first_step(tmp_path):
     for result in map(finish, both):
         assert (
             result.code == 7
-            and "error: the processes do not do the same: seed is 42 on process 0, 7 on process 1" in result.err
+            and "the processes do not do the same: seed is 42 on process 0, 7 on process 1" in result.err
         )
     assert not metrics(tmp_path)
 
