@@ -386,7 +386,7 @@ def test_score_sde_of_flax_and_of_torch_are_the_same_network(tmp_path):
     result = call("convert", run, f"--export={file}")
     assert result.code == 0, result.err
     config = configuration(recipes.fields("ncsnpp_cifar10"), list(SMALL))
-    assert (config.sde.name, config.sde.sigma_max, config.data.centered, config.model.center_input) == (
+    assert (config.process_name, config.sde.sigma_max, config.data.centered, config.model.center_input) == (
         "ve",
         50.0,
         False,
