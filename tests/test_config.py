@@ -254,6 +254,32 @@ def test_json_of_other_fields_is_refused():
         from_json(stored)
 
 
+EARLIER = json.loads((ROOT / "tests" / "fixtures" / "mixture_run" / "config.json").read_text())
+SPOILED = {
+    "model": 3, "sampling": 4, "sde": {"name": ["vp"]}, "optim": {"name": None}, "likelihood": None, "seed": "x",
+    "data": {"source": {"name": 7}}, "training": {"weighting": [1]}, "preconditioning": "edn",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+@pytest.mark.parametrize("section", SPOILED)
+def test_a_section_of_another_form_is_one_line(section, earlier):
+    """In a config.json that somebody else may have written, also in the form of earlier versions."""
+    if earlier and section == "preconditioning":
+        pytest.skip("earlier versions had no such section")
+    stored = EARLIER if earlier else to_json(from_json(EARLIER))
+    with pytest.raises(ConfigError, match=f"config.json: {section}") as refused:
+        from_json(stored | {section: SPOILED[section]})
+    assert len(refused.value.problems) == 1
+
+
+def test_a_name_of_an_earlier_spelling_goes_into_a_section_that_is_a_name():
+    config = default()
+    config.preconditioning, config.model.preconditioning = "edm", "eps"
+    override(config, [])
+    assert config.preconditioning.to_dict() == {"name": "eps"}
+
+
 # Help
 
 

@@ -128,12 +128,12 @@ def _entry_points(word: str) -> dict[str, str]:
     return {point.name.partition(".")[2]: point.value for point in found if point.name.startswith(f"{word}.")}
 
 
-def resolve(kind: Kind, name: str, where: str, others: tuple[str, ...] = ()) -> Callable:
+def resolve(kind: Kind, name: Any, where: str, others: tuple[str, ...] = ()) -> Callable:
     """Return the constructor that a name refers to, without calling it.
 
     Args:
       kind: kind of the component.
-      name: short name or "module:attribute".
+      name: short name or "module:attribute"; anything else, which config.json may hold, is refused.
       where: field that contains the name, for messages.
       others: additional names that the field may contain, for messages.
 
@@ -141,7 +141,7 @@ def resolve(kind: Kind, name: str, where: str, others: tuple[str, ...] = ()) -> 
       ConfigError: no such name, module or attribute exists, or the object is not of this kind.
     """
     choices = kind.choices()
-    path = choices.get(name, name)
+    path = choices.get(name, name) if isinstance(name, str) else name
     if not isinstance(name, str) or (name not in choices and ":" not in name):
         known = (*choices, *(others if kind.partial else ()))
         near = difflib.get_close_matches(str(name), known, 1, cutoff=0.0)

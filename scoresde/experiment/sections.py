@@ -194,12 +194,10 @@ def _complete(node: Node, problems: list[str], unknown: Callable[[str], bool]) -
             child = node.child(name)
         except ConfigError as error:
             problems += error.problems
-            child = (
-                Node(where, {"name": next(iter(argument.kind.names), "")}, argument.kind)
-                if argument.kind.names
-                else None
-            )
-            value = None
+            if not argument.kind.names:
+                full[name] = argument.default
+                continue
+            child = Node(where, {"name": next(iter(argument.kind.names))}, argument.kind)
         if child is not None:
             full[name] = _complete(child, problems, unknown)
             continue

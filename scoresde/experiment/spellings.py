@@ -50,16 +50,15 @@ def modernise(raw: dict, *, earlier: bool) -> None:
       ConfigError: a field that was removed has a value that this version does not support.
     """
     for path, value in _RETIRED.items():
-        section, _, field = path.partition(".")
-        if earlier and (found := raw.get(section, {}).pop(field, value)) != value:
+        if earlier and (found := _pop(raw, path)) not in (None, value):
             raise ConfigError(f"{path} = {found!r}: expected {value!r}, which this version always has")
     for path, place in NAMES.items():
         if (value := _pop(raw, path)) is not None:
             _put(raw, place, value)
-    if earlier:
-        sampling, wanted = raw.setdefault("sampling", {}), ("ode_solver", "sde_solver")
+    sampling = raw.get("sampling")
+    if earlier and isinstance(sampling, dict):
         flow = sampling.get("name") == "probability_flow"
-        sampling.pop(wanted[flow], None)  # the other one was not used
+        sampling.pop("sde_solver" if flow else "ode_solver", None)  # the other one was not used
     for path, places in FIELDS.items():
         if path not in places and (value := _pop(raw, path)) is not None:
             place = next((place for place in places if _has(raw, place)), None)
@@ -67,7 +66,6 @@ def modernise(raw: dict, *, earlier: bool) -> None:
                 _put(raw, place, value)
             elif not earlier:
                 raise ConfigError(f"{path}: it is now {places[0]}, which this configuration does not have")
-    sampling = raw.get("sampling", {})
     if isinstance(sampling, dict):
         for name, value in _DEFAULTS.items():
             if name in sampling and sampling[name] == value:
@@ -101,6 +99,10 @@ def _pop(raw: dict, path: str):
 def _put(raw: dict, path: str, value) -> None:
     section, *names = path.split(".")
     values = raw.setdefault(section, {"name": SECTIONS[section].name} if SECTIONS[section].kind else {})
+    if isinstance(values, str):
+        values = raw[section] = {"name": values}
+    if not isinstance(values, dict):
+        return  # reported when the configuration is completed
     for name in names[:-1]:
         inner = values.get(name) or section_node(raw, section).fields[name].default
         values[name] = values = {"name": inner} if isinstance(inner, str) else inner
