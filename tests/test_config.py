@@ -108,6 +108,18 @@ def test_a_mistake_is_one_line(overrides, words, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_name_of_a_flag_is_not_said_to_be_in_the_file(tmp_path):
+    """A name in the file is."""
+    flag = call("train", *MIXTURE, "--config.sde=vpp")
+    assert flag.code == 2 and flag.err.startswith("error: sde.name = 'vpp'")
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from scoresde.config import default\ndef get_config():\n    c = default()\n    c.sde = 'vpp'\n    return c\n"
+    )
+    named = call("train", "--config", file)
+    assert named.code == 2 and named.err.startswith(f"error: {file}: sde.name = 'vpp'")
+
+
 @pytest.mark.parametrize("size, words", [("9", ["height", "width"]), ("(8,9)", ["width"])])
 def test_an_image_that_cannot_be_halved(size, words):
     refused = call("train", f"--config={ROOT / 'configs' / 'digits_vp.py'}", f"--config.data.image_size={size}")

@@ -127,7 +127,8 @@ def change(config: ConfigDict, overrides: list[str], where: str = "") -> list[st
             problems.append(problem if problem.startswith(given) else f"{given} {problem.partition(': ')[2]}")
     modernise(raw, earlier=False)  # a value may denote the default of its sampler
     full, more = complete(raw)
-    problems += [problem if problem in problems else where + problem for problem in more]
+    flags = tuple(current(raw, path).removesuffix(".name") for path, _ in pairs)  # not of the file
+    problems += [problem if problem.startswith(flags) else where + problem for problem in more]
     with config.unlocked():
         for name in list(config.keys()):
             del config[name]  # `update` would keep the arguments of another component
