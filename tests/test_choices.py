@@ -56,7 +56,7 @@ CHOICES = {
     "sampling.variable": ("log_rho", "rho", "t"),
     "likelihood.method": ("flow", "elbo", "vlb"),
     "likelihood.estimator": kinds.TRACE.names,
-    "likelihood.dequantization": ("uniform", "truncated_normal", "variational", "none"),
+    "likelihood.dequantization": kinds.DEQUANTIZATION.names,
     "likelihood.vlb_variance": ("beta", "beta_tilde"),
 }
 # What must be set beside a field for it to be read.

@@ -1,7 +1,10 @@
 """Dequantization: densities on the bins, and bits/dim of integers whose probabilities are known."""
 
 import dataclasses
+import json
 import math
+import types
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +29,13 @@ from scoresde.likelihood import (
 from scoresde.nets import Network
 from scoresde.score import MixtureScore
 from scoresde.sde import VE, VP
-from scoresde.train.dequantizer import dequantizer_network, fit_dequantizer, load_network, save_network
+from scoresde.train.dequantizer import (
+    TrainedDequantization,
+    dequantizer_network,
+    fit_dequantizer,
+    load_network,
+    save_network,
+)
 
 BINS = {"[-1, 1]": Bins(8), "[0, 1]": Bins(256, 0.0, 1.0), "odd": Bins(17, -3.0, 0.4)}
 
@@ -214,9 +223,26 @@ def test_training_the_flow_tightens_the_bound(tmp_path):
         load_network(start, path)
 
 
+def test_a_flow_that_an_earlier_version_stored_is_found(tmp_path):
+    """The name of its file is the CRC-32 of the fields that earlier versions had."""
+    about = {
+        "parameters_crc32": "0badcafe", "seed": 7, "data": "records", "variational_steps": 1000,
+        "variational_batch_size": 64, "variational_rate": 1e-3, "variational_width": 8, "variational_depth": 4,
+    }  # fmt: skip
+    stored = moved(dequantizer_network((2,), width=8, depth=4, seed=7))
+    save_network(stored, tmp_path / f"{zlib.crc32(json.dumps(about, sort_keys=True).encode()):08x}.npz", about)
+    dataset = types.SimpleNamespace(shape=(2,), fingerprint="records")
+    found = TrainedDequantization(width=8).fitted(
+        None, dataset, Bins(4), seed=7, folder=tmp_path, parameters="0badcafe"
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(found.flow.params), jax.tree.leaves(stored.params)))
+
+
 @pytest.mark.parametrize(
     "make, words",
     [
+        (lambda: TrainedDequantization(steps=0, rate=0.0), r"steps = 0.*\n.*rate = 0.0"),
+        (lambda: TrainedDequantization().draw(VP(), Bins(4), jnp.arange(2), key=jax.random.key(0)), "fitted"),
         (lambda: Bins(1), "levels = 1"),
         (lambda: Bins(8, 1.0, 1.0), "high > low"),
         (lambda: dequantizer_network((4, 4), width=8, depth=2, seed=0), "coupling flow"),

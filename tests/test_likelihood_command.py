@@ -1,10 +1,13 @@
 """`python -m scoresde.likelihood`: methods, estimators and dequantizations, what is written, and what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from commands import call, digits_run, mixture_run
+
+from scoresde.experiment import load_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -72,6 +75,65 @@ def test_a_variational_dequantization_is_trained_once(digits, tmp_path):
     assert refused.code == 4 and "delete it" in refused.err and len(refused.err.splitlines()) == 1
 
 
+OUTSIDE = """
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from scoresde.likelihood import AbstractDequantization
+
+
+class Middle(AbstractDequantization):
+    share: float = eqx.field(static=True, default=0.5)
+
+    def draw(self, sde, bins, v, *, key):
+        u = 0.5 + self.share * (jax.random.uniform(key, v.shape) - 0.5)
+        return bins.encode(v, u), -jnp.asarray(bins.log_jacobian(v.size) + v.size * jnp.log(self.share))
+
+
+class AtTheEnd(Middle):
+    at_t_min = True
+"""
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    (tmp_path / "dequantizations_of_somebody.py").write_text(OUTSIDE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "dequantizations_of_somebody"
+
+
+def test_a_dequantization_from_outside(outside, digits, tmp_path):
+    """Uniform on the middle of the bin: log q is that of the uniform one, less D log share."""
+    flags = ["--dequantization", f"{outside}:Middle", "--config.likelihood.dequantization.share=0.25"]
+    arrays, report, text = likelihood(digits, tmp_path / "x", *flags, "--method", "elbo", "--samples", 4)
+    assert report["dequantization"] == f"{outside}:Middle" and f"dequantization {outside}:Middle" in text
+    assert report["config"]["likelihood"]["dequantization"]["share"] == 0.25
+    np.testing.assert_allclose(arrays["log_q"], 64 * np.log(4) - report["log_jacobian"], rtol=1e-5)
+    refused = call("likelihood", "--workdir", digits, "--dequantization", f"{outside}:AtTheEnd", "--method", "vlb")
+    assert refused.code == 2 and "its x is at t_min, and vlb" in refused.err and len(refused.err.splitlines()) == 1
+    refused = call("likelihood", "--workdir", digits, "--dequantization", "unifrom")
+    assert refused.code == 2 and "did you mean uniform?" in refused.err and len(refused.err.splitlines()) == 1
+
+
+def test_fields_of_an_earlier_version(digits, tmp_path, capsys):
+    """A stored configuration held the fields of the variational dequantization, in use or not."""
+    run = shutil.copytree(digits, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    old = {"steps": 1000, "batch_size": 64, "rate": 1e-2, "width": 32, "depth": 4}
+    config["likelihood"] |= {f"variational_{name}": value for name, value in old.items()}
+    (run / "config.json").write_text(
+        json.dumps(config | {"likelihood": config["likelihood"] | {"dequantization": "uniform"}})
+    )
+    assert load_run(run).experiment.config["likelihood"]["dequantization"] == {"name": "uniform"}
+    assert "likelihood.variational_rate = 0.01 was not in use" in capsys.readouterr().err
+    config["likelihood"]["dequantization"] = "variational"
+    (run / "config.json").write_text(json.dumps(config))
+    trained = load_run(run, overrides=["likelihood.variational_steps=3"])
+    assert trained.experiment.config["likelihood"]["dequantization"] == {"name": "variational", **old, "steps": 3}
+    assert not any("variational_" in name for name in trained.experiment.config["likelihood"])
+
+
 @pytest.mark.parametrize("estimator", ["gaussian", "hutchpp"])
 def test_estimators_agree_with_the_exact_trace(estimator, mixture, tmp_path):
     """In two dimensions Hutch++ with 6 derivatives spans the plane."""
@@ -105,6 +167,7 @@ def test_the_report_is_enough_to_repeat_the_number(mixture, tmp_path):
         (["--estimator", "hutchpp", "--probes", 2], 2, "at least 3"),
         (["--estimator", "hutchpp", "--probes", 0], 2, "exact"),
         (["--dequantization", "none"], 2, "no decoder"),
+        (["--config.likelihood.variational_steps=3"], 2, "uniform takes no steps"),
         (["--method", "elbo", "--dequantization", "truncated_normal"], 2, "t_min"),
         (["--method", "elbo", "--dequantization", "none", "--dequantizations", 2], 2, "nothing to draw"),
         (["--method", "elbo", "--probes", 4], 2, "--probes"),

@@ -19,7 +19,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--probes", type=int, help="flow: probes per example; 0 takes the exact trace")
     parser.add_argument("--estimator", help="flow: rademacher, gaussian or hutchpp")
     parser.add_argument(
-        "--dequantization", help="integers: uniform, variational, truncated_normal (flow), none (elbo, vlb)"
+        "--dequantization",
+        help="integers: uniform, variational, truncated_normal (flow), none (elbo, vlb), or module:attribute",
     )
     parser.add_argument("--dequantizations", type=int, help="integers: draws of x per example")
     parser.add_argument("--samples", type=int, help="elbo, vlb: calls of the score per example")

@@ -13,6 +13,7 @@ from scoresde import likelihood, nets, sample, score, sde, train
 from scoresde.errors import ConfigError
 from scoresde.experiment import kinds
 from scoresde.experiment.component import build, resolve
+from scoresde.experiment.inference_settings import Likelihood
 from scoresde.experiment.limits import Settings
 from scoresde.experiment.networks import abstract_network
 from scoresde.experiment.parts.processes import out_of_range
@@ -69,7 +70,7 @@ def parts(config: dict) -> tuple[dict[str, Any], list[str]]:
     found |= {"augmentation": augmentation, "network": _network(b, shape, augmentation.entries if augmentation else 0)}
     found |= _training(b, found["training"], process)
     found |= _optimizer(b, found["optim"])
-    found["trace"] = _trace(b, found)
+    found["trace"], found["dequantization"] = _trace(b, found), _dequantization(b, found["likelihood"])
     found["metrics"] = _named(b, kinds.METRIC, "watch", [n for n in found["training"].watch if n not in WATCHES])
     found["trackers"] = _named(b, kinds.TRACKER, "trackers", found["training"].trackers)
     if process is not None:
@@ -175,6 +176,23 @@ def _trace(b: _Builder, found: dict[str, Any]) -> likelihood.AbstractTrace | Non
     return b.part(kinds.TRACE, "likelihood", "estimator", probes=probes)
 
 
+def _dequantization(b: _Builder, c: Likelihood) -> likelihood.AbstractDequantization | None:
+    """Build the dequantization, and check whether the method accepts it."""
+    made, name = b.part(kinds.DEQUANTIZATION, "likelihood", "dequantization"), c.dequantization["name"]
+    if made is None or any(problem.startswith("likelihood.") for problem in b.problems):
+        return made
+    where = f"likelihood.dequantization = '{name}'"
+    if not made.is_density and c.method == "flow":
+        b.problems.append(f"{where}: flow has no decoder of integers; use uniform, or method elbo or vlb")
+    elif not made.is_density and c.dequantizations > 1:
+        b.problems.append(
+            f"likelihood.dequantizations = {c.dequantizations}: nothing to draw if dequantization is {name}"
+        )
+    elif made.at_t_min and c.method != "flow":
+        b.problems.append(f"{where}: its x is at t_min, and {c.method} bounds p at 0; use uniform")
+    return made
+
+
 def _named(b: _Builder, kind: kinds.Kind, field: str, names) -> dict[str, Any]:
     """Return the functions or classes with the given names, which are called later."""
     found = {}
@@ -189,10 +207,11 @@ def _named(b: _Builder, kind: kinds.Kind, field: str, names) -> dict[str, Any]:
 def _check_likelihood(b: _Builder, found: dict[str, Any], process: sde.AbstractSDE) -> None:
     """Check the likelihood with the process and the data."""
     c, name = found["likelihood"], b.config["sde"]["name"]
-    if process.per_mode and found["data"].levels and c.dequantization in ("none", "truncated_normal"):
+    dequantization = found["dequantization"]
+    if process.per_mode and found["data"].levels and dequantization is not None and dequantization.needs_pixels:
         b.problems.append(
-            f"likelihood.dequantization = '{c.dequantization}': needs pixels for the coordinates of the process, and "
-            f"sde.name = '{name}' has modes; use uniform or variational"
+            f"likelihood.dequantization = '{c.dequantization['name']}': needs pixels for the coordinates of the "
+            f"process, and sde.name = '{name}' has modes; use uniform or variational"
         )
     elif process.needs_data and c.method == "flow" and found["evaluate"].num:
         b.problems.append(f"likelihood.method = 'flow': {DEGRADED.format(name)}; use elbo, or evaluate.num = 0")

@@ -22,7 +22,7 @@ from scoresde.errors import ConfigError, Interrupted
 from scoresde.experiment.building import value_problems
 from scoresde.experiment.overrides import set_name, set_text
 from scoresde.experiment.sections import SECTIONS, SEED, complete, flatten
-from scoresde.experiment.spellings import current, modernise
+from scoresde.experiment.spellings import current, leave_out_idle, modernise
 from scoresde.runtime.places import in_full
 
 # Fields that a resumed run may change. They do not affect the state, or change it only by rounding errors, except for
@@ -201,6 +201,7 @@ def from_json(stored: dict, where: str = "config.json") -> ConfigDict:
             print(f"note: {where}: {name} is no field of this version; left out", file=sys.stderr)
         return free
 
+    leave_out_idle(raw, where)
     modernise(raw, earlier=earlier)
     full, problems = complete(raw, unknown)
     if problems:

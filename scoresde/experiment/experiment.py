@@ -26,7 +26,7 @@ from scoresde.experiment.networks import make_network, network_constructor
 from scoresde.experiment.parts.training import LAST_RATE
 from scoresde.experiment.settings import Data, Optim, Training
 from scoresde.experiment.values import with_tuples
-from scoresde.likelihood import AbstractTrace, BetaTildeVariance, BetaVariance, Discretization
+from scoresde.likelihood import AbstractDequantization, AbstractTrace, BetaTildeVariance, BetaVariance, Discretization
 from scoresde.nets import Network
 from scoresde.runtime.places import local
 from scoresde.sample import AbstractSampler, uniform_log_snr
@@ -59,6 +59,7 @@ class Experiment:
       optimizer: optimizer, in the form for `scoresde.train.fit`.
       learning_rate: function from the number of updates to the learning rate.
       trace: estimator of the trace for the likelihood by the probability flow.
+      dequantization: dequantization of integers for the likelihood.
       metrics: functions (samples, test records) -> number or {name: number} that `training.watch` names, by name.
       trackers: classes of the services that receive metrics, by name.
     """
@@ -79,6 +80,7 @@ class Experiment:
     learning_rate: optax.Schedule
     optimizer: optax.GradientTransformation
     trace: AbstractTrace
+    dequantization: AbstractDequantization
     metrics: dict[str, Callable]
     trackers: dict[str, type]
 

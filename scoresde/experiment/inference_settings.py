@@ -35,16 +35,11 @@ class Likelihood(Settings):
       tolerance: flow: relative and absolute error of a step.
       probes: flow: number of probes of the trace estimator; 0: exact trace.
       estimator: flow: rademacher, gaussian, hutchpp (3 probes or more), or a component.
-      dequantization: integers: uniform, variational, truncated_normal (flow), none (elbo, vlb).
+      dequantization: integers: uniform, variational, truncated_normal (flow), none (elbo, vlb), or a component.
       dequantizations: integers: number of dequantization samples per image.
       samples: elbo, vlb: number of calls of the score per image.
       vlb_steps: vlb: number of steps of the chain, equal in log-SNR.
       vlb_variance: vlb: variance of the reverse steps, beta or beta_tilde.
-      variational_steps: variational: number of training steps of its flow.
-      variational_batch_size: variational: batch size of its training.
-      variational_rate: variational: learning rate.
-      variational_width: variational: width of its networks.
-      variational_depth: variational: number of coupling layers.
       batch_size: number of records evaluated at once.
     """
 
@@ -52,42 +47,19 @@ class Likelihood(Settings):
     tolerance: float = 1e-5
     probes: int = 1
     estimator: Any = "rademacher"
-    dequantization: str = "uniform"
+    dequantization: Any = "uniform"
     dequantizations: int = 1
     samples: int = 128
     vlb_steps: int = 1000
     vlb_variance: str = "beta"
-    variational_steps: int = 1000
-    variational_batch_size: int = 64
-    variational_rate: float = 1e-3
-    variational_width: int = 32
-    variational_depth: int = 4
     batch_size: int = 256
 
     section = "likelihood"
     limits = {
         "method": Limits(words=("flow", "elbo", "vlb")), "tolerance": Limits(above=0, below=1), "probes": Limits(0),
-        "dequantization": Limits(words=("uniform", "truncated_normal", "variational", "none")),
         "dequantizations": Limits(1), "samples": Limits(1), "vlb_steps": Limits(2),
-        "vlb_variance": Limits(words=("beta", "beta_tilde")), "variational_steps": Limits(1),
-        "variational_batch_size": Limits(1), "variational_rate": Limits(above=0), "variational_width": Limits(1),
-        "variational_depth": Limits(1), "batch_size": Limits(1),
+        "vlb_variance": Limits(words=("beta", "beta_tilde")), "batch_size": Limits(1),
     }  # fmt: skip
-
-    def together(self):
-        if self.dequantization == "none" and self.method == "flow":
-            return [
-                "likelihood.dequantization = 'none': flow has no decoder of integers; use uniform, or method elbo or "
-                "vlb"
-            ]
-        if self.dequantization == "none" and self.dequantizations > 1:
-            return [f"likelihood.dequantizations = {self.dequantizations}: nothing to draw if dequantization is none"]
-        if self.dequantization == "truncated_normal" and self.method != "flow":
-            return [
-                f"likelihood.dequantization = 'truncated_normal': its x is at t_min, and {self.method} bounds p at 0; "
-                "use uniform"
-            ]
-        return []
 
 
 @dataclasses.dataclass(frozen=True)

@@ -206,6 +206,16 @@ TRACE = Kind(
     given=("probes",),
     key="trace",
 )
+DEQUANTIZATION = Kind(
+    "dequantization",
+    "scoresde.likelihood:AbstractDequantization",
+    {
+        "uniform": "scoresde.likelihood:UniformDequantization",
+        "truncated_normal": "scoresde.likelihood:TruncatedNormalDequantization",
+        "variational": "scoresde.train.dequantizer:TrainedDequantization",
+        "none": "scoresde.likelihood:NoDequantization",
+    },
+)
 METRIC = Kind("metric", "", {}, given=("samples", "records"), partial=True)
 TRACKER = Kind(
     "tracker",

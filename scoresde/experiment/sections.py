@@ -58,7 +58,7 @@ SECTIONS = {
     ),
     "optim": Section(Optim, kinds.OPTIMIZER, "adam", {"schedule": kinds.SCHEDULE}),
     "sampling": Section(Sampling, kinds.SAMPLER, "reverse_sde"),
-    "likelihood": Section(Likelihood, nested={"estimator": kinds.TRACE}),
+    "likelihood": Section(Likelihood, nested={"estimator": kinds.TRACE, "dequantization": kinds.DEQUANTIZATION}),
     "evaluate": Section(Evaluate),
 }
 

@@ -4,6 +4,8 @@ They work as flags, in configuration files that set fields one by one, and in th
 contained the fields of all parts, whether a run used them or not.
 """
 
+import sys
+
 from scoresde.errors import ConfigError
 from scoresde.experiment.sections import SECTIONS, section_node
 
@@ -22,7 +24,17 @@ FIELDS = {
     "sampling.sde_solver": ("sampling.solver",),
     "sampling.ode_solver": ("sampling.solver",),
     "sampling.corrections": ("sampling.corrections", "sampling.corrector.repeats"),
+    "likelihood.variational_steps": ("likelihood.dequantization.steps",),
+    "likelihood.variational_batch_size": ("likelihood.dequantization.batch_size",),
+    "likelihood.variational_rate": ("likelihood.dequantization.rate",),
+    "likelihood.variational_width": ("likelihood.dequantization.width",),
+    "likelihood.variational_depth": ("likelihood.dequantization.depth",),
 }
+# Fields that every stored configuration contained, with the defaults that they had.
+_STORED = {
+    "likelihood.variational_steps": 1000, "likelihood.variational_batch_size": 64,
+    "likelihood.variational_rate": 1e-3, "likelihood.variational_width": 32, "likelihood.variational_depth": 4,
+}  # fmt: skip
 # Values that denoted the default of the sampler.
 _DEFAULTS = {"steps": 0, "order": 0, "grid": ""}
 # Removed fields, each with the value that the code now assumes.
@@ -74,6 +86,15 @@ def modernise(raw: dict, *, earlier: bool) -> None:
             value = sampling.pop("corrections")
             if _has(raw, "sampling.corrector.repeats"):
                 _put(raw, "sampling.corrector.repeats", value)
+
+
+def leave_out_idle(raw: dict, where: str) -> None:
+    """Leave out fields of a stored configuration that none of its parts used, in place, with a note unless they have
+    their defaults."""
+    for path, default in _STORED.items():
+        if not any(_has(raw, place) for place in FIELDS[path]) and (value := _pop(raw, path)) not in (None, default):
+            place = FIELDS[path][0]
+            print(f"note: {where}: {path} = {value} was not in use and is left out; it is now {place}", file=sys.stderr)
 
 
 def _has(raw: dict, path: str) -> bool:

@@ -10,7 +10,8 @@ __getattr__, __dir__, __all__ = exports(
         "chain": "vlb Discretization AbstractVariance BetaVariance BetaTildeVariance InterpolatedVariance",
         "decode": "AbstractDecoder GaussianDecoder DiscretizedGaussian CategoricalDecoder",
         "dequantization": (
-            "AbstractDequantization Bins UniformDequantization TruncatedNormalDequantization VariationalDequantization"
+            "AbstractDequantization Bins UniformDequantization TruncatedNormalDequantization VariationalDequantization "
+            "NoDequantization"
         ),
         "flow": "LogLikelihood log_likelihood",
         "reference": "gaussian_kl relative_log_prob",

@@ -29,11 +29,9 @@ _PROBABILITY = {
 }
 
 
-def meaning(options, *, integers: bool) -> str:
-    """Return the definition of log_prob for the `likelihood` section of a configuration."""
-    if integers and options.dequantization == "none":
-        return _PROBABILITY[options.method]
-    return _DENSITY[options.method]
+def meaning(method: str, *, density: bool) -> str:
+    """Return the definition of log_prob for a method: log of a density, or of the probability of integers."""
+    return (_DENSITY if density else _PROBABILITY)[method]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,9 @@ depends on x. The bound holds for every flow; the training only makes it tighter
 
 import dataclasses
 import json
+import math
 import pathlib
+import zlib
 from collections.abc import Callable
 
 import equinox as eqx
@@ -19,8 +21,9 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from scoresde.errors import CheckpointError, NumericError
-from scoresde.likelihood import Bins, VariationalDequantization
+from scoresde.data.labels import check_classes
+from scoresde.errors import CheckpointError, ConfigError, NumericError
+from scoresde.likelihood import AbstractDequantization, Bins, VariationalDequantization
 from scoresde.likelihood.bounds import diffusion_draw
 from scoresde.nets import CouplingFlow, Network
 from scoresde.runtime.arrays import read_npz
@@ -30,6 +33,59 @@ from scoresde.runtime.streams import stream
 from scoresde.score.base import AbstractScore
 from scoresde.sde.base import as_time
 from scoresde.train.step import finite
+
+
+class TrainedDequantization(AbstractDequantization):
+    """Variational dequantization, whose flow is trained on the training split when it is first used (Ho et al. 2019).
+
+    The run folder keeps one flow for each combination of parameters of the score and arguments.
+
+    Args:
+      steps: number of training steps of the flow.
+      batch_size: batch size of its training.
+      rate: learning rate.
+      width: width of its networks.
+      depth: number of coupling layers.
+    """
+
+    steps: int = eqx.field(static=True, default=1000)
+    batch_size: int = eqx.field(static=True, default=64)
+    rate: float = eqx.field(static=True, default=1e-3)
+    width: int = eqx.field(static=True, default=32)
+    depth: int = eqx.field(static=True, default=4)
+
+    def __check_init__(self):
+        problems = [
+            f"{name} = {value}: expected at least 1"
+            for name, value in vars(self).items()
+            if name != "rate" and value < 1
+        ]
+        if not (self.rate > 0 and math.isfinite(self.rate)):
+            problems.append(f"rate = {self.rate}: expected a number above 0")
+        if problems:
+            raise ConfigError(*problems)
+
+    def draw(self, sde, bins, v, *, key):
+        raise ConfigError("variational dequantization: expected a trained flow; call `fitted`, which trains one")
+
+    def fitted(self, score, dataset, bins, *, seed, folder, parameters):
+        """Load the flow stored in the folder for these parameters and arguments, or train and store one."""
+        options = {f"variational_{name}": value for name, value in vars(self).items()}
+        about = {"parameters_crc32": parameters, "seed": seed, "data": dataset.fingerprint, **options}
+        network = dequantizer_network(dataset.shape, width=self.width, depth=self.depth, seed=seed)
+        path = folder / f"{zlib.crc32(json.dumps(about, sort_keys=True).encode()):08x}.npz"
+        if path.is_file():
+            return VariationalDequantization(load_network(network, path))
+        if score.label is not None:
+            check_classes(dataset, dataset.train.labels, "training records")
+        trained_network = fit_dequantizer(
+            network, score, dataset, bins, steps=self.steps, batch_size=min(self.batch_size, len(dataset.train)),
+            learning_rate=self.rate, seed=seed,
+            labelled=lambda score, label: score if score.label is None else dataclasses.replace(score, label=label),
+        )  # fmt: skip
+        if jax.process_index() == 0:  # all processes trained the same flow
+            save_network(trained_network, path, about)
+        return VariationalDequantization(trained_network)
 
 
 def dequantizer_network(shape: tuple[int, ...], *, width: int, depth: int, seed: int) -> Network:
@@ -101,7 +157,7 @@ def fit_dequantizer(
 
 def _check_finite(step: int, value: Array, state) -> None:
     if not (np.isfinite(value) and finite(state)):
-        raise NumericError(f"the dequantization flow diverged at step {step}; lower likelihood.variational_rate")
+        raise NumericError(f"the dequantization flow diverged at step {step}; lower likelihood.dequantization.rate")
 
 
 def save_network(network: Network, path: pathlib.Path, about: dict) -> None:

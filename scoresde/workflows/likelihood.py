@@ -32,7 +32,6 @@ from scoresde.runtime.sharding import batch_for_devices, local_copy, pad, shard
 from scoresde.runtime.streams import FIXED_STREAMS, fixed_stream
 from scoresde.runtime.versions import versions
 from scoresde.sde import AbstractSDE
-from scoresde.train.dequantizer import dequantizer_network, fit_dequantizer, load_network, save_network
 from scoresde.workflows.generate import to_modes
 
 # Description of the random keys in the report.
@@ -116,9 +115,14 @@ def _points(trained: TrainedModel, folder: pathlib.Path, crc: str):
     Integers are dequantized, and x is in the coordinates of the process.
     """
     dataset, sde = trained.dataset, trained.score.sde
-    if not dataset.levels or trained.experiment.likelihood.dequantization == "none":
+    if not dataset.levels:
         return lambda values, keys: (to_modes(sde, dataset.encode(values)), jnp.zeros(len(values)), _halves(keys)[1])
-    dequantization, bins = _dequantization(trained, folder, crc), trained.codec.bins
+    chosen, bins = trained.experiment.dequantization, trained.codec.bins
+    if note := chosen.note(sde, bins):
+        print(f"note: {note}", file=sys.stderr)
+    dequantization = chosen.fitted(
+        trained.score, dataset, bins, seed=trained.experiment.seed, folder=folder / "dequantizer", parameters=crc
+    )
 
     def points(values, keys):
         first, second = _halves(keys)
@@ -134,9 +138,12 @@ def _halves(keys) -> tuple:
 
 
 def _decoder(trained: TrainedModel, of_integers) -> likelihood.AbstractDecoder:
-    dataset = trained.dataset
-    integers = dataset.levels and trained.experiment.likelihood.dequantization == "none"
-    return of_integers(trained.codec.bins) if integers else likelihood.GaussianDecoder()
+    return likelihood.GaussianDecoder() if _is_density(trained) else of_integers(trained.codec.bins)
+
+
+def _is_density(trained: TrainedModel) -> bool:
+    """Return whether the result is a density of x, rather than the probability of integers."""
+    return not trained.dataset.levels or trained.experiment.dequantization.is_density
 
 
 # One function per method, which maps a run to a function (score, x, keys) -> the rows of a batch.
@@ -180,43 +187,6 @@ def _bound_rows(bound: likelihood.Bound, samples: int) -> dict:
     }  # fmt: skip
 
 
-def _dequantization(trained: TrainedModel, folder: pathlib.Path, crc: str) -> likelihood.AbstractDequantization:
-    """Return the dequantization of integers that `likelihood.dequantization` selects."""
-    fixed = {
-        "uniform": likelihood.UniformDequantization,
-        "truncated_normal": likelihood.TruncatedNormalDequantization,
-    }
-    name, sde = trained.experiment.likelihood.dequantization, trained.score.sde
-    if name == "truncated_normal" and (tau := float(fixed[name]().tau(sde, trained.codec.bins))) < 3:
-        print(f"note: bins end {tau:.2g} deviations of the noise at t_min from their centres, and much of the model "
-              "lies outside "
-              "them; below 3 uniform dequantization gives the better bound", file=sys.stderr)  # fmt: skip
-    return fixed[name]() if name in fixed else _variational(trained, folder, crc)
-
-
-def _variational(trained: TrainedModel, folder: pathlib.Path, crc: str) -> likelihood.VariationalDequantization:
-    """Load the flow stored in the run folder for these parameters and options, or train and store one."""
-    c, dataset, seed = trained.experiment.likelihood, trained.dataset, trained.experiment.seed
-    about = {
-        "parameters_crc32": crc, "seed": seed, "data": dataset.fingerprint,
-        **{name: value for name, value in vars(c).items() if name.startswith("variational_")},
-    }  # fmt: skip
-    network = dequantizer_network(dataset.shape, width=c.variational_width, depth=c.variational_depth, seed=seed)
-    path = folder / "dequantizer" / f"{zlib.crc32(json.dumps(about, sort_keys=True).encode()):08x}.npz"
-    if path.is_file():
-        return likelihood.VariationalDequantization(load_network(network, path))
-    if trained.score.label is not None:
-        check_classes(dataset, dataset.train.labels, "training records")
-    trained_network = fit_dequantizer(
-        network, trained.score, dataset, trained.codec.bins, steps=c.variational_steps,
-        batch_size=min(c.variational_batch_size, len(dataset.train)), learning_rate=c.variational_rate, seed=seed,
-        labelled=lambda score, label: score if score.label is None else dataclasses.replace(score, label=label),
-    )  # fmt: skip
-    if jax.process_index() == 0:  # all processes trained the same flow
-        save_network(trained_network, path, about)
-    return likelihood.VariationalDequantization(trained_network)
-
-
 def _batches(trained: TrainedModel, source, total: int, batch_size: int) -> Iterator[tuple]:
     """Yield (indices, records padded to one shape, score) of this process's share, by class if the score has labels."""
     mine = np.arange(jax.process_index(), total, jax.process_count())
@@ -246,13 +216,13 @@ def _summary(trained: TrainedModel, split: str, rows: dict, crc: str) -> DataLik
         "split": split, "num": len(good), "nats": nats, "nats_error": nats_error,
         "nfe": float(rows["nfe"].mean()), "nfe_largest": int(rows["nfe"].max()),
         "ok": int(rows["ok"].sum()), "solves": int(rows["ok"].size), "solver": "Tsit5, adaptive" if flow else None,
-        "method": options.method, "quantity": meaning(options, integers=integers), "signs": SIGNS,
+        "method": options.method, "quantity": meaning(options.method, density=_is_density(trained)), "signs": SIGNS,
         "t_min": float(trained.score.sde.t_min), "tolerance": options.tolerance if flow else None,
         "probes": options.probes if flow else None, "estimator": _estimator(options) if flow else None,
         "samples": None if flow else options.samples,
         "vlb_steps": options.vlb_steps if options.method == "vlb" else None,
         "vlb_variance": options.vlb_variance if options.method == "vlb" else None,
-        "dequantization": options.dequantization if integers else None,
+        "dequantization": options.dequantization["name"] if integers else None,
         "dequantizations": rows["ok"].shape[1], "log_jacobian": dataset.log_jacobian(), "dimensions": dimensions,
         "pixel_logdet": trained.score.sde.basis.pixel_logdet(dataset.shape),
         "step": trained.step, "ema": trained.ema, "data": dataset.fingerprint, "parameters_crc32": crc,
