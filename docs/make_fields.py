@@ -85,7 +85,7 @@ def page() -> str:
             lines += [*table(section.fields(), meanings(section.settings)), ""]
         if section.kind:
             lines += [f"`name`, by default `{section.name}`, is one of the following.", "", *parts(section.kind, "###")]
-        for field, kind in section.nested.items():
+        for field, kind in (section.nested | section.listed).items():
             lines += [f"### {name}.{field}", "", *parts(kind, "####")] if kind.names else []
     lines += ["## Parts of parts", ""]
     inner = {"sde.basis": kinds.BASIS, "sde.covariance": kinds.COVARIANCE, "sampling.grid": kinds.GRID}

@@ -15,11 +15,12 @@ import pytest
 from commands import MIXTURE, call, metrics
 from test_train import Points, _score
 
+from scoresde.config import component
 from scoresde.data.dataset import ArraySource, Dataset
 from scoresde.errors import ConfigError, DataError, ResourceError
 from scoresde.experiment import Experiment
 from scoresde.experiment.component import build
-from scoresde.experiment.config import load_config, to_json
+from scoresde.experiment.config import from_json, load_config, to_json
 from scoresde.experiment.kinds import PROCESS
 from scoresde.experiment.load import TrainedModel, load_run
 from scoresde.experiment.sections import complete
@@ -359,6 +360,87 @@ def test_what_is_not_watched_cannot_choose():
         )
     config = load_config("configs/digits_vp.py", ["training.watch_sampler=dpmpp"])
     assert (config.sampling.name, config.sampling.steps) == ("reverse_sde", 250)
+
+
+PARTS_OF_SOMEBODY = """
+from scoresde.config import constructor
+from scoresde.runs.trackers import AbstractTracker
+
+
+@constructor
+def spread(samples, records, power: float = 2.0):
+    return power
+
+
+@constructor
+class Histogram:
+    def __init__(self, bins: int = 16):
+        self.bins = bins
+
+    def __call__(self, samples, records):
+        return {"bins": self.bins}
+
+
+class Lines(AbstractTracker):
+    package = "a_package_that_is_missing"
+
+    def __init__(self, name, run_id, config, folder, every: int = 1):
+        self.given = name, run_id, config, folder, every
+
+    def write(self, step, values): ...
+
+    def image(self, step, path): ...
+
+    def close(self): ...
+"""
+
+
+@pytest.fixture
+def somebody(tmp_path, monkeypatch):
+    (tmp_path / "parts_of_somebody.py").write_text(PARTS_OF_SOMEBODY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "parts_of_somebody"
+
+
+def test_metrics_and_trackers_take_arguments(somebody, tmp_path):
+    config = load_config("configs/mixture_2d.py", [])
+    config.training.watch = ("loss", component(f"{somebody}:spread", power=3), f"{somebody}:Histogram")
+    config.training.trackers = (component(f"{somebody}:Lines", every=4),)
+    config.training.keep_best = "spread"
+    experiment = Experiment.from_config(config)
+    assert {name: metric(None, None) for name, metric in experiment.metrics.items()} == {
+        "spread": 3.0, "Histogram": {"bins": 16},
+    }  # fmt: skip
+    assert experiment.trackers["Lines"]("run", "id", {}, tmp_path).given == ("run", "id", {}, tmp_path, 4)
+    with pytest.raises(ConfigError, match="a_package_that_is_missing cannot be imported"):
+        require(experiment.trackers)
+    assert to_json(from_json(experiment.config)) == experiment.config
+    assert experiment.config["training"]["watch"] == [
+        "loss", {"name": f"{somebody}:spread", "power": 3.0}, f"{somebody}:Histogram",
+    ]  # fmt: skip
+    watch = f"training.watch=('moments', {{'name': '{somebody}:Histogram', 'bins': 7}})"
+    changed = experiment.changed(watch, "training.keep_best=")
+    assert changed.metrics["Histogram"](None, None) == {"bins": 7}
+
+
+@pytest.mark.parametrize(
+    "entry, words",
+    [
+        ({"name": "spread", "powre": 2}, "did you mean training.watch.spread.power?"),
+        ({"name": "spread", "power": "x"}, "expected a number"),
+        ({"name": "spreat", "power": 2}, "did you mean spread?"),
+        ({"power": 2}, "expected names or components"),
+        (3, "expected a tuple"),
+    ],
+)
+def test_wrong_arguments_of_a_metric_are_one_line(entry, words, somebody):
+    config = load_config("configs/mixture_2d.py", [])
+    named = isinstance(entry, dict) and "name" in entry
+    config.training.watch = ("loss", entry | {"name": f"{somebody}:{entry['name']}"} if named else entry)
+    with pytest.raises(ConfigError) as refused:
+        Experiment.from_config(config)
+    (line,) = refused.value.problems
+    assert words in line and line.startswith("training.watch")
 
 
 # Trackers

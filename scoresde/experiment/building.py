@@ -18,7 +18,7 @@ from scoresde.experiment.limits import Settings
 from scoresde.experiment.networks import abstract_network
 from scoresde.experiment.parts.processes import out_of_range
 from scoresde.experiment.sections import SECTIONS, complete
-from scoresde.experiment.settings import WATCHES, Training
+from scoresde.experiment.settings import WATCHES, Training, short_name
 from scoresde.experiment.values import with_tuples
 from scoresde.likelihood.flow import check_tolerance
 from scoresde.runtime.streams import fixed_stream
@@ -71,8 +71,9 @@ def parts(config: dict) -> tuple[dict[str, Any], list[str]]:
     found |= _training(b, found["training"], process)
     found |= _optimizer(b, found["optim"])
     found["trace"], found["dequantization"] = _trace(b, found), _dequantization(b, found["likelihood"])
-    found["metrics"] = _named(b, kinds.METRIC, "watch", [n for n in found["training"].watch if n not in WATCHES])
-    found["trackers"] = _named(b, kinds.TRACKER, "trackers", found["training"].trackers)
+    own = [entry for entry in found["training"].watch if entry not in WATCHES]
+    found["metrics"] = _listed(b, kinds.METRIC, "watch", own, others=WATCHES)
+    found["trackers"] = _listed(b, kinds.TRACKER, "trackers", found["training"].trackers)
     if process is not None:
         _check_likelihood(b, found, process)
         _check_sampling(b, found["training"], process, shape)
@@ -193,14 +194,18 @@ def _dequantization(b: _Builder, c: Likelihood) -> likelihood.AbstractDequantiza
     return made
 
 
-def _named(b: _Builder, kind: kinds.Kind, field: str, names) -> dict[str, Any]:
-    """Return the functions or classes with the given names, which are called later."""
-    found = {}
-    for name in names:
-        short = name.rpartition(":")[2]
+def _listed(b: _Builder, kind: kinds.Kind, field: str, entries, others: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the functions or classes of a tuple of names and components, which are called later."""
+    found, where = {}, f"training.{field}"
+    for entry in entries:
+        short = short_name(entry)
         if short in found:
-            b.problems.append(f"training.{field} = {tuple(names)}: {short} stands for two parts; name one of them anew")
-        found[short] = b.attempt(resolve, kind, name, f"training.{field}", others=WATCHES)
+            b.problems.append(f"{where} = {tuple(entries)}: {short} stands for two parts; name one of them anew")
+        made = None
+        if isinstance(entry, str):
+            made = b.attempt(resolve, kind, entry, where, others=others)
+            entry = {"name": entry} if inspect.isclass(made) and not kind.base else None
+        found[short] = made if entry is None else b.attempt(build, kind, entry, f"{where}.{short}", {})
     return found
 
 

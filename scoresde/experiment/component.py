@@ -120,6 +120,7 @@ class Argument(NamedTuple):
     default: Any  # in the types of JSON, or `EMPTY`
     like: Like
     kind: Kind | None  # kind of a component, or None
+    each: Kind | None = None  # kind of the entries of a tuple, which are names or components, or None
 
 
 @functools.cache
@@ -145,9 +146,8 @@ def resolve(kind: Kind, name: Any, where: str, others: tuple[str, ...] = ()) -> 
     if not isinstance(name, str) or (name not in choices and ":" not in name):
         known = (*choices, *(others if kind.partial else ()))
         near = difflib.get_close_matches(str(name), known, 1, cutoff=0.0)
-        raise ConfigError(
-            f"{where} = {name!r}: expected one of {', '.join(known)}, or module:attribute; did you mean {near[0]}?"
-        )
+        names, hint = (f"one of {', '.join(known)}, or ", f"; did you mean {near[0]}?") if near else ("", "")
+        raise ConfigError(f"{where} = {name!r}: expected {names}module:attribute{hint}")
     if not _PATH.fullmatch(path):
         raise ConfigError(f"{where} = {name!r}: expected module:attribute, such as my_package.parts:Mine, not a path")
     module, _, attribute = path.partition(":")

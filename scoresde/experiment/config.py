@@ -115,7 +115,7 @@ def change(config: ConfigDict, overrides: list[str], where: str = "") -> list[st
     """Apply texts as `override` does, and return the problems of names and types; the affected fields then have
     defaults."""
     _set_plain(config, overrides)
-    raw = config.to_dict()
+    raw = _plain(config.to_dict())
     modernise(raw, earlier=False)
     pairs = [text.partition("=")[::2] for text in overrides]
     rest = [(path, text) for path, text in pairs if not set_name(raw, current(raw, path), text)]
@@ -134,6 +134,13 @@ def change(config: ConfigDict, overrides: list[str], where: str = "") -> list[st
             del config[name]  # `update` would keep the arguments of another component
         config.update(_config(full))
     return problems
+
+
+def _plain(value):
+    """Return a value with its configurations replaced by dictionaries, also those in tuples."""
+    if hasattr(value, "items"):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return type(value)(map(_plain, value)) if isinstance(value, tuple | list) else value
 
 
 def _set_plain(config: ConfigDict, overrides: list[str]) -> None:

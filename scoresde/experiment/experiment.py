@@ -61,7 +61,7 @@ class Experiment:
       trace: estimator of the trace for the likelihood by the probability flow.
       dequantization: dequantization of integers for the likelihood.
       metrics: functions (samples, test records) -> number or {name: number} that `training.watch` names, by name.
-      trackers: classes of the services that receive metrics, by name.
+      trackers: constructors of the services that receive metrics, by name.
     """
 
     config: dict
@@ -82,7 +82,7 @@ class Experiment:
     trace: AbstractTrace
     dequantization: AbstractDequantization
     metrics: dict[str, Callable]
-    trackers: dict[str, type]
+    trackers: dict[str, Callable]
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "Experiment":

@@ -226,6 +226,7 @@ TRACKER = Kind(
         "trackio": "scoresde.runs.trackers:Trackio",
     },
     given=("name", "run_id", "config", "folder"),
+    partial=True,
 )
 SOURCE = Kind(
     "data source",

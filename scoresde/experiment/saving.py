@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -43,11 +45,20 @@ def check_importable(experiment: Experiment) -> None:
     problems = [
         f"{path} = {name!r}: it is defined in the script that runs, which other processes cannot import; put it into a "
         "module"
-        for path, name in flatten(experiment.config).items()
-        if path.endswith(".name") and str(name).startswith("__main__:")
+        for path, name in _names(experiment.config)
+        if str(name).startswith("__main__:")
     ]
     if problems:
         raise ConfigError(*problems)
+
+
+def _names(config: dict) -> Iterator[tuple[str, Any]]:
+    """Yield the names of all components, and the entries of tuples, with their fields."""
+    for path, value in flatten(config).items():
+        if path.endswith(".name"):
+            yield path, value
+        elif isinstance(value, list):
+            yield from ((path, entry["name"] if isinstance(entry, dict) else entry) for entry in value)
 
 
 def _check_state(experiment: Experiment, state: TrainState) -> None:

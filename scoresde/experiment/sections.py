@@ -30,12 +30,14 @@ class Section(NamedTuple):
       kind: kind of its component.
       name: default name of its component.
       nested: kinds of those plain fields that are components.
+      listed: kinds of the entries of those plain fields that are tuples of names and components.
     """
 
     settings: type[Settings] | None = None
     kind: Kind | None = None
     name: str = ""
     nested: dict[str, Kind] = {}
+    listed: dict[str, Kind] = {}
 
     def fields(self) -> dict[str, Argument]:
         """Return the plain fields."""
@@ -43,7 +45,12 @@ class Section(NamedTuple):
             return {}
         types = typing.get_type_hints(self.settings)
         return {
-            field.name: Argument(field.default, Like(field.default, types[field.name]), self.nested.get(field.name))
+            field.name: Argument(
+                field.default,
+                Like(field.default, types[field.name]),
+                self.nested.get(field.name),
+                self.listed.get(field.name),
+            )
             for field in dataclasses.fields(self.settings)
         }
 
@@ -54,7 +61,9 @@ SECTIONS = {
     "model": Section(None, kinds.NETWORK, "unet"),
     "preconditioning": Section(None, kinds.PRECONDITIONING, "edm"),
     "training": Section(
-        Training, nested={"weighting": kinds.WEIGHTING, "time_law": kinds.TIME_LAW, "objective": kinds.OBJECTIVE}
+        Training,
+        nested={"weighting": kinds.WEIGHTING, "time_law": kinds.TIME_LAW, "objective": kinds.OBJECTIVE},
+        listed={"watch": kinds.METRIC, "trackers": kinds.TRACKER},
     ),
     "optim": Section(Optim, kinds.OPTIMIZER, "adam", {"schedule": kinds.SCHEDULE}),
     "sampling": Section(Sampling, kinds.SAMPLER, "reverse_sde"),
@@ -204,10 +213,26 @@ def _complete(node: Node, problems: list[str], unknown: Callable[[str], bool]) -
         full[name], problem = _cast(where, value, argument)
         if value is EMPTY:
             problem = f"{where}: {node.values['name']} needs a value for it, {argument.like}"
+        elif problem is None and argument.each is not None:
+            full[name] = tuple(_entry(where, entry, argument.each, problems, unknown) for entry in full[name])
         elif problem is None and name in node.own:
             problem = Limits().problem(where, full[name])
         problems += [problem] if problem else []
     return full
+
+
+def _entry(where: str, entry: str | dict, kind: Kind, problems: list[str], unknown: Callable[[str], bool]):
+    """Return an entry of a tuple: a name, or a complete component if it has arguments."""
+    if isinstance(entry, str) or entry.keys() == {"name"}:
+        return entry if isinstance(entry, str) else entry["name"]
+    if not isinstance(entry.get("name"), str):
+        problems.append(f"{where}: expected names or components, got {entry!r}")
+        return entry
+    try:
+        return _complete(Node(f"{where}.{entry['name'].rpartition(':')[2]}", dict(entry), kind), problems, unknown)
+    except ConfigError as error:
+        problems += error.problems
+        return entry["name"]
 
 
 def _cast(where: str, value: Any, argument: Argument) -> tuple[Any, str | None]:

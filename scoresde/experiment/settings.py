@@ -122,12 +122,12 @@ class Training(Settings):
       checkpoint_every: steps between two checkpoints.
       snapshot_every: steps between two snapshots of the averages of power_ema, all of which are kept.
       sample_every: steps between two pictures, with the metrics of `watch`, and the report.
-      watch: metrics of the samples in the pictures and of fixed records: sliced_wasserstein, moments, nearest, loss, or
-        module:attribute; () for none.
+      watch: metrics of the samples in the pictures and of fixed records: sliced_wasserstein, moments, nearest, loss,
+        module:attribute, or components; () for none.
       watch_sampler: sampler for these samples, with its default steps and grid; "": as in sampling.
       keep_best: sliced_wasserstein, mean_error, deviation_error, test_loss, or the name of a metric of `watch`: keep
         the checkpoint where this metric is lowest.
-      trackers: wandb, mlflow, trackio, or module:attribute: services that also receive the metrics.
+      trackers: services that also receive the metrics: wandb, mlflow, trackio, module:attribute, or components.
     """
 
     steps: int = 1_300_000
@@ -146,10 +146,10 @@ class Training(Settings):
     checkpoint_every: int = 10_000
     snapshot_every: int = 50_000
     sample_every: int = 50_000
-    watch: tuple[str, ...] = ("sliced_wasserstein", "moments", "nearest", "loss")
+    watch: tuple[str | dict, ...] = ("sliced_wasserstein", "moments", "nearest", "loss")
     watch_sampler: str = ""
     keep_best: str = ""
-    trackers: tuple[str, ...] = ()
+    trackers: tuple[str | dict, ...] = ()
 
     section = "training"
     limits = {
@@ -179,7 +179,7 @@ class Training(Settings):
         return found
 
     def _keep_best(self) -> list[str]:
-        own = tuple(name.rpartition(":")[2] for name in self.watch if ":" in name)
+        own = tuple(short_name(entry) for entry in self.watch if entry not in WATCHES)
         needed = next((name for name, figures in BEST.items() if self.keep_best in figures), None)
         if self.keep_best in own or needed in self.watch:
             return []
@@ -187,6 +187,11 @@ class Training(Settings):
             words = (*(figure for figures in BEST.values() for figure in figures), *own)
             return [Limits(words=words).problem("training.keep_best", self.keep_best)]
         return [f"training.keep_best = '{self.keep_best}': expected '{needed}' in training.watch, got {self.watch}"]
+
+
+def short_name(entry: str | dict) -> str:
+    """Return the name by which a metric or a tracker appears: the last part of its attribute."""
+    return (entry if isinstance(entry, str) else entry["name"]).rpartition(":")[2]
 
 
 def _nearest(value: int, unit: int) -> str:

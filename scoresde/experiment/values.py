@@ -29,6 +29,7 @@ class Like:
     def __init__(self, default: Any, annotation: Any = EMPTY):
         self.is_dtype = _is_dtype(default)
         kinds, self.element, self.optional = _of_annotation(annotation)
+        self.components = dict in _choices(annotation)  # whether the elements of a tuple may be components
         self.optional |= default is None
         if self.is_dtype:
             kinds = (str,)
@@ -66,12 +67,16 @@ class Like:
     def _cast(self, value: Any, kind: type) -> Any:
         if kind is tuple:
             values = value if isinstance(value, tuple | list) else (value,)
-            return tuple(_scalar(each, self.element) if self.element else each for each in values)
+            return tuple(self._element(each) for each in values)
         if kind in (bool, int, float, str):
             return _scalar(value, kind)
         if isinstance(value, kind):
             return value
         raise TypeError
+
+    def _element(self, value: Any) -> Any:
+        kept = self.element is None or self.components and isinstance(value, dict)
+        return value if kept else _scalar(value, self.element)
 
     def parse(self, text: str) -> Any:
         """Return the value of the text of a flag.
@@ -131,8 +136,14 @@ def _of_annotation(annotation: Any) -> tuple[tuple, type | None, bool]:
         element = next((element for _, element, _ in found if element), None)
         return kinds if complete else (), element, type(None) in parts
     if origin is tuple:
-        return (tuple,), parts[0] if parts and parts[0] in (bool, int, float, str) else None, False
+        return (tuple,), next((kind for kind in _choices(annotation) if kind in (bool, int, float, str)), None), False
     return ((annotation,), None, False) if annotation in (bool, int, float, str, tuple) else ((), None, False)
+
+
+def _choices(annotation: Any) -> tuple:
+    """Return the types of the elements of an annotated tuple."""
+    element = next(iter(typing.get_args(annotation)), None) if typing.get_origin(annotation) is tuple else None
+    return typing.get_args(element) if typing.get_origin(element) in (typing.Union, types.UnionType) else (element,)
 
 
 def spelled(default: Any) -> Any:

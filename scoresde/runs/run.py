@@ -76,7 +76,7 @@ class Run:
         ledger: GoodputTimer | None = None,
         learning_rate: Callable | None = None,
         keep_best: str = "",
-        trackers: dict[str, type[AbstractTracker]] | None = None,
+        trackers: dict[str, Callable[..., AbstractTracker]] | None = None,
     ):
         self.folder, self._meta, self._accept = pathlib.Path(folder), meta, accept
         self._cadence, self._watch_state, self._report = cadence, watch, report

@@ -151,7 +151,8 @@ class Trackers:
     warning.
 
     Args:
-      classes: classes by the names that appear in warnings and in `trackers.json`.
+      classes: classes, perhaps with some arguments bound (`functools.partial`), by the names that appear in warnings and
+        in `trackers.json`.
       folder: run folder.
       config: configuration of the run, in JSON types.
       say: function called with one line of text per warning.
@@ -159,7 +160,7 @@ class Trackers:
 
     def __init__(
         self,
-        classes: dict[str, type[AbstractTracker]],
+        classes: dict[str, Callable[..., AbstractTracker]],
         folder: pathlib.Path,
         config: dict,
         say: Callable[[str], None],
@@ -177,7 +178,7 @@ class Trackers:
     def close(self) -> None:
         self._each(lambda tracker: tracker.close())
 
-    def _start(self, name: str, tracker: type[AbstractTracker], folder: pathlib.Path, config: dict) -> None:
+    def _start(self, name: str, tracker: Callable[..., AbstractTracker], folder: pathlib.Path, config: dict) -> None:
         self._open[name] = tracker(folder.resolve().name, _id(folder, name), config, folder)
 
     def _each(self, action: Callable[[AbstractTracker], None]) -> None:
@@ -196,13 +197,16 @@ class Trackers:
             )
 
 
-def require(classes: dict[str, type[AbstractTracker]]) -> None:
+def require(classes: dict[str, Callable[..., AbstractTracker]]) -> None:
     """Check that the packages are installed. Call this before the work starts.
 
     Raises:
       ConfigError: a package is not installed.
     """
-    for name in filter(None, (getattr(tracker, "package", "") for tracker in classes.values())):
+    for tracker in classes.values():
+        name = getattr(getattr(tracker, "func", tracker), "package", "")
+        if not name:
+            continue
         try:
             importlib.import_module(name)
         except ImportError as error:

@@ -15,7 +15,7 @@ def get_config():
     c.training.weighting = component(f"{PARTS}.training:Truncated", least=0.5)
     c.training.time_law = component(f"{PARTS}.training:Power")
     c.training.objective = component(f"{PARTS}.training:Scaled", factor=2.0)
-    c.training.watch = ("moments", f"{PARTS}.training:radius")
+    c.training.watch = ("moments", component(f"{PARTS}.training:radius", power=1.0))
     c.training.keep_best = "radius"
     c.training.steps, c.training.batch_size, c.training.ema = 40, 64, (0.9,)
     c.training.log_every, c.training.checkpoint_every, c.training.sample_every = 10, 10, 20

@@ -55,6 +55,11 @@ class Power(AbstractTimeLaw):
 
 
 @constructor
-def radius(samples, records):
-    """Return the mean distance of the samples from the origin, over that of the records."""
-    return float(jnp.linalg.norm(samples, axis=-1).mean() / jnp.linalg.norm(records, axis=-1).mean())
+def radius(samples, records, power: float = 2.0):
+    """Return the mean of a power of the distances of the samples from the origin, over that of the records.
+
+    Args:
+      power: above 0.
+    """
+    first, second = ((jnp.linalg.norm(x, axis=-1) ** power).mean() for x in (samples, records))
+    return float(first / second)
