@@ -8,7 +8,7 @@ import pytest
 from commands import MIXTURE, call
 
 from scoresde.config import component
-from scoresde.errors import ConfigError
+from scoresde.errors import ConfigError, DataError
 from scoresde.experiment import Experiment, load_run, save_run
 from scoresde.experiment.config import load_config, to_json
 from scoresde.sde import VP
@@ -90,3 +90,91 @@ def test_components_of_components_are_set_by_path_and_from_above():
     assert found["covariance"] == {"name": "power_law", "index": 2.5, "screening": 9.0, "variance": 3.0}
     override(config, ["sde.basis=kernel", "sde.kernel=rbf"])
     assert to_json(config)["sde"]["basis"]["kernel"] == "rbf" and json.dumps(to_json(config))
+
+
+# A codec beside a source from outside
+
+PARTS_OF_SOMEBODY = """
+import pathlib
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from scoresde.config import constructor
+from scoresde.data import ArraySource, Codec, Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Shifted(Codec):
+    shift: float = 3.0
+
+    def encode(self, v, u=0.5):
+        return jnp.asarray(v) - self.shift
+
+    def decode(self, x):
+        return jnp.asarray(x, jnp.float32) + self.shift
+
+
+@constructor
+def points(file: str = ""):
+    if not pathlib.Path(file).is_file():
+        raise FileNotFoundError(file)
+    return np.random.default_rng(0).normal(3.0, 0.5, size=(200, 2)).astype(np.float32)
+
+
+@constructor
+def whole():
+    part = ArraySource(np.zeros((10, 2), np.float32))
+    return Dataset("whole", part, part, levels=0, centered=True, fingerprint="")
+"""
+
+
+@pytest.fixture
+def somebody(tmp_path, monkeypatch):
+    (tmp_path / "codecs_of_somebody.py").write_text(PARTS_OF_SOMEBODY)
+    (tmp_path / "records").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "codecs_of_somebody"
+
+
+def with_codec(codec, source: str, **arguments):
+    texts = [text.removeprefix("--config.") for text in MIXTURE[1:]]
+    config = load_config(MIXTURE[0].removeprefix("--config="), [*texts, "training.ema=0.5"])
+    config.data.codec, config.data.source = codec, component(source, **arguments)
+    return Experiment.from_config(config)
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["outside", "standard"])
+def test_a_codec_beside_a_source_from_outside(own, somebody, tmp_path):
+    """Records are encoded by it, and the run knows it where the records are missing."""
+    codec = component(f"{somebody}:Shifted", shift=2.0) if own else component("standard", offset=1.0, scale=(2.0, 3.0))
+    experiment = with_codec(codec, f"{somebody}:points", file=str(tmp_path / "records"))
+    dataset = experiment.dataset()
+    values = dataset.train.rows(np.arange(3))[0]
+    np.testing.assert_allclose(dataset.encode(values), values - 2 * own, rtol=1e-6)
+    np.testing.assert_allclose(dataset.decode(dataset.encode(values)), values, rtol=1e-6)
+    state = fit(experiment.score(), dataset, steps=1, batch_size=8, ema=experiment.averages, seed=experiment.seed)
+    save_run(tmp_path / "run", experiment, state, dataset)
+    (tmp_path / "records").unlink()
+    found = load_run(tmp_path / "run").codec
+    x = np.ones((1, 2))
+    np.testing.assert_allclose(found.decode(x), x + 2 * own)
+    np.testing.assert_allclose(found.units(x), x if own else [[3.0, 4.0]])
+    drawn = call("sample", "--workdir", tmp_path / "run", "--num", 4, "--out", tmp_path / "out")
+    assert drawn.code == 0, drawn.err
+
+
+def test_what_a_codec_cannot_be_is_refused(somebody):
+    with pytest.raises(ConfigError) as refused:
+        with_codec(component("standard", offset=(1.0, 2.0, 3.0), scale=0.0, span=-1.0), f"{somebody}:points")
+    assert len(refused.value.problems) == 3 and all(line.startswith("data.codec: ") for line in refused.value.problems)
+    with pytest.raises(ConfigError, match="data.codec.name = 'standrad': .*did you mean standard"):
+        with_codec("standrad", f"{somebody}:points")
+    with pytest.raises(ConfigError, match="expected a codec: a subclass of scoresde.data.codec.Codec"):
+        with_codec("os:system", f"{somebody}:points")
+    with pytest.raises(DataError, match="returns a Dataset, which has its own"):
+        with_codec(component("standard", span=3.0), f"{somebody}:whole").dataset()
+    with pytest.raises(ConfigError, match="'two_moons' has a codec of its own"):
+        config = load_config(MIXTURE[0].removeprefix("--config="), ["data.source=two_moons", "data.codec.span=3"])
+        Experiment.from_config(config)

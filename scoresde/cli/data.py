@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
     found = parser.parse(arguments)
     from scoresde.data.inspection import SHOWN, inspect, sample, text
     from scoresde.data.picture import save_picture
-    from scoresde.experiment.experiment import read_dataset
+    from scoresde.experiment.records import read_dataset
 
     config = _config(found.config, found.source, found.overrides)
     dataset = read_dataset(config)

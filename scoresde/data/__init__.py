@@ -5,6 +5,7 @@ from scoresde.runtime.lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     {
+        "codec": "Codec",
         "collection": "ImageOptions",
         "dataset": "ArraySource Dataset Source",
         "sources": "SOURCES digits load",

@@ -129,6 +129,7 @@ class Dataset:
         span: the values +-span of continuous data appear white and black; 0: the ends of the model's range do.
         found: description of the image files before the resize, a `scoresde.data.collection.Found`; None: no files.
         names: names of the labels, see `scoresde.data.labels`; (): the numbers of the classes.
+        coding: codec in place of that of the fields above; None: that of the fields.
 
     Raises:
         ConfigError: `levels` is neither 0 nor 2 to 65536.
@@ -146,6 +147,7 @@ class Dataset:
     span: float = 0.0
     found: Any = None
     names: tuple[str, ...] = ()
+    coding: Codec | None = None
 
     def __post_init__(self):
         if tuple(self.train.shape) != tuple(self.test.shape):
@@ -158,7 +160,7 @@ class Dataset:
     @functools.cached_property
     def codec(self) -> Codec:
         """Return the map between the records and the model's variable."""
-        return Codec(self.shape, self.levels, self.centered, self.offset, self.scale, self.span)
+        return self.coding or Codec(self.shape, self.levels, self.centered, self.offset, self.scale, self.span)
 
     @property
     def shape(self) -> tuple[int, ...]:

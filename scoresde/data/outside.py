@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from scoresde.data.codec import Codec
 from scoresde.data.dataset import ArraySource, Dataset, Source
 from scoresde.data.dataset import fingerprint as fingerprint_of_arrays
 from scoresde.data.labels import MISSING
@@ -83,7 +84,13 @@ class IndexedSource:
 
 
 def dataset_of(
-    make: Callable[[str | None], Any], name: str, *, shape: tuple[int, ...], levels: int, centered: bool
+    make: Callable[[str | None], Any],
+    name: str,
+    *,
+    shape: tuple[int, ...],
+    levels: int,
+    centered: bool,
+    codec: Codec | None = None,
 ) -> Dataset:
     """Return the data set of a user's constructor.
 
@@ -91,12 +98,15 @@ def dataset_of(
       make: split -> what the constructor returns; called with None if it returns all.
       name: for messages and for the fingerprint.
       shape: of a record, as declared.
+      codec: that of the records; None: that of the declared fields.
 
     Raises:
       DataError: what it returns is none of the forms at the top of this module.
     """
     found = make(None)
     if isinstance(found, Dataset):
+        if codec is not None:
+            raise DataError(f"data.codec: data.source = {name!r} returns a Dataset, which has its own; leave it out")
         return found
     if not isinstance(found, Mapping):
         found = {"train": found}
@@ -114,7 +124,7 @@ def dataset_of(
         raise DataError(f"data.source = {name!r}: train records are {train.shape} and test records {test.shape}")
     if tuple(train.shape) != shape:
         raise DataError(f"{name}: declared shape {shape}, but the data have shape {tuple(train.shape)}; declare that")
-    return Dataset(name, train, test, levels, centered, _fingerprint(name, train, test))
+    return Dataset(name, train, test, levels, centered, _fingerprint(name, train, test), coding=codec)
 
 
 def _source(records: Any, dtype: np.dtype, name: str, part: slice) -> Source:

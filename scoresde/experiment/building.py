@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from scoresde import likelihood, nets, sample, score, sde, train
+from scoresde.data.codec import Codec
 from scoresde.errors import ConfigError
 from scoresde.experiment import kinds
 from scoresde.experiment.component import build, resolve
@@ -18,7 +19,7 @@ from scoresde.experiment.limits import Settings
 from scoresde.experiment.networks import abstract_network
 from scoresde.experiment.parts.processes import out_of_range
 from scoresde.experiment.sections import SECTIONS, complete
-from scoresde.experiment.settings import WATCHES, Training, short_name
+from scoresde.experiment.settings import WATCHES, Data, Training, short_name
 from scoresde.experiment.values import with_tuples
 from scoresde.likelihood.flow import check_tolerance
 from scoresde.runtime.streams import fixed_stream
@@ -61,7 +62,7 @@ def parts(config: dict) -> tuple[dict[str, Any], list[str]]:
     found["seed"] = config["seed"]
     if any(problem.startswith("data.") for problem in b.problems):
         return found, b.problems
-    shape = found["data"].shape
+    shape, found["codec"] = found["data"].shape, _codec(b, found["data"])
     process = found["sde"] = b.part(kinds.PROCESS, "sde", grid=shape[:-1])
     if process is not None and (problem := out_of_range(process)):
         b.problems.append(f"sde: expected coefficients within float32 at both ends, got {problem}")
@@ -87,6 +88,18 @@ def value_problems(config: dict) -> list[str]:
     if not any(problem.startswith("optim.") for problem in b.problems):
         _optimizer(b, found["optim"])
     return b.problems
+
+
+def _codec(b: _Builder, c: Data) -> Codec | None:
+    """Build the codec of plain records; None stands for the default one."""
+    if c.codec == complete({})[0]["data"]["codec"]:
+        return None
+    if not isinstance(c.source, dict):
+        b.problems.append(
+            f"data.codec = '{c.codec['name']}': expected standard without arguments, because data.source = "
+            f"'{c.source}' has a codec of its own"
+        )
+    return b.part(kinds.CODEC, "data", "codec", shape=c.shape, levels=c.levels, centered=c.centered)
 
 
 def _augmentation(spec: dict | float) -> train.AbstractAugmentation | None:

@@ -14,21 +14,19 @@ import optax
 from ml_collections import ConfigDict
 
 from scoresde import train
-from scoresde.data import Dataset, ImageOptions, load
-from scoresde.data.outside import dataset_of
+from scoresde.data import Dataset
+from scoresde.data.codec import Codec
 from scoresde.errors import ConfigError, DataError
-from scoresde.experiment import kinds
 from scoresde.experiment.building import make_sampler, parts
-from scoresde.experiment.component import arguments, build, resolve
 from scoresde.experiment.config import change, to_json
 from scoresde.experiment.inference_settings import Evaluate, Likelihood, Sampling
 from scoresde.experiment.networks import make_network, network_constructor
 from scoresde.experiment.parts.training import LAST_RATE
+from scoresde.experiment.records import read_dataset
 from scoresde.experiment.settings import Data, Optim, Training
 from scoresde.experiment.values import with_tuples
 from scoresde.likelihood import AbstractDequantization, AbstractTrace, BetaTildeVariance, BetaVariance, Discretization
 from scoresde.nets import Network
-from scoresde.runtime.places import local
 from scoresde.sample import AbstractSampler, uniform_log_snr
 from scoresde.score import AbstractPreconditioning, AbstractScore, NetworkScore
 from scoresde.sde import AbstractSDE
@@ -51,6 +49,7 @@ class Experiment:
       sampling: plain fields of the section `sampling`.
       likelihood: plain fields of the section `likelihood`.
       evaluate: plain fields of the section `evaluate`.
+      codec: codec that `data.codec` names for plain records; None: that of the source.
       sde: process; if its prior is degraded data, the prior is not set yet, see `with_prior_data`.
       network: network with only the shapes of its parameters.
       augmentation: augmentation whose label the network receives; None if there is none.
@@ -72,6 +71,7 @@ class Experiment:
     sampling: Sampling
     likelihood: Likelihood
     evaluate: Evaluate
+    codec: Codec | None
     sde: AbstractSDE
     network: Network
     augmentation: AbstractAugmentation | None
@@ -155,7 +155,7 @@ class Experiment:
         Raises:
           DataError: the data set is missing or not as declared.
         """
-        return read_dataset(self.data)
+        return read_dataset(self.data, self.codec)
 
     def init_network(self) -> Network:
         """Return the network with newly initialised parameters."""
@@ -261,38 +261,3 @@ class Experiment:
             f"learning rate {LAST_RATE * self.optim.learning_rate:g}, a hundredth of optim.learning_rate; to spread "
             f"the decay over all steps set optim.decay_steps = {steps}"
         )
-
-
-def read_dataset(c: Data) -> Dataset:
-    """Read the data set of a section `data`.
-
-    Raises:
-      DataError: the data set is missing or not as declared.
-    """
-    if isinstance(c.source, dict):
-        return _dataset_from_outside(c)
-    return load(
-        c.source,
-        shape=c.shape,
-        levels=c.levels,
-        centered=c.centered,
-        keys=c.arrays,
-        data_dir=c.data_dir or None,
-        images=ImageOptions(c.labels and local(c.labels), c.max_bad, c.max_pixels, c.memory),
-    )
-
-
-def _dataset_from_outside(c: Data) -> Dataset:
-    name = c.source["name"]
-    made = resolve(kinds.SOURCE, name, "data.source.name")
-    split = "split" in arguments(kinds.SOURCE, made)
-
-    def make(_):
-        if not split:
-            return build(kinds.SOURCE, c.source, "data.source", {"shape": c.shape})
-        return {
-            part: build(kinds.SOURCE, c.source | {"split": part}, "data.source", {"shape": c.shape})
-            for part in ("train", "test")
-        }
-
-    return dataset_of(make, name, shape=c.shape, levels=c.levels, centered=c.centered)

@@ -12,6 +12,12 @@ BASIS = Kind(
     {name: f"{_PROCESSES}:{name}" for name in ("dct", "fourier", "haar", "kernel")},
     given=("grid",),
 )
+CODEC = Kind(
+    "codec",
+    "scoresde.data.codec:Codec",
+    {"standard": "scoresde.experiment.parts.records:standard_codec"},
+    given=("shape", "levels", "centered"),
+)
 COVARIANCE = Kind(
     "covariance",
     "scoresde.sde:AbstractCovariance",

@@ -149,7 +149,7 @@ def load_run(
     state, meta = restored
     stored = StoredData.from_json(meta["data"])
     read = functools.cache(lambda: _read(experiment, stored.fingerprint))
-    codec = stored.codec or declared_codec(experiment.data) or read().codec
+    codec = experiment.codec or stored.codec or declared_codec(experiment.data) or read().codec
     classes = _classes(experiment.num_classes, stored.classes, read)
     averaged = experiment.with_prior_data(averaged_score(score, state, chosen), read)
     relabelled = functools.cache(lambda: with_classes(read(), classes) if classes else read())

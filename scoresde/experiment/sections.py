@@ -57,7 +57,7 @@ class Section(NamedTuple):
 
 SECTIONS = {
     "sde": Section(None, kinds.PROCESS, "vp"),
-    "data": Section(Data, nested={"source": kinds.SOURCE, "augment": kinds.AUGMENTATION}),
+    "data": Section(Data, nested={"source": kinds.SOURCE, "codec": kinds.CODEC, "augment": kinds.AUGMENTATION}),
     "model": Section(None, kinds.NETWORK, "unet"),
     "preconditioning": Section(None, kinds.PRECONDITIONING, "edm"),
     "training": Section(

@@ -25,6 +25,7 @@ class Data(Settings):
       source: digits, folder:PATH, zip:PATH, array_record:PATH, hf:NAME, npz:PATH, tfds:NAME, gaussian_mixture,
         two_moons, checkerboard, functions:PATH, gaussian_process, gp_mixture, quadratic, none (converted networks); or
         a component.
+      codec: map between the records of a source that is a component and the model's variable: a name or a component.
       image_size: height and width, or (height, width); (points,) for curves; (depth, height, width) for volumes; 0:
         vectors of `channels` components.
       channels: number of channels of a record.
@@ -46,6 +47,7 @@ class Data(Settings):
     """
 
     source: Any = "digits"
+    codec: Any = "standard"
     image_size: int | tuple[int, ...] = 32
     channels: int = 3
     levels: int = 256
