@@ -39,7 +39,6 @@ def main(arguments: list[str]) -> None:
     if average.residual > LARGE:
         print(
             f"warning: residual {average.residual:.2g}, above {LARGE}: the snapshots do not make this average; take "
-            "the --step of a snapshot, "
-            "more of them (training.snapshot_every), or a width nearer to those tracked",
+            "the --step of a snapshot, more of them (training.snapshot_every), or a width nearer to those tracked",
             file=sys.stderr,
         )

@@ -60,8 +60,7 @@ def main(arguments: list[str]) -> None:
     if not result.ok.all() and not found.keep_going:
         raise NumericError(
             f"the solver failed for {int((~result.ok).sum())} of {result.ok.size} solves; their rows are NaN and not "
-            "in "
-            "the mean; loosen likelihood.tolerance, or pass --keep-going"
+            "in the mean; loosen likelihood.tolerance, or pass --keep-going"
         )
 
 

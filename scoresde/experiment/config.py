@@ -25,6 +25,11 @@ from scoresde.experiment.sections import SECTIONS, SEED, complete, flatten
 from scoresde.experiment.spellings import current, leave_out_idle, modernise
 from scoresde.runtime.places import in_full
 
+# Fields that a trained run may change as well: how it is used, and where and how its data are read.
+FIELDS_OF_USE = (
+    "sampling.", "likelihood.", "evaluate.", "data.source", "data.data_dir", "data.labels",
+    "data.max_bad", "data.max_pixels", "data.memory",
+)  # fmt: skip
 # Fields that a resumed run may change. They do not affect the state, or change it only by rounding errors, except for
 # the first four, which rescue a run that diverges or prolong a run. The location of the data may change because the
 # fingerprint identifies their content.
@@ -32,9 +37,7 @@ FREE_FIELDS = (
     "optim.learning_rate", "optim.decay_steps", "optim.grad_clip", "training.steps", "training.accumulation",
     "training.remat", "training.fsdp", "training.steps_per_dispatch",
     "training.log_every", "training.checkpoint_every", "training.snapshot_every", "training.sample_every",
-    "training.watch", "training.keep_best", "training.trackers",
-    "sampling.", "likelihood.", "evaluate.", "data.source", "data.data_dir", "data.labels",
-    "data.max_bad", "data.max_pixels", "data.memory",
+    "training.watch", "training.keep_best", "training.trackers", *FIELDS_OF_USE,
 )  # fmt: skip
 # Fields of earlier versions that belong to one part; a configuration contained those of all parts.
 _EARLIER = frozenset(
@@ -48,8 +51,7 @@ _EARLIER = frozenset(
             "preconditioning sigma_data data_index data_screening embedding fourier_scale dropout "
             "num_classes dtype channels multipliers blocks attention skip_rescale decoder_attention "
             "modulation resampling resample_filter resample_skip progressive_input progressive combine "
-            "center_input input_fourier norm_epsilon head_channels patch positions width depth modes "
-            "boundary "
+            "center_input input_fourier norm_epsilon head_channels patch positions width depth modes boundary "
         ),
         "optim": ("optimizer learning_rate beta1 beta2 eps weight_decay warmup decay_steps grad_clip "),
         "sampling": (

@@ -18,7 +18,7 @@ from scoresde.data.absent import ABSENT
 from scoresde.data.codec import Codec
 from scoresde.data.labels import with_classes
 from scoresde.errors import CheckpointError, ConfigError
-from scoresde.experiment.config import from_json
+from scoresde.experiment.config import FIELDS_OF_USE, from_json
 from scoresde.experiment.description import check_experiment
 from scoresde.experiment.experiment import Experiment
 from scoresde.experiment.stored_data import StoredData, declared_codec
@@ -33,18 +33,6 @@ from scoresde.train import average_name, averaged_score
 from scoresde.train.step import average_alone
 
 LATEST = "latest"
-# Fields that may be overridden; the others belong to the training.
-_OVERRIDABLE = (
-    "sampling.",
-    "likelihood.",
-    "evaluate.",
-    "data.source",
-    "data.data_dir",
-    "data.labels",
-    "data.max_bad",
-    "data.max_pixels",
-    "data.memory",
-)
 
 
 class TrainedModel(NamedTuple):
@@ -128,7 +116,7 @@ def load_run(
     folder = pathlib.Path(local(str(workdir)))
     experiment = stored_experiment(folder)
     written = experiment.config
-    if fixed := [text for text in overrides if not text.startswith(_OVERRIDABLE)]:
+    if fixed := [text for text in overrides if not text.startswith(FIELDS_OF_USE)]:
         raise ConfigError(*(f"--config.{text}: a trained run keeps this as it was trained" for text in fixed))
     if sampler is not None:
         overrides = [f"sampling.name={sampler}", *overrides]

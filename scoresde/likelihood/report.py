@@ -80,8 +80,7 @@ class DataLikelihood:
             )
         lines.append(
             f"{r['num']} {r['split']} examples, +- is one standard error over them; method {r['method']}, NFE "
-            f"{r['nfe']:.1f} "
-            f"(largest {r['nfe_largest']}), t_min {r['t_min']:g}, {how}, {r['dimensions']} dimensions, "
+            f"{r['nfe']:.1f} (largest {r['nfe_largest']}), t_min {r['t_min']:g}, {how}, {r['dimensions']} dimensions, "
             f"parameters {r['parameters_crc32']}, solver ok for {r['ok']} of {r['solves']}"
         )
         return "\n".join(lines)

@@ -50,8 +50,7 @@ def look_for(word: str, folder: pathlib.Path, patience: float = _VISIBLE) -> Non
         if time.monotonic() > deadline:
             raise DistributedError(
                 f"process {jax.process_index()} does not find in {folder} what process 0 wrote there {patience:.0f} s "
-                "ago; --workdir must be "
-                "one folder that all processes share"
+                "ago; --workdir must be one folder that all processes share"
             )
         time.sleep(0.1)
 

@@ -105,8 +105,7 @@ class SampleStore:
             different = [k for k in self._identity if progress["identity"].get(k) != self._identity[k]]
             raise ConfigError(
                 f"{self.folder} holds {progress['done']} samples of another run ({', '.join(different)} differ); "
-                "finish it "
-                f"with its own command, choose another --out, or delete {self._partial}"
+                f"finish it with its own command, choose another --out, or delete {self._partial}"
             )
         return progress["done"]
 

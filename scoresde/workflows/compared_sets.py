@@ -51,8 +51,7 @@ def fakes_of(request: Request, trained: TrainedModel | None) -> Side:
             if drawn.failed and not request.keep_going:
                 raise NumericError(
                     f"the solver failed for {drawn.failed} of {len(own)} samples; raise --steps, loosen "
-                    "sampling.tolerance, or "
-                    "pass --keep-going to leave them out, which the record then says"
+                    "sampling.tolerance, or pass --keep-going to leave them out, which the record then says"
                 )
             yield (
                 extract(space, drawn.images, folder),

@@ -56,8 +56,7 @@ def data_likelihood(trained: TrainedModel, *, split: str, num: int, nats: bool, 
     source, options = {"train": dataset.train, "test": dataset.test}[split], experiment.likelihood
     if not dataset.levels and not nats:
         raise DataError(
-            f"{dataset.name}: bits/dim needs integer data in a declared range, and data.levels = 0 (continuous "
-            "values); "
+            f"{dataset.name}: bits/dim needs integer data in a declared range, and data.levels = 0 (continuous values); "
             "pass --nats for log p in nats"
         )
     if trained.score.sde.needs_data and options.method == "flow":
@@ -263,7 +262,6 @@ def evaluate_batches(trained: TrainedModel, *, num: int, out: pathlib.Path, fold
     if not result.ok.all():
         raise NumericError(
             f"{result.text()}\nthe solver failed for {int((~result.ok).sum())} of {result.ok.size} solves, which are "
-            "not in "
-            "the mean; loosen likelihood.tolerance"
+            "not in the mean; loosen likelihood.tolerance"
         )
     return result

@@ -90,8 +90,7 @@ def validate(request: Request) -> None:
     if request.of_features and not (request.network or request.features):
         problems.append(
             f"{request.of_features[0]}: needs a feature space: --network FILE (the 2015 Inception or DINOv2, see "
-            "docs/evaluation.md), "
-            "--network pixels, or --features FILE"
+            "docs/evaluation.md), --network pixels, or --features FILE"
         )
     if request.of_run and not request.workdir:
         problems.append(f"{request.of_run[0]}: is a number of a run; give --workdir DIR")

@@ -119,8 +119,7 @@ def _check(trained: TrainedModel, operator: str, strength, noise, baseline: bool
     if starts and operator != START:
         raise ConfigError(
             f"--operator: sde.name = '{process}' starts from degraded data, which hold another record; expected start, "
-            "which "
-            f"degrades by the process itself, got {operator}"
+            f"which degrades by the process itself, got {operator}"
         )
     if operator == START:
         problems = [] if starts else [
@@ -216,8 +215,7 @@ def _report(
     }
     print(
         f"{len(x0)} records restored from {name} by {trained.experiment.sampler_name} at step {trained.step}: "
-        f"{format_solver_status(found['restored'])}\n"
-        "PSNR in dB, 10 log10(range^2 / mean squared error): "
+        f"{format_solver_status(found['restored'])}\nPSNR in dB, 10 log10(range^2 / mean squared error): "
         f"{', '.join(f'{part} {value:.2f}' for part, value in psnr.items())}\n"
         f"wrote {path}" + (f" and {out / 'grid.png'}" if pictured else "")
     )

@@ -101,7 +101,6 @@ def power_law(
 
 @constructor
 def coloured_vp(
-    grid: Grid,
     basis: sde.AbstractBasis = "dct",
     covariance: sde.AbstractCovariance = "power_law",
     beta_min: float = 0.1,
@@ -111,7 +110,6 @@ def coloured_vp(
     """Return the variance-preserving process with coloured noise.
 
     Args:
-      grid: shape of the fields without channels, which the builder supplies.
       basis: basis of the modes.
       covariance: covariance of the noise.
       beta_min: noise rate at t = 0.
@@ -123,7 +121,6 @@ def coloured_vp(
 
 @constructor
 def coloured_ve(
-    grid: Grid,
     basis: sde.AbstractBasis = "dct",
     covariance: sde.AbstractCovariance = "power_law",
     sigma_min: float = 0.01,
@@ -133,7 +130,6 @@ def coloured_ve(
     """Return the variance-exploding process with coloured noise.
 
     Args:
-      grid: shape of the fields without channels, which the builder supplies.
       basis: basis of the modes.
       covariance: covariance of the noise.
       sigma_min: noise level at t = 0.
@@ -145,7 +141,6 @@ def coloured_ve(
 
 @constructor
 def coloured_cosine(
-    grid: Grid,
     basis: sde.AbstractBasis = "dct",
     covariance: sde.AbstractCovariance = "power_law",
     log_snr_min: float = -15.0,
@@ -155,7 +150,6 @@ def coloured_cosine(
     """Return the cosine process with coloured noise.
 
     Args:
-      grid: shape of the fields without channels, which the builder supplies.
       basis: basis of the modes.
       covariance: covariance of the noise.
       log_snr_min: log-SNR at t = 1.
@@ -167,7 +161,6 @@ def coloured_cosine(
 
 @constructor
 def heat(
-    grid: Grid,
     basis: sde.AbstractBasis = "dct",
     index: float = 1.5,
     screening: float = 9.0,
@@ -177,7 +170,6 @@ def heat(
     """Return the stochastic heat equation.
 
     Args:
-      grid: shape of the fields without channels, which the builder supplies.
       basis: basis of the modes.
       index: smoothness of the noise; mode k has a variance proportional to (screening + lambda_k)^-(index + 1).
       screening: number added to the eigenvalue of the Laplacian, in 1 / length^2.
@@ -190,7 +182,6 @@ def heat(
 
 @constructor
 def blur(
-    grid: Grid,
     basis: sde.AbstractBasis = "dct",
     log_snr_min: float = -15.0,
     log_snr_max: float = 15.0,
@@ -201,7 +192,6 @@ def blur(
     """Return blurring diffusion (Hoogeboom and Salimans 2023).
 
     Args:
-      grid: shape of the fields without channels, which the builder supplies.
       basis: basis of the modes.
       log_snr_min: log-SNR of the mean at t = 1.
       log_snr_max: log-SNR of the mean at t = 0.
@@ -214,12 +204,11 @@ def blur(
 
 @constructor
 def inverse_heat(
-    grid: Grid, basis: sde.AbstractBasis = "dct", noise: float = 0.01, blur_min: float = 0.5, blur_max: float = 20.0
+    basis: sde.AbstractBasis = "dct", noise: float = 0.01, blur_min: float = 0.5, blur_max: float = 20.0
 ) -> sde.Cold:
     """Return inverse heat dissipation (Rissanen et al. 2023). Its prior is blurred data.
 
     Args:
-      grid: shape of the fields without channels, which the builder supplies.
       basis: basis of the modes.
       noise: standard deviation of the noise at each point.
       blur_min: width of the blur at t = 0, in the units of the length of the basis.
@@ -262,11 +251,7 @@ def out_of_range(process: sde.AbstractSDE) -> str | None:
         alpha, sigma, log_snr = (
             np.float64(np.asarray(of(t), np.float32)) for of in (process.alpha, process.sigma, process.log_snr)
         )
-        squares = (
-            ("alpha^2", np.max(alpha**2)),
-            ("sigma^2", np.min(sigma**2)),
-            ("sigma^2", np.max(sigma**2)),
-        )
+        squares = (("alpha^2", np.max(alpha**2)), ("sigma^2", np.min(sigma**2)), ("sigma^2", np.max(sigma**2)))
         for what, value in squares:
             if not tiny <= value <= largest:
                 return f"{what} = {value:.3g} at {name} = {time:g}"

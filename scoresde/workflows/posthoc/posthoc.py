@@ -56,8 +56,7 @@ class PostHoc(NamedTuple):
         widths = ", ".join(f"{width:g}" for width in sorted({width for at in self.used.values() for width in at}))
         return (
             f"relative width {self.width:g} (gamma {exponent(self.width):.4g}) at step {self.step}: residual "
-            f"{self.residual:.2g}, "
-            f"from {len(steps)} snapshot(s) of widths {widths} at steps {shown}"
+            f"{self.residual:.2g}, from {len(steps)} snapshot(s) of widths {widths} at steps {shown}"
         )
 
 
