@@ -151,8 +151,8 @@ class Trackers:
     warning.
 
     Args:
-      classes: classes, perhaps with some arguments bound (`functools.partial`), by the names that appear in warnings and
-        in `trackers.json`.
+      classes: classes, perhaps with some arguments bound (`functools.partial`), by the names that appear in warnings
+        and in `trackers.json`.
       folder: run folder.
       config: configuration of the run, in JSON types.
       say: function called with one line of text per warning.

@@ -56,8 +56,8 @@ def data_likelihood(trained: TrainedModel, *, split: str, num: int, nats: bool, 
     source, options = {"train": dataset.train, "test": dataset.test}[split], experiment.likelihood
     if not dataset.levels and not nats:
         raise DataError(
-            f"{dataset.name}: bits/dim needs integer data in a declared range, and data.levels = 0 (continuous values); "
-            "pass --nats for log p in nats"
+            f"{dataset.name}: bits/dim needs integer data in a declared range, and data.levels = 0 (continuous "
+            "values); pass --nats for log p in nats"
         )
     if trained.score.sde.needs_data and options.method == "flow":
         raise ConfigError(f"likelihood.method = 'flow': {DEGRADED.format(experiment.process_name)}; use --method elbo")
