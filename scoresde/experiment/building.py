@@ -67,7 +67,7 @@ def parts(config: dict) -> tuple[dict[str, Any], list[str]]:
     if process is not None and (problem := out_of_range(process)):
         b.problems.append(f"sde: expected coefficients within float32 at both ends, got {problem}")
         process = None
-    augmentation = b.part(kinds.AUGMENTATION, "data", "augment") if found["data"].augment else None
+    augmentation = b.attempt(_augmentation, found["data"].augment)
     found |= {"augmentation": augmentation, "network": _network(b, shape, augmentation.entries if augmentation else 0)}
     found |= _training(b, found["training"], process)
     found |= _optimizer(b, found["optim"])
@@ -100,6 +100,10 @@ def _codec(b: _Builder, c: Data) -> Codec | None:
             f"'{c.source}' has a codec of its own"
         )
     return b.part(kinds.CODEC, "data", "codec", shape=c.shape, levels=c.levels, centered=c.centered)
+
+
+def _augmentation(spec: dict | float) -> train.AbstractAugmentation | None:
+    return build(kinds.AUGMENTATION, with_tuples(spec), "data.augment", {}) if spec else None
 
 
 def _network(b: _Builder, shape: tuple[int, ...], entries: int) -> nets.Network | None:
