@@ -355,7 +355,7 @@ def test_gradients_reach_every_parameter_but_the_fixed_ones(name):
     for path, g in zip(jax.tree.leaves(paths(net.params)), jax.tree.leaves(grad(net.params)), strict=True):
         if path.endswith(("frequencies", "phases")):
             assert not g.any()
-        elif path.endswith("key/bias"):
+        elif path.endswith("key/bias") and name != "dit_curve":  # rotary positions turn it
             assert jnp.abs(g).max() < 1e-2  # softmax does not see it: zero up to rounding
         else:
             assert jnp.abs(g).max() > 1e-3, path

@@ -77,7 +77,7 @@ FAST = {
     "test_evaluate.py::test_a_killed_evaluation_continues_and_gives_the_same_number": (),
     "test_evaluate.py::test_a_number_of_a_run_that_went_on_is_repeated_from_its_checkpoint": (),
     "test_launch.py::test_two_local_processes_train_one_run": (),
-    "test_nets.py::test_a_drawn_network_starts_at_zero": ("mlp", "dit", "fno", "ufno", "unet_volume", "dit_volume"),
+    "test_nets.py::test_a_drawn_network_starts_at_zero": ("mlp", "dit", "fno", "ufno", "dit_volume"),
     "test_nets.py::test_gradients_reach_every_parameter_but_the_fixed_ones": (
         "mlp",
         "unet_other",
