@@ -1,4 +1,4 @@
-"""One U-Net for curves, images and volumes: what the network over more axes must have in common with the one over fewer.
+"""One U-Net for curves, images and volumes: what the network over more axes has in common with that over fewer.
 
 `test_nets` runs the common suite on all of them, and `test_published_nets` compares their parts with formulas.
 """

@@ -1,7 +1,7 @@
 """The blocks of the U-Nets (Song et al. 2021, appendix H; Dhariwal and Nichol 2021, section 3), channels last.
 
-A feature map has one or more spatial axes. The formulas are those of images: conv3x3 stands for a kernel of three points
-along each axis, and a pixel for a point of the grid.
+A feature map has one or more spatial axes. The formulas are those of images: conv3x3 stands for a kernel of three
+points along each axis, and a pixel for a point of the grid.
 
 Residual block, after BigGAN (Brock et al. 2019), with resampling R of both paths (the identity, or one of
 `resampling`):
@@ -103,7 +103,7 @@ def group_norm(channels: int, *, epsilon: float = GROUP_NORM_EPSILON, dtype, par
 
 
 def conv(in_features: int, out_features: int, width: int, *, axes: int, scale: float = 1.0, **options) -> nnx.Conv:
-    """Return a convolution over `axes` spatial axes, with a kernel of `width` points along each, that keeps the size."""
+    """Return a convolution with a kernel of `width` points along each of `axes` spatial axes that keeps the size."""
     return nnx.Conv(in_features, out_features, (width,) * axes, kernel_init=default_init(scale), **options)
 
 

@@ -11,8 +11,8 @@ identity and the network as the zero function. The other dense layers start with
 swish, and gelu is computed by its tanh approximation.
 
 A patch has `patch` points along each of the a spatial axes. Its position has one coordinate p per axis, counted in
-patches, (i, j) for an image. It is encoded in one of two ways, with equal shares of the features for each axis, the last
-axis first (j, then i):
+patches, (i, j) for an image. It is encoded in one of two ways, with equal shares of the features for each axis, the
+last axis first (j, then i):
 
     sincos: added once; the share of an axis is [sin(w p), cos(w p)], w_k = 1e4^(-2 a k / width)
     rotary: queries and keys are rotated by angles p w_k in pairs of features (Su et al. 2021), so that attention

@@ -186,7 +186,6 @@ class UNet(nnx.Module):
         check_space_shape("unet", shape)
         shared = dict(resampling=resampling, resample_filter=resample_filter, resample_skip=resample_skip)
         shared |= dict(combine=combine, decoder_attention=decoder_attention)
-        axes, features = len(shape) - 1, shape[-1]
         kinds = dict(modulation=modulation, progressive_input=progressive_input, progressive=progressive)
         problems = check_levels("unet", shape, channels, multipliers, blocks, attention, head_channels, dropout)
         if problems := problems + _check_words(len(multipliers), shared | kinds) + check_fourier(input_fourier):
@@ -195,7 +194,7 @@ class UNet(nnx.Module):
         common = dict(rescale=1 / math.sqrt(2) if skip_rescale else 1.0, epsilon=norm_epsilon)
         residual = dict(temb_features=TEMB_RATIO * channels, dropout=dropout, modulation=modulation, **common)
         attended = dict(head_channels=head_channels, **common)
-        style = Style(axes=axes, residual=residual, attention=attended, options=options, **shared)
+        style = Style(axes=len(shape) - 1, residual=residual, attention=attended, options=options, **shared)
         noise = dict(embedding=embedding, fourier_scale=fourier_scale, num_classes=num_classes)
         noise["augmentation"] = augmentation
         widths = [channels * m for m in multipliers]
@@ -203,14 +202,14 @@ class UNet(nnx.Module):
         self.shape, self.dtype, self.center_input = tuple(shape), dtype, center_input
         self.input_fourier = tuple(input_fourier)
         self.conditioning = Conditioning(channels, TEMB_RATIO * channels, **noise, param_dtype=param_dtype, rngs=rngs)
-        self.conv_in = conv(features * (1 + 2 * len(range(*input_fourier))), channels, 3, axes=axes, **options)
-        self.encoder, skips = _encoder(features, channels, widths, attend, blocks, progressive_input, style)
+        self.conv_in = conv(shape[-1] * (1 + 2 * len(range(*input_fourier))), channels, 3, axes=style.axes, **options)
+        self.encoder, skips = _encoder(shape[-1], channels, widths, attend, blocks, progressive_input, style)
         self.middle_1 = style.block(widths[-1], widths[-1])
         self.middle_attention = style.attend(widths[-1])
         self.middle_2 = style.block(widths[-1], widths[-1])
-        self.decoder = _decoder(features, widths, attend, blocks, skips, progressive, style)
+        self.decoder = _decoder(shape[-1], widths, attend, blocks, skips, progressive, style)
         self.norm_out = group_norm(widths[0], epsilon=norm_epsilon, **options)
-        self.conv_out = conv(widths[0], features, 3, axes=axes, scale=0.0, **options)
+        self.conv_out = conv(widths[0], shape[-1], 3, axes=style.axes, scale=0.0, **options)
         self.pyramid_up = FILTERS[resample_filter].up if progressive == "output_skip" else None
         # One key per residual block: those of the levels, two between neighbouring levels, and two in the middle.
         self.num_keys = len(widths) * (2 * blocks + 1) + 2 * (len(widths) - 1) + 2
