@@ -121,6 +121,7 @@ def test_curves_and_volumes_through_the_commands(tmp_path, size, network):
         *(f"--config.model.{text}" for text in arguments),
         "--config.training.batch_size=4",
         "--config.training.steps=2",
+        "--config.training.watch=()",
         "--config.evaluate.num=0",
         "--config.sampling.sampler=ddim",
         "--config.sampling.steps=2",
@@ -131,5 +132,5 @@ def test_curves_and_volumes_through_the_commands(tmp_path, size, network):
     assert call("sample", "--workdir", tmp_path / "run", "--num", 2, "--out", tmp_path / "out").code == 0
     samples = np.load(tmp_path / "out" / "samples.npz")["samples"]
     assert samples.shape == (2, *size, 2) and np.isfinite(samples).all()
-    likelihood = call("likelihood", "--workdir", tmp_path / "run", "--num", 1)  # forward mode through the network
+    likelihood = call("likelihood", "--workdir", tmp_path / "run", "--num", 1, "--nats")  # forward mode through the network
     assert likelihood.code == 0, likelihood.err
