@@ -94,6 +94,7 @@ def test_all_axes_are_alike(space, order, resampling):
     x, c = batch(2, (*space, 2))
     turned = lambda x: x.transpose(0, *(axis + 1 for axis in order), len(space) + 1)
     kernels = of_kernels(lambda p: p.transpose(*order, -2, -1), net.params, len(space))
+    assert jax.tree.map(jnp.shape, kernels) == jax.tree.map(jnp.shape, net.params)
     expected, y = turned(apply(net, x, c)), apply(dataclasses.replace(net, params=kernels), turned(x), c)
     close(y, expected)
     assert far(apply(net, turned(x), c), expected)
