@@ -133,5 +133,6 @@ def test_curves_and_volumes_through_the_commands(tmp_path, size, network):
     assert call("sample", "--workdir", tmp_path / "run", "--num", 2, "--out", tmp_path / "out").code == 0
     samples = np.load(tmp_path / "out" / "samples.npz")["samples"]
     assert samples.shape == (2, *size, 2) and np.isfinite(samples).all()
-    likelihood = call("likelihood", "--workdir", tmp_path / "run", "--num", 1, "--nats")  # forward mode through the network
+    # Forward mode through the network.
+    likelihood = call("likelihood", "--workdir", tmp_path / "run", "--num", 1, "--nats")
     assert likelihood.code == 0, likelihood.err
