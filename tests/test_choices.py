@@ -19,7 +19,7 @@ from scoresde.sde import KERNELS
 SMALL = {
     "unet": ["channels=32", "multipliers=(1,2)", "blocks=1", "attention=(4,)"],
     "edm2": ["channels=32", "multipliers=(1,2)", "blocks=1", "attention=(4,)", "head_channels=8"],
-    "dit": ["width=16", "depth=1", "head_channels=8"],
+    "dit": ["width=24", "depth=1", "head_channels=12"],
     "fno": ["width=16", "depth=1", "modes=2"],
     "ufno": ["width=16", "multipliers=(1,2)", "modes=2"],
     "mlp": ["width=16", "depth=1"],
@@ -76,7 +76,8 @@ NETWORK_OF = {"model.boundary": "ufno", "model.positions": "dit", **{f"model.{na
 # What has no meaning for a kind of record, and a word of the line that says so. Everything else must build.
 NO_GRID = {"vectors": "expected a grid"}
 NO_FUNCTIONS = {"vectors": r"expected a shape \(\*points per axis"}
-NO_IMAGES = {"vectors": "expected .*image", "curves": "expected .*image", "volumes": "expected .*image"}
+NO_SPACE = {"vectors": "expected curves .*, images .* or volumes .*, got vectors"}
+NO_IMAGES = {"vectors": "expected images", "curves": "expected images", "volumes": "expected images"}
 NO_CURVES = {"vectors": "expected a grid", "images": "expected curves", "volumes": "expected curves"}
 IN_MODES = ("coloured_vp", "coloured_ve", "coloured_cosine", "heat", "blur", "inverse_heat", "pixelate", "fade")
 REFUSED = {
@@ -85,10 +86,11 @@ REFUSED = {
     ("sde.basis", "kernel"): NO_CURVES,
     **{("sde.kernel", name): NO_CURVES for name in KERNELS},
     **{("model.name", name): NO_FUNCTIONS for name in ("fno", "ufno")},
-    **{("model.name", name): NO_IMAGES for name in ("unet", "edm2", "dit")},
+    **{("model.name", name): NO_SPACE for name in ("unet", "dit")},
+    ("model.name", "edm2"): NO_IMAGES,
     **{("model.boundary", name): NO_FUNCTIONS for name in ("even", "periodic")},
-    **{("model.positions", name): NO_IMAGES for name in POSITIONS},
-    **{(f"model.{field}", name): NO_IMAGES for field, words in UNET_CHOICES.items() for name in words},
+    **{("model.positions", name): NO_SPACE for name in POSITIONS},
+    **{(f"model.{field}", name): NO_SPACE for field, words in UNET_CHOICES.items() for name in words},
 }
 
 

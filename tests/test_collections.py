@@ -238,10 +238,10 @@ def test_arrays_of_any_number_of_axes_are_trained_on(tmp_path, size, channels):
     assert samples.shape == (2, *shape) and samples.dtype == np.uint8
 
 
-def test_volumes_need_another_network():
+def test_edm2_refuses_volumes_and_names_a_network_for_them():
     config = default()
-    override(config, ["data.image_size=(2,8,8)", "model.name=unet"])
-    with pytest.raises(ConfigError, match="expected .*images"):
+    override(config, ["data.image_size=(2,8,8)", "model.name=edm2"])
+    with pytest.raises(ConfigError, match="expected images .* got volumes .* use unet"):
         Experiment.from_config(config)
 
 

@@ -199,7 +199,7 @@ def test_the_training_example_of_diffusers(tmp_path):
 def test_a_strided_convolution_padded_on_both_sides():
     """Output (i, j) is the sum over input (2 i + a - 1, 2 j + b - 1), a and b from 0 to 2: torch's conv2d with stride 2
     and padding 1."""
-    layer = DownConv(2, 3, "box_padded", dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
+    layer = DownConv(2, 3, "box_padded", axes=2, dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
     x = np.random.default_rng(0).standard_normal((6, 8, 2)).astype(np.float32)
     kernel, padded = np.asarray(layer.conv.kernel[...]), np.pad(x, ((1, 1), (1, 1), (0, 0)))
     expected = np.zeros((3, 4, 3))

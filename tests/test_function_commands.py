@@ -185,7 +185,12 @@ def test_images_in_modes(name, tmp_path):
 WRONG = [
     ("quadratic_heat", "--config.sde.index=-0.6", "not trace class"),
     ("quadratic_heat", "--config.model.preconditioning=eps", "predicts x_0"),
-    ("quadratic_heat", "--config.model.name=unet", "got curves"),
+    ("quadratic_heat", "--config.model.name=edm2", "got curves"),
+    (
+        "quadratic_heat",
+        "--config.model.name=unet --config.model.multipliers=(1,1,1,1,1,1,1,1)",
+        "curve points: expected",
+    ),
     ("quadratic_heat", "--config.model.modes=65", "expected 1 to 64 modes"),
     ("quadratic_heat", "--config.sde.name=heta", "did you mean heat"),
     ("quadratic_heat", "--config.sde.basis=kernel", "no eigenvalues"),

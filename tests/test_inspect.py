@@ -233,6 +233,16 @@ def test_shapes_and_levels_are_found_out():
         assert (report["shape"], report["levels"], report["train"]) == (shape, levels, train)
 
 
+def test_a_unet_with_as_many_halvings_as_the_size_has_is_proposed_for_volumes():
+    volumes = RANDOM.integers(0, 256, (12, 4, 8, 12, 1), dtype=np.uint8)
+    np.savez("a.npz", x_train=volumes, x_test=volumes)
+    report, _ = inspected("npz:a.npz")
+    config = default()
+    exec("\n".join(line.strip() for line in report["configuration"]), {"c": config})
+    assert (config.model.name, config.model.multipliers) == ("unet", (1, 2, 2))
+    assert any("2 halvings of 4 x 8 x 12" in line for line in report["configuration"])
+
+
 WRONG = {
     "no source": (["folder:none"], 3, "expected a folder of images, found nothing"),
     "unknown": (["fodler:x"], 2, "did you mean"),

@@ -25,7 +25,7 @@ from scoresde.nets import (
     Network,
     PositionalEmbedding,
     UNet,
-    check_image_size,
+    check_halvings,
 )
 from scoresde.nets.blocks import (
     AttentionBlock,
@@ -38,6 +38,8 @@ from scoresde.nets.network import check_input
 from scoresde.nets.resampling import downsample, upsample
 
 FLOAT32 = dict(dtype=jnp.float32, param_dtype=jnp.float32)
+SHAPE = (8, 8, 2)
+CURVE, VOLUME = (8, 2), (4, 4, 4, 2)
 SMALL = dict(channels=8, multipliers=(1, 2), blocks=1, attention=(4,))
 OPTIONS = dict(num_classes=3, dropout=0.5)
 # All that DDPM++ has not.
@@ -53,11 +55,18 @@ BUILD = {
     # It has an embedding of its own.
     "edm2": lambda rngs, embedding=None, **kw: EDM2UNet((8, 8, 2), **SMALL, head_channels=4, rngs=rngs, **OPTIONS | kw),
     "dit": lambda rngs, **kw: DiT((8, 8, 2), width=16, depth=2, head_channels=8, rngs=rngs, **OPTIONS | kw),
+    "unet_curve": lambda rngs, **kw: UNet(CURVE, **SMALL, **OTHER, rngs=rngs, **OPTIONS | kw),
+    "unet_volume": lambda rngs, **kw: UNet(VOLUME, **SMALL, rngs=rngs, **OPTIONS | kw),
+    "dit_curve": lambda rngs, **kw: DiT(
+        CURVE, width=16, depth=1, head_channels=8, positions="rotary", rngs=rngs, **OPTIONS | kw
+    ),
+    "dit_volume": lambda rngs, **kw: DiT(VOLUME, width=24, depth=1, head_channels=12, rngs=rngs, **OPTIONS | kw),
     "fno": lambda rngs, **kw: FNO(
         (8, 8, 2), width=16, depth=2, modes=3, boundary="periodic", rngs=rngs, **OPTIONS | kw
     ),
     "ufno": lambda rngs, **kw: UFNO((8, 8, 2), width=16, multipliers=(1, 2), modes=3, rngs=rngs, **OPTIONS | kw),
 }
+SHAPES = {name: {"curve": CURVE, "volume": VOLUME}.get(name.partition("_")[2], SHAPE) for name in BUILD}
 nets = pytest.mark.parametrize("name", BUILD)
 
 
@@ -89,7 +98,7 @@ def apply(net, x, c, label=None, key=None):
     return net(x, c, label, key=key)
 
 
-def batch(n: int = 4, shape=(8, 8, 2), seed: int = 0):
+def batch(n: int = 4, shape=SHAPE, seed: int = 0):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, *shape), dtype=np.float32)
     return jnp.asarray(x), jnp.asarray(rng.uniform(0, 5, n), jnp.float32)
@@ -178,10 +187,10 @@ def test_a_block_starts_as_its_skip_path(rescale):
     x, _ = batch(2, (4, 4, 8))
     temb = jnp.ones((2, 16))
     options = dict(rescale=rescale, rngs=nnx.Rngs(0), **FLOAT32)
-    block = ResidualBlock(8, 8, temb_features=16, dropout=0.0, **options)
+    block = ResidualBlock(8, 8, axes=2, temb_features=16, dropout=0.0, **options)
     np.testing.assert_allclose(block(x, temb), rescale * x, atol=1e-4)  # weights of 1e-5, 72 inputs
     np.testing.assert_allclose(AttentionBlock(8, **options)(x), rescale * x, atol=1e-4)
-    down = ResidualBlock(8, 8, temb_features=16, dropout=0.0, resample=downsample, **options)
+    down = ResidualBlock(8, 8, axes=2, temb_features=16, dropout=0.0, resample=downsample, **options)
     np.testing.assert_allclose(down(x, temb), rescale * down.skip(downsample(x)), atol=1e-4)
 
 
@@ -212,10 +221,15 @@ def test_attention_is_softmax_of_scaled_products(head_channels):
     np.testing.assert_allclose(block(x) - x, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_resampling():
-    x = jnp.arange(24.0).reshape(1, 4, 2, 3)
-    np.testing.assert_array_equal(upsample(x), np.asarray(x).repeat(2, 1).repeat(2, 2))
+@pytest.mark.parametrize("space", [(8,), (4, 2), (2, 1, 4)])
+def test_resampling(space):
+    x = jnp.arange(24.0).reshape(1, *space, 3)
+    twice = np.asarray(x)
+    for axis in range(1, len(space) + 1):
+        twice = twice.repeat(2, axis)
+    np.testing.assert_array_equal(upsample(x), twice)
     np.testing.assert_array_equal(downsample(upsample(x)), x)
+    np.testing.assert_array_equal(downsample(jnp.array([1.0, 2]).reshape(1, 2, 1)).ravel(), [1.5])
     np.testing.assert_array_equal(downsample(jnp.array([[1.0, 2], [3, 4]]).reshape(1, 2, 2, 1)).ravel(), [2.5])
 
 
@@ -224,8 +238,9 @@ def test_group_norm_groups():
     assert {c: num_groups(c) for c in expected} == expected
 
 
-def test_group_norm_keeps_bfloat16_with_float32_statistics():
-    x = jnp.asarray(30 + np.random.default_rng(0).standard_normal((2, 8, 8, 8)), jnp.bfloat16)
+@pytest.mark.parametrize("space", [(64,), (8, 8), (2, 8, 4)])
+def test_group_norm_keeps_bfloat16_with_float32_statistics(space):
+    x = jnp.asarray(30 + np.random.default_rng(0).standard_normal((2, *space, 8)), jnp.bfloat16)
     norm = group_norm(8, dtype=jnp.bfloat16, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
     y = norm(x)
     groups = np.asarray(x, np.float64).reshape(2, 64, 2, 4)
@@ -271,7 +286,7 @@ def test_close_noise_levels_differ_in_bfloat16(name):
     """998 and 999 are one number in bfloat16."""
     net = network(name, dtype=jnp.bfloat16)
     assert jnp.bfloat16(998) == jnp.bfloat16(999)
-    x = jnp.repeat(batch(1)[0], 4, 0)
+    x = jnp.repeat(batch(1, SHAPES[name])[0], 4, 0)
     y = apply(net, x, jnp.array([998.0, 999.0, 0, 0]))
     assert far(y[0], y[1])
 
@@ -282,7 +297,8 @@ def test_close_noise_levels_differ_in_bfloat16(name):
 @nets
 def test_a_drawn_network_starts_at_zero(name):
     net = Network.init(BUILD[name], key=jax.random.key(0))
-    assert float(jnp.max(jnp.abs(apply(net, *batch())))) < 1e-3
+    y = apply(net, *batch(shape=SHAPES[name]))
+    assert y.shape == (4, *SHAPES[name]) and float(jnp.max(jnp.abs(y))) < 1e-3
     # Structures from two builds are equal, or the average of two networks would not be a network.
     assert jax.tree.structure(net) == jax.tree.structure(abstract(BUILD[name]))
     first = [float(p.ravel()[0]) for p in jax.tree.leaves(net.params) if p.ndim > 1 and p.any()]
@@ -323,7 +339,7 @@ def test_random_state_is_refused():
 def test_examples_do_not_mix(name):
     """One by one under vmap, or permuted: the same as in a batch."""
     net = network(name)
-    (x, c), label = batch(), jnp.array([0, 2, -1, 1])
+    (x, c), label = batch(shape=SHAPES[name]), jnp.array([0, 2, -1, 1])
     y = apply(net, x, c, label)
     one = jax.jit(jax.vmap(lambda x, c, label: net(x[None], c[None], label[None])[0]))(x, c, label)
     np.testing.assert_allclose(y, one, rtol=1e-4, atol=1e-4)  # sums in another order
@@ -334,12 +350,12 @@ def test_examples_do_not_mix(name):
 @nets
 def test_gradients_reach_every_parameter_but_the_fixed_ones(name):
     net = network(name, embedding="fourier")
-    (x, c), label = batch(), jnp.array([0, 1, -1, 2])
+    (x, c), label = batch(shape=SHAPES[name]), jnp.array([0, 1, -1, 2])
     grad = jax.jit(jax.grad(lambda params: jnp.sum(dataclasses.replace(net, params=params)(x, c, label) ** 2)))
     for path, g in zip(jax.tree.leaves(paths(net.params)), jax.tree.leaves(grad(net.params)), strict=True):
         if path.endswith(("frequencies", "phases")):
             assert not g.any()
-        elif path.endswith("key/bias"):
+        elif path.endswith("key/bias") and name != "dit_curve":  # rotary positions turn it
             assert jnp.abs(g).max() < 1e-2  # softmax does not see it: zero up to rounding
         else:
             assert jnp.abs(g).max() > 1e-3, path
@@ -350,7 +366,7 @@ def test_gradients_reach_every_parameter_but_the_fixed_ones(name):
 @nets
 def test_dropout_follows_the_key(name):
     net = network(name)
-    x, c = batch()
+    x, c = batch(shape=SHAPES[name])
     keys = [jax.random.key(0), jax.random.key(1)]
     a, b = (apply(net, x, c, None, key) for key in keys)
     assert far(a, b) and far(a, apply(net, x, c))
@@ -371,7 +387,7 @@ def test_dropout_draws_anew_in_every_block():
 @nets
 def test_label_and_noise_level_matter(name):
     net = network(name)
-    x = jnp.repeat(batch(1)[0], 4, 0)
+    x = jnp.repeat(batch(1, SHAPES[name])[0], 4, 0)
     c = jnp.ones(4)
     y = apply(net, x, c, jnp.array([0, 1, 2, -1]))
     for i in range(4):
@@ -386,7 +402,7 @@ def test_label_and_noise_level_matter(name):
 def test_bfloat16_is_close_and_returns_float32(name):
     low = network(name, dtype=jnp.bfloat16)
     high = dataclasses.replace(network(name), params=low.params)
-    x, c = batch()
+    x, c = batch(shape=SHAPES[name])
     y, y32 = apply(low, x, c), apply(high, x, c)
     assert y.dtype == y32.dtype == jnp.float32
     assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(low.params))
@@ -398,7 +414,7 @@ def test_bfloat16_is_close_and_returns_float32(name):
 def test_parameters_enter_in_the_dtype_of_the_computation(name):
     low = network(name, dtype=jnp.bfloat16)
     enter = low.entering()
-    x, c = batch()
+    x, c = batch(shape=SHAPES[name])
     np.testing.assert_array_equal(apply(low, x, c), apply(enter, x, c))
     narrow = sum(p.size for p in jax.tree.leaves(enter.params) if p.dtype == jnp.bfloat16)
     read = {"edm2": 0, "fno": 0.01, "ufno": 0.01}.get(name, 0.3)  # theirs are normalized, or spectral, in float32
@@ -406,20 +422,24 @@ def test_parameters_enter_in_the_dtype_of_the_computation(name):
     assert {p.dtype for p in jax.tree.leaves(network(name).entering().params)} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("shape, multipliers", [((12, 8, 3), (1, 2)), ((28, 28, 1), (1, 1, 2))])
+@pytest.mark.parametrize(
+    "shape, multipliers",
+    [((12, 8, 3), (1, 2)), ((28, 28, 1), (1, 1, 2)), ((24, 3), (1, 1, 2)), ((4, 6, 8, 1), (1, 2))],
+)
 def test_any_shape_and_every_pixel_sees_every_other(shape, multipliers):
     net = fill(lambda rngs: UNet(shape, channels=9, multipliers=multipliers, blocks=1, attention=(6, 14), rngs=rngs))
     x, _ = batch(1, shape)
-    changed = x.at[0, -1, -1, -1].add(3.0)
+    changed = x.at[(0, *[-1] * len(shape))].add(3.0)
     y = apply(net, jnp.concatenate([x, changed]), jnp.ones(2))
     assert jnp.isfinite(y).all()
-    assert (jnp.abs(y[0] - y[1]).max(-1) > 0).all()  # the middle has attention over the whole image
+    assert (jnp.abs(y[0] - y[1]).max(-1) > 0).all()  # the middle has attention over all points
 
 
-def test_attention_goes_by_height():
-    net = abstract(lambda rngs: UNet((12, 8, 3), **SMALL | dict(attention=(8, 6)), rngs=rngs))
+@pytest.mark.parametrize("shape", [(12, 3), (12, 8, 3), (12, 8, 8, 3)])
+def test_attention_goes_by_the_first_axis(shape):
+    net = abstract(lambda rngs: UNet(shape, **SMALL | dict(attention=(8, 6)), rngs=rngs))
     attends = ["attention" in level and bool(level["attention"]) for level in net.params["encoder"].values()]
-    assert attends == [False, True]  # heights 12 and 6; the width 8 does not count
+    assert attends == [False, True]  # sizes 12 and 6; the 8 of the other axes does not count
 
 
 # Refusals
@@ -429,15 +449,35 @@ def test_a_size_that_the_levels_do_not_divide_is_refused_with_the_nearest():
     with pytest.raises(ConfigError, match="multiple of 4 .* got 10.* 8 or 12") as caught:
         UNet((10, 12, 1), multipliers=(1, 1, 1), rngs=nnx.Rngs(0))
     assert len(caught.value.problems) == 1
-    assert len(check_image_size((10, 10), 3)) == 2
-    assert check_image_size((28, 12), 3) == check_image_size((5, 7), 1) == []
-    assert "to 8," in check_image_size((3, 8), 4)[0]
+    assert len(check_halvings((10, 10), 3)) == 2
+    assert check_halvings((28, 12), 3) == check_halvings((5, 7), 1) == check_halvings((12,), 3) == []
+    assert "to 8," in check_halvings((3, 8), 4)[0]
+
+
+@pytest.mark.parametrize(
+    "shape, axis", [((10, 1), "curve points"), ((8, 10, 1), "image width"), ((10, 8, 8, 1), "volume depth")]
+)
+def test_the_axis_of_a_size_that_does_not_fit_is_named(shape, axis):
+    for build, line in [
+        (UNet, f"{axis}: expected a multiple of 4 for 3 levels, got 10; resize or pad to 8 or 12, or use fewer levels"),
+        (DiT, f"{axis}: expected a multiple of the patch, 4, got 10; crop or pad the {axis.split()[0]}s, or take "
+         "another patch"),
+    ]:  # fmt: skip
+        arguments = dict(multipliers=(1, 1, 1)) if build is UNet else dict(patch=4)
+        with pytest.raises(ConfigError) as caught:
+            build(shape, **arguments, rngs=nnx.Rngs(0))
+        assert caught.value.problems == (line,)
 
 
 @pytest.mark.parametrize(
     "build, words",
     [
         (lambda rngs: UNet((0, 8, 1), rngs=rngs), r"\(height, width, channels\)"),
+        (lambda rngs: DiT((8, 0), rngs=rngs), r"\(points, channels\)"),
+        (lambda rngs: EDM2UNet((8, 8, 0), rngs=rngs), r"\(height, width, channels\)"),
+        (lambda rngs: UNet((8,), rngs=rngs), r"got vectors of shape \(8,\); use mlp"),
+        (lambda rngs: DiT((2, 2, 2, 2, 1), rngs=rngs), "got records of 4 spatial axes .*; use fno"),
+        (lambda rngs: EDM2UNet((8, 8, 8, 1), rngs=rngs), "got volumes .*; use unet"),
         (lambda rngs: UNet((8, 8, 1), multipliers=(), rngs=rngs), "multipliers"),
         (lambda rngs: UNet((8, 8, 1), dropout=1.0, rngs=rngs), "dropout < 1, got 1.0"),
         (
@@ -457,6 +497,7 @@ def test_a_size_that_the_levels_do_not_divide_is_refused_with_the_nearest():
             lambda rngs: DiT((8, 8, 1), width=12, head_channels=6, positions="rotary", rngs=rngs),
             "multiple of 4 .* got 6",
         ),
+        (lambda rngs: DiT((8, 8, 8, 1), width=16, head_channels=0, rngs=rngs), "multiple of 6 .* volumes, got 16"),
         (lambda rngs: DiT((8, 8, 1), positions="learned", rngs=rngs), "sincos, rotary, got 'learned'"),
         (lambda rngs: MLP((2,), depth=0, rngs=rngs), "depth 0"),
         (lambda rngs: MLP((2,), num_classes=-1, rngs=rngs), "num_classes"),
@@ -467,7 +508,7 @@ def test_arguments_out_of_range_are_refused(build, words):
         build(nnx.Rngs(0))
 
 
-@pytest.mark.parametrize("name", ["mlp", "unet", "edm2", "dit"])  # the others take every grid; see test_fno
+@pytest.mark.parametrize("name", ["mlp", "unet", "edm2", "dit"])  # the operators take every grid; see test_fno
 def test_calls_that_would_go_wrong_in_silence_are_refused(name):
     net = network(name, num_classes=0)
     x, c = batch(2)

@@ -40,12 +40,12 @@ def fill(module, seed: int = 0):
 
 
 def upfirdn(x, kernel, *, up: int = 1, down: int = 1, pad: tuple[int, int]):
-    """Its definition along both axes of [b, h, w, c]: zeros between, pad, convolve, drop."""
-    for axis in (1, 2):
+    """Its definition along every axis of [b, *space, c]: zeros between, pad, convolve, drop."""
+    for axis in range(1, x.ndim - 1):
         x = np.moveaxis(x, axis, -1)
         spread = np.zeros((*x.shape[:-1], x.shape[-1] * up))
         spread[..., ::up] = x
-        padded = np.pad(spread, [(0, 0)] * 3 + [pad])
+        padded = np.pad(spread, [(0, 0)] * (x.ndim - 1) + [pad])
         convolved = np.apply_along_axis(np.convolve, -1, padded, kernel, "valid")
         x = np.moveaxis(convolved[..., ::down], -1, axis)
     return x
@@ -53,52 +53,65 @@ def upfirdn(x, kernel, *, up: int = 1, down: int = 1, pad: tuple[int, int]):
 
 def convolve(x, w, stride: int = 1):
     """Correlation without padding, as convolutions of networks are."""
-    height, width = ((n - len(w)) // stride + 1 for n in x.shape[1:3])
-    y = np.zeros((len(x), height, width, w.shape[-1]))
-    for i in range(height):
-        for j in range(width):
-            part = x[:, stride * i : stride * i + len(w), stride * j : stride * j + len(w)]
-            y[:, i, j] = np.einsum("bhwc,hwcd->bd", part, w)
+    space = tuple((n - len(w)) // stride + 1 for n in x.shape[1:-1])
+    y = np.zeros((len(x), *space, w.shape[-1]))
+    for at in np.ndindex(space):
+        part = x[:, *(slice(stride * i, stride * i + len(w)) for i in at)]
+        y[:, *at] = part.reshape(len(x), -1) @ w.reshape(-1, w.shape[-1])
     return y
 
 
-def test_fir_resampling_is_upfirdn():
-    x = image(2, 6, 4, 3)
+def around(x, *pad: int):
+    """x with zeros around each spatial axis, as many before and after."""
+    return np.pad(x, [(0, 0), *[pad] * (x.ndim - 2), (0, 0)])
+
+
+each_space = pytest.mark.parametrize("space", [(8,), (4, 6), (2, 6, 4)], ids=["curve", "image", "volume"])
+
+
+@each_space
+def test_fir_resampling_is_upfirdn(space):
+    x = image(2, *space, 3)
     down, up = FILTERS["fir"].down, FILTERS["fir"].up
     np.testing.assert_allclose(down(jnp.asarray(x)), upfirdn(x, KERNEL, down=2, pad=(1, 1)), atol=1e-6)
     np.testing.assert_allclose(up(jnp.asarray(x)), upfirdn(x, 2 * KERNEL, up=2, pad=(2, 1)), atol=1e-6)
 
 
-def test_fir_convolutions_share_one_padding():
-    x = image(2, 4, 6, 3)
-    down = fill(DownConv(3, 5, "fir", rngs=nnx.Rngs(0), **FLOAT32))
+@each_space
+def test_fir_convolutions_share_one_padding(space):
+    x, axes = image(2, *space, 3), len(space)
+    down = fill(DownConv(3, 5, "fir", axes=axes, rngs=nnx.Rngs(0), **FLOAT32))
     w, b = (np.asarray(p[...], np.float64) for p in (down.conv.kernel, down.conv.bias))
     expected = convolve(upfirdn(x, KERNEL, pad=(2, 2)), w, stride=2) + b
     np.testing.assert_allclose(down(jnp.asarray(x, jnp.float32)), expected, atol=1e-5)
-    up = fill(UpConv(3, 5, "fir", rngs=nnx.Rngs(0), **FLOAT32))
+    up = fill(UpConv(3, 5, "fir", axes=axes, rngs=nnx.Rngs(0), **FLOAT32))
     w, b = (np.asarray(p[...], np.float64) for p in (up.conv.kernel, up.bias))
-    spread = np.zeros((2, 7, 11, 3))
-    spread[:, ::2, ::2] = x
-    spread = np.pad(spread, [(0, 0), (2, 2), (2, 2), (0, 0)])
-    expected = upfirdn(convolve(spread, w), 2 * KERNEL, pad=(1, 1)) + b  # the bias is not filtered
+    spread = np.zeros((2, *(2 * n - 1 for n in space), 3))
+    spread[:, *[slice(None, None, 2)] * axes] = x
+    expected = upfirdn(convolve(around(spread, 2, 2), w), 2 * KERNEL, pad=(1, 1)) + b  # the bias is not filtered
     np.testing.assert_allclose(up(jnp.asarray(x, jnp.float32)), expected, atol=1e-5)
 
 
-def test_box_convolutions_are_those_of_ddpm():
-    x = image(2, 4, 6, 3)
-    down = fill(DownConv(3, 5, "box", rngs=nnx.Rngs(0), **FLOAT32))
-    w, b = (np.asarray(p[...], np.float64) for p in (down.conv.kernel, down.conv.bias))
-    expected = convolve(np.pad(x, [(0, 0), (0, 1), (0, 1), (0, 0)]), w, stride=2) + b
-    np.testing.assert_allclose(down(jnp.asarray(x, jnp.float32)), expected, atol=1e-5)
-    up = fill(UpConv(3, 5, "box", rngs=nnx.Rngs(0), **FLOAT32))
+@each_space
+def test_box_convolutions_are_those_of_ddpm(space):
+    x, axes = image(2, *space, 3), len(space)
+    for name, pad in [("box", (0, 1)), ("box_padded", (1, 1))]:
+        down = fill(DownConv(3, 5, name, axes=axes, rngs=nnx.Rngs(0), **FLOAT32))
+        w, b = (np.asarray(p[...], np.float64) for p in (down.conv.kernel, down.conv.bias))
+        expected = convolve(around(x, *pad), w, stride=2) + b
+        np.testing.assert_allclose(down(jnp.asarray(x, jnp.float32)), expected, atol=1e-5)
+    up = fill(UpConv(3, 5, "box", axes=axes, rngs=nnx.Rngs(0), **FLOAT32))
     w, b = (np.asarray(p[...], np.float64) for p in (up.conv.kernel, up.bias))
-    doubled = np.pad(x.repeat(2, 1).repeat(2, 2), [(0, 0), (1, 1), (1, 1), (0, 0)])
-    np.testing.assert_allclose(up(jnp.asarray(x, jnp.float32)), convolve(doubled, w) + b, atol=1e-5)
+    doubled = x
+    for axis in range(1, axes + 1):
+        doubled = doubled.repeat(2, axis)
+    expected = convolve(around(doubled, 1, 1), w) + b
+    np.testing.assert_allclose(up(jnp.asarray(x, jnp.float32)), expected, atol=1e-5)
 
 
 def test_scale_shift_is_adaptive_group_normalization():
     """8 channels: groups of 4. Dhariwal and Nichol 2021, equation 3."""
-    options = dict(temb_features=6, modulation="scale_shift", dropout=0.0, rescale=1.0, epsilon=1e-5)
+    options = dict(axes=2, temb_features=6, modulation="scale_shift", dropout=0.0, rescale=1.0, epsilon=1e-5)
     block = fill(ResidualBlock(8, 8, **options, rngs=nnx.Rngs(0), **FLOAT32))
     x, temb = (jnp.asarray(image(*shape), jnp.float32) for shape in ((2, 3, 3, 8), (2, 6)))
     assert block.dense.kernel.shape == (6, 16)
@@ -205,7 +218,7 @@ def test_sinusoidal_embedding_formula():
 
 
 def test_positions_of_patches():
-    table = sincos(3, 2, 8)
+    table = sincos((3, 2), 8)
     for i in range(3):
         for j in range(2):
             w = np.array([1.0, 1e-2])
@@ -213,9 +226,20 @@ def test_positions_of_patches():
             np.testing.assert_allclose(table[2 * i + j], expected, atol=1e-6)
 
 
+def test_positions_along_one_axis_and_along_three():
+    """On a curve the embedding of Vaswani et al. 2017; in a volume each axis has its third, the last axis first."""
+    w = 1e4 ** (-np.arange(4) / 4)
+    for i, row in enumerate(sincos((5,), 8)):
+        np.testing.assert_allclose(row, np.concatenate([np.sin(i * w), np.cos(i * w)]), atol=1e-6)
+    w = np.array([1.0, 1e-2])
+    for at, row in zip(np.ndindex(2, 3, 4), sincos((2, 3, 4), 12), strict=True):
+        expected = np.concatenate([f(p * w) for p in reversed(at) for f in (np.sin, np.cos)])
+        np.testing.assert_allclose(row, expected, atol=1e-6)
+
+
 def test_rotary_products_see_differences_of_positions_alone():
     q, k = (np.tile(image(1, 1, 1, 8, seed=seed), (1, 25, 1, 1)) for seed in (0, 1))
-    angle = angles(5, 5, 8).reshape(25, 4)
+    angle = angles((5, 5), 8).reshape(25, 4)
     turned = [np.asarray(rotate(jnp.asarray(x, jnp.float32), angle))[0, :, 0] for x in (q, k)]
     products = (turned[0] @ turned[1].T).reshape(5, 5, 5, 5)
     np.testing.assert_allclose(products[1:, 1:, 1:, 1:], products[:-1, :-1, :-1, :-1], atol=1e-5)
@@ -225,28 +249,33 @@ def test_rotary_products_see_differences_of_positions_alone():
     )
 
 
-def test_dit_forward_is_the_formula():
-    """Two heads, patches of 2 x 2 on a 4 x 6 image; attention and normalization written out."""
-    net = fill(DiT((4, 6, 1), patch=2, width=8, depth=1, head_channels=4, rngs=nnx.Rngs(0)))
-    x, c = image(1, 4, 6, 1), jnp.array([0.3])
-    patches = np.stack([x[0, i : i + 2, j : j + 2].ravel() for i in (0, 2) for j in (0, 2, 4)])
+@each_space
+def test_dit_forward_is_the_formula(space):
+    """Two heads, patches of two points along each axis; attention and normalization written out."""
+    width = 4 * len(space)
+    net = fill(DiT((*space, 2), patch=2, width=width, depth=1, head_channels=width // 2, rngs=nnx.Rngs(0)))
+    x, c, grid = image(1, *space, 2), jnp.array([0.3]), tuple(n // 2 for n in space)
+    of_patch = [(0, *(slice(2 * i, 2 * i + 2) for i in at)) for at in np.ndindex(grid)]
+    patches = np.stack([x[part].ravel() for part in of_patch])
     dense = lambda layer, h: np.asarray(h) @ np.asarray(layer.kernel[...], np.float64) + np.asarray(layer.bias[...])
     normed = lambda h: (h - h.mean(-1, keepdims=True)) / np.sqrt(h.var(-1, keepdims=True) + 1e-6)
     temb = np.asarray(nnx.swish(net.conditioning(c, None)), np.float64)[0]
-    block, h = net.blocks[0], dense(net.dense_in, patches) + sincos(2, 3, 8)
+    block, h = net.blocks[0], dense(net.dense_in, patches) + sincos(grid, width)
     shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = np.split(dense(block.modulation, temb), 6)
     y = normed(h) * (1 + scale_1) + shift_1
     q, k, v = (dense(layer, y) for layer in (block.query, block.key, block.value))
     heads = []
-    for part in (slice(0, 4), slice(4, 8)):
-        weights = np.exp(q[:, part] @ k[:, part].T / 2)
+    for part in (slice(0, width // 2), slice(width // 2, width)):
+        weights = np.exp(q[:, part] @ k[:, part].T / math.sqrt(width / 2))
         heads.append(weights / weights.sum(-1, keepdims=True) @ v[:, part])
     h = h + gate_1 * dense(block.out, np.concatenate(heads, -1))
     y = np.asarray(nnx.gelu(jnp.asarray(dense(block.dense_1, normed(h) * (1 + scale_2) + shift_2)), approximate=True))
     h = h + gate_2 * dense(block.dense_2, y)
     shift, scale = np.split(dense(net.modulation, temb), 2)
     out = dense(net.dense_out, normed(h) * (1 + scale) + shift)
-    expected = out.reshape(2, 3, 2, 2, 1).transpose(0, 2, 1, 3, 4).reshape(1, 4, 6, 1)
+    expected = np.zeros_like(x)
+    for part, values in zip(of_patch, out, strict=True):
+        expected[part] = values.reshape(expected[part].shape)
     y = net(jnp.asarray(x, jnp.float32), c)
     np.testing.assert_allclose(y, expected, rtol=2e-4, atol=2e-4 * np.abs(expected).max())
 
@@ -282,13 +311,12 @@ def test_edm2_block_is_the_formula(start, seen):
     silu = lambda x: x / (1 + np.exp(-x)) / 0.596
     mp_sum = lambda a, b: (0.7 * a + 0.3 * b) / math.sqrt(0.58)
     unit = lambda x: x / (1e-4 + rms(x, (-1,)))
-    around = lambda x: np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
     skipped = convolve(x, kernel(block.skip))
     h, base = (unit(skipped), unit(skipped)) if start is edm2.encoder_start else (x, skipped)
     assert block.conv_1.kernel.shape[2] == seen
-    h = convolve(around(silu(h)), kernel(block.conv_1))
+    h = convolve(around(silu(h), 1, 1), kernel(block.conv_1))
     h = silu(h * (1 + float(block.gain[...]) * (temb @ kernel(block.dense))[:, None, None]))
-    base = mp_sum(base, convolve(around(h), kernel(block.conv_2)))
+    base = mp_sum(base, convolve(around(h, 1, 1), kernel(block.conv_2)))
     tokens = base.reshape(2, 9, 6)
     q, k, v = (
         unit((tokens @ kernel(layer)).reshape(2, 9, 2, 3))

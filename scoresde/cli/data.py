@@ -53,11 +53,11 @@ def suggestions(report: dict, arrays: tuple[str, ...]) -> list[str]:
         )
     if arrays:
         lines.insert(1, f"    c.data.arrays = {arrays}")
-    if len(shape) == 3:
-        halvings = min(3, *(_twos(n) for n in shape[:2]))
+    if len(shape) in (3, 4):
+        halvings = min(3, *(_twos(n) for n in shape[:-1]))
         lines.append(
             f"    c.model.name, c.model.multipliers = 'unet', {(1, 2, 2, 2)[: halvings + 1]}  # {halvings} halvings of "
-            f"{shape[0]} x {shape[1]}"
+            f"{' x '.join(map(str, shape[:-1]))}"
         )
     else:
         lines.append(f"    c.model.name = '{'fno' if len(shape) == 2 else 'mlp'}'")

@@ -16,6 +16,6 @@ __getattr__, __dir__, __all__ = exports(
         "remat": "REMAT",
         "spectral": "check_modes per_axis",
         "ufno": "UFNO check_levels",
-        "unet": "UNET_CHOICES UNet check_heads check_image_size",
+        "unet": "UNET_CHOICES UNet check_halvings check_heads",
     },
 )

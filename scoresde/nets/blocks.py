@@ -1,5 +1,8 @@
 """The blocks of the U-Nets (Song et al. 2021, appendix H; Dhariwal and Nichol 2021, section 3), channels last.
 
+A feature map has one or more spatial axes. The formulas are those of images: conv3x3 stands for a kernel of three
+points along each axis, and a pixel for a point of the grid.
+
 Residual block, after BigGAN (Brock et al. 2019), with resampling R of both paths (the identity, or one of
 `resampling`):
 
@@ -24,6 +27,7 @@ and the softmax are float32, and their results are cast back to `dtype`.
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -35,7 +39,7 @@ from ..errors import ConfigError
 from .attention import attend, split_heads
 from .remat import rematerialise
 
-FeatureMap = Float[Array, "b _ _ _"]  # batch, height, width, channels
+FeatureMap = Float[Array, "b ... _"]  # batch, spatial axes, channels
 
 GROUP_NORM_EPSILON = 1e-6  # as in DDPM and in Song et al. 2021; ADM and EDM's ADM use 1e-5
 MAX_GROUPS = 32
@@ -71,10 +75,11 @@ class GroupNorm(nnx.GroupNorm):
     """
 
     def __call__(self, x: FeatureMap) -> FeatureMap:
-        b, height, width, channels = x.shape
+        b, *space, channels = x.shape
+        axes = tuple(range(1, x.ndim - 1))
         fine = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        moments = jnp.stack([jnp.sum(fine, axis=(1, 2)), jnp.sum(fine**2, axis=(1, 2))])
-        size = height * width * channels // self.num_groups
+        moments = jnp.stack([jnp.sum(fine, axis=axes), jnp.sum(fine**2, axis=axes)])
+        size = math.prod(space) * channels // self.num_groups
         mean, square = jnp.sum(moments.reshape(2, b, self.num_groups, -1), axis=-1) / size
         variance = jnp.maximum(square - mean**2, 0)
         mean, inverse = (
@@ -82,7 +87,7 @@ class GroupNorm(nnx.GroupNorm):
         )
         a = inverse * self.scale[...]
         shift = self.bias[...] - mean * a
-        return (fine * a[:, None, None] + shift[:, None, None]).astype(self.dtype)
+        return (fine * jnp.expand_dims(a, axes) + jnp.expand_dims(shift, axes)).astype(self.dtype)
 
 
 def group_norm(channels: int, *, epsilon: float = GROUP_NORM_EPSILON, dtype, param_dtype, rngs: nnx.Rngs) -> GroupNorm:
@@ -97,9 +102,9 @@ def group_norm(channels: int, *, epsilon: float = GROUP_NORM_EPSILON, dtype, par
     )
 
 
-def conv(in_features: int, out_features: int, width: int, *, scale: float = 1.0, **options) -> nnx.Conv:
-    """Return a convolution with a `width` x `width` kernel that keeps height and width."""
-    return nnx.Conv(in_features, out_features, (width, width), kernel_init=default_init(scale), **options)
+def conv(in_features: int, out_features: int, width: int, *, axes: int, scale: float = 1.0, **options) -> nnx.Conv:
+    """Return a convolution with a kernel of `width` points along each of `axes` spatial axes that keeps the size."""
+    return nnx.Conv(in_features, out_features, (width,) * axes, kernel_init=default_init(scale), **options)
 
 
 def linear(in_features: int, out_features: int, *, scale: float = 1.0, **options) -> nnx.Linear:
@@ -112,8 +117,9 @@ class ResidualBlock(nnx.Module):
     Args:
         in_features: channels of the input.
         out_features: channels of the output.
+        axes: number of spatial axes.
         temb_features: length of the conditioning vector.
-        resample: function of a feature map that halves or doubles height and width; None keeps them.
+        resample: function of a feature map that halves or doubles its size along each axis; None keeps it.
         resample_skip: skip path of a block that resamples: "conv" or "identity".
         modulation: effect of the conditioning vector: "shift" or "scale_shift".
         dropout: probability of dropping an activation before the second convolution.
@@ -128,6 +134,7 @@ class ResidualBlock(nnx.Module):
         in_features: int,
         out_features: int,
         *,
+        axes: int,
         temb_features: int,
         resample: Callable[[FeatureMap], FeatureMap] | None = None,
         resample_skip: str = "conv",
@@ -144,13 +151,13 @@ class ResidualBlock(nnx.Module):
         self.rescale = rescale
         self.modulation = modulation
         self.norm_1 = group_norm(in_features, epsilon=epsilon, **options)
-        self.conv_1 = conv(in_features, out_features, 3, **options)
+        self.conv_1 = conv(in_features, out_features, 3, axes=axes, **options)
         self.dense = linear(temb_features, (2 if modulation == "scale_shift" else 1) * out_features, **options)
         self.norm_2 = group_norm(out_features, epsilon=epsilon, **options)
         self.dropout = nnx.Dropout(dropout)  # no rngs: the key comes with the call
-        self.conv_2 = conv(out_features, out_features, 3, scale=0.0, **options)
+        self.conv_2 = conv(out_features, out_features, 3, axes=axes, scale=0.0, **options)
         changes = in_features != out_features or (resample is not None and resample_skip == "conv")
-        self.skip = conv(in_features, out_features, 1, **options) if changes else None
+        self.skip = conv(in_features, out_features, 1, axes=axes, **options) if changes else None
 
     @rematerialise
     def __call__(
@@ -161,7 +168,7 @@ class ResidualBlock(nnx.Module):
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
         h = self.conv_1(h)
-        moved = self.dense(temb)[:, None, None, :]
+        moved = jnp.expand_dims(self.dense(temb), tuple(range(1, x.ndim - 1)))
         if self.modulation == "scale_shift":
             scale, shift = jnp.split(moved, 2, axis=-1)
             h = self.norm_2(h) * (1 + scale) + shift
@@ -209,11 +216,11 @@ class AttentionBlock(nnx.Module):
         self.out = linear(features, features, scale=0.0, **options)
 
     @rematerialise
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        b, height, width, c = x.shape
-        h = self.norm(x).reshape(b, height * width, c)
+    def __call__(self, x: FeatureMap) -> FeatureMap:
+        b, *space, c = x.shape
+        h = self.norm(x).reshape(b, math.prod(space), c)
         q, k, v = (split_heads(layer(h), self.heads) for layer in (self.query, self.key, self.value))
-        h = self.out(attend(q, k, v).reshape(b, height * width, c))
+        h = self.out(attend(q, k, v).reshape(b, math.prod(space), c))
         return (x + h.reshape(x.shape)) * self.rescale
 
 

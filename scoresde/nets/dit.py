@@ -1,21 +1,24 @@
-"""DiT (Peebles and Xie 2023): a transformer over the patches of an image, channels last.
+"""DiT (Peebles and Xie 2023): a transformer over the patches of a curve, an image or a volume, channels last.
 
     h = Dense(patches of x) (+ position)
     depth times, with (b_1, s_1, g_1, b_2, s_2, g_2) = Dense_0(act(temb)) for each block ("adaLN-Zero"):
         h = h + g_1 * attention(LN(h) * (1 + s_1) + b_1)
         h = h + g_2 * Dense(dropout(gelu(Dense(LN(h) * (1 + s_2) + b_2))))
-    out = image of the patches Dense_0(LN(h) * (1 + s) + b),    (b, s) = Dense_0(act(temb))
+    out = record of the patches Dense_0(LN(h) * (1 + s) + b),    (b, s) = Dense_0(act(temb))
 
 LN has no learned scale and shift. Layers with subscript 0 are initialized at zero, so that every block starts as the
 identity and the network as the zero function. The other dense layers start with Glorot's uniform distribution. `act` is
 swish, and gelu is computed by its tanh approximation.
 
-The position of patch (i, j), counted in patches, is encoded in one of two ways:
+A patch has `patch` points along each of the a spatial axes. Its position has one coordinate p per axis, counted in
+patches, (i, j) for an image. It is encoded in one of two ways, with equal shares of the features for each axis, the
+last axis first (j, then i):
 
-    sincos: added once; half of the features encode j, the other half i, each as [sin(w p), cos(w p)],
-            w_k = 1e4^(-4 k / width)
-    rotary: queries and keys are rotated by angles p w_k in pairs of features, half of the pairs by i and half by j (Su
-            et al. 2021), so that attention depends only on differences of positions; w_k = 1e4^(-4 k / head_channels)
+    sincos: added once; the share of an axis is [sin(w p), cos(w p)], w_k = 1e4^(-2 a k / width)
+    rotary: queries and keys are rotated by angles p w_k in pairs of features (Su et al. 2021), so that attention
+            depends only on differences of positions; w_k = 1e4^(-2 a k / head_channels)
+
+The published network is that of images, a = 2.
 """
 
 import math
@@ -30,7 +33,7 @@ from ..errors import ConfigError
 from .attention import attend, split_heads
 from .blocks import linear, num_heads
 from .embedding import Conditioning
-from .network import check_image_shape, check_input
+from .network import SPACES, axis_names, check_input, check_space_shape
 from .remat import rematerialise
 
 POSITIONS = ("sincos", "rotary")
@@ -42,37 +45,42 @@ MAX_PERIOD = 1e4
 Tokens = Float[Array, "b tokens width"]
 
 
-def check_patches(size: tuple[int, int], patch: int) -> list[str]:
-    """Return the problems of images of `size` = (H, W) for patches of `patch` x `patch`, one line each."""
+def check_patches(size: tuple[int, ...], patch: int) -> list[str]:
+    """Return the problems of records of `size`, one number per spatial axis, for patches of `patch` points along each,
+    one line each."""
+    kind, _ = SPACES[len(size)]
     return [
-        f"image {name}: expected a multiple of the patch, {patch}, got {n}; crop or pad the images, or take another "
-        "patch"
-        for name, n in zip(("height", "width"), size, strict=True)
+        f"{name}: expected a multiple of the patch, {patch}, got {n}; crop or pad the {kind}s, or take another patch"
+        for name, n in zip(axis_names(len(size)), size, strict=True)
         if n % patch or n < 1
     ]
 
 
-def check_transformer(width: int, head_channels: int, positions: str) -> list[str]:
-    """Return the problems of the width and the heads of a DiT, one line each."""
+def check_transformer(axes: int, width: int, head_channels: int, positions: str) -> list[str]:
+    """Return the problems of the width and the heads of a DiT over `axes` spatial axes, one line each."""
     if head_channels and width % head_channels:
         return [f"head_channels: expected a divisor of the width {width}, got {head_channels}; 0 is one head"]
     turned = {"sincos": ("width", width), "rotary": ("head_channels", head_channels or width)}
     name, features = turned.get(positions, ("width", 0))
-    return [f"{name}: expected a multiple of 4 for {positions} positions, got {features}"] if features % 4 else []
+    unit, (kind, _) = 2 * axes, SPACES[axes]
+    if features % unit == 0:
+        return []
+    return [f"{name}: expected a multiple of {unit} for {positions} positions of {kind}s, got {features}"]
 
 
-def angles(rows: int, columns: int, features: int) -> np.ndarray:
-    """Return p w_k of every patch, [rows * columns, 2, features / 4], with the column and the row of the patch along
-    axis 1."""
-    w = MAX_PERIOD ** (-4 * np.arange(features // 4) / features)
-    row, column = np.divmod(np.arange(rows * columns), columns)
-    return np.stack([column, row], axis=1)[:, :, None] * w
+def angles(grid: tuple[int, ...], features: int) -> np.ndarray:
+    """Return p w_k of every patch of the grid, [patches, axes, features / (2 axes)], with the coordinates of the patch,
+    the last one first, along axis 1."""
+    unit = 2 * len(grid)
+    w = MAX_PERIOD ** (-unit * np.arange(features // unit) / features)
+    coordinates = np.unravel_index(np.arange(math.prod(grid)), grid)
+    return np.stack(coordinates[::-1], axis=1)[:, :, None] * w
 
 
-def sincos(rows: int, columns: int, features: int) -> np.ndarray:
-    """Return [sin, cos] of the column, then of the row, of every patch, [rows * columns, features]."""
-    angle = angles(rows, columns, features)
-    return np.concatenate([np.sin(angle), np.cos(angle)], axis=-1).reshape(rows * columns, features).astype(np.float32)
+def sincos(grid: tuple[int, ...], features: int) -> np.ndarray:
+    """Return [sin, cos] of each coordinate, the last one first, of every patch of the grid, [patches, features]."""
+    angle = angles(grid, features)
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=-1).reshape(len(angle), features).astype(np.float32)
 
 
 def rotate(x: Float[Array, "b n heads d"], angle: np.ndarray) -> Float[Array, "b n heads d"]:
@@ -143,15 +151,16 @@ class DiTBlock(nnx.Module):
 
 
 class DiT(nnx.Module):
-    """DiT, a transformer over patches of an image (Peebles and Xie 2023); the architecture is at the top of the file.
+    """DiT, a transformer over patches of a curve, an image or a volume (Peebles and Xie 2023), see the top of the file.
 
     Args:
-        shape: (H, W, C) of one image; H and W are divisible by the patch.
-        patch: side of a patch in pixels, at least 1.
-        width: features of a token, at least 1; a multiple of 4 with sincos positions.
+        shape: (points, C), (H, W, C) or (D, H, W, C) of one record; all but C are divisible by the patch.
+        patch: points of a patch along each axis, at least 1.
+        width: features of a token, at least 1; with sincos positions a multiple of 4 for images, 2 for curves, 6 for
+            volumes.
         depth: number of blocks, at least 1.
-        head_channels: features of one head, a divisor of the width, and a multiple of 4 with rotary positions; 0: one
-            head.
+        head_channels: features of one head, a divisor of the width, and with rotary positions a multiple of 4 for
+            images, 2 for curves, 6 for volumes; 0: one head.
         positions: encoding of the positions of patches: "sincos" (published) or "rotary".
         dropout: probability of dropping a hidden activation of a perceptron; at least 0 and below 1.
         embedding: embedding of the noise label: "positional", "sinusoidal" (ADM, DiT) or "fourier".
@@ -162,7 +171,7 @@ class DiT(nnx.Module):
         param_dtype: data type of the parameters.
 
     Raises:
-        ConfigError: a patch that does not divide the image, heads that do not divide the width, or an argument out of
+        ConfigError: a patch that does not divide the record, heads that do not divide the width, or an argument out of
             range.
     """
 
@@ -183,14 +192,14 @@ class DiT(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        check_image_shape("dit", shape)
+        check_space_shape("dit", shape)
         _check(shape, patch, width, depth, head_channels, positions, dropout)
         options = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         noise = dict(embedding=embedding, fourier_scale=fourier_scale, num_classes=num_classes)
-        rows, columns = shape[0] // patch, shape[1] // patch
-        features = patch * patch * shape[2]
+        self.grid = tuple(n // patch for n in shape[:-1])
+        features = patch ** len(self.grid) * shape[-1]
         self.shape, self.patch, self.width, self.dtype = tuple(shape), patch, width, dtype
-        self.grid, self.positions = (rows, columns), positions
+        self.positions = positions
         self.head_channels = head_channels or width
         self.conditioning = Conditioning(NOISE_FEATURES, width, **noise, param_dtype=param_dtype, rngs=rngs)
         self.dense_in = linear(features, width, **options)
@@ -202,46 +211,49 @@ class DiT(nnx.Module):
 
     def __call__(
         self,
-        x: Float[Array, "b h w c"],
+        x: Float[Array, "b *space c"],
         c_noise: Float[Array, "b"],
         label: Int[Array, "b"] | None = None,
         *,
         key: PRNGKeyArray | None = None,
-    ) -> Float[Array, "b h w c"]:
+    ) -> Float[Array, "b *space c"]:
         """Return the output of the network, see `network`."""
         check_input(self.shape, x, c_noise)
         keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
         temb = nnx.swish(self.conditioning(c_noise, label)).astype(self.dtype)
         h, angle = self.dense_in(self._patches(x.astype(self.dtype))), None
         if self.positions == "sincos":
-            h = h + jnp.asarray(sincos(*self.grid, self.width), self.dtype)
+            h = h + jnp.asarray(sincos(self.grid, self.width), self.dtype)
         else:
-            angle = angles(*self.grid, self.head_channels).reshape(math.prod(self.grid), -1)
+            angle = angles(self.grid, self.head_channels).reshape(math.prod(self.grid), -1)
         for block, key in zip(self.blocks, keys, strict=True):
             h = block(h, temb, angle, key=key)
         shift, scale = jnp.split(self.modulation(temb), 2, axis=-1)
-        return self._image(self.dense_out(modulate(self.norm_out(h), shift, scale))).astype(jnp.float32)
+        return self._record(self.dense_out(modulate(self.norm_out(h), shift, scale))).astype(jnp.float32)
 
-    def _patches(self, x: Float[Array, "b h w c"]) -> Float[Array, "b tokens features"]:
-        (rows, columns), p = self.grid, self.patch
-        x = x.reshape(-1, rows, p, columns, p, self.shape[2]).transpose(0, 1, 3, 2, 4, 5)
-        return x.reshape(-1, rows * columns, p * p * self.shape[2])
+    def _patches(self, x: Float[Array, "b *space c"]) -> Float[Array, "b tokens features"]:
+        """Return the values of every patch as one row."""
+        axes = len(self.grid)
+        patch, within = range(1, 2 * axes, 2), range(2, 2 * axes + 1, 2)
+        x = x.reshape(-1, *(m for n in self.grid for m in (n, self.patch)), self.shape[-1])
+        x = x.transpose(0, *patch, *within, 2 * axes + 1)
+        return x.reshape(-1, math.prod(self.grid), self.patch**axes * self.shape[-1])
 
-    def _image(self, patches: Float[Array, "b tokens features"]) -> Float[Array, "b h w c"]:
-        (rows, columns), p = self.grid, self.patch
-        x = patches.reshape(-1, rows, columns, p, p, self.shape[2]).transpose(0, 1, 3, 2, 4, 5)
-        return x.reshape(-1, *self.shape)
+    def _record(self, patches: Float[Array, "b tokens features"]) -> Float[Array, "b *space c"]:
+        """Return the record of which these are the patches."""
+        axes = len(self.grid)
+        pairs = [axis for i in range(1, axes + 1) for axis in (i, i + axes)]  # a patch and its points, axis by axis
+        x = patches.reshape(-1, *self.grid, *[self.patch] * axes, self.shape[-1])
+        return x.transpose(0, *pairs, 2 * axes + 1).reshape(-1, *self.shape)
 
 
 def _check(shape, patch, width, depth, head_channels, positions, dropout) -> None:
     """Raise a ConfigError that lists every problem of the arguments of a DiT."""
-    if len(shape) != 3 or min(shape) < 1:
-        raise ConfigError(f"dit: expected a shape (height, width, channels), got {tuple(shape)}")
-    problems = []
+    problems, axes = [], len(shape) - 1
     if min(patch, width, depth) < 1:
         problems.append(f"dit: expected patch, width and depth of 1 or more, got {patch}, {width} and {depth}")
     else:
-        problems += check_patches(tuple(shape[:2]), patch) + check_transformer(width, head_channels, positions)
+        problems += check_patches(tuple(shape[:-1]), patch) + check_transformer(axes, width, head_channels, positions)
     if positions not in POSITIONS:
         problems.append(f"dit: expected positions to be one of {', '.join(POSITIONS)}, got {positions!r}")
     if not 0 <= dropout < 1:

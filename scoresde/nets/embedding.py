@@ -129,7 +129,7 @@ def check_fourier(exponents: tuple[int, ...]) -> list[str]:
     ]
 
 
-def fourier_features(x: Float[Array, "b h w c"], exponents: tuple[int, int]) -> Float[Array, "b h w _"]:
+def fourier_features(x: Float[Array, "b *space c"], exponents: tuple[int, int]) -> Float[Array, "b *space _"]:
     """Return [x, sin(2 pi 2^n x), cos(2 pi 2^n x)] along the channels, for n from the first exponent to below the
     second, in float32 at least.
 

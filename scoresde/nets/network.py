@@ -132,11 +132,36 @@ class _ParameterCount(nnx.RngCount):
         self.set_value(value)
 
 
+# Records with spatial axes by the number of these: the kind of record, and the names of the axes.
+SPACES = {1: ("curve", ("points",)), 2: ("image", ("height", "width")), 3: ("volume", ("depth", "height", "width"))}
+
+
+def axis_names(axes: int) -> list[str]:
+    """Return the names of the spatial axes of a record that has so many, such as "image height" and "image width"."""
+    kind, names = SPACES[axes]
+    return [f"{kind} {name}" for name in names]
+
+
+def check_space_shape(name: str, shape: tuple[int, ...]) -> None:
+    """Raise a ConfigError unless `shape` is that of a curve, an image or a volume, without an empty axis."""
+    axes = len(shape) - 1
+    if axes not in SPACES:
+        kind, other = ("vectors", "mlp") if axes < 1 else (f"records of {axes} spatial axes", "fno")
+        raise ConfigError(
+            f"{name}: expected curves (points, C), images (H, W, C) or volumes (D, H, W, C), got {kind} of shape "
+            f"{tuple(shape)}; use {other}"
+        )
+    if min(shape) < 1:
+        expected = ", ".join([*SPACES[axes][1], "channels"])
+        raise ConfigError(f"{name}: expected a shape ({expected}) of sizes above 0, got {tuple(shape)}")
+
+
 def check_image_shape(name: str, shape: tuple[int, ...]) -> None:
-    """Raise a ConfigError unless `shape` is that of an image, (H, W, C)."""
+    """Raise a ConfigError unless `shape` is that of an image, (H, W, C), without an empty axis."""
     if len(shape) != 3:
-        kind, other = {1: ("vectors", "mlp"), 2: ("curves", "fno")}.get(len(shape), ("volumes", "mlp"))
+        kind, other = {1: ("vectors", "mlp"), 2: ("curves", "unet")}.get(len(shape), ("volumes", "unet"))
         raise ConfigError(f"{name}: expected images of shape (H, W, C), got {kind} of shape {shape}; use {other}")
+    check_space_shape(name, shape)
 
 
 def check_input(shape: tuple[int, ...], x: Array, c_noise: Array) -> None:

@@ -10,14 +10,13 @@ In the decoder, at each level after its blocks, with q starting at the lowest le
     output_skip:  q = up(q) + conv3x3_0(act(GN(h)))       the network's output is q at the first level
     residual:     q = (up_conv(q) + h) * rescale,    h = q;    at the lowest level only q = conv3x3(act(GN(h)))
 
-`resampling` defines `down`, `up`, `down_conv` and `up_conv`. The pyramids follow Karras et al. 2018 (skips and residual
-paths of ProGAN) and 2020 (StyleGAN2). With output_skip, GN and convolution of the first level are the last layers of
-the network.
+conv3x3 has a kernel of three points along each spatial axis, and conv1x1 of one. `resampling` defines `down`, `up`,
+`down_conv` and `up_conv`. The pyramids follow Karras et al. 2018 (skips and residual paths of ProGAN) and 2020
+(StyleGAN2). With output_skip, GN and convolution of the first level are the last layers of the network.
 """
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
 
 from .blocks import FeatureMap, conv, group_norm
 from .resampling import FILTERS, DownConv, UpConv
@@ -35,12 +34,14 @@ class InputSkip(nnx.Module):
         features: channels of the feature map.
         filter: a name in `resampling.FILTERS`.
         combine: "sum" or "cat"; "cat" doubles the number of channels.
+        axes: number of spatial axes.
+        options: dtype, param_dtype, rngs.
     """
 
-    def __init__(self, image_features: int, features: int, *, filter: str, combine: str, **options):
+    def __init__(self, image_features: int, features: int, *, filter: str, combine: str, axes: int, **options):
         self.down = FILTERS[filter].down
         self.combine = combine
-        self.conv = conv(image_features, features, 1, **options)
+        self.conv = conv(image_features, features, 1, axes=axes, **options)
         self.features = features * (2 if combine == "cat" else 1)
         self.pyramid_features = image_features
 
@@ -59,6 +60,7 @@ class InputResidual(nnx.Module):
         features: channels of the feature map.
         filter: a name in `resampling.FILTERS`.
         rescale: factor on the sum.
+        options: axes, dtype, param_dtype, rngs.
     """
 
     def __init__(self, pyramid_features: int, features: int, *, filter: str, rescale: float, **options):
@@ -80,12 +82,14 @@ class OutputSkip(nnx.Module):
         image_features: channels of the image.
         filter: a name in `resampling.FILTERS`.
         epsilon: epsilon of the group normalization.
+        axes: number of spatial axes.
+        options: dtype, param_dtype, rngs.
     """
 
-    def __init__(self, features: int, image_features: int, *, filter: str, epsilon: float, **options):
+    def __init__(self, features: int, image_features: int, *, filter: str, epsilon: float, axes: int, **options):
         self.filter = filter
         self.norm = group_norm(features, epsilon=epsilon, **options)
-        self.conv = conv(features, image_features, 3, scale=0.0, **options)
+        self.conv = conv(features, image_features, 3, axes=axes, scale=0.0, **options)
 
     def __call__(self, h: FeatureMap, pyramid: FeatureMap | None) -> tuple[FeatureMap, FeatureMap]:
         """Return (h unchanged, pyramid of this level); the argument `pyramid` is None at the lowest level."""
@@ -96,9 +100,9 @@ class OutputSkip(nnx.Module):
 class OutputStart(nnx.Module):
     """Layer that starts the residual pyramid at the lowest level: q = conv3x3(act(GN(h)))."""
 
-    def __init__(self, features: int, *, epsilon: float, **options):
+    def __init__(self, features: int, *, epsilon: float, axes: int, **options):
         self.norm = group_norm(features, epsilon=epsilon, **options)
-        self.conv = conv(features, features, 3, **options)
+        self.conv = conv(features, features, 3, axes=axes, **options)
 
     def __call__(self, h: FeatureMap, pyramid: None) -> tuple[FeatureMap, FeatureMap]:
         return h, self.conv(nnx.swish(self.norm(h)))
@@ -112,12 +116,13 @@ class OutputResidual(nnx.Module):
         features: channels of the feature map.
         filter: a name in `resampling.FILTERS`.
         rescale: factor on the sum.
+        options: axes, dtype, param_dtype, rngs.
     """
 
     def __init__(self, pyramid_features: int, features: int, *, filter: str, rescale: float, **options):
         self.rescale = rescale
         self.up = UpConv(pyramid_features, features, filter, **options)
 
-    def __call__(self, h: FeatureMap, pyramid: Float[Array, "b _ _ _"]) -> tuple[FeatureMap, FeatureMap]:
+    def __call__(self, h: FeatureMap, pyramid: FeatureMap) -> tuple[FeatureMap, FeatureMap]:
         h = (self.up(pyramid) + h) * self.rescale
         return h, h

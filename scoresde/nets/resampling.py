@@ -1,6 +1,8 @@
-"""Layers that halve and double the height and width of feature maps, channels last, with or without a convolution.
+"""Layers that halve and double the size of feature maps along every spatial axis, channels last, with or without a
+convolution.
 
-The filter box (Ho et al. 2020) is the mean of 2 x 2 pixels, and nearest neighbour.
+The filter box (Ho et al. 2020) is the mean of two neighbours along each axis (of 2 x 2 pixels of an image), and nearest
+neighbour.
 
 The filter fir (Karras et al. 2020, StyleGAN2; Song et al. 2021, appendix H) is the kernel k = [1, 3, 3, 1]/8 along each
 axis, with zeros outside. `upfirdn2d` of these papers inserts zeros, pads, convolves and drops pixels; for this kernel
@@ -12,8 +14,8 @@ and factor 2 it is, along each axis,
 It is computed as sums of shifted slices, which XLA fuses: on two CPU cores a depthwise convolution takes 13 times as
 long down and 90 times up (16 x 32 x 32 x 128 values). The kernel is symmetric.
 
-With a 3 x 3 convolution, `fir` shares one padding between the two (StyleGAN2, `conv_downsample_2d`,
-`upsample_conv_2d`):
+With a convolution of three points along each axis, `fir` shares one padding between the two (StyleGAN2,
+`conv_downsample_2d`, `upsample_conv_2d`). Along each axis:
 
     down: pad (2, 2), k, then the convolution with stride 2 and no padding
     up:   zeros between pixels, pad (2, 2), the convolution without padding, then pad (1, 1) and 2k
@@ -28,26 +30,29 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from .blocks import FeatureMap, default_init
 
 
-def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
-    """Double height and width by nearest neighbour."""
-    b, h, w, c = x.shape
-    return jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
+def upsample(x: FeatureMap) -> FeatureMap:
+    """Double the size along each axis by nearest neighbour."""
+    b, *space, c = x.shape
+    apart = x.reshape(b, *(m for n in space for m in (n, 1)), c)
+    twice = jnp.broadcast_to(apart, (b, *(m for n in space for m in (n, 2)), c))
+    return twice.reshape(b, *(2 * n for n in space), c)
 
 
-def downsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
-    """Halve height and width by averaging 2 x 2 pixels."""
-    b, h, w, c = x.shape
-    return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
+def downsample(x: FeatureMap) -> FeatureMap:
+    """Halve the size along each axis by averaging two neighbours."""
+    b, *space, c = x.shape
+    pairs = x.reshape(b, *(m for n in space for m in (n // 2, 2)), c)
+    return pairs.mean(axis=tuple(range(2, pairs.ndim - 1, 2)))
 
 
-def fir_downsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
-    """Halve height and width: the filter [1, 3, 3, 1]/8 along each axis, then every second pixel."""
-    for axis in (1, 2):
+def fir_downsample(x: FeatureMap) -> FeatureMap:
+    """Halve the size: the filter [1, 3, 3, 1]/8 along each axis, then every second pixel."""
+    for axis in range(1, x.ndim - 1):
         p = _padded(x, axis, 1, 1)
         x = (
             _part(p, axis, 0, -3, 2)
@@ -58,9 +63,9 @@ def fir_downsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
     return x
 
 
-def fir_upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
-    """Double height and width: zeros between pixels, then the filter [1, 3, 3, 1]/4 along each axis."""
-    for axis in (1, 2):
+def fir_upsample(x: FeatureMap) -> FeatureMap:
+    """Double the size: zeros between pixels, then the filter [1, 3, 3, 1]/4 along each axis."""
+    for axis in range(1, x.ndim - 1):
         p = _padded(x, axis, 1, 1)
         even = (_part(p, axis, 0, -2) + 3 * x) / 4
         odd = (3 * x + _part(p, axis, 2, None)) / 4
@@ -79,8 +84,8 @@ def _part(x: FeatureMap, axis: int, first: int, end: int | None, stride: int = 1
 
 
 def _blur(x: FeatureMap, pad: int) -> FeatureMap:
-    """Apply k along both axes after padding; the result has 2 pad - 3 pixels more per axis."""
-    for axis in (1, 2):
+    """Apply k along each axis after padding; the result has 2 pad - 3 pixels more per axis."""
+    for axis in range(1, x.ndim - 1):
         p = _padded(x, axis, pad, pad)
         x = (
             _part(p, axis, 0, -3) + 3 * _part(p, axis, 1, -2) + 3 * _part(p, axis, 2, -1) + _part(p, axis, 3, None)
@@ -89,12 +94,15 @@ def _blur(x: FeatureMap, pad: int) -> FeatureMap:
 
 
 class Filter(NamedTuple):
-    """Functions by which a filter halves and doubles the resolution, alone and with a 3 x 3 convolution."""
+    """Functions by which a filter halves and doubles the resolution, alone and with a convolution.
+
+    The options of a convolution are those of every axis; `padding` is the number of zeros (before, after).
+    """
 
     down: Callable[[FeatureMap], FeatureMap]
     up: Callable[[FeatureMap], FeatureMap]
     before_down_conv: Callable[[FeatureMap], FeatureMap]
-    down_conv: dict  # options of the convolution
+    down_conv: dict
     before_up_conv: Callable[[FeatureMap], FeatureMap]
     up_conv: dict
     after_up_conv: Callable[[FeatureMap], FeatureMap]
@@ -106,43 +114,54 @@ def _same(x: FeatureMap) -> FeatureMap:
 
 _BOX = Filter(
     downsample, upsample,
-    _same, dict(strides=2, padding=((0, 1), (0, 1))),
-    upsample, dict(padding="SAME"), _same,
+    _same, dict(strides=2, padding=(0, 1)),
+    upsample, dict(padding=(1, 1)), _same,
 )  # fmt: skip
 FILTERS = {
     "box": _BOX,
-    "box_padded": _BOX._replace(down_conv=dict(strides=2, padding=((1, 1), (1, 1)))),
+    "box_padded": _BOX._replace(down_conv=dict(strides=2, padding=(1, 1))),
     "fir": Filter(
         fir_downsample, fir_upsample,
-        lambda x: _blur(x, 2), dict(strides=2, padding="VALID"),
-        _same, dict(input_dilation=2, padding=((2, 2), (2, 2))), lambda x: 4 * _blur(x, 1),
+        lambda x: _blur(x, 2), dict(strides=2, padding=(0, 0)),
+        _same, dict(input_dilation=2, padding=(2, 2)), lambda x: 2 ** (x.ndim - 2) * _blur(x, 1),
     ),
 }  # fmt: skip
 
 
+def _conv(in_features: int, out_features: int, axes: int, *, padding: tuple[int, int], **options) -> nnx.Conv:
+    """Return a convolution with a kernel of three points along each axis."""
+    options |= dict(kernel_init=default_init(), padding=(padding,) * axes)
+    return nnx.Conv(in_features, out_features, (3,) * axes, **options)
+
+
 class DownConv(nnx.Module):
-    """Layer that halves height and width by a 3 x 3 convolution with a filter; the formulas are at the top of the file.
+    """Layer that halves the size by a convolution with a filter; the formulas are at the top of the file.
 
     A call accepts the arguments of a residual block, which it may replace, and ignores them.
+
+    Args:
+        in_features: channels of the input.
+        out_features: channels of the output.
+        filter: a name in `FILTERS`.
+        axes: number of spatial axes.
+        options: dtype, param_dtype, rngs.
     """
 
-    def __init__(self, in_features: int, out_features: int, filter: str, *, dtype, param_dtype, rngs: nnx.Rngs):
-        options = dict(kernel_init=default_init(), dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+    def __init__(self, in_features: int, out_features: int, filter: str, *, axes: int, **options):
         self.filter = filter
-        self.conv = nnx.Conv(in_features, out_features, (3, 3), **FILTERS[filter].down_conv, **options)
+        self.conv = _conv(in_features, out_features, axes, **FILTERS[filter].down_conv, **options)
 
     def __call__(self, x: FeatureMap, temb: Array | None = None, *, key: PRNGKeyArray | None = None) -> FeatureMap:
         return self.conv(FILTERS[self.filter].before_down_conv(x))
 
 
 class UpConv(nnx.Module):
-    """Layer that doubles height and width by a 3 x 3 convolution with a filter; the arguments are those of DownConv."""
+    """Layer that doubles the size by a convolution with a filter; the arguments are those of DownConv."""
 
-    def __init__(self, in_features: int, out_features: int, filter: str, *, dtype, param_dtype, rngs: nnx.Rngs):
-        options = dict(kernel_init=default_init(), dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+    def __init__(self, in_features: int, out_features: int, filter: str, *, axes: int, **options):
         self.filter = filter
-        self.conv = nnx.Conv(in_features, out_features, (3, 3), use_bias=False, **FILTERS[filter].up_conv, **options)
-        self.bias = nnx.Param(jnp.zeros(out_features, param_dtype))  # added after the filter
+        self.conv = _conv(in_features, out_features, axes, use_bias=False, **FILTERS[filter].up_conv, **options)
+        self.bias = nnx.Param(jnp.zeros(out_features, options["param_dtype"]))  # added after the filter
 
     def __call__(self, x: FeatureMap, temb: Array | None = None, *, key: PRNGKeyArray | None = None) -> FeatureMap:
         filter = FILTERS[self.filter]

@@ -24,6 +24,7 @@ class Style:
         resample_skip: skip path of a residual block that resamples: "conv" or "identity".
         combine: combination of the input pyramid with the feature map: "sum" or "cat".
         decoder_attention: "level" or "block".
+        axes: number of spatial axes.
         residual: arguments of all residual blocks.
         attention: arguments of all attention blocks.
         options: dtype, param_dtype, rngs.
@@ -34,12 +35,13 @@ class Style:
     resample_skip: str
     combine: str
     decoder_attention: str
+    axes: int
     residual: dict
     attention: dict
     options: dict
 
     def block(self, in_features: int, out_features: int) -> ResidualBlock:
-        return ResidualBlock(in_features, out_features, **self.residual, **self.options)
+        return ResidualBlock(in_features, out_features, axes=self.axes, **self.residual, **self.options)
 
     def attend(self, features: int) -> AttentionBlock:
         return AttentionBlock(features, **self.attention, **self.options)
@@ -52,9 +54,9 @@ class Style:
 
     def _resample(self, features: int, resample, convolution) -> nnx.Module:
         if self.resampling == "conv":
-            return convolution(features, features, self.resample_filter, **self.options)
+            return convolution(features, features, self.resample_filter, axes=self.axes, **self.options)
         options = dict(resample=resample, resample_skip=self.resample_skip, **self.residual, **self.options)
-        return ResidualBlock(features, features, **options)
+        return ResidualBlock(features, features, axes=self.axes, **options)
 
     def join_input(self, kind: str, pyramid_features: int, features: int) -> nnx.Module | None:
         """Build the layer that joins the input pyramid at a level; `kind` is "none", "input_skip" or "residual"."""
@@ -63,7 +65,8 @@ class Style:
             "input_skip": lambda n, m, **options: InputSkip(n, m, combine=self.combine, **options),
             "residual": lambda n, m, **options: InputResidual(n, m, rescale=self.residual["rescale"], **options),
         }
-        return build[kind](pyramid_features, features, filter=self.resample_filter, **self.options)
+        options = dict(filter=self.resample_filter, axes=self.axes, **self.options)
+        return build[kind](pyramid_features, features, **options)
 
     def join_output(
         self, features: int, *, progressive: str, below: int | None, image_features: int
@@ -78,14 +81,13 @@ class Style:
         """
         if progressive == "none":
             return None
+        options, filter = dict(axes=self.axes, **self.options), self.resample_filter
         epsilon = self.residual["epsilon"]
         if progressive == "output_skip":
-            return OutputSkip(features, image_features, filter=self.resample_filter, epsilon=epsilon, **self.options)
+            return OutputSkip(features, image_features, filter=filter, epsilon=epsilon, **options)
         if below is None:
-            return OutputStart(features, epsilon=epsilon, **self.options)
-        return OutputResidual(
-            below, features, filter=self.resample_filter, rescale=self.residual["rescale"], **self.options
-        )
+            return OutputStart(features, epsilon=epsilon, **options)
+        return OutputResidual(below, features, filter=filter, rescale=self.residual["rescale"], **options)
 
 
 class EncoderLevel(nnx.Module):

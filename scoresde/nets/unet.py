@@ -1,5 +1,8 @@
 """The U-Net of DDPM, DDPM++, NCSN++ and ADM, channels last: one network whose arguments select the variant.
 
+The published networks are those of images (H, W, C). The same code takes curves (points, C) and volumes (D, H, W, C):
+conv3x3 stands for a kernel of three points along each spatial axis, and normalization and attention go over all axes.
+
     h = conv3x3(x, or its Fourier features)                                 push h
     encoder, for each level:   blocks times [block, attention if due]       push each
                                then, except at the last level, half the size, input pyramid    push
@@ -10,9 +13,10 @@
                                then, except at the first level, twice the size
     out = conv3x3_0(act(GN(h)))  (+ output pyramid)
 
-Level i has `channels * multipliers[i]` channels and height H / 2^i. Attention is applied at the levels whose height is
-in `attention`; for H != W the height decides. Heights that no level has are without effect, and the middle always has
-attention. The output starts near zero (subscript 0: initialization at scale 1e-10).
+Level i has `channels * multipliers[i]` channels and 1 / 2^i of the size along each axis. Attention is applied at the
+levels whose size along the first axis (points, height, depth) is in `attention`; the other axes do not matter. Sizes
+that no level has are without effect, and the middle always has attention. The output starts near zero (subscript 0:
+initialization at scale 1e-10).
 
 `published` lists the arguments of published networks (Ho et al. 2020; Song et al. 2021, appendix H; Dhariwal and Nichol
 2021; Karras et al. 2022, table 7); the defaults are DDPM++ for CIFAR-10. `blocks` has the blocks, `resampling` the
@@ -29,7 +33,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ..errors import ConfigError
 from .blocks import GROUP_NORM_EPSILON, conv, group_norm
 from .embedding import Conditioning, check_fourier, fourier_features
-from .network import check_image_shape, check_input
+from .network import axis_names, check_input, check_space_shape
 from .pyramids import COMBINES, PROGRESSIVE_INPUTS, PROGRESSIVE_OUTPUTS
 from .resampling import FILTERS
 from .stages import DECODER_ATTENTIONS, RESAMPLINGS, DecoderLevel, EncoderLevel, Style
@@ -49,30 +53,32 @@ UNET_CHOICES = {
 }
 
 
-def check_image_size(size: tuple[int, int], levels: int) -> list[str]:
-    """Return the problems of images of `size` = (H, W) for a U-Net with `levels` levels, one line each.
+def check_halvings(size: tuple[int, ...], levels: int) -> list[str]:
+    """Return the problems of records of `size`, one number per spatial axis, for a U-Net with `levels` levels, one line
+    each.
 
-    Every level except the last halves height and width, so both must be divisible by 2^(levels - 1).
+    Every level except the last halves every axis, so each must be divisible by 2^(levels - 1).
     """
     factor = 2 ** (levels - 1)
     problems = []
-    for name, n in zip(("height", "width"), size, strict=True):
+    for name, n in zip(axis_names(len(size)), size, strict=True):
         if n % factor or n < 1:
             below = max(n, 0) // factor * factor
             nearest = [str(m) for m in (below, below + factor) if m > 0]
             problems.append(
-                f"image {name}: expected a multiple of {factor} for {levels} levels, got {n}; "
+                f"{name}: expected a multiple of {factor} for {levels} levels, got {n}; "
                 f"resize or pad to {' or '.join(nearest)}, or use fewer levels"
             )
     return problems
 
 
 def check_heads(
-    height: int, channels: int, multipliers: tuple[int, ...], attention: tuple[int, ...], head_channels: int
+    first: int, channels: int, multipliers: tuple[int, ...], attention: tuple[int, ...], head_channels: int
 ) -> list[str]:
-    """Return the problems of `head_channels` for the levels of a U-Net that have attention, one line each."""
+    """Return the problems of `head_channels` for the levels of a U-Net that have attention, one line each; `first` is
+    the size of the first axis."""
     last = len(multipliers) - 1
-    widths = [channels * m for i, m in enumerate(multipliers) if i == last or height // 2**i in attention]
+    widths = [channels * m for i, m in enumerate(multipliers) if i == last or first // 2**i in attention]
     return [
         f"head_channels: expected a divisor of {width}, the channels of a level with attention, got {head_channels}; 0 "
         "is one head"
@@ -83,11 +89,9 @@ def check_heads(
 
 def check_levels(name: str, shape, channels, multipliers, blocks, attention, head_channels, dropout) -> list[str]:
     """Return the problems of the levels of a U-Net called `name`, one line each."""
-    if len(shape) != 3 or min(shape) < 1:
-        return [f"{name}: expected a shape (height, width, channels), got {tuple(shape)}"]
     if not multipliers or min(multipliers) < 1:
         return [f"{name}: expected multipliers with one positive integer per level, got {tuple(multipliers)}"]
-    problems = check_image_size(tuple(shape[:2]), len(multipliers))
+    problems = check_halvings(tuple(shape[:-1]), len(multipliers))
     if channels < 2 or blocks < 1:
         problems.append(f"{name}: expected channels >= 2 and blocks >= 1, got channels {channels} and blocks {blocks}")
     else:
@@ -110,14 +114,14 @@ def _check_words(levels: int, words: dict[str, str]) -> list[str]:
 
 
 class UNet(nnx.Module):
-    """U-Net of DDPM, DDPM++, NCSN++ and ADM for images; the architecture is at the top of the file.
+    """U-Net of DDPM, DDPM++, NCSN++ and ADM for curves, images and volumes; the architecture is at the top of the file.
 
     Args:
-        shape: (H, W, C) of one image; H and W are divisible by 2^(levels - 1).
+        shape: (points, C), (H, W, C) or (D, H, W, C) of one record; all but C are divisible by 2^(levels - 1).
         channels: channels of the first level (`nf` in the code of Song et al.), at least 2.
         multipliers: channels of each level, in units of `channels`, each at least 1; one per level.
         blocks: residual blocks per level of the encoder, at least 1; the decoder has one more.
-        attention: image heights, in pixels, of the levels with attention.
+        attention: sizes of the first axis, which is the height of an image, at the levels with attention.
         head_channels: channels of an attention head, a divisor of the channels of the level; 0: one head.
         decoder_attention: attention in the decoder: once per level ("level", DDPM++) or after each block ("block",
             DDPM and ADM).
@@ -179,7 +183,7 @@ class UNet(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        check_image_shape("unet", shape)
+        check_space_shape("unet", shape)
         shared = dict(resampling=resampling, resample_filter=resample_filter, resample_skip=resample_skip)
         shared |= dict(combine=combine, decoder_attention=decoder_attention)
         kinds = dict(modulation=modulation, progressive_input=progressive_input, progressive=progressive)
@@ -190,7 +194,7 @@ class UNet(nnx.Module):
         common = dict(rescale=1 / math.sqrt(2) if skip_rescale else 1.0, epsilon=norm_epsilon)
         residual = dict(temb_features=TEMB_RATIO * channels, dropout=dropout, modulation=modulation, **common)
         attended = dict(head_channels=head_channels, **common)
-        style = Style(residual=residual, attention=attended, options=options, **shared)
+        style = Style(axes=len(shape) - 1, residual=residual, attention=attended, options=options, **shared)
         noise = dict(embedding=embedding, fourier_scale=fourier_scale, num_classes=num_classes)
         noise["augmentation"] = augmentation
         widths = [channels * m for m in multipliers]
@@ -198,27 +202,27 @@ class UNet(nnx.Module):
         self.shape, self.dtype, self.center_input = tuple(shape), dtype, center_input
         self.input_fourier = tuple(input_fourier)
         self.conditioning = Conditioning(channels, TEMB_RATIO * channels, **noise, param_dtype=param_dtype, rngs=rngs)
-        self.conv_in = conv(shape[2] * (1 + 2 * len(range(*input_fourier))), channels, 3, **options)
-        self.encoder, skips = _encoder(shape[2], channels, widths, attend, blocks, progressive_input, style)
+        self.conv_in = conv(shape[-1] * (1 + 2 * len(range(*input_fourier))), channels, 3, axes=style.axes, **options)
+        self.encoder, skips = _encoder(shape[-1], channels, widths, attend, blocks, progressive_input, style)
         self.middle_1 = style.block(widths[-1], widths[-1])
         self.middle_attention = style.attend(widths[-1])
         self.middle_2 = style.block(widths[-1], widths[-1])
-        self.decoder = _decoder(shape[2], widths, attend, blocks, skips, progressive, style)
+        self.decoder = _decoder(shape[-1], widths, attend, blocks, skips, progressive, style)
         self.norm_out = group_norm(widths[0], epsilon=norm_epsilon, **options)
-        self.conv_out = conv(widths[0], shape[2], 3, scale=0.0, **options)
+        self.conv_out = conv(widths[0], shape[-1], 3, axes=style.axes, scale=0.0, **options)
         self.pyramid_up = FILTERS[resample_filter].up if progressive == "output_skip" else None
         # One key per residual block: those of the levels, two between neighbouring levels, and two in the middle.
         self.num_keys = len(widths) * (2 * blocks + 1) + 2 * (len(widths) - 1) + 2
 
     def __call__(
         self,
-        x: Float[Array, "b h w c"],
+        x: Float[Array, "b *space c"],
         c_noise: Float[Array, "b"],
         label: Int[Array, "b"] | None = None,
         *,
         augmentation: Float[Array, "b entries"] | None = None,
         key: PRNGKeyArray | None = None,
-    ) -> Float[Array, "b h w c"]:
+    ) -> Float[Array, "b *space c"]:
         """Return the output of the network, see `network`. `augmentation` is the label of each example, None for
         unmodified images."""
         check_input(self.shape, x, c_noise)
