@@ -75,8 +75,7 @@ def test_the_exact_posterior_is_rejected_at_the_nominal_rate(length):
     repeats, num = 400, 100
     theta, draws, _ = inference(repeats * num, length)
     results = [
-        sbc(theta[part], draws[part])
-        for part in (slice(first, first + num) for first in range(0, repeats * num, num))
+        sbc(theta[part], draws[part]) for part in (slice(first, first + num) for first in range(0, repeats * num, num))
     ]
     p_values = np.array([result.p_value[0] for result in results])
     assert abs(np.mean(p_values < 0.05) - 0.05) < 4 * math.sqrt(0.05 * 0.95 / repeats)
@@ -198,7 +197,9 @@ def test_references_vary_with_the_observations_and_have_the_spread_of_the_truths
     x, theta = random.standard_normal((5000, 4)) * 7 + 3, random.standard_normal((5000, 2)) * [1, 20] + 5
     made = conditional_references(x, theta, noise=0.0)
     np.testing.assert_allclose(made.std(axis=0), theta.std(axis=0), rtol=0.1)
-    residual = made - np.column_stack([x, np.ones(5000)]) @ np.linalg.lstsq(np.column_stack([x, np.ones(5000)]), made)[0]
+    residual = (
+        made - np.column_stack([x, np.ones(5000)]) @ np.linalg.lstsq(np.column_stack([x, np.ones(5000)]), made)[0]
+    )
     assert np.abs(residual).max() < 1e-9 * np.abs(made).max()
     np.testing.assert_array_equal(conditional_references(x, theta), conditional_references(x, theta))
     # A constant observation is left out.

@@ -65,9 +65,7 @@ def vectors(x: Any, what: str, least: int = 2) -> np.ndarray:
     """
     x = np.asarray(x)
     if x.ndim != 2 or x.dtype.kind not in "fiub" or x.size == 0:
-        raise DataError(
-            f"{what}: expected real numbers [N, d], got {x.dtype} {list(x.shape)}; reshape them, with one axis for d = 1"
-        )
+        raise DataError(f"{what}: expected real numbers [N, d], got {x.dtype} {list(x.shape)}; reshape it to two axes")
     if len(x) < least:
         raise DataError(f"{what}: expected at least {least} rows, got {len(x)}; give more")
     x = x.astype(np.float64)

@@ -1,12 +1,13 @@
-r"""Classifier two-sample test: how often a classifier tells samples of two distributions apart (Lopez-Paz and Oquab 2017).
+r"""Classifier two-sample test: how often can a classifier tell samples of two distributions apart?
 
 The best classifier of p and q with equal weights has the accuracy (1 + TV(p, q))/2, where TV is the total variation
 distance: 1/2 for equal distributions, Phi(d/2) for N(0, 1) and N(d, 1). A trained classifier stays below it by an
 amount that depends on the classifier and on the number of samples, so that accuracies of different classifiers cannot
-be compared. That of this module is the perceptron of the benchmark of Lueckmann et al. (2021): two hidden layers of
-10 d ReLU units, Adam with rate 1e-3 and batches of 200, standardised coordinates, cross-validation over 5 folds. It
-differs in that the batches hold as many points of one set as of the other, and that the number of steps is fixed. Report
-beside an accuracy the number of samples and the row of `c2st_calibration` for that number and dimension.
+be compared (Lopez-Paz and Oquab 2017). That of this module is the perceptron of the benchmark of Lueckmann et al.
+(2021): two hidden layers of 10 d ReLU units, Adam with rate 1e-3 and batches of 200, standardised coordinates,
+cross-validation over 5 folds. It differs in that batches hold as many points of one set as of the other, and that the
+number of steps is fixed. Report beside an accuracy the number of samples and the row of `c2st_calibration` for that
+number and dimension.
 """
 
 import math
@@ -33,8 +34,8 @@ class C2ST(NamedTuple):
     Attributes:
         accuracy: mean of the shares of both sets that are classified correctly, on held-out points. It is 1/2 for equal
             distributions, also for sets of different sizes.
-        standard_error: binomial standard error of the accuracy, over the held-out points. It does not include the
-            variation of the training.
+        standard_error: binomial standard error of the accuracy, over the held-out points. Equal distributions give
+            1.2 times this spread over repetitions, because the folds share most of their training points.
         sizes: numbers of points in the two sets.
         classifier: description of the classifier.
     """

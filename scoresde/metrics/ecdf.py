@@ -6,7 +6,7 @@ N independent values of U(0, 1) have F(z) = #{values < z}/N, and N F(z) is binom
     N F(z_{i+1}) - N F(z_i) ~ Binomial(N - N F(z_i), (z_{i+1} - z_i)/(1 - z_i)),
 
 which gives the probability that all of them lie between central binomial intervals of one tail probability. The band
-has the largest tail probability that keeps the level (Sailynoja, Buerkner and Vehtari 2022, section 2.2). An interval
+has the largest tail probability that keeps the level (Sailynoja, Buerkner and Vehtari 2022). An interval
 at each place alone would be left at some place far more often.
 """
 

@@ -1,4 +1,4 @@
-r"""Tests of accuracy with random points (Lemos et al. 2023): expected coverage of balls around references.
+r"""Expected coverage of balls around references: tests of accuracy with random points, TARP (Lemos et al. 2023).
 
 For a reference r the ball around r through theta has the posterior probability
 
@@ -8,8 +8,8 @@ which is uniform on (0, 1) over (theta, x) if q(theta | x) is the posterior and 
 expected coverage probability at the level a is P(f < a), and must be a.
 
 References that do not depend on x cannot tell the posterior from the prior, which passes just as well: the test is
-sufficient only if r is a function of x, and noise (Lemos et al. 2023, theorem 3). So `tarp` has no default references.
-`conditional_references` makes some. Take different references for different theta, never a function of theta itself.
+sufficient only with references that are any function of x. So `tarp` has no default references, and
+`conditional_references` makes some. A reference must not depend on theta itself.
 
 The p-value is that of a Kolmogorov-Smirnov test of the N coverage values against U(0, 1). A test of two *curves* of a
 few levels against each other, as in some packages, nearly never rejects: the points of a curve are no sample. A count
@@ -141,7 +141,7 @@ def _deviations(truths: np.ndarray) -> np.ndarray:
     deviations = truths.std(axis=0)
     if not (deviations > 0).all():
         raise DataError(
-            f"truths: expected parameters that differ, got a constant coordinate {int(np.argmin(deviations))}; leave it "
-            "out"
+            f"truths: expected parameters that differ, got a constant coordinate {int(np.argmin(deviations))}; leave "
+            "it out"
         )
     return deviations
