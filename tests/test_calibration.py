@@ -231,6 +231,12 @@ def test_equal_distributions_have_the_accuracy_one_half(sizes):
     assert result.standard_error == pytest.approx(math.sqrt(0.25 / sizes[0] + 0.25 / sizes[1]) / 2, rel=0.02)
 
 
+def test_points_are_classified_by_a_perceptron_that_was_not_trained_on_them():
+    """With 60 points in 10 dimensions a perceptron learns its training points by heart."""
+    result = c2st(*np.random.default_rng(0).standard_normal((2, 60, 10)))
+    assert abs(result.accuracy - 0.5) < 4 * result.standard_error < 0.2
+
+
 def test_the_classifier_sees_what_moments_do_not():
     """The sign of a product, and a coordinate of another unit; equal coordinates do no harm."""
     random = np.random.default_rng(0)

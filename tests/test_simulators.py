@@ -94,6 +94,9 @@ def test_two_moons_likelihood_is_the_density_of_the_simulator():
     density = np.exp(simulator.log_likelihood(np.broadcast_to(theta, grid.shape), grid)) * (width / fine) ** 2
     # A cell on the straight edge of the half moon is counted by its centre.
     assert density.sum() == pytest.approx(1, abs=2e-3)
+    # The mean radius is 0.1 with the factor 1/r of the density in the plane, and 0.101 without it.
+    radius = np.hypot(grid[..., 0] - 0.25 + abs(u), grid[..., 1] - v)
+    assert (density * radius).sum() / density.sum() == pytest.approx(0.1, abs=1e-5)
     shares = density.reshape(squares, fine // squares, squares, fine // squares).sum(axis=(1, 3))
     x = simulator.simulate(np.tile(theta, (num, 1)), rng)
     place = ((x - low) / width * squares).astype(int)
