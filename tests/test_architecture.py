@@ -37,7 +37,7 @@ THIRD_PARTIES = {
     "flax": {"nets", "convert/reading.py"},
     "safetensors": {"runtime/reading.py", "convert/exporting.py"},
     "torch": {"runtime/reading.py"},
-    "optax": {"train", "experiment", "doctor"},
+    "optax": {"train", "experiment", "doctor", "metrics/classifier.py"},  # which trains a perceptron
     "orbax": {"runs/checkpoint.py"},
     "ml_collections": {"experiment", "convert", "workflows", "cli"},
     "tensorflow_datasets": {"data"},

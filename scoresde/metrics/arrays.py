@@ -1,10 +1,10 @@
-"""Checks of the input of metrics: functions on a grid as float64 arrays [N, *grid, channels], 1 to 3 grid axes."""
+"""Checks of the input of metrics: functions [N, *grid, channels], vectors [N, d], posterior draws [N, L, d], seeds."""
 
 from typing import Any
 
 import numpy as np
 
-from scoresde.errors import DataError
+from scoresde.errors import ConfigError, DataError
 
 
 def functions(x: Any, what: str, least: int = 2) -> np.ndarray:
@@ -50,3 +50,62 @@ def pair(x: Any, y: Any, names: tuple[str, str] = ("x", "y"), least: int = 2) ->
             "project one of them first"
         )
     return x, y
+
+
+def vectors(x: Any, what: str, least: int = 2) -> np.ndarray:
+    """Return x as float64 [N, d].
+
+    Args:
+        x: real numbers.
+        what: name of x in messages.
+        least: smallest N.
+
+    Raises:
+        DataError: x has another number of axes, fewer than `least` rows, or values that are not finite.
+    """
+    x = np.asarray(x)
+    if x.ndim != 2 or x.dtype.kind not in "fiub" or x.size == 0:
+        raise DataError(f"{what}: expected real numbers [N, d], got {x.dtype} {list(x.shape)}; reshape it to two axes")
+    if len(x) < least:
+        raise DataError(f"{what}: expected at least {least} rows, got {len(x)}; give more")
+    x = x.astype(np.float64)
+    _all_finite(x, what)
+    return x
+
+
+def posterior_draws(truths: Any, draws: Any, least: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return truths [N, d] and their draws [N, L, d], L >= 1, as float64.
+
+    Raises:
+        DataError: as for `vectors`, or the shapes do not fit.
+    """
+    truths, draws = vectors(truths, "truths", least), np.asarray(draws)
+    wanted = f"[{len(truths)}, L, {truths.shape[1]}]"
+    if draws.ndim != 3 or draws.dtype.kind not in "fiub" or draws.shape[::2] != truths.shape or draws.size == 0:
+        raise DataError(
+            f"draws: expected real numbers {wanted} with L from 1, got {draws.dtype} {list(draws.shape)}; give L draws "
+            "for each truth, in its order"
+        )
+    draws = draws.astype(np.float64)
+    _all_finite(draws, "draws")
+    return truths, draws
+
+
+def random_generator(seed: int) -> np.random.Generator:
+    """Return the generator of a seed.
+
+    Raises:
+        ConfigError: the seed is negative.
+    """
+    if seed < 0:
+        raise ConfigError(f"seed: expected at least 0, got {seed}")
+    return np.random.Generator(np.random.Philox(key=seed))
+
+
+def _all_finite(x: np.ndarray, what: str) -> None:
+    finite = np.isfinite(x).reshape(len(x), -1).all(axis=1)
+    if not finite.all():
+        raise DataError(
+            f"{what}: expected finite values, got NaN or infinity in {(~finite).sum()} of {len(x)} rows, the first in "
+            f"number {int(np.argmin(finite))}; leave those out, and report how many"
+        )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scoresde.errors import ConfigError, DataError
-from scoresde.metrics.arrays import pair
+from scoresde.metrics.arrays import pair, random_generator
 
 LEVEL = 0.05  # significance level of the tests
 _CANCELLED = 1e-6  # share of |x|^2 + |y|^2 above which the expanded square keeps ten digits of float64
@@ -97,7 +97,7 @@ def permutation_test(x, y, *, permutations: int = 1000, seed: int = 0) -> Test:
     """
     x, y = pair(x, y)
     _at_least("permutations", permutations, 1)
-    return _test(np.concatenate([x, y]), len(x), permutations, _random(seed))
+    return _test(np.concatenate([x, y]), len(x), permutations, random_generator(seed))
 
 
 def power(x, y, size: int, *, repeats: int = 30, permutations: int = 1000, seed: int = 0) -> Power:
@@ -123,7 +123,7 @@ def power(x, y, size: int, *, repeats: int = 30, permutations: int = 1000, seed:
         _at_least(name, value, least)
     if min(len(x), len(y)) < size:
         raise DataError(f"power: expected pools of at least {size} functions, got {len(x)} and {len(y)}; draw more")
-    random, apart = _random(seed), min(len(x), len(y)) >= size * repeats
+    random, apart = random_generator(seed), min(len(x), len(y)) >= size * repeats
     choices = [_choices(random, len(pool), size, repeats, apart) for pool in (x, y)]
     rejected = 0
     for i, j in zip(*choices, strict=True):
@@ -161,7 +161,7 @@ def sliced_wasserstein(x, y, *, directions: int = 256, order: float = 2.0, seed:
     _at_least("directions", directions, 1)
     if not order >= 1:
         raise ConfigError(f"order: expected at least 1, got {order}")
-    w = _random(seed).standard_normal((x[0].size, directions))
+    w = random_generator(seed).standard_normal((x[0].size, directions))
     w /= np.linalg.norm(w, axis=0)
     a, b = (np.sort(w.T @ z.reshape(len(z), -1).T, axis=1) for z in (x, y))
     count = min(len(x), len(y))
@@ -210,11 +210,6 @@ def _choices(random: np.random.Generator, length: int, size: int, repeats: int, 
     if apart:
         return random.permutation(length)[: size * repeats].reshape(repeats, size)
     return np.stack([random.permutation(length)[:size] for _ in range(repeats)])
-
-
-def _random(seed: int) -> np.random.Generator:
-    _at_least("seed", seed, 0)
-    return np.random.Generator(np.random.Philox(key=seed))
 
 
 def _at_least(name: str, value: int, least: int) -> None:

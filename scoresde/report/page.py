@@ -191,9 +191,14 @@ def _spread(grids: list) -> list:
 
 def _drawn(charts: dict[str, Chart]) -> dict[str, str]:
     """Return the SVG of every chart with content, by name. Its texts are escaped, so the pages include it unchanged."""
-    template = _environment().get_template("chart.svg")
-    layouts = {name: chart.layout() for name, chart in charts.items()}
-    return {name: template.render(c=layout) for name, layout in layouts.items() if layout}
+    drawn = {name: svg(chart) for name, chart in charts.items()}
+    return {name: text for name, text in drawn.items() if text}
+
+
+def svg(chart: Chart) -> str:
+    """Return the SVG of a chart, or "" if there is nothing to draw. Its texts are escaped."""
+    layout = chart.layout()
+    return _environment().get_template("chart.svg").render(c=layout) if layout else ""
 
 
 def _inline(path: pathlib.Path) -> str | None:
