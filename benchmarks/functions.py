@@ -34,7 +34,7 @@ SEEDS = (1, 2)  # of the truth to compare with, and of the truth that stands for
 def drawn(trained) -> np.ndarray:
     sampler, parts = sampler_of(trained), []
     for first in range(0, NUM, BATCH):
-        parts.append(draw(trained, sampler, np.arange(first, first + BATCH, dtype=np.uint32), BATCH))
+        parts.append(draw(trained, sampler, np.arange(first, first + BATCH, dtype=np.uint32), BATCH, {}))
     if not all(part.ok.all() for part in parts):
         raise ConfigError("a sample is not finite")
     return np.concatenate([part.x for part in parts])

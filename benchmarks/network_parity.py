@@ -30,7 +30,7 @@ from network_weights import from_dit, from_score_models, placed
 from record import record
 
 from scoresde.convert.diffusers import from_diffusers
-from scoresde.nets import PUBLISHED, DiT, Network, UNet
+from scoresde.nets import PUBLISHED, ClassCondition, DiT, Network, UNet
 
 LIMIT = 1e-4
 PACKAGES = ["torch", "diffusers", "safetensors", "scipy", "tqdm"]
@@ -169,6 +169,8 @@ def filled(case: Case, copied: dict) -> Network:
 
     def build(rngs):
         ours = dict(case.ours)
+        if classes := ours.pop("num_classes", 0):
+            ours["conditions"] = {"class": ClassCondition(classes)}
         kind = {"unet": UNet, "dit": DiT}[ours.pop("name", "unet")]
         module = kind((height, width, channels), **ours | dict(dropout=0.0), rngs=rngs)
         if case.network.startswith("score_models"):
@@ -182,9 +184,9 @@ def compare(case: Case, saved) -> dict:
     theirs = {name.removeprefix("p/"): saved[name] for name in saved if name.startswith("p/")}
     network = filled(case, parameters(case, theirs))
     c_noise = np.log(saved["t"]) if case.log_t else saved["t"]
-    label = jnp.array([1, 4]) if case.ours.get("num_classes") else None
+    given = {"class": jnp.array([1, 4])} if case.ours.get("num_classes") else None
     x = jnp.asarray(saved["x"].transpose(0, 2, 3, 1))
-    ours = np.asarray(jax.jit(lambda net, x: net(x, jnp.asarray(c_noise), label))(network, x)).transpose(0, 3, 1, 2)
+    ours = np.asarray(jax.jit(lambda net, x: net(x, jnp.asarray(c_noise), given))(network, x)).transpose(0, 3, 1, 2)
     y = saved["y"]
     error = np.linalg.norm((ours - y).reshape(len(y), -1), axis=1) / np.linalg.norm(y.reshape(len(y), -1), axis=1)
     return {

@@ -11,7 +11,6 @@ first run for the average of 2 %, with paired standard errors.
 """
 
 import argparse
-import dataclasses
 import functools
 import tempfile
 from pathlib import Path
@@ -61,8 +60,7 @@ def losses(score, objective, values, labels) -> np.ndarray:
     )
     @jax.vmap
     def one(x0, label, u, key):
-        model = dataclasses.replace(score, label=label)
-        return objective.at(model, x0, objective.time_law.quantile(score.sde, u), key=key)
+        return objective.at(score.given({"class": label}), x0, objective.time_law.quantile(score.sde, u), key=key)
 
     parts = [slice(k, k + AT_ONCE) for k in range(0, len(values), AT_ONCE)]
     return np.concatenate([np.asarray(one(values[p], labels[p], u[p], keys[p])) for p in parts])
@@ -82,8 +80,8 @@ def trained(c, dataset) -> np.ndarray:
     state = init_state(score.network.params, optimizer, tuple(c.training.ema), jax.random.key(c.seed))
     for _, batch in zip(range(c.training.steps), dataset.stream(c.seed, BATCH)):
         state, _ = step(state, batch)
-    values, labels = dataset.test.rows(np.arange(TESTED))
-    values, labels = jnp.asarray(dataset.encode(values)), jnp.asarray(labels)
+    values, conditions = dataset.test.rows(np.arange(TESTED))
+    values, labels = jnp.asarray(dataset.encode(values)), jnp.asarray(conditions["class"])
     ordered = [state.params, *(state.ema[str(float(memory))] for memory in c.training.ema)]
     return np.stack([losses(with_params(score, params), objective, values, labels) for params in ordered])
 

@@ -55,19 +55,18 @@ def make(score, config, shape, batch: int):
     """The step of training, and functions for its state and a batch of random bytes: the one place that knows how."""
     optimizer = Experiment.from_config(config).optimizer
 
-    def prepare(value, *, key):
+    def prepare(value, condition, *, key):
         del key
-        return 2 * ((value.astype(jnp.float32) + 0.5) / 256) - 1
+        return 2 * ((value.astype(jnp.float32) + 0.5) / 256) - 1, condition
 
-    classes = config.model.num_classes
+    classes = Experiment.from_config(config).num_classes
 
     def state():
         return init_state(score.network.params, optimizer, Experiment.from_config(config).averages, jax.random.key(0))
 
     def data():  # of one step in a dispatch
         value = jax.random.randint(jax.random.key(1), (1, batch, *shape), 0, 256).astype(jnp.uint8)
-        label = jnp.arange(batch)[None] % classes if classes else jnp.zeros((1, batch), jnp.int32)
-        return {"value": value, "label": label}
+        return {"value": value, "condition": {"class": jnp.arange(batch)[None] % classes} if classes else {}}
 
     like = jax.eval_shape(state)
     step = make_step(
@@ -86,7 +85,7 @@ class Worker:
             theirs = {name.removeprefix("p/"): saved[name] for name in saved if name.startswith("p/")}
             self.saved = {name: saved[name] for name in saved if not name.startswith("p/")}
         self.score = with_params(self.score, placed(self.score.network, copied(theirs, told)).params)
-        self.classes = self.config.model.num_classes
+        self.classes = Experiment.from_config(self.config).num_classes
         device = {"device": jax.devices()[0].device_kind, "platform": jax.default_backend(), "cores": speed.cores()}
         return {"jax": jax.__version__} | device
 
@@ -95,15 +94,15 @@ class Worker:
         dropout."""
         fine = Experiment.from_config(configuration(self.told, "float32")).score()
         x0, z, y = (jnp.asarray(self.saved[name].transpose(0, 2, 3, 1)) for name in ("x0", "z", "y"))
-        t, label = jnp.asarray(self.saved["t"]), jnp.array([1, 4]) if self.classes else None
+        t, given = jnp.asarray(self.saved["t"]), {"class": jnp.array([1, 4])} if self.classes else {}
         sign = {"vp": -1.0, "ve": 1.0}[self.told["process"]]
 
         def loss(params):
-            def output(x0, z, t, label):
-                score = dataclasses.replace(with_params(fine, params), label=label)
+            def output(x0, z, t, given):
+                score = with_params(fine, params).given(given)
                 return sign * score.sde.sigma(t) * score(score.sde.alpha(t) * x0 + score.sde.sigma(t) * z, t)
 
-            out = jax.vmap(output)(x0, z, t, label)
+            out = jax.vmap(output)(x0, z, t, given)
             return jnp.mean((out + sign * z) ** 2), out
 
         with jax.default_matmul_precision("highest"):

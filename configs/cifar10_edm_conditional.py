@@ -7,10 +7,12 @@ python -m scoresde.sample --workdir runs/cifar10_edm_conditional --label 3
 Published: FID 1.79 at 35 calls, the best of three sets of seeds, with classes drawn at random. Not trained here.
 """
 
+from scoresde.config import component
 from scoresde.experiment.presets import edm
 
 
 def get_config():
     c = edm("edm_ddpmpp_cifar10", images=200_000_000, batch_size=512, augment=0.12)
-    c.data.source, c.model.num_classes = "npz:cifar10.npz", 10
+    c.data.source = "npz:cifar10.npz"
+    c.conditions["class"] = component("class", num_classes=10)
     return c

@@ -18,13 +18,15 @@ are those of a conditional EDM after 50 M images, FID 5.76 (Wu et al. 2023, FDM,
 docs/choosing.md, "Twenty minutes", explains the choices.
 """
 
+from scoresde.config import component
 from scoresde.experiment.presets import edm
 
 
 def get_config():
     c = edm("edm_ddpmpp_cifar10", images=8_448_000, batch_size=256, augment=0.0)
     c.data.source, c.data.random_flip = "npz:cifar10.npz", True
-    c.model.num_classes, c.model.multipliers, c.model.blocks, c.model.dropout = 10, (1, 2, 2, 2), 2, 0.05
+    c.conditions["class"] = component("class", num_classes=10)
+    c.model.multipliers, c.model.blocks, c.model.dropout = (1, 2, 2, 2), 2, 0.05
     c.model.dtype = "bfloat16"
     c.training.reduce_mean, c.training.ema = True, (200_000.0, 400_000.0)
     c.training.checkpoint_every, c.training.sample_every = 16_500, 16_500

@@ -28,6 +28,8 @@ of a short name, every part may be `module:attribute` of a package of yours; see
 """
 ABOUT = {
     "sde": "The process.",
+    "conditions": "What the network is told about each example: an entry for each condition, with a name of your choice, "
+    'such as `c.conditions["class"] = component("class", num_classes=10)`. The kinds of entries are:',
     "model": "The network.",
     "preconditioning": "How the network becomes a score.",
     "optim": "The optimizer, its name and arguments beside the fields that surround it.",
@@ -85,6 +87,8 @@ def page() -> str:
             lines += [*table(section.fields(), meanings(section.settings)), ""]
         if section.kind:
             lines += [f"`name`, by default `{section.name}`, is one of the following.", "", *parts(section.kind, "###")]
+        if section.entries:
+            lines += parts(section.entries, "###")
         for field, kind in (section.nested | section.listed).items():
             lines += [f"### {name}.{field}", "", *parts(kind, "####")] if kind.names else []
     lines += ["## Parts of parts", ""]

@@ -1,5 +1,7 @@
 """Types of the arrays used everywhere, which describe one example without a batch axis, and of random keys."""
 
+from typing import Any
+
 import jax
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Real, UInt32
@@ -10,6 +12,7 @@ Time = Real[Array | np.ndarray | np.number, ""] | float  # a Python number is a 
 State = Float[Array, "*x"]  # one example: a vector, an image [H, W, C]
 Coef = Float[Array, "*#x"]  # broadcasts against a State: one number, or one number per mode
 Key = PRNGKeyArray
+Conditions = dict[str, Any]  # arrays [N, ...] by the name of the entry: the conditions of N examples
 Keys = TypedKey[Array, " N"] | UInt32[Array, "N k"]  # one key per example
 
 # The generator of every key that scoresde makes. JAX_DEFAULT_PRNG_IMPL must not change it, because a stored root key is

@@ -10,10 +10,12 @@ import optax
 import pytest
 from flax import nnx
 
+from scoresde.data import ArraySource, Dataset
 from scoresde.errors import ConfigError
 from scoresde.experiment import Experiment
 from scoresde.experiment.config import default, override
-from scoresde.nets import UNet
+from scoresde.nets import AugmentationCondition, UNet
+from scoresde.runtime.streams import branch
 from scoresde.score.network import EDMPreconditioning, NetworkScore
 from scoresde.sde import VP
 from scoresde.train import LABELS, augment, fit
@@ -90,29 +92,38 @@ def config(*texts):
 
 
 def test_the_network_hears_the_label_and_nothing_is_label_zero():
-    net = UNet((8, 8, 1), channels=8, multipliers=(1,), blocks=1, attention=(), augmentation=LABELS, rngs=nnx.Rngs(0))
+    net = UNet(
+        (8, 8, 1),
+        channels=8,
+        multipliers=(1,),
+        blocks=1,
+        attention=(),
+        conditions={"augmentation": AugmentationCondition(LABELS)},
+        rngs=nnx.Rngs(0),
+    )
     state = jax.tree.map(lambda p: p + 0.1, nnx.state(net, nnx.Param))
     nnx.update(net, state)
     x, c = jnp.ones((1, 8, 8, 1)).at[0, 2].set(3.0), jnp.zeros(1)
     plain, zero, told = (
         net(x, c),
-        net(x, c, augmentation=jnp.zeros((1, LABELS))),
-        net(x, c, augmentation=jnp.ones((1, LABELS))),
+        net(x, c, {"augmentation": jnp.zeros((1, LABELS))}),
+        net(x, c, {"augmentation": jnp.ones((1, LABELS))}),
     )
     np.testing.assert_array_equal(plain, zero)
     assert np.abs(told - plain).max() > 1e-3
     bare = UNet((8, 8, 1), channels=8, multipliers=(1,), blocks=1, attention=(), rngs=nnx.Rngs(0))
-    with pytest.raises(ConfigError, match="without labels"):
-        bare(x, c, augmentation=jnp.zeros((1, LABELS)))
+    with pytest.raises(ConfigError, match="unknown entry 'augmentation'"):
+        bare(x, c, {"augmentation": jnp.zeros((1, LABELS))})
 
 
 class Listener(eqx.Module):
     """A network that is its label times a matrix."""
 
     params: dict
+    conditions = {"augmentation": AugmentationCondition(LABELS)}
 
-    def __call__(self, x, c_noise, label, *, augmentation, key=None):
-        return jnp.broadcast_to((augmentation @ self.params["w"])[:, None, None], x.shape)
+    def __call__(self, x, c_noise, condition, *, key=None):
+        return jnp.broadcast_to((condition["augmentation"] @ self.params["w"])[:, None, None], x.shape)
 
 
 class Records:
@@ -121,7 +132,7 @@ class Records:
     def stream(self, seed, batch_size, start, *, rows):
         while True:
             value = np.broadcast_to(np.arange(4, dtype=np.float32)[:, None], (batch_size, 4, 4, 3))
-            yield {"value": value[rows], "label": np.zeros(batch_size, np.int32)[rows]}
+            yield {"value": value[rows], "condition": {}}
 
     def encode(self, value):
         return jnp.asarray(value)
@@ -132,8 +143,12 @@ def test_training_tells_the_network_what_it_did_to_each_example():
     score = NetworkScore(VP(), Listener({"w": jnp.zeros((LABELS, 3))}), EDMPreconditioning(1.0))
     moved = {}
     for probability in (0.0, 0.5):
-        told = functools.partial(lambda x, p, key: augment(x, p, key=key), p=probability)
-        state = fit(score, Records(), steps=2, batch_size=16, optimizer=optax.sgd(1.0), augment=told)
+
+        def prepare(value, condition, *, key, p=probability):
+            image, label = augment(jnp.asarray(value), p, key=branch(key, "augmentation"))
+            return image, {"augmentation": label}
+
+        state = fit(score, Records(), steps=2, batch_size=16, optimizer=optax.sgd(1.0), prepare=prepare)
         moved[probability] = np.abs(np.asarray(state.params["w"])).max(axis=1) > 0
     assert moved[0.0].tolist() == [True] + [False] * (LABELS - 1) and moved[0.5].all()
 
@@ -143,10 +158,14 @@ def test_a_configuration_builds_the_augmentation_and_its_weights():
     kernel = Experiment.from_config(c).network.params["conditioning"]["augmentation"]["kernel"]
     assert kernel.shape == (LABELS, c.model.channels)
     x = jax.random.normal(jax.random.key(1), (8, 8, 3))
-    built, (image, label) = Experiment.from_config(c).augment(), augment(x, 0.5, key=jax.random.key(3))
-    for one, other in zip(built(x, key=jax.random.key(3)), (image, label), strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert np.abs(label).max() > 0 and Experiment.from_config(default()).augment() is None
+    records = ArraySource(np.zeros((2, 8, 8, 3), np.float32))
+    key, data = jax.random.key(3), Dataset("x", records, records, 0, True, "x")
+    image, label = augment(x, 0.5, key=branch(key, "augmentation"))
+    built, given = Experiment.from_config(c).prepare_augmented(data)(x, {}, key=key)
+    np.testing.assert_allclose(built, image, atol=1e-6)
+    np.testing.assert_array_equal(given["augmentation"], label)
+    assert np.abs(label).max() > 0
+    assert Experiment.from_config(default()).prepare_augmented(data)(x, {}, key=key)[1] == {}
 
 
 @pytest.mark.parametrize(
@@ -154,7 +173,6 @@ def test_a_configuration_builds_the_augmentation_and_its_weights():
     [
         (["data.random_flip=true"], "which flips"),
         (["data.augment=1.5"], "less than 1"),
-        (["model.name=mlp"], "such as unet, got 'mlp'"),
     ],
 )
 def test_what_does_not_go_with_it(texts, word):

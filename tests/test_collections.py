@@ -54,10 +54,14 @@ def test_shards_are_folders_of_numbered_images(tmp_path):
     (tmp_path / "labels.csv").write_text("file,label\ntrain/0,b\ntrain/1,a\ntrain/2,b\ntrain/3,a\ntest/0,a\n")
     for memory in (2.0, 0.0):
         data = open_images(f"array_record:{tmp_path}", memory=memory)
-        values, labels = data.train.rows(np.arange(3))
+        values, conditions = data.train.rows(np.arange(3))
         np.testing.assert_array_equal(values, [pixels(0), pixels(1), pixels(2)])
         np.testing.assert_array_equal(data.test.rows(np.array([0]))[0], [pixels(9)])
-        assert labels.tolist() == [1, 0, 1] and data.found.survey.bad[0][0] == "train/3" and len(data.train) == 3
+        assert (
+            conditions["class"].tolist() == [1, 0, 1]
+            and data.found.survey.bad[0][0] == "train/3"
+            and len(data.train) == 3
+        )
 
 
 def test_numbered_files_of_records_are_shards_and_no_classes(tmp_path):
@@ -73,9 +77,9 @@ def test_files_of_records_can_be_classes(tmp_path):
         shard(tmp_path / f"{name}.array_record", [png(seed) for seed in seeds])
     data = open_images(f"array_record:{tmp_path}")
     assert data.found.classes == ("ants", "cats")
-    values, labels = data.train.rows(np.arange(len(data.train)))
+    values, conditions = data.train.rows(np.arange(len(data.train)))
     seeds = {pixels(seed).tobytes(): seed for seed in range(16)}
-    assert all((seeds[value.tobytes()] < 10) == label for value, label in zip(values, labels, strict=True))
+    assert all((seeds[value.tobytes()] < 10) == label for value, label in zip(values, conditions["class"], strict=True))
     alone = open_images(f"array_record:{tmp_path / 'cats.array_record'}")
     assert len(alone.train) + len(alone.test) == 6 and alone.classes == 0
 
@@ -111,10 +115,10 @@ def test_a_set_of_hugging_face(tmp_path):
     datasets.DatasetDict(train=part(range(5)), validation=part(range(8, 10))).save_to_disk(tmp_path / "set")
     for memory in (2.0, 0.0):
         data = open_images(f"hf:{tmp_path / 'set'}", memory=memory)
-        values, labels = data.train.rows(np.arange(5))
+        values, conditions = data.train.rows(np.arange(5))
         np.testing.assert_array_equal(values, [pixels(s) for s in range(5)])
         assert (
-            labels.tolist() == [0, 1, 0, 1, 0]
+            conditions["class"].tolist() == [0, 1, 0, 1, 0]
             and data.found.classes == ("z", "a")
             and data.found.labelled == "the feature label"
         )

@@ -45,13 +45,15 @@ def test_a_sample_depends_on_its_seed_alone(sampler, digits):
     """In model coordinates, whatever the batch: 8 at once, one by one, or others around it."""
     trained = load_run(digits, overrides=[f"sampling.sampler={sampler}"])
     seeds = np.arange(8, dtype=np.uint32)
-    together = draw(trained, sampler_of(trained), seeds, 8)
+    together = draw(trained, sampler_of(trained), seeds, 8, {})
     assert together.ok.all() and np.isfinite(together.x).all()
     for k in (0, 3, 7):
         np.testing.assert_allclose(
-            draw(trained, sampler_of(trained), seeds[k : k + 1], 1).x[0], together.x[k], atol=1e-4
+            draw(trained, sampler_of(trained), seeds[k : k + 1], 1, {}).x[0], together.x[k], atol=1e-4
         )
-    np.testing.assert_allclose(draw(trained, sampler_of(trained), seeds[[5, 3]], 8).x, together.x[[5, 3]], atol=1e-4)
+    np.testing.assert_allclose(
+        draw(trained, sampler_of(trained), seeds[[5, 3]], 8, {}).x, together.x[[5, 3]], atol=1e-4
+    )
     assert np.abs(together.x[0] - together.x[1]).max() > 0.1
 
 
@@ -104,10 +106,10 @@ def test_the_average_asked_for_is_used(ema, mixture, tmp_path):
     flags = [] if ema == "0.6" else ["--ema", ema]
     result = call("sample", "--workdir", mixture, "--num", 2, "--out", tmp_path, *flags)
     assert f"(ema {ema})" in result.out
-    direct = draw(trained, sampler_of(trained), np.arange(2, dtype=np.uint32), 2).x
+    direct = draw(trained, sampler_of(trained), np.arange(2, dtype=np.uint32), 2, {}).x
     np.testing.assert_allclose(_samples(tmp_path)["samples"], direct, atol=1e-5)
     other = load_run(mixture, ema=0.2 if ema == "0.6" else 0.6)
-    other = draw(other, sampler_of(other), np.arange(2, dtype=np.uint32), 2).x
+    other = draw(other, sampler_of(other), np.arange(2, dtype=np.uint32), 2, {}).x
     assert np.abs(direct - other).max() > 1e-3
 
 

@@ -136,7 +136,7 @@ def test_batch_depends_on_the_step_alone():
     for start in (0, 1, 11, 29):
         resumed = next(data.stream(3, 128, start))
         np.testing.assert_array_equal(resumed["value"], straight[start]["value"])
-        np.testing.assert_array_equal(resumed["label"], straight[start]["label"])
+        np.testing.assert_array_equal(resumed["condition"]["class"], straight[start]["condition"]["class"])
 
 
 @pytest.mark.parametrize("length, size", [(10, 4), (7, 7), (5, 12), (1, 3)])
@@ -151,9 +151,9 @@ def test_stream_reads_the_records_of_its_indices():
     values = np.arange(50, dtype=np.uint8)[:, None]
     data = dataset(values, labels=np.arange(50))
     for step, batch in enumerate(take(data.stream(9, 20, 4), 5), start=4):
-        np.testing.assert_array_equal(batch["label"], indices(9, step, 20, 50))
-        np.testing.assert_array_equal(batch["value"][:, 0], batch["label"])
-        assert batch["label"].dtype == np.int32
+        np.testing.assert_array_equal(batch["condition"]["class"], indices(9, step, 20, 50))
+        np.testing.assert_array_equal(batch["value"][:, 0], batch["condition"]["class"])
+        assert batch["condition"]["class"].dtype == np.int32
 
 
 def test_order_is_uniform_and_read_only():
@@ -176,8 +176,9 @@ def test_processes_read_parts_of_one_batch():
     whole = take(data.stream(0, 12), 3)
     halves = [take(data.stream(0, 12, rows=part), 3) for part in (slice(0, 6), slice(6, 12))]
     for step in range(3):
-        for name in ("value", "label"):
-            np.testing.assert_array_equal(np.concatenate([h[step][name] for h in halves]), whole[step][name])
+        parts = [jax.tree.leaves(half[step]) for half in halves]
+        for one, other, both in zip(*parts, jax.tree.leaves(whole[step]), strict=True):
+            np.testing.assert_array_equal(np.concatenate([one, other]), both)
 
 
 def test_seeds_give_different_orders():
@@ -467,7 +468,9 @@ def test_prepared_set_is_read_without_tensorflow(tfds_folder, monkeypatch):
     assert data.fingerprint == "tfds:toy_images/1.0.0:20+6"
     (batch,) = take(data.stream(0, 20), 1)  # one epoch; preparing has shuffled the records
     images = {image.tobytes(): 7 * n % 3 for n, image in enumerate(TFDS_IMAGES[:20])}
-    assert {v.tobytes(): int(label) for v, label in zip(batch["value"], batch["label"], strict=True)} == images
+    assert {
+        v.tobytes(): int(label) for v, label in zip(batch["value"], batch["condition"]["class"], strict=True)
+    } == images
     assert ("tensorflow" in sys.modules) == before
     monkeypatch.setenv("TFDS_DATA_DIR", str(tfds_folder))
     assert open_tfds("toy_images:1.0.0", "", data_dir=None).fingerprint == data.fingerprint
@@ -483,7 +486,7 @@ def test_prepared_records_with_names_come_in_their_order(tfds_folder):
         np.testing.assert_array_equal(data.train.labels, arrays.labels)  # without decoding an image
         for found, batch in zip(take(data.stream(5, 8), 6), expected, strict=True):
             np.testing.assert_array_equal(found["value"], batch["value"])
-            np.testing.assert_array_equal(found["label"], batch["label"])
+            np.testing.assert_array_equal(found["condition"]["class"], batch["condition"]["class"])
     shuffled = open_tfds("toy_images", tfds_folder).train.rows(np.arange(20))[0]
     assert (shuffled != TFDS_IMAGES[:20]).any(), "else this test cannot fail"
 
@@ -552,5 +555,5 @@ def test_the_order_of_records_is_independent_of_their_draw():
     """Toys and orders both come from Philox: with one key for both, the first epoch of seed 0 came sorted by
     component."""
     data = load("gaussian_mixture", shape=(2,), levels=0, centered=True)
-    first = data.train.rows(permutation(0, 0, len(data.train)))[1]
+    first = data.train.rows(permutation(0, 0, len(data.train)))[1]["class"]
     assert 0.5 < np.mean(first[1:] != first[:-1])

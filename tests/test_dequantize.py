@@ -188,7 +188,7 @@ class Integers:
     def stream(self, seed, batch_size):
         random = np.random.default_rng(seed)
         while True:
-            yield {"value": random.integers(0, 4, (batch_size, 1)), "label": np.zeros(batch_size, np.int32)}
+            yield {"value": random.integers(0, 4, (batch_size, 1))}
 
 
 def test_training_the_flow_tightens_the_bound(tmp_path):

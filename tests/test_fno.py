@@ -45,8 +45,8 @@ def network(name, shape, **kw) -> Network:
 
 
 @jax.jit
-def apply(net, x, c, label=None, key=None):
-    return net(x, c, label, key=key)
+def apply(net, x, c, condition=None, key=None):
+    return net(x, c, condition, key=key)
 
 
 def values(boundary, c, n: int):

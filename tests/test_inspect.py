@@ -85,7 +85,7 @@ def test_the_lines_to_copy_make_a_configuration():
     exec("\n".join(line.strip() for line in report["configuration"]), {"c": config})
     data = config.data
     assert (data.source, data.image_size, data.channels, data.levels) == ("npz:a.npz", (4, 6), 3, 256)
-    assert config.model.num_classes == 2 and config.preconditioning.sigma_data == pytest.approx(
+    assert config.conditions["class"].num_classes == 2 and config.preconditioning.sigma_data == pytest.approx(
         report["sigma_data"], rel=1e-2
     )
     assert config.model.multipliers == (1, 2)  # 6 halves once

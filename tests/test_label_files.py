@@ -40,7 +40,7 @@ def labels_by_file(data) -> dict[str, str]:
     """{file: class name} of all records."""
     found = {}
     for part in (data.train, data.test):
-        labels = part.rows(np.arange(len(part)))[1]
+        labels = part.rows(np.arange(len(part)))[1]["class"]
         found |= {part.name_of(k): data.found.classes[label] for k, label in enumerate(labels)}
     return found
 

@@ -34,6 +34,7 @@ from scoresde.nets.blocks import (
     group_norm,
     num_groups,
 )
+from scoresde.nets.condition_kinds import ClassCondition
 from scoresde.nets.network import check_input
 from scoresde.nets.resampling import downsample, upsample
 
@@ -41,7 +42,7 @@ FLOAT32 = dict(dtype=jnp.float32, param_dtype=jnp.float32)
 SHAPE = (8, 8, 2)
 CURVE, VOLUME = (8, 2), (4, 4, 4, 2)
 SMALL = dict(channels=8, multipliers=(1, 2), blocks=1, attention=(4,))
-OPTIONS = dict(num_classes=3, dropout=0.5)
+OPTIONS = dict(conditions={"class": ClassCondition(3)}, dropout=0.5)
 # All that DDPM++ has not.
 OTHER = dict(
     head_channels=4, decoder_attention="block", modulation="scale_shift", resample_filter="fir",
@@ -94,8 +95,8 @@ def network(name: str, **kw) -> Network:
 
 
 @jax.jit
-def apply(net, x, c, label=None, key=None):
-    return net(x, c, label, key=key)
+def apply(net, x, c, condition=None, key=None):
+    return net(x, c, condition, key=key)
 
 
 def batch(n: int = 4, shape=SHAPE, seed: int = 0):
@@ -161,7 +162,7 @@ def test_forward_pass_is_the_loop_of_the_paper():
     @jax.jit
     def reference(net, x, c):
         m = nnx.merge(net.graphdef, net.params)
-        temb = nnx.swish(m.conditioning(c, None))
+        temb = nnx.swish(m.conditioning(c, {}))
         high, low = m.encoder
         hs = [m.conv_in(x)]
         for block in high.blocks:
@@ -340,18 +341,20 @@ def test_examples_do_not_mix(name):
     """One by one under vmap, or permuted: the same as in a batch."""
     net = network(name)
     (x, c), label = batch(shape=SHAPES[name]), jnp.array([0, 2, -1, 1])
-    y = apply(net, x, c, label)
-    one = jax.jit(jax.vmap(lambda x, c, label: net(x[None], c[None], label[None])[0]))(x, c, label)
+    y = apply(net, x, c, {"class": label})
+    one = jax.jit(jax.vmap(lambda x, c, label: net(x[None], c[None], {"class": label[None]})[0]))(x, c, label)
     np.testing.assert_allclose(y, one, rtol=1e-4, atol=1e-4)  # sums in another order
     order = jnp.array([2, 0, 3, 1])
-    np.testing.assert_allclose(apply(net, x[order], c[order], label[order]), y[order], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(apply(net, x[order], c[order], {"class": label[order]}), y[order], rtol=1e-4, atol=1e-4)
 
 
 @nets
 def test_gradients_reach_every_parameter_but_the_fixed_ones(name):
     net = network(name, embedding="fourier")
     (x, c), label = batch(shape=SHAPES[name]), jnp.array([0, 1, -1, 2])
-    grad = jax.jit(jax.grad(lambda params: jnp.sum(dataclasses.replace(net, params=params)(x, c, label) ** 2)))
+    grad = jax.jit(
+        jax.grad(lambda params: jnp.sum(dataclasses.replace(net, params=params)(x, c, {"class": label}) ** 2))
+    )
     for path, g in zip(jax.tree.leaves(paths(net.params)), jax.tree.leaves(grad(net.params)), strict=True):
         if path.endswith(("frequencies", "phases")):
             assert not g.any()
@@ -389,7 +392,7 @@ def test_label_and_noise_level_matter(name):
     net = network(name)
     x = jnp.repeat(batch(1, SHAPES[name])[0], 4, 0)
     c = jnp.ones(4)
-    y = apply(net, x, c, jnp.array([0, 1, 2, -1]))
+    y = apply(net, x, c, {"class": jnp.array([0, 1, 2, -1])})
     for i in range(4):
         for j in range(i):
             assert far(y[i], y[j])
@@ -500,7 +503,7 @@ def test_the_axis_of_a_size_that_does_not_fit_is_named(shape, axis):
         (lambda rngs: DiT((8, 8, 8, 1), width=16, head_channels=0, rngs=rngs), "multiple of 6 .* volumes, got 16"),
         (lambda rngs: DiT((8, 8, 1), positions="learned", rngs=rngs), "sincos, rotary, got 'learned'"),
         (lambda rngs: MLP((2,), depth=0, rngs=rngs), "depth 0"),
-        (lambda rngs: MLP((2,), num_classes=-1, rngs=rngs), "num_classes"),
+        (lambda rngs: ClassCondition(-1), "num_classes"),
     ],
 )
 def test_arguments_out_of_range_are_refused(build, words):
@@ -510,12 +513,12 @@ def test_arguments_out_of_range_are_refused(build, words):
 
 @pytest.mark.parametrize("name", ["mlp", "unet", "edm2", "dit"])  # the operators take every grid; see test_fno
 def test_calls_that_would_go_wrong_in_silence_are_refused(name):
-    net = network(name, num_classes=0)
+    net = fill(functools.partial(BUILD[name], conditions={}))
     x, c = batch(2)
     with pytest.raises(ConfigError, match=r"x of shape \[B, 8, 8, 2\].* got \[2, 4, 8, 2\]"):
         net(x[:, :4], c)
     for bad_x, bad_c in ((x[0], c[0]), (x, c[:1])):  # not through the network: the type checker would be first
         with pytest.raises(ConfigError, match=r"x\[None\]"):
             check_input((8, 8, 2), bad_x, bad_c)
-    with pytest.raises(ConfigError, match="no classes"):
-        net(x, c, jnp.array([0, 1]))
+    with pytest.raises(ConfigError, match="unknown entry 'class'"):
+        net(x, c, {"class": jnp.array([0, 1])})

@@ -231,10 +231,16 @@ def _traced(kind, *, steps=1, accumulation=1, **options):
     score = NetworkScore(sde, network, EDMPreconditioning(0.5))
     like = jax.eval_shape(lambda: init_state(network.params, optimizer, (0.9,), jax.random.key(0)))
     step = make_step(
-        score, Objective(), optimizer, prepare=lambda v, *, key: v, accumulation=accumulation, state=like, mesh=mesh
+        score,
+        Objective(),
+        optimizer,
+        prepare=lambda v, y, *, key: (v, y),
+        accumulation=accumulation,
+        state=like,
+        mesh=mesh,
     )
     value = jax.ShapeDtypeStruct((steps, 4, *SHAPES[kind]), jnp.float32)
-    return step.trace(like, {"value": value, "label": jax.ShapeDtypeStruct((steps, 4), jnp.int32)}).jaxpr, like
+    return step.trace(like, {"value": value, "condition": {}}).jaxpr, like
 
 
 @pytest.mark.parametrize("steps, accumulation", [(1, 1), (1, 2), (2, 1)])

@@ -16,7 +16,7 @@ from flax import nnx
 from scoresde.errors import ConfigError
 from scoresde.experiment import Experiment
 from scoresde.experiment.config import default
-from scoresde.nets import PUBLISHED, DiT, Network, UNet, edm2
+from scoresde.nets import PUBLISHED, ClassCondition, DiT, Network, UNet, edm2
 from scoresde.nets.blocks import ResidualBlock
 from scoresde.nets.dit import angles, rotate, sincos
 from scoresde.nets.embedding import SinusoidalEmbedding, fourier_features
@@ -154,7 +154,7 @@ def test_pyramids_go_beside_the_network(inputs, outputs):
     def both(x, c):
         m, half, whole = module, 2**-0.5, x
         x = 2 * x - 1 if center else x
-        temb = nnx.swish(m.conditioning(c, None))
+        temb = nnx.swish(m.conditioning(c, {}))
         hs = [m.conv_in(x)]
         hs.append(m.encoder[0].blocks[0](hs[-1], temb))
         h, join = m.encoder[0].down(hs[-1], temb), m.encoder[0].pyramid
@@ -259,7 +259,7 @@ def test_dit_forward_is_the_formula(space):
     patches = np.stack([x[part].ravel() for part in of_patch])
     dense = lambda layer, h: np.asarray(h) @ np.asarray(layer.kernel[...], np.float64) + np.asarray(layer.bias[...])
     normed = lambda h: (h - h.mean(-1, keepdims=True)) / np.sqrt(h.var(-1, keepdims=True) + 1e-6)
-    temb = np.asarray(nnx.swish(net.conditioning(c, None)), np.float64)[0]
+    temb = np.asarray(nnx.swish(net.conditioning(c, {})), np.float64)[0]
     block, h = net.blocks[0], dense(net.dense_in, patches) + sincos(grid, width)
     shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = np.split(dense(block.modulation, temb), 6)
     y = normed(h) * (1 + scale_1) + shift_1
@@ -403,7 +403,7 @@ DRAWN = {
 
 def test_the_default_network_has_the_parameters_it_always_had():
     """Paths, shapes and first draws, so that checkpoints of earlier versions are read."""
-    small = dict(channels=8, multipliers=(1, 2), blocks=1, attention=(4,), num_classes=3)
+    small = dict(channels=8, multipliers=(1, 2), blocks=1, attention=(4,), conditions={"class": ClassCondition(3)})
     net = Network.init(lambda rngs: UNet((8, 8, 2), **small, rngs=rngs), key=jax.random.key(3))
     flat = {
         jax.tree_util.keystr(path, simple=True, separator="/"): p

@@ -260,11 +260,16 @@ class OfClass(AbstractScore):
     def __call__(self, x, t):
         return self.label - x
 
+    def given(self, condition):
+        return OfClass(condition["class"]) if condition else self
+
 
 def test_every_example_has_its_own_class():
     sampler, keys = ReverseSDE(stepping=FixedGrid(8)), jax.random.split(jax.random.key(11), 3)
     one = lambda label: denoised_draw(sampler, OfClass(jnp.asarray(label)), (2,), keys=keys).x  # noqa: E731
-    together = denoised_draw(sampler, OfClass(jnp.asarray(-1)), (2,), keys=keys, labels=jnp.array([4, 0, 2])).x
+    together = denoised_draw(
+        sampler, OfClass(jnp.asarray(-1)), (2,), keys=keys, conditions={"class": jnp.array([4, 0, 2])}
+    ).x
     for k, label in enumerate((4, 0, 2)):
         np.testing.assert_allclose(together[k], one(label)[k], rtol=1e-5)
         assert np.abs(together[k] - one(-1)[k]).max() > 0.1

@@ -269,12 +269,12 @@ def test_labels_of_the_older_preconditionings():
 def test_network_sees_a_batch_of_one_its_label_and_its_key():
     seen = {}
 
-    def network(x, c_noise, label, *, key=None):
-        seen.update(x=x.shape, c=c_noise.shape, label=label.shape, key=key)
+    def network(x, c_noise, condition, *, key=None):
+        seen.update(x=x.shape, c=c_noise.shape, label=condition["class"].shape, key=key)
         return x
 
     key = jax.random.key(0)
-    score = NetworkScore(VP(), network, label=jnp.asarray(3), key=key)
+    score = NetworkScore(VP(), network, condition={"class": jnp.asarray(3)}, key=key)
     assert score(jnp.ones((4, 4, 2)), 0.5).shape == (4, 4, 2)
     assert seen["x"] == (1, 4, 4, 2) and seen["c"] == (1,) and seen["label"] == (1,) and seen["key"] is key
 

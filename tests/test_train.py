@@ -283,7 +283,7 @@ class Points:
                 value = np.roll(self.values, step * batch_size, axis=0)[:batch_size][rows].copy()
                 if step + 1 in self.spoiled:
                     value[0, 0] = np.nan
-                yield {"value": value, "label": np.zeros(len(value), np.int32)}
+                yield {"value": value, "condition": {}}
                 step += 1
 
         return batches()

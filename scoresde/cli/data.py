@@ -64,7 +64,8 @@ def suggestions(report: dict, arrays: tuple[str, ...]) -> list[str]:
     if report["sigma_max"]:
         lines.append(f"    # c.sde.sigma_max = {_two_digits_up(report['sigma_max'])}, if c.sde.name is ve or karras")
     if report["classes"]:
-        lines.append(f"    c.model.num_classes = {report['classes']}  # to train with labels")
+        kind = {"name": "class", "num_classes": report["classes"]}
+        lines.append(f"    c.conditions['class'] = {kind}  # to train with labels")
     return lines
 
 

@@ -1,6 +1,5 @@
 """`python -m scoresde.sample`: samples of a trained run, and encoding, decoding, interpolation and restoration."""
 
-import dataclasses
 import pathlib
 from typing import TYPE_CHECKING
 
@@ -68,6 +67,7 @@ def _parser() -> Parser:
     parser.add_renamed("--grid", "--resolution", "the grid of times is --config.sampling.grid")
     label_help = "the class, for a run with labels, as the data call it; default: generate draws one for each seed"
     parser.add_argument("--label", help=label_help)
+    parser.add_path("--condition", help="NPZ with an array for each condition: one row for all, or one per sample")
     parser.add_argument(
         "--ema", help="decay, half-life or power:WIDTH of the averaged parameters; default: the first of training.ema"
     )
@@ -93,6 +93,10 @@ def main(arguments: list[str]) -> None:
         trained = trained.at(_resolution(found.resolution))
     if found.label is not None:
         trained = _with_label(trained, found.label)
+    if found.condition is not None:
+        from scoresde.workflows.conditions import read_conditions
+
+        trained = read_conditions(trained, found.condition)
     name = f"samples_{trained.experiment.sampler_name.rpartition(':')[2]}" if found.task == "generate" else found.task
     out = pathlib.Path(found.out or pathlib.Path(found.workdir) / name)
     failed, total, what = _perform(found, trained, out)
@@ -131,8 +135,6 @@ def _check(found) -> None:
         problems.append(f"--num: expected at least 1, got {found.num}")
     if problems:
         raise ConfigError(*problems)
-    # All records of a file are used unless --num is given.
-    found.num = found.num or (_MOST if found.input else 64)
     found.split, found.points = found.split or "test", 8 if found.points is None else found.points
 
 
@@ -142,8 +144,12 @@ def _perform(found, trained: "TrainedModel", out: pathlib.Path) -> tuple[list[in
 
     from scoresde.experiment.building import DEGRADED
     from scoresde.runs.sample_store import parse_seeds
-    from scoresde.workflows.generate import draw_to, has_null_class
+    from scoresde.workflows.conditions import check_null, row_count
+    from scoresde.workflows.generate import draw_to
 
+    rows = row_count(trained)
+    rows = 2 * rows if rows and found.task == "interpolate" else rows  # a row per pair
+    found.num = found.num or rows or (_MOST if found.input else 64)
     if found.task == "generate":
         seeds = parse_seeds(f"0-{found.num - 1}" if found.seeds is None else found.seeds)
         return draw_to(trained, seeds, out), len(seeds), "seeds"
@@ -152,11 +158,7 @@ def _perform(found, trained: "TrainedModel", out: pathlib.Path) -> tuple[list[in
             f"--task {found.task}: {DEGRADED.format(trained.experiment.process_name)}; use --task restore --operator "
             "start"
         )
-    if found.task != "generate" and has_null_class(trained):
-        raise ConfigError(
-            f"--task {found.task}: the run takes classes, and nothing trains its null class yet; give --label, one of "
-            f"{_named(trained)}"
-        )
+    check_null(trained, f"--task {found.task}")
     from scoresde.workflows.encode_decode import decode_to, encode_to, interpolate_to
     from scoresde.workflows.restore import restore_to
 
@@ -184,14 +186,14 @@ def _resolution(text: str) -> tuple[int, ...]:
 
 def _with_label(trained: "TrainedModel", label: str) -> "TrainedModel":
     """Return the run with the class of that name. If no name is a number, the number of a class is also accepted."""
-    import jax.numpy as jnp
+    import numpy as np
 
     names, numbers = trained.classes, tuple(map(str, range(len(trained.classes))))
     known = names if label in names or any(name.isdecimal() for name in names) else numbers
     if label not in known:
         expected = f"--label: expected one of {_named(trained)}, got {label}"
         raise ConfigError(expected if names else "--label: the run has no labels")
-    return trained._replace(score=dataclasses.replace(trained.score, label=jnp.asarray(known.index(label))))
+    return trained.given({"class": np.int32(known.index(label))})
 
 
 def _named(trained: "TrainedModel") -> str:

@@ -32,7 +32,7 @@ def from_guided(parameters: Arrays, model, shape: tuple[int, int, int], kinds_fi
 
     copy.layer("conditioning/dense_1", "time_embed.0")
     copy.layer("conditioning/dense_2", "time_embed.2")
-    if model.num_classes:
+    if copy.has("label_emb"):
         copy.classes("label_emb.weight")
     copy.layer("conv_in", "input_blocks.0.0")
     attends = [shape[0] // 2**i in tuple(model.attention) for i in range(len(model.multipliers))]

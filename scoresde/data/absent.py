@@ -25,7 +25,7 @@ class Absent:
     def __len__(self) -> int:
         raise _nothing()
 
-    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         raise _nothing()
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scoresde.data.dataset import class_condition
 from scoresde.data.files import Files, listed
 from scoresde.data.images import LEVELS, MAX_PIXELS, BadImage, Rule
 from scoresde.data.labels import MISSING, trained_first
@@ -116,8 +117,8 @@ class ImageSource:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.pictures.take(self.numbers[indices]), self.labels[indices]
+    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        return self.pictures.take(self.numbers[indices]), class_condition(self, indices)
 
     def name_of(self, index: int) -> str:
         """Return the name of the file of a record."""

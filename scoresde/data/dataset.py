@@ -2,8 +2,9 @@
 
 import functools
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -44,9 +45,12 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return values [n, *shape] and int32 labels [n] of the records `indices` [n]; a missing label is MISSING,
-        -1."""
+    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return values [n, *shape] and conditions of the records `indices` [n].
+
+        The conditions are arrays [n, ...] by name. Where there are classes, "class" is one of them: int32 [n], with
+        MISSING, -1, for a record without a label. An absent value of another condition is NaN.
+        """
         ...
 
 
@@ -56,14 +60,20 @@ class ArraySource:
     Args:
         values: integers or floats, [N, *shape].
         labels: class numbers from 0, [N], with MISSING for a record without a label; None: no record has a label.
+        conditions: other conditions, arrays [N, ...] by name; an absent value is NaN.
 
     Raises:
-        DataError: no records, or not one label per record.
+        DataError: no records, or not one label and one row of each condition per record.
     """
 
     threads = 0
 
-    def __init__(self, values: np.ndarray, labels: np.ndarray | None = None):
+    def __init__(
+        self,
+        values: np.ndarray,
+        labels: np.ndarray | None = None,
+        conditions: Mapping[str, np.ndarray] = MappingProxyType({}),
+    ):
         self.values = np.ascontiguousarray(values)
         if self.values.ndim < 1 or len(self.values) == 0:
             raise DataError(f"expected at least one record, got an array of shape {self.values.shape}; give [N, ...]")
@@ -78,6 +88,13 @@ class ArraySource:
             )
         self.labels = labels.astype(np.int32)
         self.classes = int(self.labels.max()) + 1
+        self.conditions = {name: np.asarray(rows) for name, rows in conditions.items()}
+        for name, rows in self.conditions.items():
+            if rows.shape[:1] != (len(self.values),):
+                raise DataError(
+                    f"condition '{name}': expected one row per record, {len(self.values)}, got an array of shape "
+                    f"{rows.shape}"
+                )
 
     @property
     def labelled(self) -> bool:
@@ -90,8 +107,24 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self.values)
 
-    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.values[indices], self.labels[indices]
+    def field(self, name: str) -> np.ndarray:
+        """Return a condition of all records.
+
+        Raises:
+            DataError: there is no such condition.
+        """
+        if name not in self.conditions:
+            raise DataError(f"conditions.{name}: the records have no '{name}'; there are: {', '.join(self.conditions)}")
+        return self.conditions[name]
+
+    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        conditions = {name: rows[indices] for name, rows in self.conditions.items()}
+        return self.values[indices], class_condition(self, indices) | conditions
+
+
+def class_condition(source: Source, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """Return {"class": labels [n]} of records, or {} if the source has no classes."""
+    return {"class": source.labels[indices]} if source.classes else {}
 
 
 def fingerprint(name: str, train: ArraySource, test: ArraySource, label_names: tuple[str, ...] = ()) -> str:
@@ -129,6 +162,10 @@ class Dataset:
         span: the values +-span of continuous data appear white and black; 0: the ends of the model's range do.
         found: description of the image files before the resize, a `scoresde.data.collection.Found`; None: no files.
         names: names of the labels, see `scoresde.data.labels`; (): the numbers of the classes.
+        fields: function (name, kind of a condition) -> its rows for train and for test, of a source that has fields
+            beside its records; None: the source has none. See `scoresde.data.conditions`.
+        scales: mean and deviation of the conditions that are standardised, by name.
+        nulls: names of the conditions that some training records lack.
         coding: codec in place of that of the fields above; None: that of the fields.
 
     Raises:
@@ -147,6 +184,9 @@ class Dataset:
     span: float = 0.0
     found: Any = None
     names: tuple[str, ...] = ()
+    fields: Any = None
+    scales: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    nulls: frozenset[str] = frozenset()
     coding: Codec | None = None
 
     def __post_init__(self):
@@ -198,7 +238,7 @@ class Dataset:
 
     def stream(
         self, seed: int, batch_size: int, start: int = 0, *, rows: slice = slice(None)
-    ) -> Iterator[dict[str, np.ndarray]]:
+    ) -> Iterator[dict[str, Any]]:
         """Return the training batches of steps `start`, `start + 1`, ... without end; see
         `scoresde.data.stream.batches`.
 
@@ -209,7 +249,8 @@ class Dataset:
             rows: part of the global batch that this process reads.
 
         Returns:
-            Iterator of {"value": [n, *shape], "label": int32 [n]} with the stored values, which are not encoded.
+            Iterator of {"value": [n, *shape], "condition": {name: [n, ...]}} with the stored values, which are not
+            encoded.
 
         Raises:
             ConfigError: a negative seed or start, no batch, or no rows in it.

@@ -126,7 +126,8 @@ def _scanned(source: Source, levels: int, what: str) -> Part:
     chunks = range(0, len(source), _CHUNK)
 
     def look(number: int):
-        values, labels = source.rows(np.arange(chunks[number], min(chunks[number] + _CHUNK, len(source))))
+        values, conditions = source.rows(np.arange(chunks[number], min(chunks[number] + _CHUNK, len(source))))
+        labels = conditions.get("class", np.full(len(values), MISSING))
         flat = values.reshape(-1, channels).astype(np.float64)
         used = np.bincount(values.reshape(-1), minlength=levels) if levels else np.zeros(0, np.int64)
         digests = [hashlib.blake2b(value.tobytes(), digest_size=16).digest() for value in values]

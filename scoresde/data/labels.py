@@ -67,6 +67,7 @@ class Relabelled:
 
     def __init__(self, source, numbers: np.ndarray, classes: int):
         self.source, self.classes, self.shape, self.threads = source, classes, source.shape, source.threads
+        self.tables = getattr(source, "tables", {})
         self._numbers = np.append(numbers, MISSING).astype(np.int32)  # MISSING = -1 indexes the last entry
 
     @property
@@ -80,9 +81,9 @@ class Relabelled:
     def __len__(self) -> int:
         return len(self.source)
 
-    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        values, labels = self.source.rows(indices)
-        return values, self._numbers[labels]
+    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        values, conditions = self.source.rows(indices)
+        return values, conditions | {"class": self._numbers[conditions["class"]]}
 
 
 def with_classes(dataset, classes: tuple[str, ...]):
@@ -121,8 +122,8 @@ def check_classes(dataset, labels: np.ndarray, what: str) -> None:
     if missing := int((labels == MISSING).sum()):
         raise DataError(
             f"{dataset.name}: expected a label for each of the {what}, as the network takes classes "
-            f"({shown(dataset)}), got none for {missing} of {len(labels)}; add their labels, or train without classes "
-            "(model.num_classes=0)"
+            f"({shown(dataset)}), got none for {missing} of {len(labels)}; add their labels, or train without "
+            "conditions.class, or with training.condition_dropout"
         )
     if (unknown := labels[labels >= dataset.classes]).size:
         raise DataError(

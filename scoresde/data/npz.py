@@ -11,9 +11,11 @@ errors state their position and a remedy.
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from scoresde.data.conditions import checked
 from scoresde.data.dataset import ArraySource
 from scoresde.data.labels import numbered
 from scoresde.data.shapes import remedy
@@ -69,6 +71,25 @@ def read(
     *labels, label_names = numbered(*labels_of)
     train, test = map(ArraySource, values_of, labels)
     return train, test, label_names
+
+
+def condition(path: str, name: str, kind: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of a condition for train and for test, from the arrays NAME_train and NAME_test.
+
+    Args:
+        path: the file.
+        name: name of the condition.
+        kind: kind of the condition; its `fields` may name two other arrays.
+
+    Raises:
+        ConfigError: `fields` does not name two arrays.
+        DataError: an array is missing or damaged, or its values are not those of the kind.
+    """
+    names, file = kind.fields or (f"{name}_train", f"{name}_test"), Path(path).expanduser()
+    if len(names) != 2:
+        raise ConfigError(f"conditions.{name}.fields = {names}: expected the names of two arrays, for train and test")
+    with opened(file) as archive:
+        return tuple(checked(kind, member(archive, array, file), f"{file}: {array}") for array in names)
 
 
 def records(values: np.ndarray, what: str, shape: tuple[int, ...] | None, levels: int) -> np.ndarray:

@@ -10,10 +10,14 @@ are marked by `scoresde.config.constructor`, since nothing else tells them from 
     {"train": records, "test": records}      each an array, (values, labels), or an object with the two methods
 
 An item of an object is an array, (array, label), or a mapping with an entry `image`, `x` or `value`, and perhaps
-`label` or `y`. A constructor that has an argument `split` is called for "train" and for "test". Where there are no test
+`label` or `y` and conditions by their names. In the place of labels there may be a mapping of arrays [N, ...], of which
+`class` holds the labels and the others are conditions.
+
+A constructor that has an argument `split` is called for "train" and for "test". Where there are no test
 records, the last tenth is kept for them.
 """
 
+import functools
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from scoresde.data.codec import Codec
-from scoresde.data.dataset import ArraySource, Dataset, Source
+from scoresde.data.conditions import LABEL, checked
+from scoresde.data.dataset import ArraySource, Dataset, Source, class_condition
 from scoresde.data.dataset import fingerprint as fingerprint_of_arrays
 from scoresde.data.labels import MISSING
 from scoresde.errors import DataError
@@ -62,9 +67,23 @@ class IndexedSource:
     def __len__(self) -> int:
         return len(self._indices)
 
-    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         values = np.stack([self._one(int(n))[0] for n in np.atleast_1d(indices)])
-        return values, self.labels[indices]
+        return values, class_condition(self, indices)
+
+    def field(self, name: str) -> np.ndarray:
+        """Return an entry of all items, which takes one pass over them.
+
+        Raises:
+          DataError: the items have no such entry.
+        """
+        found = []
+        for n in range(len(self._indices)):
+            item = self._items[int(self._indices[n])]
+            if not isinstance(item, Mapping) or name not in item:
+                raise DataError(f"conditions.{name}: expected an entry '{name}' in each item, got a {_kind(item)}")
+            found.append(item[name])
+        return np.asarray(found)
 
     def _one(self, n: int) -> tuple[np.ndarray, int]:
         item, label = self._items[int(self._indices[n])], MISSING
@@ -124,18 +143,32 @@ def dataset_of(
         raise DataError(f"data.source = {name!r}: train records are {train.shape} and test records {test.shape}")
     if tuple(train.shape) != shape:
         raise DataError(f"{name}: declared shape {shape}, but the data have shape {tuple(train.shape)}; declare that")
-    return Dataset(name, train, test, levels, centered, _fingerprint(name, train, test), coding=codec)
+    fields = functools.partial(_fields, (train, test))
+    identity = _fingerprint(name, train, test)
+    return Dataset(name, train, test, levels, centered, identity, fields=fields, coding=codec)
+
+
+def _kind(item: Any) -> str:
+    return f"mapping of {', '.join(map(str, item))}" if isinstance(item, Mapping) else type(item).__name__
+
+
+def _fields(parts: tuple[Source, Source], name: str, kind: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of a condition for train and for test."""
+    (field,) = kind.fields or (name,)
+    return tuple(checked(kind, part.field(field), f"conditions.{name}") for part in parts)
 
 
 def _source(records: Any, dtype: np.dtype, name: str, part: slice) -> Source:
     if hasattr(records, "__array__") and hasattr(records, "shape"):
         records = (records, None)
     if isinstance(records, tuple) and len(records) == 2 and hasattr(records[0], "shape"):
-        values, labels = (None if array is None else np.asarray(array)[part] for array in records)
+        values, given = np.asarray(records[0])[part], records[1]
+        given = given if isinstance(given, Mapping) else {LABEL: given}
+        given = {name: np.asarray(rows)[part] for name, rows in given.items() if rows is not None}
         if np.issubdtype(values.dtype, np.integer) != np.issubdtype(dtype, np.integer):
             expected = "integers below data.levels" if np.issubdtype(dtype, np.integer) else "floats"
             raise DataError(f"data.source = {name!r}: expected {expected}, got {values.dtype}; set data.levels")
-        return ArraySource(values.astype(dtype), labels)
+        return ArraySource(values.astype(dtype), given.pop(LABEL, None), given)
     if hasattr(records, "__len__") and hasattr(records, "__getitem__"):
         return IndexedSource(records, np.arange(len(records))[part], dtype)
     raise DataError(
@@ -149,6 +182,7 @@ def _fingerprint(name: str, train: Source, test: Source) -> str:
         return fingerprint_of_arrays(name, train, test)
     crc = 0
     for part in (train, test):
-        for array in part.rows(np.unique(np.linspace(0, len(part) - 1, _COMPARED).astype(int))):
+        values, conditions = part.rows(np.unique(np.linspace(0, len(part) - 1, _COMPARED).astype(int)))
+        for array in (values, conditions.get(LABEL, np.full(len(values), MISSING, np.int32))):
             crc = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8), crc)
     return f"{name}:{len(train)}+{len(test)}:{crc:08x}"

@@ -64,14 +64,15 @@ class PreparedSource:
     def __len__(self) -> int:
         return len(self.order)
 
-    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return images [n, H, W, C] and labels [n].
+    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return images [n, H, W, C] and conditions.
 
         Raises:
             DataError: an image cannot be read, or does not have the declared shape and levels.
         """
         if not self.in_memory:
-            return self._read(indices)
+            values, labels = self._read(indices)
+            return values, {"class": labels} if self.classes else {}
         with self._lock:
             if self._kept is None:
                 parts = [
@@ -79,7 +80,7 @@ class PreparedSource:
                 ]
                 self._kept = tuple(np.concatenate(column) for column in zip(*parts, strict=True))
         values, labels = self._kept
-        return values[indices], labels[indices]
+        return values[indices], {"class": labels[indices]} if self.classes else {}
 
     def _read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = _records(self.split, self.order[indices], self.what)

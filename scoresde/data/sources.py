@@ -80,6 +80,7 @@ class Content(NamedTuple):
     span: float = 0.0
     found: Found | None = None
     names: tuple[str, ...] = ()
+    fields: Any = None
 
 
 def load(
@@ -162,7 +163,8 @@ def _digits(_: Request) -> Content:
 def _npz(request: Request) -> Content:
     train, test, names = npz.read(request.argument, request.keys, request.shape, request.levels)
     # The fingerprint does not contain the path: the same arrays in another place are the same data.
-    return Content(train, test, request.levels, fingerprint("npz", train, test, names), names=names)
+    fields = functools.partial(npz.condition, request.argument)
+    return Content(train, test, request.levels, fingerprint("npz", train, test, names), names=names, fields=fields)
 
 
 def _tfds(request: Request) -> Content:

@@ -20,6 +20,7 @@ ms, and the transfer between threads 0.03 ms.
 import functools
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def indices(seed: int, step: int, batch_size: int, length: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def batches(source, seed: int, batch_size: int, start: int, *, rows: slice) -> Iterator[dict[str, np.ndarray]]:
+def batches(source, seed: int, batch_size: int, start: int, *, rows: slice) -> Iterator[dict[str, Any]]:
     """Return the batches of steps `start`, `start + 1`, ..., read ahead by `source.threads` threads.
 
     The threads stop when the iterator is closed or deleted, or when the interpreter ends.
@@ -61,7 +62,7 @@ def batches(source, seed: int, batch_size: int, start: int, *, rows: slice) -> I
         rows: part of the global batch that this process reads.
 
     Returns:
-        Iterator of {"value": [n, *shape], "label": int32 [n]}.
+        Iterator of {"value": [n, *shape], "condition": {name: [n, ...]}}.
 
     Raises:
         ConfigError: seed or start out of range, batch_size < 1, or no rows in the batch.
@@ -75,14 +76,14 @@ def batches(source, seed: int, batch_size: int, start: int, *, rows: slice) -> I
     if not len(range(batch_size)[rows]):
         raise ConfigError(f"rows={rows} select nothing of a batch of {batch_size}; use a larger batch")
 
-    def batch(step: int) -> dict[str, np.ndarray]:
-        values, labels = source.rows(indices(seed, step, batch_size, len(source))[rows])
-        return {"value": values, "label": labels}
+    def batch(step: int) -> dict[str, Any]:
+        values, conditions = source.rows(indices(seed, step, batch_size, len(source))[rows])
+        return {"value": values, "condition": conditions}
 
     return _read_ahead(batch, start, source.threads)
 
 
-def _read_ahead(batch, start: int, threads: int) -> Iterator[dict[str, np.ndarray]]:
+def _read_ahead(batch, start: int, threads: int) -> Iterator[dict[str, Any]]:
     """Return batch(start), batch(start + 1), ..., read two batches per thread ahead."""
     import grain  # the import takes 1.3 s, and only runs that read batches need it
 

@@ -16,7 +16,7 @@ from scoresde.experiment import kinds
 from scoresde.experiment.component import build, resolve
 from scoresde.experiment.inference_settings import Likelihood
 from scoresde.experiment.limits import Settings
-from scoresde.experiment.networks import abstract_network
+from scoresde.experiment.networks import abstract_network, dropout_problems
 from scoresde.experiment.parts.processes import out_of_range
 from scoresde.experiment.sections import SECTIONS, complete
 from scoresde.experiment.settings import WATCHES, Data, Training, short_name
@@ -24,6 +24,7 @@ from scoresde.experiment.values import with_tuples
 from scoresde.likelihood.flow import check_tolerance
 from scoresde.runtime.streams import fixed_stream
 
+AUGMENTATION = "augmentation"  # name of the entry that holds the label of an augmentation
 # Reason why the probability flow gives no likelihood of the data.
 DEGRADED = "the density of {0} at t_min is that of degraded data"
 
@@ -68,7 +69,9 @@ def parts(config: dict) -> tuple[dict[str, Any], list[str]]:
         b.problems.append(f"sde: expected coefficients within float32 at both ends, got {problem}")
         process = None
     augmentation = b.attempt(_augmentation, found["data"].augment)
-    found |= {"augmentation": augmentation, "network": _network(b, shape, augmentation.entries if augmentation else 0)}
+    conditions = found["conditions"] = _conditions(b, shape, augmentation)
+    found |= {"augmentation": augmentation, "network": _network(b, shape, conditions)}
+    b.problems += dropout_problems(found["training"].condition_dropout, conditions)
     found |= _training(b, found["training"], process)
     found |= _optimizer(b, found["optim"])
     found["trace"], found["dequantization"] = _trace(b, found), _dequantization(b, found["likelihood"])
@@ -106,29 +109,35 @@ def _augmentation(spec: dict | float) -> train.AbstractAugmentation | None:
     return build(kinds.AUGMENTATION, with_tuples(spec), "data.augment", {}) if spec else None
 
 
-def _network(b: _Builder, shape: tuple[int, ...], entries: int) -> nets.Network | None:
+def _conditions(
+    b: _Builder, shape: tuple[int, ...], augmentation: train.AbstractAugmentation | None
+) -> dict[str, nets.AbstractCondition]:
+    """Build the kinds of the entries of the condition, with the label of the augmentation as the first one."""
+    found = {} if augmentation is None else {AUGMENTATION: nets.AugmentationCondition(augmentation.entries)}
+    for name, spec in sorted(b.config["conditions"].items()):
+        if not name.isidentifier() or name == AUGMENTATION:
+            b.problems.append(f"conditions.{name}: expected a name of letters, digits and _, other than {AUGMENTATION}")
+            continue
+        found[name] = b.attempt(build, kinds.CONDITION, with_tuples(spec), f"conditions.{name}", {"grid": shape[:-1]})
+    return {name: kind for name, kind in found.items() if kind is not None}
+
+
+def _network(b: _Builder, shape: tuple[int, ...], conditions: dict) -> nets.Network | None:
     spec = b.config["model"]
-    made = resolve(kinds.NETWORK, spec["name"], "model.name")
-    parameters = inspect.signature(made.__init__ if inspect.isclass(made) else made).parameters
-    if entries and "augmentation" not in parameters:
-        b.problems.append(
-            f"data.augment: expected a network that receives the label of the augmentation, such as unet, got "
-            f"'{spec['name']}'"
-        )
-        return None
-    network = b.attempt(abstract_network, spec, shape, entries)
+    network = b.attempt(abstract_network, spec, shape, conditions)
     if network is not None and spec["name"] not in kinds.NETWORK.names:
-        b.attempt(_check_output, network, shape, spec["name"], bool(spec.get("num_classes", 0)))
+        b.attempt(_check_output, network, shape, spec["name"])
     return network
 
 
-def _check_output(network: nets.Network, shape: tuple[int, ...], name: str, labelled: bool) -> None:
+def _check_output(network: nets.Network, shape: tuple[int, ...], name: str) -> None:
     """Trace a call of a network from outside."""
     x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     try:
         c_noise = jax.ShapeDtypeStruct((1,), jnp.float32)
-        label = jax.ShapeDtypeStruct((1,), jnp.int32) if labelled else None
-        found = eqx.filter_eval_shape(lambda network, *inputs: network(*inputs), network, x, c_noise, label).shape
+        nulls = {name: kind.null() for name, kind in network.conditions.items()}
+        given = {name: jax.ShapeDtypeStruct((1, *null.shape), null.dtype) for name, null in nulls.items()} or None
+        found = eqx.filter_eval_shape(lambda network, *inputs: network(*inputs), network, x, c_noise, given).shape
     except ConfigError:
         raise
     except Exception as error:  # any exception of the user's network
@@ -275,6 +284,6 @@ def _check_sampler(sampler: sample.AbstractSampler, process: sde.AbstractSDE, sh
         return
     if process.needs_data:
         process = process.started_from(jnp.zeros((1, *shape)))
-    model = score.NetworkScore(process, lambda x, c_noise, label=None, *, key=None: x, score.EDMPreconditioning())
+    model = score.NetworkScore(process, lambda x, c_noise, condition=None, *, key=None: x, score.EDMPreconditioning())
     x = jax.ShapeDtypeStruct(shape, jnp.float32)
     jax.eval_shape(lambda x: sampler(model, x, key=fixed_stream("sample")).x, x)

@@ -22,7 +22,7 @@ from scoresde.errors import ConfigError, Interrupted
 from scoresde.experiment.building import value_problems
 from scoresde.experiment.overrides import set_name, set_text
 from scoresde.experiment.sections import SECTIONS, SEED, complete, flatten
-from scoresde.experiment.spellings import current, leave_out_idle, modernise
+from scoresde.experiment.spellings import current, leave_out_idle, modernise, set_earlier
 from scoresde.runtime.places import in_full
 
 # Fields that a trained run may change as well: how it is used, and where and how its data are read.
@@ -120,7 +120,9 @@ def change(config: ConfigDict, overrides: list[str], where: str = "") -> list[st
     raw = _plain(config.to_dict())
     modernise(raw, earlier=False)
     pairs = [text.partition("=")[::2] for text in overrides]
-    rest = [(path, text) for path, text in pairs if not set_name(raw, current(raw, path), text)]
+    rest = [(path, text) for path, text in pairs if not set_earlier(raw, path, text)]
+    modernise(raw, earlier=False)
+    rest = [(path, text) for path, text in rest if not set_name(raw, current(raw, path), text)]
     rest = [(path, text) for path, text in rest if not set_name(raw, current(raw, path), text)]  # of new components
     problems = []
     for path, text in rest:

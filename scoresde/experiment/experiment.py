@@ -4,8 +4,8 @@ A configuration becomes parts by `Experiment.from_config`; the commands, the mon
 """
 
 import dataclasses
-from collections.abc import Callable
-from types import SimpleNamespace
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,9 @@ from ml_collections import ConfigDict
 from scoresde import train
 from scoresde.data import Dataset
 from scoresde.data.codec import Codec
+from scoresde.data.conditions import LABEL, with_conditions
 from scoresde.errors import ConfigError, DataError
-from scoresde.experiment.building import make_sampler, parts
+from scoresde.experiment.building import AUGMENTATION, make_sampler, parts
 from scoresde.experiment.config import change, to_json
 from scoresde.experiment.inference_settings import Evaluate, Likelihood, Sampling
 from scoresde.experiment.networks import make_network, network_constructor
@@ -26,12 +27,14 @@ from scoresde.experiment.records import read_dataset
 from scoresde.experiment.settings import Data, Optim, Training
 from scoresde.experiment.values import with_tuples
 from scoresde.likelihood import AbstractDequantization, AbstractTrace, BetaTildeVariance, BetaVariance, Discretization
-from scoresde.nets import Network
+from scoresde.nets import AbstractCondition, Network
+from scoresde.runtime.streams import branch
 from scoresde.sample import AbstractSampler, uniform_log_snr
 from scoresde.score import AbstractPreconditioning, AbstractScore, NetworkScore
 from scoresde.sde import AbstractSDE
 from scoresde.train import AbstractAugmentation, Objective, Parallelism
 
+Scales = Mapping[str, tuple]  # mean and deviation of conditions by name
 # Number of records among which a prior of degraded data samples.
 NUM_PRIOR_RECORDS = 4096
 
@@ -51,6 +54,7 @@ class Experiment:
       evaluate: plain fields of the section `evaluate`.
       codec: codec that `data.codec` names for plain records; None: that of the source.
       sde: process; if its prior is degraded data, the prior is not set yet, see `with_prior_data`.
+      conditions: kind of each entry of the condition that the network takes, by name.
       network: network with only the shapes of its parameters.
       augmentation: augmentation whose label the network receives; None if there is none.
       preconditioning: preconditioning of the network, in the form for `scoresde.train.fit`.
@@ -73,6 +77,7 @@ class Experiment:
     evaluate: Evaluate
     codec: Codec | None
     sde: AbstractSDE
+    conditions: dict[str, AbstractCondition]
     network: Network
     augmentation: AbstractAugmentation | None
     preconditioning: AbstractPreconditioning
@@ -130,8 +135,19 @@ class Experiment:
 
     @property
     def num_classes(self) -> int:
-        """Return the number of classes of the network, or 0 if it has no classes."""
-        return self.config["model"].get("num_classes", 0)
+        """Return the number of classes of the entry "class" of the condition, or 0 if there is none."""
+        return self.config["conditions"].get(LABEL, {}).get("num_classes", 0)
+
+    def trains_null(self, name: str, nulls: frozenset[str]) -> bool:
+        """Return whether training sees the null of a condition.
+
+        Args:
+          name: name of the entry.
+          nulls: entries that some training records lack.
+        """
+        dropout = self.training.condition_dropout
+        probability = dropout.get(name, 0) if isinstance(dropout, dict) else dropout
+        return probability > 0 or name in nulls
 
     @property
     def averages(self) -> tuple[str, ...]:
@@ -155,20 +171,22 @@ class Experiment:
         Raises:
           DataError: the data set is missing or not as declared.
         """
-        return read_dataset(self.data, self.codec)
+        return with_conditions(read_dataset(self.data, self.codec), self.conditions)
 
     def init_network(self) -> Network:
         """Return the network with newly initialised parameters."""
-        return make_network(
-            self.config["model"], self.shape, self.augmentation.entries if self.augmentation else 0, self.seed
-        )
+        return make_network(self.config["model"], self.shape, self.conditions, self.seed)
 
-    def score(self, network: Network | None = None) -> NetworkScore:
-        """Return the score of `network`, by default of `init_network()`."""
+    def score(self, network: Network | None = None, scales: Scales = MappingProxyType({})) -> NetworkScore:
+        """Return the score of `network`, by default of `init_network()`.
+
+        Args:
+          network: network of the experiment.
+          scales: mean and deviation of the conditions that are standardised, by name.
+        """
         network = self.init_network() if network is None else network
-        # -1 is the null class; training replaces it by the label of each example.
-        label = jnp.asarray(-1) if self.num_classes else None
-        return NetworkScore(self.sde, network, self.preconditioning, label)
+        scales = {name: tuple(jnp.asarray(part) for part in pair) for name, pair in scales.items()}
+        return NetworkScore(self.sde, network, self.preconditioning, scales=scales)
 
     def with_prior_data(self, model: NetworkScore, read: Callable[[], Dataset]) -> NetworkScore:
         """Give the first training records to a score whose process has degraded data as its prior; return any other
@@ -191,32 +209,36 @@ class Experiment:
         return dataclasses.replace(model, sde=model.sde.started_from(jnp.asarray(np.asarray(x0))))
 
     def prepare(self, dataset: Dataset) -> Callable:
-        """Return the function (value, key=key) -> x0, which maps one record to the coordinates of the process, with the
-        augmentation of training."""
-        basis, c = self.sde.basis, self.data
+        """Return the function (value, condition, key=key) -> (x0, condition), which maps one record to the coordinates
+        of the process, mirrored at random if training mirrors records."""
+        basis, c, kinds = self.sde.basis, self.data, self.conditions
 
-        def prepare(value, *, key):
+        def prepare(value, condition, *, key):
             level_key, flip_key = jax.random.split(key)
             u = jax.random.uniform(level_key, value.shape) if c.uniform_dequantization else 0.5
             x0 = dataset.encode(value, u)
             if c.random_flip:
-                x0 = jnp.where(jax.random.bernoulli(flip_key), jnp.flip(x0, axis=1), x0)
-            return basis.to_modes(x0)
+                flips = jax.random.bernoulli(flip_key)
+                x0 = jnp.where(flips, jnp.flip(x0, axis=1), x0)
+                condition = {
+                    name: jnp.where(flips, kinds[name].flip(y), y) if name in kinds else y
+                    for name, y in condition.items()
+                }
+            return basis.to_modes(x0), condition
 
         return prepare
 
-    def augment(self) -> Callable | None:
-        """Return the function (x0, key=key) -> (x0, label), which applies the augmentation whose label the network
-        receives, in the coordinates of the process; return None if there is none."""
-        if self.augmentation is None:
-            return None
-        basis, change = self.sde.basis, self.augmentation
+    def prepare_augmented(self, dataset: Dataset) -> Callable:
+        """Return the function like `prepare`, with the augmentation of training, whose label is an entry of the
+        condition."""
+        prepare, basis, change = self.prepare(dataset), self.sde.basis, self.augmentation
 
-        def augment(x0, *, key):
-            image, label = change(basis.from_modes(x0), key=key)
-            return basis.to_modes(image), label
+        def augmented(value, condition, *, key):
+            x0, condition = prepare(value, condition, key=key)
+            image, label = change(basis.from_modes(x0), key=branch(key, "augmentation"))
+            return basis.to_modes(image), condition | {AUGMENTATION: label}
 
-        return augment
+        return prepare if change is None else augmented
 
     def sampler(self, model: AbstractScore | None = None, shape: tuple[int, ...] = ()) -> AbstractSampler:
         """Build the sampler for a score and the shape of an example.

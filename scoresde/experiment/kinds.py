@@ -57,9 +57,21 @@ NETWORK = Kind(
         "ufno": "scoresde.nets:UFNO",
         "mlp": "scoresde.nets:MLP",
     },
-    given=("shape", "augmentation", "param_dtype"),
+    given=("shape", "conditions", "param_dtype"),
     also=("equinox:Module",),
     returns=("builtins:tuple",),
+)
+CONDITION = Kind(
+    "condition",
+    "scoresde.nets:AbstractCondition",
+    {
+        "class": "scoresde.nets:ClassCondition",
+        "vector": "scoresde.nets:VectorCondition",
+        "image": "scoresde.nets:ImageCondition",
+        "encoded_image": "scoresde.nets:EncodedImageCondition",
+        "sequence": "scoresde.nets:SequenceCondition",
+    },
+    given=("grid",),
 )
 PRECONDITIONING = Kind(
     "preconditioning",

@@ -9,9 +9,10 @@ import functools
 import pathlib
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from scoresde.data import Dataset
 from scoresde.data.absent import ABSENT
@@ -45,6 +46,17 @@ class TrainedModel(NamedTuple):
     read: Callable[[], Dataset]  # function that reads `dataset`
     classes: tuple[str, ...] = ()  # the labels of the training data, in the order of the network's classes; () if none
     fingerprint: str = ""  # fingerprint of the training data
+    nulls: frozenset[str] = frozenset()  # conditions that some training records lack
+    fixed: dict[str, Any] = {}  # condition of all samples, in the units of the data
+    rows: dict[str, np.ndarray] = {}  # conditions of which each sample has a row
+
+    def given(self, condition: dict[str, Any]) -> "TrainedModel":
+        """Return the run under a condition that is the same for all samples.
+
+        Raises:
+          ConfigError: the network does not take an entry, or a value is out of range.
+        """
+        return self._replace(score=self.score.given(condition), fixed=self.fixed | condition)
 
     @property
     def dataset(self) -> Dataset:
@@ -139,10 +151,11 @@ def load_run(
     read = functools.cache(lambda: _read(experiment, stored.fingerprint))
     codec = experiment.codec or stored.codec or declared_codec(experiment.data) or read().codec
     classes = _classes(experiment.num_classes, stored.classes, read)
+    score = experiment.score(experiment.network, stored.scales)
     averaged = experiment.with_prior_data(averaged_score(score, state, chosen), read)
     relabelled = functools.cache(lambda: with_classes(read(), classes) if classes else read())
-    shape, fingerprint = codec.shape, stored.fingerprint
-    return TrainedModel(experiment, codec, averaged, meta["step"], chosen, shape, relabelled, classes, fingerprint)
+    facts = dict(classes=classes, fingerprint=stored.fingerprint, nulls=stored.nulls)
+    return TrainedModel(experiment, codec, averaged, meta["step"], chosen, codec.shape, relabelled, **facts)
 
 
 def _average_of(experiment: Experiment, ema: float | str | None) -> str:

@@ -39,6 +39,8 @@ def set_name(raw: dict, path: str, text: str) -> bool:
             node = node.child(name) if name in node.fields else None
             if node is None:
                 return False
+        if len(names) == 2 and section.entries:
+            node.plain[names[-1]] = Argument(None, Like(None), section.entries)  # a new entry
         node = node.holder(names[-1])
         argument = node.fields[names[-1]] if node else None
         if argument is None or argument.kind is None or argument.kind.is_text(text):

@@ -7,7 +7,8 @@ collects all problems.
 import dataclasses
 import difflib
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from scoresde.errors import ConfigError
@@ -31,6 +32,7 @@ class Section(NamedTuple):
       name: default name of its component.
       nested: kinds of those plain fields that are components.
       listed: kinds of the entries of those plain fields that are tuples of names and components.
+      entries: kind of the components of a section whose fields have names of the user's choice.
     """
 
     settings: type[Settings] | None = None
@@ -38,9 +40,12 @@ class Section(NamedTuple):
     name: str = ""
     nested: dict[str, Kind] = {}
     listed: dict[str, Kind] = {}
+    entries: Kind | None = None
 
-    def fields(self) -> dict[str, Argument]:
-        """Return the plain fields."""
+    def fields(self, values: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Argument]:
+        """Return the plain fields; `values` has those of a section with entries."""
+        if self.entries is not None:
+            return {name: Argument(None, Like(None), self.entries) for name in values}
         if self.settings is None:
             return {}
         types = typing.get_type_hints(self.settings)
@@ -58,6 +63,7 @@ class Section(NamedTuple):
 SECTIONS = {
     "sde": Section(None, kinds.PROCESS, "vp"),
     "data": Section(Data, nested={"source": kinds.SOURCE, "codec": kinds.CODEC, "augment": kinds.AUGMENTATION}),
+    "conditions": Section(entries=kinds.CONDITION),
     "model": Section(None, kinds.NETWORK, "unet"),
     "preconditioning": Section(None, kinds.PRECONDITIONING, "edm"),
     "training": Section(
@@ -85,7 +91,7 @@ class Node:
 
     def __init__(self, where: str, values: dict, kind: Kind | None, section: Section | None = None):
         self.where, self.values, self.kind, self.section = where, values, kind, section
-        self.plain = section.fields() if section else {}
+        self.plain = section.fields(values) if section else {}
         self.constructor = resolve(kind, values["name"], f"{where}.name") if kind else None
         self.own = arguments(kind, self.constructor) if kind else {}
 
@@ -203,6 +209,8 @@ def _complete(node: Node, problems: list[str], unknown: Callable[[str], bool]) -
             child = node.child(name)
         except ConfigError as error:
             problems += error.problems
+            if node.section and node.section.entries:
+                continue
             if not argument.kind.names:
                 full[name] = argument.default
                 continue
@@ -210,6 +218,8 @@ def _complete(node: Node, problems: list[str], unknown: Callable[[str], bool]) -
         if child is not None:
             full[name] = _complete(child, problems, unknown)
             continue
+        if node.section and node.section.entries:
+            continue  # an entry of None is one that was removed
         full[name], problem = _cast(where, value, argument)
         if value is EMPTY:
             problem = f"{where}: {node.values['name']} needs a value for it, {argument.like}"

@@ -115,6 +115,8 @@ class Training(Settings):
       weighting: weighting of the loss: a name or a component.
       time_law: distribution of t: a name or a component.
       objective: objective that combines the weighting and the distribution of t: a name or a component.
+      condition_dropout: probability with which the condition of an example is replaced by its learned null, all entries
+        together; or {name: probability} for single entries.
       reduce_mean: mean over dimensions; False: half the sum.
       ema: averages of the parameters: a value below 1 is a decay per step, above 1 a half-life in images; pictures and
         commands use the first one.
@@ -141,6 +143,7 @@ class Training(Settings):
     weighting: Any = "sigma2"
     time_law: Any = "low_discrepancy"
     objective: Any = "denoising"
+    condition_dropout: float | dict = 0.0
     reduce_mean: bool = True
     ema: tuple[float, ...] = (0.9999,)
     power_ema: tuple[float, ...] = ()

@@ -41,6 +41,18 @@ _DEFAULTS = {"steps": 0, "order": 0, "grid": ""}
 _RETIRED = {"model.param_dtype": "float32"}
 
 
+NUM_CLASSES = "model.num_classes"
+
+
+def set_earlier(raw: dict, path: str, text: str) -> bool:
+    """Set a field of earlier versions that `modernise` moves, from text; return whether it is one."""
+    if path != NUM_CLASSES or _has(raw, path):
+        return False
+    _pop(raw, "conditions.class")
+    _put(raw, path, int(text) if text.isdecimal() else text)
+    return True
+
+
 def current(raw: dict, path: str) -> str:
     """Return the path of a field in this version."""
     if path in NAMES:
@@ -64,6 +76,8 @@ def modernise(raw: dict, *, earlier: bool) -> None:
     for path, value in _RETIRED.items():
         if earlier and (found := _pop(raw, path)) not in (None, value):
             raise ConfigError(f"{path} = {found!r}: expected {value!r}, which this version always has")
+    if not _has(raw, NUM_CLASSES) and (classes := _pop(raw, NUM_CLASSES)):  # 0 denoted no classes
+        _put(raw, "conditions.class", {"name": "class", "num_classes": classes})
     for path, place in NAMES.items():
         if (value := _pop(raw, path)) is not None:
             _put(raw, place, value)

@@ -12,7 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 EMPTY = object()  # a missing default or annotation
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", tuple: "a tuple", str: "a text"}
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    tuple: "a tuple",
+    str: "a text",
+    dict: "a mapping",
+}
 _DTYPES = ("float32", "bfloat16")
 # Texts that may replace a number; all others are Python literals.
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
@@ -137,7 +144,7 @@ def _of_annotation(annotation: Any) -> tuple[tuple, type | None, bool]:
         return kinds if complete else (), element, type(None) in parts
     if origin is tuple:
         return (tuple,), next((kind for kind in _choices(annotation) if kind in (bool, int, float, str)), None), False
-    return ((annotation,), None, False) if annotation in (bool, int, float, str, tuple) else ((), None, False)
+    return ((annotation,), None, False) if annotation in (bool, int, float, str, tuple, dict) else ((), None, False)
 
 
 def _choices(annotation: Any) -> tuple:

@@ -12,7 +12,7 @@ from scoresde.guide.observation import Observation
 from scoresde.guide.posterior import AbstractGuided, Posterior, Replacement, check_coordinates
 from scoresde.sample.base import BATCH_AXIS, AbstractSampler, Draw
 from scoresde.score.base import AbstractScore
-from scoresde.types import Coef, Key, Keys, State
+from scoresde.types import Coef, Conditions, Key, Keys, State
 
 
 def restore(
@@ -23,6 +23,7 @@ def restore(
     y: Float[Array, "N *x"],
     *,
     keys: Keys,
+    conditions: Conditions | None = None,
 ) -> Draw:
     """Return one sample of x_0 given y for each y [N, *modes, channels] and key, in the coordinates of the process.
 
@@ -36,11 +37,12 @@ def restore(
       spread: variances c_k^2 of the data in the basis of the observation, or their covariance.
       y: coefficients that were observed.
       keys: one key per example.
+      conditions: condition of each example, arrays with a leading axis N by name; None: the score as it is.
 
     Raises:
       ConfigError: the arguments violate a condition of `Posterior` or `JointPosterior`.
     """
-    return restore_by(sampler, guide_of(score, observation, spread, y), y, keys=keys)
+    return restore_by(sampler, guide_of(score, observation, spread, y), y, keys=keys, conditions=conditions)
 
 
 def guide_of(
@@ -62,10 +64,15 @@ def guide_of(
 
 
 def restore_by(
-    sampler: AbstractSampler, guide: Posterior | JointPosterior, y: Float[Array, "N *x"], *, keys: Keys
+    sampler: AbstractSampler,
+    guide: Posterior | JointPosterior,
+    y: Float[Array, "N *x"],
+    *,
+    keys: Keys,
+    conditions: Conditions | None = None,
 ) -> Draw:
     """Do what `restore` does with a guided score from `guide_of`; the y in the guided score is not used."""
-    return _guided(sampler, guide, _given, y, keys)
+    return _guided(sampler, guide, _given, y, keys, conditions)
 
 
 def replace(
@@ -75,16 +82,24 @@ def replace(
     y: Float[Array, "N *x"],
     *,
     keys: Keys,
+    conditions: Conditions | None = None,
 ) -> Draw:
     """Do what `restore` does with the baseline `Replacement`."""
     sde = score.sde
     check_coordinates("Replacement", sde, observation.basis)
     observation = _any(observation, y)
-    return _guided(sampler, Replacement(score, observation, observation.y), _replaced, y, keys)
+    return _guided(sampler, Replacement(score, observation, observation.y), _replaced, y, keys, conditions)
 
 
 @eqx.filter_jit
-def continued(sampler: AbstractSampler, score: AbstractScore, x_T: Float[Array, "N *x"], *, keys: Keys) -> Draw:
+def continued(
+    sampler: AbstractSampler,
+    score: AbstractScore,
+    x_T: Float[Array, "N *x"],
+    *,
+    keys: Keys,
+    conditions: Conditions | None = None,
+) -> Draw:
     """Return samples that continue from given states at t_max and are denoised at t_min.
 
     For processes that start from degraded data, this is restoration. The final denoising leaves little spread below
@@ -92,8 +107,12 @@ def continued(sampler: AbstractSampler, score: AbstractScore, x_T: Float[Array, 
     """
     sde = score.sde
     t_min = jnp.asarray(sde.t_min, x_T.dtype)
-    last = lambda x: score.denoise(x, t_min)
-    return jax.vmap(lambda x, key: _ended(sampler(score, x, key=key), last), axis_name=BATCH_AXIS)(x_T, keys)
+
+    def one(x, key, condition):
+        own = score.given(condition)
+        return _ended(sampler(own, x, key=key), lambda x: own.denoise(x, t_min))
+
+    return jax.vmap(one, axis_name=BATCH_AXIS)(x_T, keys, conditions)
 
 
 @eqx.filter_jit
@@ -103,17 +122,18 @@ def _guided(
     given: Callable[..., AbstractGuided],
     y: Float[Array, "N *x"],
     keys: Keys,
+    conditions: Conditions | None,
 ) -> Draw:
     sde = guide.sde
 
-    def one(y: State, key: Key) -> Draw:
+    def one(y: State, key: Key, condition) -> Draw:
         prior_key, guide_key, path_key = jax.random.split(key, 3)
         given_key, last_key = jax.random.split(guide_key)
-        guided = given(guide, y, given_key)
+        guided = given(guide, y, given_key).given(condition)
         drawn = sampler(guided, sde.sample_prior(y.shape, key=prior_key), key=path_key)
         return _ended(drawn, lambda x: guided.draw(x, jnp.asarray(sde.t_min, x.dtype), key=last_key))
 
-    return jax.vmap(one, axis_name=BATCH_AXIS)(y, keys)
+    return jax.vmap(one, axis_name=BATCH_AXIS)(y, keys, conditions)
 
 
 def _any(observation: Observation, y: Float[Array, "N *x"]) -> Observation:

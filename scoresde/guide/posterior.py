@@ -53,6 +53,9 @@ class AbstractGuided(AbstractScore):
     def __call__(self, x: State, t: Time) -> State:
         return score_from_x0(self.sde, x, t, self.denoise(x, t))
 
+    def given(self, condition):
+        return eqx.tree_at(lambda guided: guided.score, self, self.score.given(condition))
+
     @abc.abstractmethod
     def draw(self, x: State, t: Time, *, key: Key) -> State:
         """Return a sample of x_0 given x_t = x and y, which is the last step of a path."""

@@ -30,7 +30,7 @@ from scoresde.likelihood.decode import AbstractDecoder, GaussianDecoder
 from scoresde.runtime.streams import branch
 from scoresde.score.base import AbstractScore
 from scoresde.sde.base import as_time, check_parameters, derivative
-from scoresde.types import Coef, Key, Keys, Scalar, State
+from scoresde.types import Coef, Conditions, Key, Keys, Scalar, State
 
 # The terms of prior and decoder get one sample per this many samples of the diffusion term, because they usually have
 # much less variance, and because the decoder term needs an extra call of the score.
@@ -63,6 +63,7 @@ def elbo(
     key: Key,
     samples: int = 128,
     decoder: AbstractDecoder = GaussianDecoder(),
+    conditions: Conditions | None = None,
 ) -> Bound:
     """Return the continuous-time bound for every example of a batch, by importance sampling uniform in log-SNR.
 
@@ -77,26 +78,32 @@ def elbo(
         eighth as many (at least 8, or `samples` if that is smaller).
       decoder: decoder, which determines the quantity that is bounded. The default bounds log p(x_0), with standard
         deviation sigma / alpha at t_min.
+      conditions: condition of each example, arrays with a leading axis N by name; None: the score as it is.
 
     Raises:
       ConfigError: samples < 1.
     """
     check_parameters("elbo", samples=(samples, samples >= 1, "at least 1"))
-    return elbo_of_keys(score, x0, keys=keys_of(key, len(x0)), samples=samples, decoder=decoder)
+    keys = keys_of(key, len(x0))
+    return elbo_of_keys(score, x0, keys=keys, samples=samples, decoder=decoder, conditions=conditions)
 
 
 @eqx.filter_jit
-def elbo_of_keys(score, x0, *, keys: Keys, samples: int, decoder: AbstractDecoder) -> Bound:
+def elbo_of_keys(
+    score, x0, *, keys: Keys, samples: int, decoder: AbstractDecoder, conditions: Conditions | None = None
+) -> Bound:
     """Return the bound of `elbo`, with one key per example."""
 
     sde = score.sde
 
-    def one(x0, key):
+    def one(x0, key, condition):
+        own = score.given(condition)
+
         def diffusion(u, key):
-            return _diffusion(score, x0, u, key)
+            return _diffusion(own, x0, u, key)
 
         def reconstruction(key):
-            return reconstruction_draw(score, x0, decoder, key=key)
+            return reconstruction_draw(own, x0, decoder, key=key)
 
         def prior(key):
             return sde.prior_kl(x0, as_time(sde.t_max), key=key)
@@ -104,7 +111,7 @@ def elbo_of_keys(score, x0, *, keys: Keys, samples: int, decoder: AbstractDecode
         return averaged(prior, diffusion, reconstruction, x0.dtype, samples, key)
 
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(one)(floating(x0), keys)
+        return jax.vmap(one)(floating(x0), keys, conditions)
 
 
 def diffusion_draw(score: AbstractScore, x0: State, u: Scalar, *, key: Key) -> Scalar:

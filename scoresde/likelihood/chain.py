@@ -34,7 +34,7 @@ from scoresde.likelihood.decode import AbstractDecoder, GaussianDecoder
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
 from scoresde.sde.base import check_parameters
-from scoresde.types import Coef, Key, Keys, Scalar, State, Time
+from scoresde.types import Coef, Conditions, Key, Keys, Scalar, State, Time
 
 
 class AbstractVariance(eqx.Module):
@@ -146,6 +146,7 @@ def vlb(
     key: Key,
     samples: int | None = None,
     decoder: AbstractDecoder = GaussianDecoder(),
+    conditions: Conditions | None = None,
 ) -> Bound:
     """Return the discrete-time bound of Ho et al. 2020 for every example, L_T + sum L_{t-1} + L_0.
 
@@ -157,32 +158,45 @@ def vlb(
       samples: number of samples of the diffusion term, one in each of as many strata that are equal in log-SNR from t_1
         to t_T; None means T - 1, the number of steps. Each sample calls the score once.
       decoder: decoder, as in `elbo`.
+      conditions: condition of each example, arrays with a leading axis N by name; None: the score as it is.
 
     Raises:
       ConfigError: samples < 1.
     """
     count = len(discretization.times) - 1 if samples is None else samples
     check_parameters("vlb", samples=(count, count >= 1, "at least 1, or None for every step"))
-    return vlb_of_keys(discretization, score, x0, keys=keys_of(key, len(x0)), samples=count, decoder=decoder)
+    given = dict(samples=count, decoder=decoder, conditions=conditions)
+    return vlb_of_keys(discretization, score, x0, keys=keys_of(key, len(x0)), **given)
 
 
 @eqx.filter_jit
-def vlb_of_keys(discretization, score, x0, *, keys: Keys, samples: int, decoder: AbstractDecoder) -> Bound:
+def vlb_of_keys(
+    discretization,
+    score,
+    x0,
+    *,
+    keys: Keys,
+    samples: int,
+    decoder: AbstractDecoder,
+    conditions: Conditions | None = None,
+) -> Bound:
     """Return the bound of `vlb`, with one key per example and the number of samples."""
     sde, times = discretization.sde, jnp.asarray(discretization.times)
     levels = jax.vmap(sde.reference_log_snr)(times)
 
-    def one(x0, key):
+    def one(x0, key, condition):
+        own = score.given(condition)
+
         def diffusion(u, key):
             level = levels[-1] + u * (levels[0] - levels[-1])  # from t_T downwards, as in `elbo`
             i = jnp.clip(jnp.searchsorted(-levels, -level), 1, len(times) - 1)
-            draw = discretization._term(score, x0, i, jax.random.normal(key, x0.shape, x0.dtype))
+            draw = discretization._term(own, x0, i, jax.random.normal(key, x0.shape, x0.dtype))
             share = ((levels[i - 1] - levels[i]) / (levels[0] - levels[-1])).astype(x0.dtype)
             return BoundDraw(draw.value / share, draw.control / share, draw.share)
 
         def reconstruction(key):
             z = jax.random.normal(key, x0.shape, x0.dtype)
-            return discretization.reconstruction_term(score, x0, decoder, z=z)
+            return discretization.reconstruction_term(own, x0, decoder, z=z)
 
         def prior(key):
             return sde.prior_kl(x0, times[-1], key=key)
@@ -190,4 +204,4 @@ def vlb_of_keys(discretization, score, x0, *, keys: Keys, samples: int, decoder:
         return averaged(prior, diffusion, reconstruction, x0.dtype, samples, key)
 
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(one)(floating(x0), keys)
+        return jax.vmap(one)(floating(x0), keys, conditions)

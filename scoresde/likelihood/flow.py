@@ -26,7 +26,7 @@ from scoresde.sample.integrate import MAX_STEPS, adaptive_controller, field_norm
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractSDE
 from scoresde.sde.base import as_time, check_parameters, derivative
-from scoresde.types import Key, Keys, Scalar, State
+from scoresde.types import Conditions, Key, Keys, Scalar, State
 
 _SOLVER = dfx.Tsit5()
 # The weight of the error of the log-density relative to that of x. Errors of single steps accumulate: for a
@@ -69,6 +69,7 @@ def log_likelihood(
     probes: int | None = 1,
     tolerance: float = 1e-5,
     estimator: Callable[[int], AbstractTrace] = Rademacher,
+    conditions: Conditions | None = None,
 ) -> LogLikelihood:
     """Return log p(x) in nats for every example of a batch, by the probability flow.
 
@@ -81,6 +82,7 @@ def log_likelihood(
         at least `least_tolerance`.
       estimator: function K -> estimator of the trace: `Rademacher`, `GaussianProbes` or `HutchPlusPlus` of
         `scoresde.likelihood`.
+      conditions: condition of each example, arrays with a leading axis N by name; None: the score as it is.
 
     Raises:
       ConfigError: there are too few probes, or tolerance is not positive or smaller than the type of x0 supports.
@@ -90,7 +92,7 @@ def log_likelihood(
     check_parameters("log_likelihood", tolerance=(tolerance, tolerance > 0, "tolerance > 0"))
     check_tolerance(sde, tolerance, jnp.result_type(x0.dtype, jnp.float32))
     keys = jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(len(x0)))
-    return log_likelihood_of_keys(score, x0, keys=keys, trace=trace, tolerance=tolerance)
+    return log_likelihood_of_keys(score, x0, keys=keys, trace=trace, tolerance=tolerance, conditions=conditions)
 
 
 def least_tolerance(sde: AbstractSDE, dtype) -> float:
@@ -122,15 +124,17 @@ def check_tolerance(sde: AbstractSDE, tolerance: float, dtype=jnp.float32) -> No
 
 
 @eqx.filter_jit
-def log_likelihood_of_keys(score, x0, *, keys: Keys, trace: AbstractTrace, tolerance: float) -> LogLikelihood:
+def log_likelihood_of_keys(
+    score, x0, *, keys: Keys, trace: AbstractTrace, tolerance: float, conditions: Conditions | None = None
+) -> LogLikelihood:
     """Return the likelihoods of `log_likelihood`, with one key per example."""
 
-    def one(x: State, key: Key) -> LogLikelihood:
-        return _log_likelihood(score, x, key, trace, tolerance)
+    def one(x: State, key: Key, condition) -> LogLikelihood:
+        return _log_likelihood(score.given(condition), x, key, trace, tolerance)
 
     # TensorFloat-32 products, the default on some accelerators, cause larger errors than the tolerance of the solver.
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(one)(x0, keys)
+        return jax.vmap(one)(x0, keys, conditions)
 
 
 def _log_likelihood(score, x: State, key: Key, trace: AbstractTrace, tolerance: float) -> LogLikelihood:

@@ -5,6 +5,9 @@ from scoresde.runtime.lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     {
+        "condition_kinds": "AugmentationCondition ClassCondition EncodedImageCondition ImageCondition "
+        "SequenceCondition VectorCondition",
+        "conditions": "AbstractCondition parse_condition",
         "coupling": "CouplingFlow push",
         "dit": "POSITIONS DiT check_patches check_transformer",
         "edm2": "EDM2UNet unit_kernels",

@@ -37,6 +37,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..errors import ConfigError
 from .attention import attend, split_heads
+from .cross_attention import CrossAttention, Rows
 from .remat import rematerialise
 
 FeatureMap = Float[Array, "b ... _"]  # batch, spatial axes, channels
@@ -188,6 +189,7 @@ class AttentionBlock(nnx.Module):
         head_channels: channels of one head; 0: one head.
         rescale: factor on the sum of skip path and attention.
         epsilon: epsilon of the group normalization.
+        row_features: features of the rows of a sequence, to which there is cross-attention first; 0: none.
         dtype: data type of the computation.
         param_dtype: data type of the parameters.
 
@@ -202,6 +204,7 @@ class AttentionBlock(nnx.Module):
         head_channels: int = 0,
         rescale: float,
         epsilon: float = GROUP_NORM_EPSILON,
+        row_features: int = 0,
         dtype,
         param_dtype,
         rngs: nnx.Rngs,
@@ -214,10 +217,15 @@ class AttentionBlock(nnx.Module):
         self.key = linear(features, features, scale=0.1, **options)
         self.value = linear(features, features, scale=0.1, **options)
         self.out = linear(features, features, scale=0.0, **options)
+        across = dict(heads=self.heads, **options)
+        self.norm_cross = group_norm(features, epsilon=epsilon, **options) if row_features else None
+        self.cross = CrossAttention(features, row_features, **across) if row_features else None
 
     @rematerialise
-    def __call__(self, x: FeatureMap) -> FeatureMap:
+    def __call__(self, x: FeatureMap, rows: Rows | None = None) -> FeatureMap:
         b, *space, c = x.shape
+        if self.cross is not None:
+            x = x + self.cross(self.norm_cross(x).reshape(b, math.prod(space), c), rows).reshape(x.shape)
         h = self.norm(x).reshape(b, math.prod(space), c)
         q, k, v = (split_heads(layer(h), self.heads) for layer in (self.query, self.key, self.value))
         h = self.out(attend(q, k, v).reshape(b, math.prod(space), c))

@@ -27,12 +27,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..errors import ConfigError
 from .attention import attend, split_heads
 from .blocks import linear, num_heads
-from .embedding import Conditioning
+from .conditions import EMPTY, Condition, Conditions
+from .cross_attention import CrossAttention, Rows
+from .embedding import Conditioned, Conditioning
 from .network import SPACES, axis_names, check_input, check_space_shape
 from .remat import rematerialise
 
@@ -110,10 +112,11 @@ class DiTBlock(nnx.Module):
         width: features of a token.
         head_channels: features of one head; 0: one head.
         dropout: probability of dropping a hidden activation of the perceptron.
+        row_features: features of the rows of a sequence, to which there is cross-attention; 0: none.
         options: dtype, param_dtype, rngs.
     """
 
-    def __init__(self, width: int, *, head_channels: int, dropout: float, **options):
+    def __init__(self, width: int, *, head_channels: int, dropout: float, row_features: int = 0, **options):
         self.heads = num_heads(width, head_channels)
         self.modulation = _zero(width, 6 * width, **options)
         self.norm_1 = _norm(width, **options)
@@ -121,6 +124,8 @@ class DiTBlock(nnx.Module):
         self.key = linear(width, width, **options)
         self.value = linear(width, width, **options)
         self.out = linear(width, width, **options)
+        self.norm_cross = _norm(width, **options) if row_features else None
+        self.cross = CrossAttention(width, row_features, heads=self.heads, **options) if row_features else None
         self.norm_2 = _norm(width, **options)
         self.dense_1 = linear(width, MLP_RATIO * width, **options)
         self.dropout = nnx.Dropout(dropout)  # no rngs: the key comes with the call
@@ -128,7 +133,13 @@ class DiTBlock(nnx.Module):
 
     @rematerialise
     def __call__(
-        self, h: Tokens, temb: Float[Array, "b width"], angle: np.ndarray | None, *, key: PRNGKeyArray | None = None
+        self,
+        h: Tokens,
+        temb: Float[Array, "b width"],
+        angle: np.ndarray | None,
+        rows: Rows | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
     ) -> Tokens:
         """Return the tokens after the block.
 
@@ -136,6 +147,7 @@ class DiTBlock(nnx.Module):
             h: tokens.
             temb: conditioning vector, to which `act` was already applied.
             angle: angles of rotary positions, [n, d / 2]; None for sincos.
+            rows: rows of a sequence, for a block with cross-attention.
             key: key of the dropout; None: no dropout.
         """
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = jnp.split(self.modulation(temb), 6, axis=-1)
@@ -145,12 +157,14 @@ class DiTBlock(nnx.Module):
             q, k = rotate(q, angle), rotate(k, angle)
         y = self.out(attend(q, k, v).reshape(h.shape))
         h = h + gate_1[:, None] * y
+        if self.cross is not None:
+            h = h + self.cross(self.norm_cross(h), rows)
         y = self.dense_1(modulate(self.norm_2(h), shift_2, scale_2))
         y = self.dense_2(self.dropout(nnx.gelu(y, approximate=True), deterministic=key is None, rngs=key))
         return h + gate_2[:, None] * y
 
 
-class DiT(nnx.Module):
+class DiT(Conditioned, nnx.Module):
     """DiT, a transformer over patches of a curve, an image or a volume (Peebles and Xie 2023), see the top of the file.
 
     Args:
@@ -165,7 +179,7 @@ class DiT(nnx.Module):
         dropout: probability of dropping a hidden activation of a perceptron; at least 0 and below 1.
         embedding: embedding of the noise label: "positional", "sinusoidal" (ADM, DiT) or "fourier".
         fourier_scale: standard deviation of the Fourier frequencies, in cycles per unit of the noise label; above 0.
-        num_classes: number of classes; 0: the network takes no labels.
+        conditions: kind of each entry of the condition, see `conditions`; {}: the network takes no condition.
         dtype: data type of the computation, float32 or bfloat16. Embeddings, normalization statistics, softmax and
             output are float32 in any case.
         param_dtype: data type of the parameters.
@@ -187,7 +201,7 @@ class DiT(nnx.Module):
         dropout: float = 0.0,
         embedding: str = "sinusoidal",
         fourier_scale: float = 16.0,
-        num_classes: int = 0,
+        conditions: Conditions = EMPTY,
         dtype=jnp.float32,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -195,7 +209,7 @@ class DiT(nnx.Module):
         check_space_shape("dit", shape)
         _check(shape, patch, width, depth, head_channels, positions, dropout)
         options = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        noise = dict(embedding=embedding, fourier_scale=fourier_scale, num_classes=num_classes)
+        noise = dict(embedding=embedding, fourier_scale=fourier_scale, conditions=conditions, attends=True)
         self.grid = tuple(n // patch for n in shape[:-1])
         features = patch ** len(self.grid) * shape[-1]
         self.shape, self.patch, self.width, self.dtype = tuple(shape), patch, width, dtype
@@ -203,7 +217,10 @@ class DiT(nnx.Module):
         self.head_channels = head_channels or width
         self.conditioning = Conditioning(NOISE_FEATURES, width, **noise, param_dtype=param_dtype, rngs=rngs)
         self.dense_in = linear(features, width, **options)
+        extra = self.conditioning.num_channels * patch ** len(self.grid)
+        self.dense_condition = _zero(extra, width, **options) if extra else None
         block = dict(head_channels=head_channels, dropout=dropout, **options)
+        block["row_features"] = width if self.conditioning.has_tokens else 0
         self.blocks = nnx.List([DiTBlock(width, **block) for _ in range(depth)])
         self.modulation = _zero(width, 2 * width, **options)
         self.norm_out = _norm(width, **options)
@@ -213,21 +230,26 @@ class DiT(nnx.Module):
         self,
         x: Float[Array, "b *space c"],
         c_noise: Float[Array, "b"],
-        label: Int[Array, "b"] | None = None,
+        condition: Condition | None = None,
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b *space c"]:
         """Return the output of the network, see `network`."""
         check_input(self.shape, x, c_noise)
         keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
-        temb = nnx.swish(self.conditioning(c_noise, label)).astype(self.dtype)
+        condition = self.conditioning.complete(condition, len(x))
+        temb = nnx.swish(self.conditioning(c_noise, condition)).astype(self.dtype)
+        rows = self.conditioning.tokens(condition)
         h, angle = self.dense_in(self._patches(x.astype(self.dtype))), None
+        if self.dense_condition is not None:
+            channels = self.conditioning.channels(condition, self.shape[:-1])
+            h = h + self.dense_condition(self._patches(channels.astype(self.dtype)))
         if self.positions == "sincos":
             h = h + jnp.asarray(sincos(self.grid, self.width), self.dtype)
         else:
             angle = angles(self.grid, self.head_channels).reshape(math.prod(self.grid), -1)
         for block, key in zip(self.blocks, keys, strict=True):
-            h = block(h, temb, angle, key=key)
+            h = block(h, temb, angle, rows, key=key)
         shift, scale = jnp.split(self.modulation(temb), 2, axis=-1)
         return self._record(self.dense_out(modulate(self.norm_out(h), shift, scale))).astype(jnp.float32)
 
@@ -235,9 +257,10 @@ class DiT(nnx.Module):
         """Return the values of every patch as one row."""
         axes = len(self.grid)
         patch, within = range(1, 2 * axes, 2), range(2, 2 * axes + 1, 2)
-        x = x.reshape(-1, *(m for n in self.grid for m in (n, self.patch)), self.shape[-1])
+        features = x.shape[-1]
+        x = x.reshape(-1, *(m for n in self.grid for m in (n, self.patch)), features)
         x = x.transpose(0, *patch, *within, 2 * axes + 1)
-        return x.reshape(-1, math.prod(self.grid), self.patch**axes * self.shape[-1])
+        return x.reshape(-1, math.prod(self.grid), self.patch**axes * features)
 
     def _record(self, patches: Float[Array, "b tokens features"]) -> Float[Array, "b *space c"]:
         """Return the record of which these are the patches."""

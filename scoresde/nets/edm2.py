@@ -33,11 +33,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..errors import ConfigError
 from .attention import attend, split_heads
 from .blocks import FeatureMap, num_heads
+from .condition_embeddings import Contributions
+from .conditions import EMPTY, Condition, Conditions, Place
+from .embedding import PREFIX, Conditioned, Entries
 from .network import check_image_shape, check_input
 from .remat import rematerialise
 from .resampling import downsample, upsample
@@ -78,7 +81,9 @@ def unit_kernels(params: PyTree[Array]) -> PyTree[Array]:
     network does not change."""
 
     def unit(path, p):
-        return normalize(p, tuple(range(p.ndim - 1))).astype(p.dtype) if path[-1].key == "kernel" else p
+        if path[-1].key != "kernel" or any(str(entry.key).startswith(PREFIX) for entry in path):
+            return p  # the layers of conditions other than a class are plain ones
+        return normalize(p, tuple(range(p.ndim - 1))).astype(p.dtype)
 
     return jax.tree_util.tree_map_with_path(unit, params)
 
@@ -100,35 +105,32 @@ class MPConv(nnx.Module):
         return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-class MPConditioning(nnx.Module):
-    """Conditioning vector temb of noise label and class, always float32; the formula is at the top of the file.
+class MPClasses(Contributions, MPConv):
+    """One row of magnitude 1 per class, and one for the null class, which is the last one."""
 
-    The table of classes has one additional row, the null class: label -1 selects it for one example, and `label=None`
-    for all examples.
-    """
+    def __init__(self, num_classes: int, features: int, *, param_dtype, rngs: nnx.Rngs):
+        super().__init__(num_classes + 1, features, 0, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
 
-    def __init__(self, length: int, features: int, *, num_classes: int, param_dtype, rngs: nnx.Rngs):
-        options = dict(dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
-        self.num_classes = num_classes
+    def to_vector(self, value):
+        n = self.kernel.shape[0]
+        return self(jax.nn.one_hot(jnp.where(value < 0, n - 1, value), n) * math.sqrt(n))
+
+
+class MPConditioning(Entries):
+    """Conditioning vector temb of noise label and condition, always float32; the formula is at the top of the file.
+    Several entries of a condition are added and divided by the square root of their number."""
+
+    def __init__(self, length: int, features: int, *, conditions: Conditions, param_dtype, rngs: nnx.Rngs):
         self.frequencies = nnx.Param(jax.random.normal(rngs.params(), (length,), jnp.float32))
         self.phases = nnx.Param(jax.random.uniform(rngs.params(), (length,), jnp.float32))
-        self.dense = MPConv(length, features, 0, **options)
-        self.classes = MPConv(num_classes + 1, features, 0, **options) if num_classes else None
+        self.dense = MPConv(length, features, 0, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
+        super().__init__(conditions, Place(features, length, classes=MPClasses), param_dtype=param_dtype, rngs=rngs)
 
-    def __call__(self, c_noise: Float[Array, "b"], label: Int[Array, "b"] | None) -> Float[Array, "b features"]:
+    def __call__(self, c_noise: Float[Array, "b"], condition: dict[str, Array]) -> Float[Array, "b features"]:
         f, phi = (jax.lax.stop_gradient(p[...]) for p in (self.frequencies, self.phases))
-        temb = self.dense(math.sqrt(2) * jnp.cos(2 * math.pi * (f * c_noise.astype(jnp.float32)[:, None] + phi)))
-        if self.classes is None:
-            if label is not None:
-                raise ConfigError(
-                    "label: this network has no classes (num_classes=0) but was called with labels; "
-                    "build it with num_classes, or call it with label=None"
-                )
-            return mp_silu(temb)
-        rows = self.num_classes + 1
-        label = jnp.full(c_noise.shape, -1) if label is None else label
-        chosen = jax.nn.one_hot(jnp.where(label < 0, self.num_classes, label), rows) * math.sqrt(rows)
-        return mp_silu(mp_sum(temb, self.classes(chosen), 0.5))
+        emb = math.sqrt(2) * jnp.cos(2 * math.pi * (f * c_noise.astype(jnp.float32)[:, None] + phi))
+        temb, vectors = self.dense(self.add_noise(emb, condition)), self.vectors(condition)
+        return mp_silu(mp_sum(temb, sum(vectors) / math.sqrt(len(vectors)), 0.5) if vectors else temb)
 
 
 class MPAttention(nnx.Module):
@@ -203,7 +205,7 @@ def decoder_start(x: FeatureMap, skip: MPConv | None) -> tuple[FeatureMap, Featu
     return x, x if skip is None else skip(x)
 
 
-class EDM2UNet(nnx.Module):
+class EDM2UNet(Conditioned, nnx.Module):
     """EDM2's magnitude-preserving U-Net for images (Karras et al. 2024); the architecture is at the top of the file.
 
     Args:
@@ -214,7 +216,7 @@ class EDM2UNet(nnx.Module):
         attention: image heights, in pixels, of the levels with attention.
         head_channels: channels of an attention head, a divisor of the channels of the level; 0: one head.
         dropout: probability of dropping an activation inside a block; at least 0 and below 1.
-        num_classes: number of classes; 0: the network takes no labels.
+        conditions: kind of each entry of the condition, see `conditions`; {}: the network takes no condition.
         dtype: data type of the computation, float32 or bfloat16. Magnitudes, embeddings, softmax and output are
             float32 in any case.
         param_dtype: data type of the parameters.
@@ -236,7 +238,7 @@ class EDM2UNet(nnx.Module):
         attention: tuple[int, ...] = (16, 8),
         head_channels: int = 64,
         dropout: float = 0.0,
-        num_classes: int = 0,
+        conditions: Conditions = EMPTY,
         dtype=jnp.float32,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -251,9 +253,9 @@ class EDM2UNet(nnx.Module):
         enter, leave = dict(start=encoder_start, **block), dict(start=decoder_start, **block)
         self.shape, self.dtype = tuple(shape), dtype
         self.conditioning = MPConditioning(
-            channels, max(widths), num_classes=num_classes, param_dtype=param_dtype, rngs=rngs
+            channels, max(widths), conditions=conditions, param_dtype=param_dtype, rngs=rngs
         )
-        self.conv_in = MPConv(shape[2] + 1, channels, 3, **options)
+        self.conv_in = MPConv(shape[2] + 1 + self.conditioning.num_channels, channels, 3, **options)
         self.encoder, self.decoder, self.taken = nnx.List([]), nnx.List([]), []
         n, skips = channels, [channels]
         for i, width in enumerate(widths):
@@ -278,7 +280,7 @@ class EDM2UNet(nnx.Module):
         self,
         x: Float[Array, "b h w c"],
         c_noise: Float[Array, "b"],
-        label: Int[Array, "b"] | None = None,
+        condition: Condition | None = None,
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b h w c"]:
@@ -286,8 +288,10 @@ class EDM2UNet(nnx.Module):
         check_input(self.shape, x, c_noise)
         count = len(self.encoder) + len(self.decoder)
         keys = iter([None] * count if key is None else jax.random.split(key, count))
-        temb = self.conditioning(c_noise, label).astype(self.dtype)
-        hs = [self.conv_in(jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1))]
+        condition = self.conditioning.complete(condition, len(x))
+        temb = self.conditioning(c_noise, condition).astype(self.dtype)
+        given = [self.conditioning.channels(condition, self.shape[:-1])] if self.conditioning.num_channels else []
+        hs = [self.conv_in(jnp.concatenate([x, jnp.ones_like(x[..., :1]), *given], axis=-1))]
         for block in self.encoder:
             hs.append(block(hs[-1], temb, key=next(keys)))
         h = hs[-1]

@@ -1,4 +1,4 @@
-"""Embeddings of the noise level and of the class label.
+"""Embeddings of the noise level and of the condition.
 
 Positional (Ho et al. 2020), with `half = features // 2` frequencies:
 
@@ -20,23 +20,26 @@ grey levels.
 `c` is the noise label `c_noise` that the preconditioning chooses: `999 t` for the positional embedding of a VP process,
 `log sigma` for the Fourier embedding of a VE process. Conditioning maps it to the vector that every block uses:
 
-    temb = W_2 act(W_1 (emb(c) + A a) + b_1) + b_2  (+ one learned vector per class)
+    temb = W_2 act(W_1 (emb(c) + A a) + b_1) + b_2  + sum of the vectors of a condition
 
-with a the label of an augmentation (Karras et al. 2022), 0 without one.
+with a the label of an augmentation (Karras et al. 2022), 0 without one. `conditions` has the kinds of conditions, of
+which a class adds one learned vector.
 
 The embeddings are float32 for every compute dtype: bfloat16 has eight significant bits, so the labels 998 and 999 would
 be the same number. They are one vector per example, so float32 costs nothing here.
 """
 
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from ..errors import ConfigError
 from .blocks import default_init
+from .conditions import AbstractCondition, Place
 
 
 class PositionalEmbedding(nnx.Module):
@@ -149,24 +152,93 @@ EMBEDDINGS = {
 }
 
 
-class Conditioning(nnx.Module):
-    """Conditioning vector temb = Dense(act(Dense(emb(c_noise)))) + class vector, used by every block; always float32.
+# Attributes of entries that have other names in run folders of earlier versions.
+_ATTRIBUTES = {"class": "classes", "augmentation": "augmentation"}
+PREFIX = "condition_"  # first part of the attributes of all other entries
 
-    With classes, the table has one row more than there are classes. The last row is the null class of classifier-free
-    guidance (Ho and Salimans 2022). Label -1 selects it for one example, `label=None` for all examples; training does
-    not use it yet.
+
+class Entries(nnx.Module):
+    """The embeddings of the entries of a condition, and the sums of their contributions.
+
+    Args:
+        conditions: kind of each entry, see `conditions`.
+        place: where they enter the network.
+        options: param_dtype, rngs.
+    """
+
+    def __init__(self, conditions: Mapping[str, AbstractCondition], place: Place, **options):
+        self.kinds = tuple(dict(conditions).items())
+        for name, kind in self.kinds:
+            setattr(self, _ATTRIBUTES.get(name, PREFIX + name), kind.embedding(place, **options))
+        self.num_channels = sum(self._embedding(name).num_channels for name, _ in self.kinds)
+        self.has_tokens = any(self._embedding(name).has_tokens for name, _ in self.kinds)
+        if self.has_tokens:  # always there, so that an empty sequence has a softmax to take part in
+            shape = (place.features,)
+            self.null_token = nnx.Param(jax.random.normal(options["rngs"].params(), shape, options["param_dtype"]))
+
+    def _embedding(self, name: str) -> nnx.Module:
+        return getattr(self, _ATTRIBUTES.get(name, PREFIX + name))
+
+    def complete(self, condition: Mapping[str, Array] | None, size: int) -> dict[str, Array]:
+        """Return the values of all entries for `size` examples, with the null of each kind where none is given.
+
+        Raises:
+            ConfigError: an entry that the network does not have.
+        """
+        condition = dict(condition or {})
+        if unknown := sorted(set(condition) - {name for name, _ in self.kinds}):
+            names = ", ".join(name for name, _ in self.kinds) or "none"
+            raise ConfigError(f"condition: unknown entry '{unknown[0]}'; the network takes: {names}")
+        nulls = {name: jnp.asarray(kind.null()) for name, kind in self.kinds if name not in condition}
+        return condition | {name: jnp.broadcast_to(null, (size, *null.shape)) for name, null in nulls.items()}
+
+    def channels(self, condition: dict[str, Array], grid: tuple[int, ...]) -> Array | None:
+        """Return the channels that are appended to the input, float32 [b, *grid, num_channels]; None if there are
+        none."""
+        parts = [self._embedding(name).to_channels(condition[name], tuple(grid)) for name, _ in self.kinds]
+        parts = [part for part in parts if part is not None]
+        return jnp.concatenate(parts, axis=-1) if parts else None
+
+    def tokens(self, condition: dict[str, Array]) -> tuple[Array, Array] | None:
+        """Return the rows for cross-attention [b, n, features] and whether each is present [b, n]; None if there are
+        none."""
+        parts = [self._embedding(name).to_tokens(condition[name]) for name, _ in self.kinds]
+        parts = [part for part in parts if part is not None]
+        if not parts:
+            return None
+        size = len(parts[0][0])
+        null = jnp.broadcast_to(self.null_token[...], (size, 1, *self.null_token.shape))
+        rows = jnp.concatenate([null, *(rows for rows, _ in parts)], axis=1)
+        return rows, jnp.concatenate([jnp.ones((size, 1), bool), *(mask for _, mask in parts)], axis=1)
+
+    def add_noise(self, emb: Array, condition: dict[str, Array]) -> Array:
+        """Return the embedding of the noise level plus the contributions to it."""
+        for name, _ in self.kinds:
+            added = self._embedding(name).to_noise(condition[name])
+            emb = emb if added is None else emb + added
+        return emb
+
+    def vectors(self, condition: dict[str, Array]) -> list[Array]:
+        """Return the contributions to the vector of every block, [b, features] each."""
+        parts = [self._embedding(name).to_vector(condition[name]) for name, _ in self.kinds]
+        return [part for part in parts if part is not None]
+
+
+class Conditioning(Entries):
+    """Conditioning vector temb = Dense(act(Dense(emb(c_noise) + A a))) + the vectors of a condition, used by every
+    block; always float32.
 
     Args:
         length: length of the noise embedding (twice that for Fourier features).
         features: length of the result.
         embedding: "positional", "sinusoidal" or "fourier".
         fourier_scale: standard deviation of the Fourier frequencies; the other embeddings do not use it.
-        num_classes: number of classes; 0: the network takes no labels.
-        augmentation: number of entries of the augmentation label; 0: the network takes no augmentation label.
+        conditions: kind of each entry of the condition; {}: the network takes no condition.
+        attends: whether the network has attention to which a sequence can be added.
         param_dtype: data type of the parameters.
 
     Raises:
-        ConfigError: unknown embedding; on a call, a label for a network without classes.
+        ConfigError: unknown embedding; on a call, an entry that the network does not have.
     """
 
     def __init__(
@@ -176,49 +248,30 @@ class Conditioning(nnx.Module):
         *,
         embedding: str,
         fourier_scale: float,
-        num_classes: int,
-        augmentation: int = 0,
+        conditions: Mapping[str, AbstractCondition],
+        attends: bool = False,
         param_dtype,
         rngs,
     ):
         if embedding not in EMBEDDINGS:
             raise ConfigError(f"embedding: expected one of {', '.join(EMBEDDINGS)}, got {embedding!r}")
-        if num_classes < 0:
-            raise ConfigError(f"num_classes: expected 0 (no classes) or more, got {num_classes}")
         options = dict(kernel_init=default_init(), dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
-        self.num_classes = num_classes
         self.embedding = EMBEDDINGS[embedding](length, fourier_scale, rngs)
         self.dense_1 = nnx.Linear(self.embedding.features, features, **options)
         self.dense_2 = nnx.Linear(features, features, **options)
-        self.augmentation = (
-            nnx.Linear(augmentation, self.embedding.features, use_bias=False, **options) if augmentation else None
-        )
-        table = dict(dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
-        self.classes = nnx.Embed(num_classes + 1, features, **table) if num_classes else None
+        place = Place(features, self.embedding.features, attends)
+        super().__init__(conditions, place, param_dtype=param_dtype, rngs=rngs)
 
-    def __call__(
-        self,
-        c_noise: Float[Array, "b"],
-        label: Int[Array, "b"] | None,
-        augmentation: Float[Array, "b entries"] | None = None,
-    ) -> Float[Array, "b features"]:
-        """Return temb; a label of num_classes or more gives NaN, because a compiled function cannot raise an error."""
-        emb = self.embedding(c_noise)
-        if augmentation is not None:
-            if self.augmentation is None:
-                raise ConfigError(
-                    "augmentation: this network was built without labels of augmentations; build it with them, or call "
-                    "it without"
-                )
-            emb = emb + self.augmentation(augmentation)
-        temb = self.dense_2(nnx.swish(self.dense_1(emb)))
-        if self.classes is None:
-            if label is not None:
-                raise ConfigError(
-                    "label: this network has no classes (num_classes=0) but was called with labels; "
-                    "build it with num_classes, or call it with label=None"
-                )
-            return temb
-        if label is None:
-            label = jnp.full(c_noise.shape, -1)
-        return temb + self.classes(jnp.where(label < 0, self.num_classes, label))
+    def __call__(self, c_noise: Float[Array, "b"], condition: dict[str, Array]) -> Float[Array, "b features"]:
+        """Return temb for a condition that `complete` returned."""
+        emb = self.add_noise(self.embedding(c_noise), condition)
+        return sum(self.vectors(condition), self.dense_2(nnx.swish(self.dense_1(emb))))
+
+
+class Conditioned:
+    """A network with an attribute `conditioning`, whose entries are those that it takes."""
+
+    @property
+    def conditions(self) -> dict[str, AbstractCondition]:
+        """Return the kind of each entry of the condition, by name."""
+        return dict(self.conditioning.kinds)

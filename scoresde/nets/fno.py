@@ -26,11 +26,12 @@ converges.
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..errors import ConfigError
 from .blocks import linear
-from .embedding import Conditioning
+from .conditions import EMPTY, Condition, Conditions
+from .embedding import Conditioned, Conditioning
 from .remat import rematerialise
 from .spectral import SpectralConv, check_modes, first_modes, per_axis
 
@@ -106,7 +107,7 @@ class Frame(nnx.Module):
     """Layers before and after the blocks: the embeddings, the lifting with coordinates, and the projection."""
 
     def __init__(
-        self, shape, width, *, coordinates, boundary, embedding, fourier_scale, num_classes, dtype, param_dtype, rngs
+        self, shape, width, *, coordinates, boundary, embedding, fourier_scale, conditions, dtype, param_dtype, rngs
     ):
         options = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.shape, self.coordinates, self.boundary, self.dtype = tuple(shape), coordinates, boundary, dtype
@@ -115,30 +116,36 @@ class Frame(nnx.Module):
             width,
             embedding=embedding,
             fourier_scale=fourier_scale,
-            num_classes=num_classes,
+            conditions=conditions,
             param_dtype=param_dtype,
             rngs=rngs,
         )
         extra = (len(shape) - 1) * (2 if boundary == "periodic" else 1) if coordinates else 0
         self.dense_in = linear(shape[-1] + extra, width, **options)
+        channels = self.conditioning.num_channels
+        self.dense_condition = linear(channels, width, scale=0.0, **options) if channels else None
         self.dense_1 = linear(width, width, **options)
         self.dense_out = linear(width, shape[-1], scale=0.0, **options)
 
-    def lift(self, x, c_noise, label) -> tuple[Array, Array]:
+    def lift(self, x, c_noise, condition) -> tuple[Array, Array]:
         """Return the lifted input and temb after `act`, in the data type of the computation."""
         check_function(self.shape, x, c_noise)
-        temb = nnx.swish(self.conditioning(c_noise, label)).astype(self.dtype)
+        condition = self.conditioning.complete(condition, len(x))
+        temb = nnx.swish(self.conditioning(c_noise, condition)).astype(self.dtype)
         h = x.astype(self.dtype)
         if self.coordinates:
             where = jnp.asarray(first_modes(self.boundary, x.shape[1:-1]), self.dtype)
             h = jnp.concatenate([h, jnp.broadcast_to(where, (x.shape[0], *where.shape))], axis=-1)
-        return self.dense_in(h), temb
+        h = self.dense_in(h)
+        if self.dense_condition is not None:
+            h = h + self.dense_condition(self.conditioning.channels(condition, x.shape[1:-1]).astype(self.dtype))
+        return h, temb
 
     def project(self, h: Array) -> Array:
         return self.dense_out(nnx.swish(self.dense_1(h))).astype(jnp.float32)
 
 
-class FNO(nnx.Module):
+class FNO(Conditioned, nnx.Module):
     """Fourier neural operator for curves and fields (Li et al. 2021); the architecture is at the top of the file.
 
     Most parameters are those of `depth` spectral convolutions, width^2 times the modes each (see SpectralConv): 64
@@ -154,7 +161,7 @@ class FNO(nnx.Module):
             translations, and an "even" network with reflections.
         embedding: embedding of the noise label: "positional", "sinusoidal" (ADM, DiT) or "fourier".
         fourier_scale: standard deviation of the Fourier frequencies, in cycles per unit of the noise label; above 0.
-        num_classes: number of classes; 0: the network takes no labels.
+        conditions: kind of each entry of the condition, see `conditions`; {}: the network takes no condition.
         dropout: probability of dropping a channel after a block; at least 0 and below 1.
         dtype: data type of the computation, float32 or bfloat16. Embeddings, spectral convolutions and output are
             float32 in any case.
@@ -177,7 +184,7 @@ class FNO(nnx.Module):
         coordinates: bool = True,
         embedding: str = "positional",
         fourier_scale: float = 16.0,
-        num_classes: int = 0,
+        conditions: Conditions = EMPTY,
         dropout: float = 0.0,
         dtype=jnp.float32,
         param_dtype=jnp.float32,
@@ -189,21 +196,25 @@ class FNO(nnx.Module):
             problems.append(f"fno: expected width >= 2 and depth >= 1, got width {width} and depth {depth}")
         check_arguments("fno", shape, modes, boundary, dropout, *problems)
         options = dict(boundary=boundary, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        frame = dict(coordinates=coordinates, embedding=embedding, fourier_scale=fourier_scale, num_classes=num_classes)
+        frame = dict(coordinates=coordinates, embedding=embedding, fourier_scale=fourier_scale, conditions=conditions)
         self.frame = Frame(shape, width, **frame, **options)
         block = dict(temb_features=width, modes=modes, dropout=dropout)
         self.blocks = nnx.List([FNOBlock(width, width, **block, **options) for _ in range(depth)])
+
+    @property
+    def conditioning(self) -> Conditioning:
+        return self.frame.conditioning
 
     def __call__(
         self,
         x: Float[Array, "b *x"],
         c_noise: Float[Array, "b"],
-        label: Int[Array, "b"] | None = None,
+        condition: Condition | None = None,
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b *x"]:
         """Return the output of the network on any grid, see `network`."""
-        h, temb = self.frame.lift(x, c_noise, label)
+        h, temb = self.frame.lift(x, c_noise, condition)
         keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
         for block, key in zip(self.blocks, keys, strict=True):
             h = block(h, temb, key=key)

@@ -1,8 +1,8 @@
 """Networks that are no Flax modules, as Flax modules: an Equinox module, or a pair of functions (init, apply).
 
-Equinox  module(x [*x], c_noise [], label [] or None, *, key) -> [*x], for one example; it is mapped over the batch
+Equinox  module(x [*x], c_noise [], condition or None, *, key) -> [*x], for one example; it is mapped over the batch
 pair     init(key) -> params, a pytree of arrays;
-         apply(params, x [B, *x], c_noise [B], label [B] or None, *, key) -> [B, *x]
+         apply(params, x [B, *x], c_noise [B], condition or None, *, key) -> [B, *x]
 """
 
 from collections.abc import Callable
@@ -57,11 +57,11 @@ class FromEquinox(_Weights):
         self.static = _Static(static)
         self._take(arrays, "an Equinox module")
 
-    def __call__(self, x, c_noise, label=None, *, key=None):
+    def __call__(self, x, c_noise, condition=None, *, key=None):
         module = eqx.combine(self._give(), self.static.tree)
         keys = None if key is None else jax.random.split(key, len(x))
-        axes = (0, 0, None if label is None else 0, None if key is None else 0)
-        return jax.vmap(lambda *one: module(*one[:3], key=one[3]), in_axes=axes)(x, c_noise, label, keys)
+        axes = (0, 0, 0, None if key is None else 0)
+        return jax.vmap(lambda *one: module(*one[:3], key=one[3]), in_axes=axes)(x, c_noise, condition, keys)
 
 
 class FromFunctions(_Weights):
@@ -71,8 +71,8 @@ class FromFunctions(_Weights):
         self.apply = apply
         self._take(init(key), "a pair (init, apply)")
 
-    def __call__(self, x, c_noise, label=None, *, key=None):
-        return self.apply(self._give(), x, c_noise, label, key=key)
+    def __call__(self, x, c_noise, condition=None, *, key=None):
+        return self.apply(self._give(), x, c_noise, condition, key=key)
 
 
 def as_module(found: Any, rngs: nnx.Rngs) -> nnx.Module:

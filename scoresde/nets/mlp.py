@@ -14,11 +14,12 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..errors import ConfigError
 from .blocks import linear
-from .embedding import Conditioning
+from .conditions import EMPTY, Condition, Conditions
+from .embedding import Conditioned, Conditioning
 from .network import check_input
 from .remat import rematerialise
 
@@ -41,7 +42,7 @@ class MLPBlock(nnx.Module):
         return h + self.dense_2(self.dropout(y, deterministic=key is None, rngs=key))
 
 
-class MLP(nnx.Module):
+class MLP(Conditioned, nnx.Module):
     """Residual multilayer perceptron for data of any shape, which is flattened and restored.
 
     Args:
@@ -50,7 +51,7 @@ class MLP(nnx.Module):
         depth: number of residual blocks, at least 1.
         embedding: embedding of the noise label: "positional", "sinusoidal" (ADM, DiT) or "fourier".
         fourier_scale: standard deviation of the Fourier frequencies, in cycles per unit of the noise label; above 0.
-        num_classes: number of classes; 0: the network takes no labels.
+        conditions: kind of each entry of the condition, see `conditions`; {}: the network takes no condition.
         dropout: probability of dropping an activation inside a block; at least 0 and below 1.
         dtype: data type of the computation, float32 or bfloat16. Embeddings and output are float32 in any case.
         param_dtype: data type of the parameters.
@@ -67,7 +68,7 @@ class MLP(nnx.Module):
         depth: int = 3,
         embedding: str = "positional",
         fourier_scale: float = 16.0,
-        num_classes: int = 0,
+        conditions: Conditions = EMPTY,
         dropout: float = 0.0,
         dtype=jnp.float32,
         param_dtype=jnp.float32,
@@ -89,11 +90,13 @@ class MLP(nnx.Module):
             width,
             embedding=embedding,
             fourier_scale=fourier_scale,
-            num_classes=num_classes,
+            conditions=conditions,
             param_dtype=param_dtype,
             rngs=rngs,
         )
         self.dense_in = linear(size, width, **options)
+        extra = self.conditioning.num_channels * math.prod(self.shape[:-1])
+        self.dense_condition = linear(extra, width, scale=0.0, **options) if extra else None
         self.blocks = nnx.List([MLPBlock(width, dropout=dropout, **options) for _ in range(depth)])
         self.dense_out = linear(width, size, scale=0.0, **options)
 
@@ -101,15 +104,19 @@ class MLP(nnx.Module):
         self,
         x: Float[Array, "b *x"],
         c_noise: Float[Array, "b"],
-        label: Int[Array, "b"] | None = None,
+        condition: Condition | None = None,
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b *x"]:
         """Return the output of the network, see `network`."""
         check_input(self.shape, x, c_noise)
         keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
-        temb = nnx.swish(self.conditioning(c_noise, label)).astype(self.dtype)
+        condition = self.conditioning.complete(condition, len(x))
+        temb = nnx.swish(self.conditioning(c_noise, condition)).astype(self.dtype)
         h = self.dense_in(x.reshape(x.shape[0], -1).astype(self.dtype))
+        if self.dense_condition is not None:
+            channels = self.conditioning.channels(condition, self.shape[:-1])
+            h = h + self.dense_condition(channels.reshape(x.shape[0], -1).astype(self.dtype))
         for block, key in zip(self.blocks, keys, strict=True):
             h = block(h, temb, key=key)
         return self.dense_out(nnx.swish(h)).reshape(x.shape).astype(jnp.float32)

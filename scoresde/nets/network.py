@@ -7,9 +7,10 @@ function is traced and costs nothing when it runs.
 
 Every module that `build` returns has the signature
 
-    module(x [B, *x], c_noise [B], label [B] or None = None, *, key = None) -> [B, *x]
+    module(x [B, *x], c_noise [B], condition = None, *, key = None) -> [B, *x]
 
-and has no random state: dropout uses the key of the call.
+and has no random state: dropout uses the key of the call. `condition` holds arrays [B, ...] by name; a module that
+takes conditions has an attribute `conditions`, the kind of each entry by name (see `conditions`).
 """
 
 import dataclasses
@@ -19,10 +20,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..errors import ConfigError
 from .attention import training
+from .conditions import EMPTY, AbstractCondition, Condition, Conditions
 from .remat import rematerialising
 
 # XLA's CPU backend takes long to optimize hundreds of random samplers that run once: 16 s for a small U-Net (2 cores),
@@ -31,7 +33,7 @@ CPU_INIT_OPTIONS = {"xla_backend_optimization_level": 1}
 
 
 class Network(eqx.Module):
-    """Network `network(x, c_noise, label, key=key)`: the module described by `graphdef` with the parameters `params`.
+    """Network `network(x, c_noise, condition, key=key)`: the module of `graphdef` with the parameters `params`.
 
     To change the parameters (to an average or a checkpoint), use `dataclasses.replace(network, params=...)`.
 
@@ -39,15 +41,19 @@ class Network(eqx.Module):
         params: nested dict of arrays, or of their shapes before initialization; the keys are attribute names, and
             positions in lists of modules.
         graphdef: static description of the module, without its arrays.
+        kinds: kind of each entry of the condition, in pairs (name, kind).
         remat: recomputation in the backward pass, a name in `REMAT`; it does not change the outputs.
     """
 
     params: PyTree[Array | jax.ShapeDtypeStruct]
     graphdef: nnx.GraphDef = eqx.field(static=True)
+    kinds: tuple[tuple[str, AbstractCondition], ...] = eqx.field(static=True, default=())
     remat: str = eqx.field(static=True, default="none")
 
     @classmethod
-    def init(cls, build: Callable[[nnx.Rngs], nnx.Module], *, key: PRNGKeyArray) -> "Network":
+    def init(
+        cls, build: Callable[[nnx.Rngs], nnx.Module], *, conditions: Conditions = EMPTY, key: PRNGKeyArray
+    ) -> "Network":
         """Initialize the parameters of `build(rngs)`, all in one compiled function.
 
         It may be called inside `jax.jit` (to sample directly into shards), and under `jax.eval_shape`, which allocates
@@ -55,6 +61,7 @@ class Network(eqx.Module):
 
         Args:
             build: function that builds the module, such as `lambda rngs: UNet((32, 32, 3), rngs=rngs)`.
+            conditions: kinds of the entries of the condition, for a module that has no attribute `conditions`.
             key: key of all initial parameters.
 
         Raises:
@@ -64,14 +71,16 @@ class Network(eqx.Module):
         def draw(key):
             rngs = nnx.Rngs(key)
             rngs.default.count = _ParameterCount(rngs.default.count[...], tag=rngs.default.count.tag)
-            graphdef, state = nnx.split(build(rngs))
+            module = build(rngs)
+            kinds = tuple(dict(getattr(module, "conditions", conditions)).items())
+            graphdef, state = nnx.split(module)
             random = ["/".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.filter_state(state, nnx.RngState))]
             if random:
                 raise ConfigError(
                     f"network: expected a module without random state, got {', '.join(random)}; "
                     "build nnx.Dropout without rngs and pass it the key of the call"
                 )
-            return cls(nnx.to_pure_dict(state), graphdef)
+            return cls(nnx.to_pure_dict(state), graphdef, kinds)
 
         if not isinstance(key, jax.core.Tracer):  # options are for the outermost jit only
             draw = jax.jit(draw, compiler_options=CPU_INIT_OPTIONS if jax.default_backend() == "cpu" else None)
@@ -81,9 +90,8 @@ class Network(eqx.Module):
         self,
         x: Float[Array, "b *x"],
         c_noise: Float[Array, "b"],
-        label: Int[Array, "b"] | None = None,
+        condition: Condition | None = None,
         *,
-        augmentation: Float[Array, "b entries"] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b *x"]:
         """Return the output of the module in float32; for one example call `network(x[None], c_noise[None])[0]`.
@@ -91,17 +99,20 @@ class Network(eqx.Module):
         Args:
             x: batch, [B, *x].
             c_noise: noise label of each example, [B].
-            label: class of each example, [B]; -1 is the null class. None: the null class for all.
-            augmentation: augmentation label of each example, for a module that uses them. None: unmodified examples.
+            condition: values [B, ...] of entries by name; entries that are not there are absent.
             key: key of the dropout for the whole batch. None: no dropout, and a deterministic output.
 
         Raises:
-            ConfigError: shapes for which the module was not built, or labels for a network without classes.
+            ConfigError: shapes for which the module was not built, or an entry that the network does not take.
         """
         module = nnx.merge(self.graphdef, self.params)
-        told = {} if augmentation is None else {"augmentation": augmentation}
         with rematerialising(self.remat), training(key is not None):
-            return module(x, c_noise, label, **told, key=key).astype(jnp.float32)
+            return module(x, c_noise, condition, key=key).astype(jnp.float32)
+
+    @property
+    def conditions(self) -> dict[str, AbstractCondition]:
+        """Return the kind of each entry of the condition, by name."""
+        return dict(self.kinds)
 
     def entering(self) -> "Network":
         """Return the same function with kernels and biases cast to the data type that convolutions and matrix products

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from .blocks import AttentionBlock, FeatureMap, ResidualBlock
+from .blocks import AttentionBlock, FeatureMap, ResidualBlock, conv
+from .cross_attention import Rows
 from .pyramids import InputResidual, InputSkip, OutputResidual, OutputSkip, OutputStart
 from .resampling import FILTERS, DownConv, UpConv
 
@@ -45,6 +46,10 @@ class Style:
 
     def attend(self, features: int) -> AttentionBlock:
         return AttentionBlock(features, **self.attention, **self.options)
+
+    def join_channels(self, extra: int, features: int) -> nnx.Module | None:
+        """Build the layer of the channels of a condition, apart from that of x, so that it can start at zero."""
+        return conv(extra, features, 3, scale=0.0, axes=self.axes, **self.options) if extra else None
 
     def halve(self, features: int) -> nnx.Module:
         return self._resample(features, FILTERS[self.resample_filter].down, DownConv)
@@ -118,7 +123,7 @@ class EncoderLevel(nnx.Module):
         self.pyramid_features = pyramid_features if self.pyramid is None else self.pyramid.pyramid_features
 
     def __call__(
-        self, h: FeatureMap, pyramid: FeatureMap, temb: Float[Array, "b features"], keys
+        self, h: FeatureMap, pyramid: FeatureMap, temb: Float[Array, "b features"], rows: Rows | None, keys
     ) -> tuple[list[FeatureMap], FeatureMap]:
         """Return all feature maps of this level in order, of which the last is the input of the next level, and the
         pyramid."""
@@ -126,7 +131,7 @@ class EncoderLevel(nnx.Module):
         for i, block in enumerate(self.blocks):
             h = block(h, temb, key=next(keys))
             if self.attention:
-                h = self.attention[i](h)
+                h = self.attention[i](h, rows)
             hs.append(h)
         if self.down is not None:
             h = self.down(h, temb, key=next(keys))
@@ -164,15 +169,21 @@ class DecoderLevel(nnx.Module):
         self.up = None if first else style.double(features)
 
     def __call__(
-        self, h: FeatureMap, hs: list[FeatureMap], pyramid: FeatureMap | None, temb: Float[Array, "b features"], keys
+        self,
+        h: FeatureMap,
+        hs: list[FeatureMap],
+        pyramid: FeatureMap | None,
+        temb: Float[Array, "b features"],
+        rows: Rows | None,
+        keys,
     ) -> tuple[FeatureMap, FeatureMap | None]:
         """Return the feature map and the pyramid; the maps of the encoder are removed from the end of `hs`."""
         for i, block in enumerate(self.blocks):
             h = block(jnp.concatenate([h, hs.pop()], axis=-1), temb, key=next(keys))
             if self.block_attention:
-                h = self.block_attention[i](h)
+                h = self.block_attention[i](h, rows)
         if self.attention is not None:
-            h = self.attention(h)
+            h = self.attention(h, rows)
         if self.pyramid is not None:
             h, pyramid = self.pyramid(h, pyramid)
         if self.up is not None:

@@ -15,8 +15,10 @@ With grids at a fixed ratio to the grid of the input, other modes would survive 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from .conditions import EMPTY, Condition, Conditions
+from .embedding import Conditioned, Conditioning
 from .fno import FNOBlock, Frame, check_arguments
 from .spectral import per_axis, resample
 
@@ -32,7 +34,7 @@ def check_levels(name: str, space: tuple[int, ...], levels: int) -> list[str]:
     ]
 
 
-class UFNO(nnx.Module):
+class UFNO(Conditioned, nnx.Module):
     """U-shaped Fourier neural operator for curves and fields (after Rahman et al. 2022), see the top of the file.
 
     Level i has `width * multipliers[i]` channels and max(modes / 2^i, 1) modes per axis. The first level has the grid
@@ -50,7 +52,7 @@ class UFNO(nnx.Module):
             translations, and an "even" network with reflections.
         embedding: embedding of the noise label: "positional", "sinusoidal" (ADM, DiT) or "fourier".
         fourier_scale: standard deviation of the Fourier frequencies, in cycles per unit of the noise label; above 0.
-        num_classes: number of classes; 0: the network takes no labels.
+        conditions: kind of each entry of the condition, see `conditions`; {}: the network takes no condition.
         dropout: probability of dropping a channel after a block; at least 0 and below 1.
         dtype: data type of the computation, float32 or bfloat16. Embeddings, spectral convolutions and output are
             float32 in any case.
@@ -75,7 +77,7 @@ class UFNO(nnx.Module):
         coordinates: bool = True,
         embedding: str = "positional",
         fourier_scale: float = 16.0,
-        num_classes: int = 0,
+        conditions: Conditions = EMPTY,
         dropout: float = 0.0,
         dtype=jnp.float32,
         param_dtype=jnp.float32,
@@ -91,7 +93,7 @@ class UFNO(nnx.Module):
             problems += check_levels("ufno", tuple(shape[:-1]), len(multipliers))
         check_arguments("ufno", shape, modes, boundary, dropout, *problems)
         options = dict(boundary=boundary, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        frame = dict(coordinates=coordinates, embedding=embedding, fourier_scale=fourier_scale, num_classes=num_classes)
+        frame = dict(coordinates=coordinates, embedding=embedding, fourier_scale=fourier_scale, conditions=conditions)
         self.frame = Frame(shape, width, **frame, **options)
         self.boundary = boundary
         self.spaces = tuple(tuple(-(-n // 2**i) for n in shape[:-1]) for i in range(len(multipliers)))
@@ -106,16 +108,20 @@ class UFNO(nnx.Module):
         self.decoder = nnx.List([level(i, widths[i + 1] + n) for i, n in reversed(list(enumerate(widths[:-1])))])
         self.num_keys = blocks * (2 * len(widths) - 1)
 
+    @property
+    def conditioning(self) -> Conditioning:
+        return self.frame.conditioning
+
     def __call__(
         self,
         x: Float[Array, "b *x"],
         c_noise: Float[Array, "b"],
-        label: Int[Array, "b"] | None = None,
+        condition: Condition | None = None,
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b *x"]:
         """Return the output of the network on any grid, see `network`."""
-        h, temb = self.frame.lift(x, c_noise, label)
+        h, temb = self.frame.lift(x, c_noise, condition)
         keys = iter([None] * self.num_keys if key is None else jax.random.split(key, self.num_keys))
         spaces = (x.shape[1:-1], *self.spaces[1:])
         hs = []

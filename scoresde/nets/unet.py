@@ -28,11 +28,12 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..errors import ConfigError
 from .blocks import GROUP_NORM_EPSILON, conv, group_norm
-from .embedding import Conditioning, check_fourier, fourier_features
+from .conditions import EMPTY, Condition, Conditions
+from .embedding import Conditioned, Conditioning, check_fourier, fourier_features
 from .network import axis_names, check_input, check_space_shape
 from .pyramids import COMBINES, PROGRESSIVE_INPUTS, PROGRESSIVE_OUTPUTS
 from .resampling import FILTERS
@@ -113,7 +114,7 @@ def _check_words(levels: int, words: dict[str, str]) -> list[str]:
     return problems
 
 
-class UNet(nnx.Module):
+class UNet(Conditioned, nnx.Module):
     """U-Net of DDPM, DDPM++, NCSN++ and ADM for curves, images and volumes; the architecture is at the top of the file.
 
     Args:
@@ -142,8 +143,7 @@ class UNet(nnx.Module):
         embedding: embedding of the noise label: "positional", "sinusoidal" (ADM, DiT) or "fourier".
         fourier_scale: standard deviation of the Fourier frequencies, in cycles per unit of the noise label; above 0.
         skip_rescale: divide every sum of skip path and block by sqrt(2).
-        num_classes: number of classes; 0: the network takes no labels.
-        augmentation: number of entries of the augmentation label; 0: the network takes no augmentation label.
+        conditions: kind of each entry of the condition, see `conditions`; {}: the network takes no condition.
         dtype: data type of the computation, float32 or bfloat16. Embeddings, normalization statistics, softmax and
             output are float32 in any case.
         param_dtype: data type of the parameters.
@@ -177,8 +177,7 @@ class UNet(nnx.Module):
         embedding: str = "positional",
         fourier_scale: float = 16.0,
         skip_rescale: bool = True,
-        num_classes: int = 0,
-        augmentation: int = 0,
+        conditions: Conditions = EMPTY,
         dtype=jnp.float32,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -193,16 +192,17 @@ class UNet(nnx.Module):
         options = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         common = dict(rescale=1 / math.sqrt(2) if skip_rescale else 1.0, epsilon=norm_epsilon)
         residual = dict(temb_features=TEMB_RATIO * channels, dropout=dropout, modulation=modulation, **common)
-        attended = dict(head_channels=head_channels, **common)
-        style = Style(axes=len(shape) - 1, residual=residual, attention=attended, options=options, **shared)
-        noise = dict(embedding=embedding, fourier_scale=fourier_scale, num_classes=num_classes)
-        noise["augmentation"] = augmentation
+        noise = dict(embedding=embedding, fourier_scale=fourier_scale, conditions=conditions, attends=True)
         widths = [channels * m for m in multipliers]
         attend = [shape[0] // 2**i in attention for i in range(len(widths))]
         self.shape, self.dtype, self.center_input = tuple(shape), dtype, center_input
         self.input_fourier = tuple(input_fourier)
         self.conditioning = Conditioning(channels, TEMB_RATIO * channels, **noise, param_dtype=param_dtype, rngs=rngs)
+        attended = dict(head_channels=head_channels, **common)
+        attended["row_features"] = TEMB_RATIO * channels if self.conditioning.has_tokens else 0
+        style = Style(axes=len(shape) - 1, residual=residual, attention=attended, options=options, **shared)
         self.conv_in = conv(shape[-1] * (1 + 2 * len(range(*input_fourier))), channels, 3, axes=style.axes, **options)
+        self.conv_condition = style.join_channels(self.conditioning.num_channels, channels)
         self.encoder, skips = _encoder(shape[-1], channels, widths, attend, blocks, progressive_input, style)
         self.middle_1 = style.block(widths[-1], widths[-1])
         self.middle_attention = style.attend(widths[-1])
@@ -218,27 +218,30 @@ class UNet(nnx.Module):
         self,
         x: Float[Array, "b *space c"],
         c_noise: Float[Array, "b"],
-        label: Int[Array, "b"] | None = None,
+        condition: Condition | None = None,
         *,
-        augmentation: Float[Array, "b entries"] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b *space c"]:
-        """Return the output of the network, see `network`. `augmentation` is the label of each example, None for
-        unmodified images."""
+        """Return the output of the network, see `network`."""
         check_input(self.shape, x, c_noise)
         keys = iter([None] * self.num_keys if key is None else jax.random.split(key, self.num_keys))
-        temb = nnx.swish(self.conditioning(c_noise, label, augmentation)).astype(self.dtype)
+        condition = self.conditioning.complete(condition, len(x))
+        temb = nnx.swish(self.conditioning(c_noise, condition)).astype(self.dtype)
+        rows = self.conditioning.tokens(condition)
         x = 2 * x - 1 if self.center_input else x
         pyramid = x.astype(self.dtype)
         hs = [self.conv_in(fourier_features(x, self.input_fourier).astype(self.dtype))]
+        if self.conv_condition is not None:
+            channels = self.conditioning.channels(condition, self.shape[:-1])
+            hs = [hs[0] + self.conv_condition(channels.astype(self.dtype))]
         for level in self.encoder:
-            more, pyramid = level(hs[-1], pyramid, temb, keys)
+            more, pyramid = level(hs[-1], pyramid, temb, rows, keys)
             hs += more
         h = self.middle_1(hs[-1], temb, key=next(keys))
-        h = self.middle_2(self.middle_attention(h), temb, key=next(keys))
+        h = self.middle_2(self.middle_attention(h, rows), temb, key=next(keys))
         pyramid = None
         for level in self.decoder:
-            h, pyramid = level(h, hs, pyramid, temb, keys)
+            h, pyramid = level(h, hs, pyramid, temb, rows, keys)
         h = self.conv_out(nnx.swish(self.norm_out(h))).astype(jnp.float32)
         return h + self.pyramid_up(pyramid).astype(jnp.float32) if self.pyramid_up is not None else h
 

@@ -40,6 +40,7 @@ BRANCHES = {
     "observation": 0,  # of "restore", which is not split
     "restoration": 1,
     "class": 2,  # of the key of a sample, which is split into prior and path
+    "condition": 3,  # of the key of an example in training, which is split into data, dropout and loss
     "augmentation": 2,  # of the key of a record, which is split into level and flip
     "prior": 3,  # of the key of a bound, which is split into place, noise and decoder
 }

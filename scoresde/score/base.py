@@ -16,9 +16,12 @@ digit, whatever x_0. A score that computes x_0 therefore overrides `denoise`.
 """
 
 import abc
+from collections.abc import Mapping
+from typing import Any
 
 import equinox as eqx
 
+from scoresde.errors import ConfigError
 from scoresde.sde import AbstractSDE
 from scoresde.types import State, Time
 
@@ -38,6 +41,25 @@ class AbstractScore(eqx.Module):
         alpha is small.
         """
         return x0_from_score(self.sde, x, t, self(x, t))
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """Return the kind of each entry of the condition that the score takes, by name."""
+        return {}
+
+    def given(self, condition: Mapping[str, Any] | None) -> "AbstractScore":
+        """Return the score of p(x | y) for one example.
+
+        Args:
+          condition: values of entries of y by name, in the units of the data; None for one that is absent. Entries that
+            are not there stay as they are. None or {} returns the score itself.
+
+        Raises:
+          ConfigError: the score does not take an entry, or the value has another shape or is out of range.
+        """
+        if not condition:
+            return self
+        raise ConfigError(f"condition: {type(self).__name__} takes no condition, got {', '.join(condition)}")
 
 
 def x0_from_score(sde: AbstractSDE, x: State, t: Time, score: State) -> State:

@@ -29,13 +29,15 @@ sigma^2, which is 1 for variance-preserving processes: x_0 = (alpha x / r - sigm
 """
 
 import abc
+import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
 from scoresde.errors import ConfigError
+from scoresde.nets import AbstractCondition, parse_condition
 from scoresde.score.base import AbstractScore
 from scoresde.sde import AbstractCovariance, AbstractSDE
 from scoresde.sde.base import check_parameters
@@ -228,20 +230,21 @@ class NetworkScore(AbstractScore):
 
     Args:
       sde: process whose score this is.
-      network: callable `(x[B, *x], c_noise[B], label[B] or None, key=None) -> [B, *x]` on fields, such as
+      network: callable `(x [B, *x], c_noise [B], condition or None, key=None) -> [B, *x]` on fields, such as
         `scoresde.nets.Network`. It is called with B = 1, because Flax treats the first axis as a batch; `jax.vmap`
         turns the calls into one batched call.
       preconditioning: conversion of the output of the network to a score.
-      label: class of this example, -1 for the null class; None for a network without classes.
-      augmentation: augmentation label of this example; None outside training.
+      condition: values of the entries of y by name, as the network takes them; entries that are not there are absent.
+        `given` sets them from values in the units of the data.
+      scales: mean and deviation by which the values of an entry are standardised, by name.
       key: key of the dropout; None switches dropout off.
     """
 
     sde: AbstractSDE
     network: Callable
     preconditioning: AbstractPreconditioning = EDMPreconditioning()
-    label: Int[Array, ""] | None = None
-    augmentation: Float[Array, " entries"] | None = None
+    condition: dict[str, Array] = eqx.field(default_factory=dict)
+    scales: dict[str, tuple[Array, Array]] = eqx.field(default_factory=dict)
     key: Key | None = None
 
     def __call__(self, x: State, t: Time) -> State:
@@ -250,9 +253,21 @@ class NetworkScore(AbstractScore):
     def denoise(self, x: State, t: Time) -> State:
         return self.preconditioning.denoise(self._in_modes, self.sde, x, t)
 
+    @property
+    def conditions(self) -> dict[str, AbstractCondition]:
+        return getattr(self.network, "conditions", {})
+
+    def given(self, condition):
+        if not condition:
+            return self
+        return self.under(parse_condition(self.conditions, condition, self.scales))
+
+    def under(self, condition: dict[str, Array]) -> "NetworkScore":
+        """Return the score with values of entries as the network takes them."""
+        return dataclasses.replace(self, condition=self.condition | condition)
+
     def _in_modes(self, x: State, c_noise: Scalar) -> State:
-        label = None if self.label is None else self.label[None]
+        condition = {name: value[None] for name, value in self.condition.items()} or None
         field = self.sde.basis.from_modes(x)
-        told = {} if self.augmentation is None else {"augmentation": self.augmentation[None]}
-        output = self.network(field[None], jnp.asarray(c_noise)[None], label, **told, key=self.key)[0]
+        output = self.network(field[None], jnp.asarray(c_noise)[None], condition, key=self.key)[0]
         return self.sde.basis.to_modes(output)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
 
 class BatchIterator:
@@ -22,7 +23,7 @@ class BatchIterator:
         self._dataset, self._seed, self._batch_size = dataset, seed, batch_size
         self.sharding = batches_sharding(mesh)
 
-    def shapes(self, n: int) -> dict[str, jax.ShapeDtypeStruct]:
+    def shapes(self, n: int) -> PyTree[jax.ShapeDtypeStruct]:
         """Return the shapes and dtypes of n batches, from one record."""
         stream = self._dataset.stream(self._seed, self._batch_size, 0, rows=slice(1))
         like = next(stream)
@@ -31,20 +32,20 @@ class BatchIterator:
         def of(x) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((n, self._batch_size, *x.shape[1:]), x.dtype, sharding=self.sharding)
 
-        return {name: of(array) for name, array in like.items()}
+        return jax.tree.map(of, like)
 
-    def read(self, start: int, ends: list[int]) -> Iterator[dict[str, np.ndarray]]:
+    def read(self, start: int, ends: list[int]) -> Iterator[PyTree[np.ndarray]]:
         """Yield for each of `ends` the batches of the steps up to it, starting from step `start`."""
         stream = self._dataset.stream(self._seed, self._batch_size, start, rows=self._rows)
         try:
             for first, end in zip([start, *ends], ends):
                 parts = list(itertools.islice(stream, end - first))
-                yield {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+                yield jax.tree.map(lambda *arrays: np.stack(arrays), *parts)
         finally:
             stream.close()
 
-    def put(self, batches: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        return {name: jax.make_array_from_process_local_data(self.sharding, array) for name, array in batches.items()}
+    def put(self, batches: PyTree[np.ndarray]) -> PyTree[jax.Array]:
+        return jax.tree.map(lambda array: jax.make_array_from_process_local_data(self.sharding, array), batches)
 
 
 def batches_sharding(mesh: Mesh) -> NamedSharding:

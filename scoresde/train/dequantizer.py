@@ -12,7 +12,6 @@ import json
 import math
 import pathlib
 import zlib
-from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -21,7 +20,6 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from scoresde.data.labels import check_classes
 from scoresde.errors import CheckpointError, ConfigError, NumericError
 from scoresde.likelihood import AbstractDequantization, Bins, VariationalDequantization
 from scoresde.likelihood.bounds import diffusion_draw
@@ -30,7 +28,7 @@ from scoresde.runtime.arrays import read_npz
 from scoresde.runtime.files import UnreadableError, replacing
 from scoresde.runtime.progress import Progress
 from scoresde.runtime.streams import stream
-from scoresde.score.base import AbstractScore
+from scoresde.score import AbstractScore
 from scoresde.sde.base import as_time
 from scoresde.train.step import finite
 
@@ -76,12 +74,9 @@ class TrainedDequantization(AbstractDequantization):
         path = folder / f"{zlib.crc32(json.dumps(about, sort_keys=True).encode()):08x}.npz"
         if path.is_file():
             return VariationalDequantization(load_network(network, path))
-        if score.label is not None:
-            check_classes(dataset, dataset.train.labels, "training records")
         trained_network = fit_dequantizer(
             network, score, dataset, bins, steps=self.steps, batch_size=min(self.batch_size, len(dataset.train)),
             learning_rate=self.rate, seed=seed,
-            labelled=lambda score, label: score if score.label is None else dataclasses.replace(score, label=label),
         )  # fmt: skip
         if jax.process_index() == 0:  # all processes trained the same flow
             save_network(trained_network, path, about)
@@ -104,13 +99,11 @@ def fit_dequantizer(
     batch_size: int,
     learning_rate: float,
     seed: int,
-    labelled: Callable[[AbstractScore, Array], AbstractScore] = lambda score, label: score,
 ) -> Network:
     """Train the flow for `steps` steps of Adam; the learning rate falls to 0 along a cosine.
 
     Args:
-      dataset: `stream(seed, batch_size)` gives batches of integers.
-      labelled: (score, label) -> the score of one example, for a score with classes.
+      dataset: `stream(seed, batch_size)` gives batches of integers, with the conditions that the score takes.
 
     Raises:
       NumericError: the loss is not finite.
@@ -121,20 +114,21 @@ def fit_dequantizer(
     root = stream(seed, "dequantizer_train")
     arrays, rest = eqx.partition(score, eqx.is_array)  # arguments of the compiled step, not constants in it
 
-    def example_loss(params, arrays, v, label, rank, key):
+    def example_loss(params, arrays, v, condition, rank, key):
         place_key, prior_key, noise_key = jax.random.split(key, 3)
         dequantization = VariationalDequantization(dataclasses.replace(network, params=params))
         x, log_q = dequantization.draw(sde, bins, v, key=place_key)
         x = sde.basis.to_modes(x)  # its log-determinant is a constant
-        model = labelled(eqx.combine(arrays, rest), label)
+        model = eqx.combine(arrays, rest).given(condition)
         prior = sde.prior_kl(x, as_time(sde.t_max), key=prior_key)
         return log_q + prior + diffusion_draw(model, x, rank, key=noise_key)
 
     def loss(params, arrays, batch, key):
         shift_key, example_key = jax.random.split(key)
-        count = len(batch["label"])
+        count = len(batch["value"])
+        condition = {name: rows for name, rows in batch.get("condition", {}).items() if name in score.conditions}
         ranks = (jnp.arange(count) + jax.random.uniform(shift_key)) / count
-        parts = batch["value"], batch["label"], ranks, jax.random.split(example_key, count)
+        parts = batch["value"], condition, ranks, jax.random.split(example_key, count)
         return jnp.mean(jax.vmap(example_loss, in_axes=(None, None, 0, 0, 0, 0))(params, arrays, *parts))
 
     def step(params, state, arrays, batch, i):

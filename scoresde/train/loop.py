@@ -4,7 +4,7 @@ state = begin;  for each dispatch of n steps: batches(seed, step) -> devices -> 
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import optax
@@ -36,8 +36,8 @@ def fit(
     objective: Objective = Objective(),
     ema: tuple[float | str, ...] = (0.999,),
     layout: Parallelism = Parallelism(),
-    prepare: Callable[..., State] | None = None,
-    augment: Callable[..., tuple[State, jax.Array]] | None = None,
+    prepare: Callable[..., tuple[State, dict]] | None = None,
+    condition_dropout: float | Mapping[str, float] = 0.0,
     seed: int = 0,
     run=None,
 ) -> TrainState:
@@ -45,7 +45,8 @@ def fit(
 
     Args:
       score: the score to train. `averaged_score(score, state)` is the result.
-      dataset: `stream(seed, batch_size, start, rows=slice)` gives batches, `encode(value)` model coordinates.
+      dataset: `stream(seed, batch_size, start, rows=slice)` gives batches {"value": [B, ...], "condition": {name:
+        [B, ...]}}, `encode(value)` model coordinates. The score takes those conditions that it has entries for.
       steps: total number of steps, including those that a resumed run has done.
       batch_size: examples per step over all devices and processes.
       params: initialises the parameters, each device its part; `score` then holds their shapes. None: those of
@@ -55,8 +56,9 @@ def fit(
       ema: averages of the parameters: decays per step, below 1, half-lives in images, or "power:WIDTH"; see
         average.py.
       layout: the division over devices, micro-batches and dispatches.
-      prepare: (value, key=key) -> x0 for one record: encoding with dequantization and augmentation.
-      augment: (x0, key=key) -> (x0, label): an augmentation whose label is passed to the network.
+      prepare: (value, condition, key=key) -> (x0, condition) for one record: encoding with dequantization and
+        augmentation.
+      condition_dropout: probability that a condition is replaced by its null; see `scoresde.train.step`.
       seed: order of the data and all noise. The same seed gives the same run on any number of devices, to rounding.
       run: a `Run`, which restores, logs, saves and samples; None trains in memory without output.
 
@@ -66,11 +68,11 @@ def fit(
     """
     layout.check(batch_size)
     optimizer, mesh = optimizer or optax.chain(optax.clip_by_global_norm(1.0), optax.adam(2e-4)), layout.mesh()
-    prepare = prepare or (lambda value, *, key: dataset.encode(value))
+    prepare = prepare or (lambda value, condition, *, key: (dataset.encode(value), condition))
     init = functools.partial(init_state, optimizer=optimizer, ema=ema, key=stream(seed, "train"))
     like = _place(jax.eval_shape(init, score.network.params), mesh)
-    options = dict(prepare=prepare, augment=augment, accumulation=layout.accumulation, remat=layout.remat)
-    step = make_step(score, objective, optimizer, state=like, mesh=mesh, **options)
+    options = dict(accumulation=layout.accumulation, remat=layout.remat, condition_dropout=condition_dropout)
+    step = make_step(score, objective, optimizer, prepare=prepare, state=like, mesh=mesh, **options)
     feed = BatchIterator(dataset, seed, batch_size, mesh)
     compiled = functools.cache(lambda n: compile_step(step, like, feed.shapes(n), layout))
 
@@ -110,7 +112,7 @@ def _first_state(
 def _step(compiled: Callable, state: TrainState, batch: dict, layout: Parallelism, batch_size: int, *, wait: bool):
     """Run one dispatch. `wait` for the first, so that running out of memory is reported for the step itself."""
     with memory_advice(batch_size, layout):
-        state, metrics = compiled(batch["label"].shape[0])(state, batch)
+        state, metrics = compiled(batch["value"].shape[0])(state, batch)
         if wait:
             jax.block_until_ready(metrics)
     return state, metrics

@@ -13,7 +13,7 @@ good one until the host checks it. optax.apply_if_finite lets the bad update thr
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import equinox as eqx
 import jax
@@ -22,6 +22,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, PyTree, UInt32
 
+from scoresde.nets import AbstractCondition
 from scoresde.runtime.sharding import shardings, state_sharding
 from scoresde.runtime.streams import branch, stream
 from scoresde.score.network import NetworkScore
@@ -92,8 +93,8 @@ def make_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     *,
-    prepare: Callable[..., State],
-    augment: Callable[..., tuple[State, Array]] | None = None,
+    prepare: Callable[..., tuple[State, dict]],
+    condition_dropout: float | Mapping[str, float] = 0.0,
     accumulation: int = 1,
     remat: str = "none",
     state: TrainState,
@@ -105,10 +106,11 @@ def make_step(
     once per step, in the compute dtype, and gradients return as shards (see `scoresde.runtime.sharding`).
 
     Args:
-      score: its process, preconditioning and network; the parameters come from the state. If it has a label, each
-        example's own label is used.
-      prepare: (value, key=key) -> x0, one stored record to model coordinates, with its augmentation.
-      augment: (x0, key=key) -> (x0, label), where the label is passed to the network; None: no augmentation.
+      score: its process, preconditioning and network; the parameters come from the state.
+      objective: weighting and distribution of t.
+      optimizer: optax.
+      prepare: (value, condition, key=key) -> (x0, condition) for one record, with its augmentation.
+      condition_dropout: see `drop_conditions`.
       accumulation: micro-batches per step; the gradient is their mean.
       remat: a name in `scoresde.nets.REMAT`, what the backward pass recomputes instead of storing.
       state: arrays, or their shapes and dtypes.
@@ -119,7 +121,7 @@ def make_step(
     parts = state_sharding(mesh, state)
     if remat != "none":
         score = dataclasses.replace(score, network=dataclasses.replace(score.network, remat=remat))
-    gradient = jax.value_and_grad(_batch_loss(score, objective, prepare, augment))
+    gradient = jax.value_and_grad(_batch_loss(score, objective, prepare, condition_dropout))
 
     def loop(body, carry, xs):
         """Return the last carry and output. The CPU uses no loop, not even of one iteration: XLA computes weight
@@ -137,7 +139,7 @@ def make_step(
         params = jax.lax.with_sharding_constraint(_entering(score, state.params), parts.params)
         params = jax.lax.with_sharding_constraint(params, everywhere)
         loss, grads = _gradient(gradient, params, state, batch, accumulation, loop, parts.params)
-        return _update(optimizer, state, loss, grads, batch["label"].shape[0])
+        return _update(optimizer, state, loss, grads, batch["value"].shape[0])
 
     return jax.jit(
         lambda state, batches: loop(one_step, state, batches),
@@ -160,23 +162,53 @@ def _compiler_options(platform: str, copies: int, remat: str) -> dict | None:
     return None
 
 
-def _batch_loss(score: NetworkScore, objective: Objective, prepare, augment):
-    """Return (params, records with labels, ranks and keys, key of the batch) -> the mean loss."""
+def _batch_loss(score: NetworkScore, objective: Objective, prepare, condition_dropout):
+    """Return (params, records with ranks and keys, key of the batch) -> the mean loss."""
     objective.check(score.sde)
+    kinds = score.conditions
 
-    def example_loss(params, value, label, rank, key, batch_key):
+    def example_loss(params, record, rank, key, batch_key):
         data_key, dropout_key, loss_key = jax.random.split(key, 3)
-        label = None if score.label is None else label
-        x0, done = prepare(value, key=data_key), None
-        if augment is not None:
-            x0, done = augment(x0, key=branch(data_key, "augmentation"))
-        model = dataclasses.replace(with_params(score, params), label=label, augmentation=done, key=dropout_key)
+        x0, condition = prepare(record["value"], record.get("condition", {}), key=data_key)
+        model = with_params(score, params).given({name: y for name, y in condition.items() if name in kinds})
+        dropped = drop_conditions(kinds, model.condition, condition_dropout, key=branch(key, "condition"))
+        model = dataclasses.replace(model, condition=dropped, key=dropout_key)
         return objective(model, x0, batch_key=batch_key, key=loss_key, rank=rank)
 
     def batch_loss(params, part, batch_key):
-        return jnp.mean(jax.vmap(example_loss, in_axes=(None, 0, 0, 0, 0, None))(params, *part, batch_key))
+        return jnp.mean(jax.vmap(example_loss, in_axes=(None, 0, 0, 0, None))(params, *part, batch_key))
 
     return batch_loss
+
+
+def drop_conditions(
+    kinds: Mapping[str, AbstractCondition],
+    condition: dict[str, Array],
+    dropout: float | Mapping[str, float],
+    *,
+    key: Key,
+) -> dict[str, Array]:
+    """Return the condition of one example with entries replaced by their null at random (Ho and Salimans 2022).
+
+    Every example has random numbers of its own, so that the null branch learns the marginal law of the data, whatever
+    the order of a batch.
+
+    Args:
+      kinds: kinds of the entries.
+      condition: values of the entries.
+      dropout: probability with which all entries are dropped together; or one probability for each entry by name, which
+        are dropped independently.
+      key: random key.
+    """
+    names = sorted(name for name in condition if kinds[name].droppable)
+    if isinstance(dropout, Mapping):
+        drops = {name: jax.random.bernoulli(jax.random.fold_in(key, i), dropout.get(name, 0.0)) for i, name in
+                 enumerate(names)}  # fmt: skip
+    elif dropout:
+        drops = dict.fromkeys(names, jax.random.bernoulli(key, dropout))
+    else:
+        return condition
+    return condition | {name: jnp.where(drop, kinds[name].null(), condition[name]) for name, drop in drops.items()}
 
 
 def _entering(score: NetworkScore, params: PyTree) -> PyTree:
@@ -187,11 +219,11 @@ def _entering(score: NetworkScore, params: PyTree) -> PyTree:
 
 def _gradient(gradient, params, state: TrainState, batch, accumulation: int, loop, parts):
     """Return loss and gradient averaged over micro-batches, which are processed one at a time."""
-    size = batch["label"].shape[0]
+    size = batch["value"].shape[0]
     batch_key, example_key = jax.random.split(jax.random.fold_in(stored_key(state.key), state.step))
     index = jnp.arange(size)
     keys = jax.vmap(lambda i: jax.random.fold_in(example_key, i))(index)
-    micro = (batch["value"], batch["label"], index / size, keys)
+    micro = (batch, index / size, keys)
     # Micro-batch a takes examples a, a + A, ...: each device keeps its own examples.
     micro = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, accumulation, *x.shape[1:]), 0, 1), micro)
 

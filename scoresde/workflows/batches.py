@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from scoresde.data import npz
+from scoresde.data.conditions import LABEL
 from scoresde.errors import DataError
 from scoresde.experiment.load import TrainedModel
 from scoresde.runtime.files import replacing
@@ -26,7 +27,7 @@ def records_of(trained: TrainedModel, source: str | None, split: str, num: int) 
     Raises:
         DataError: there are no records, or those of the file have another shape or type.
     """
-    codec, label = trained.codec, trained.score.label
+    codec, label = trained.codec, trained.fixed.get(LABEL)
     if source is not None:
         records = npz.records(read_array(source, "samples"), f"{source}: samples", codec.shape, codec.levels)[:num]
         return records, np.arange(len(records))

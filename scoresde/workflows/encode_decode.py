@@ -27,7 +27,8 @@ from scoresde.workflows.batches import (
     records_of,
     write,
 )
-from scoresde.workflows.generate import fields, label_arrays, sampler_of, to_modes
+from scoresde.workflows.conditions import condition_arrays, rows_for
+from scoresde.workflows.generate import fields, sampler_of, to_modes
 
 
 def encode_to(trained: TrainedModel, *, source: str | None, split: str, num: int, out: pathlib.Path) -> np.ndarray:
@@ -35,9 +36,14 @@ def encode_to(trained: TrainedModel, *, source: str | None, split: str, num: int
     records, numbers = records_of(trained, source, split, num)
     out.mkdir(parents=True, exist_ok=True)  # before the work, so that a bad path causes no loss
     score, sampler = local_copy(trained.score), sampler_of(trained)
-    drawn = in_batches(trained, lambda x: encode(score, x, sampler=sampler), _states(trained, records))
-    labels = label_arrays(trained, len(records))
-    path = write(out / "latents.npz", latents=drawn.x, index=numbers, ok=drawn.ok, **labels)
+    conditions = rows_for(trained, len(records))
+    drawn = in_batches(
+        trained,
+        lambda rows: encode(score, rows[0], sampler=sampler, conditions=rows[1] or None),
+        (_states(trained, records), conditions),
+    )
+    given = condition_arrays(trained, len(records), conditions)
+    path = write(out / "latents.npz", latents=drawn.x, index=numbers, ok=drawn.ok, **given)
     good = drawn.x[drawn.ok]
     ratio = float((good / trained.score.sde.sigma(trained.score.sde.t_max)).std()) if len(good) else None
     spread_told = "" if ratio is None else f"; spread of the latents {ratio:.3f} of the prior's"
@@ -61,11 +67,15 @@ def decode_to(trained: TrainedModel, *, source: str | None, out: pathlib.Path) -
         raise DataError(f"{source}: expected {expected}, got {latents.dtype} {list(latents.shape)}; encode again")
     out.mkdir(parents=True, exist_ok=True)
     score, sampler = local_copy(trained.score), sampler_of(trained)
-    drawn = in_batches(
-        trained, lambda x: fields(score.sde, decode(score, x, sampler=sampler)), latents.astype(np.float32)
-    )
+    conditions = rows_for(trained, len(latents))
+
+    def decoded(rows):
+        return fields(score.sde, decode(score, rows[0], sampler=sampler, conditions=rows[1] or None))
+
+    drawn = in_batches(trained, decoded, (latents.astype(np.float32), conditions))
     samples = data_values(trained, drawn)
-    path = write(out / "samples.npz", samples=samples, ok=drawn.ok, **label_arrays(trained, len(samples)))
+    given = condition_arrays(trained, len(samples), conditions)
+    path = write(out / "samples.npz", samples=samples, ok=drawn.ok, **given)
     pictured = save_picture(trained.codec, drawn.x[:PICTURE], out / "grid.png")
     print(
         f"{len(latents)} latents decoded: {format_solver_status(drawn)}\nwrote {path}"
@@ -94,11 +104,15 @@ def interpolate_to(
     values = _states(trained, records)
     pairs = values.reshape(len(values) // 2, 2, *values.shape[1:])
 
-    def between(p):
-        return fields(score.sde, interpolate(score, p[:, 0], p[:, 1], weights, sampler=sampler))
+    conditions = rows_for(trained, len(pairs))
 
-    drawn = in_batches(trained, between, pairs, each=points)
-    about = dict(weights=np.asarray(weights), ok=drawn.ok, **label_arrays(trained, len(pairs)))
+    def between(rows):
+        first, last, given = rows[0][:, 0], rows[0][:, 1], rows[1] or None
+        return fields(score.sde, interpolate(score, first, last, weights, sampler=sampler, conditions=given))
+
+    drawn = in_batches(trained, between, (pairs, conditions), each=points)
+    given = condition_arrays(trained, len(pairs), conditions)
+    about = dict(weights=np.asarray(weights), ok=drawn.ok, **given)
     path = write(out / "samples.npz", samples=data_values(trained, drawn), **about)
     shown = drawn.x[: max(1, PICTURE // points)].reshape(-1, *trained.codec.shape)
     pictured = save_picture(trained.codec, shown, out / "grid.png", columns=points)

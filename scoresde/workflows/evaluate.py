@@ -17,6 +17,7 @@ import time
 import jax
 import numpy as np
 
+from scoresde.data.conditions import LABEL
 from scoresde.errors import ConfigError, DataError
 from scoresde.experiment.load import LATEST, TrainedModel, load_run
 from scoresde.metrics import record
@@ -24,9 +25,9 @@ from scoresde.metrics.measure import FID_NUM, Measured, check, measure
 from scoresde.metrics.scales import check_scales
 from scoresde.runtime.versions import commit, versions
 from scoresde.workflows.compared_sets import fakes_of, given_features, reals_of
+from scoresde.workflows.conditions import by_data, open_entries
 from scoresde.workflows.feature_extractors import feature_network
 from scoresde.workflows.function_metrics import function_metrics
-from scoresde.workflows.generate import by_shares
 from scoresde.workflows.likelihood import evaluate_batches, parameters_crc32
 from scoresde.workflows.request import Request, validate
 
@@ -60,10 +61,10 @@ def load(request: Request) -> TrainedModel | None:
         request.workdir, ema=request.ema, sampler=request.sampler, overrides=overrides,
         checkpoint=request.checkpoint or LATEST,
     )  # fmt: skip
-    if not trained.classes or any(text.startswith("sampling.labels=") for text in request.overrides):
+    if not open_entries(trained) or any(text.startswith("sampling.labels=") for text in request.overrides):
         return trained
-    if trained.dataset.classes:
-        return by_shares(trained)
+    if trained.dataset.classes or open_entries(trained) != [LABEL]:
+        return by_data(trained)
     print(f"note: {trained.dataset.name} has no labels: classes of samples are drawn uniformly", file=sys.stderr)
     return trained
 

@@ -6,27 +6,27 @@ import zlib
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from scoresde.data.conditions import LABEL
 from scoresde.data.labels import MISSING, shares
 from scoresde.data.picture import save_picture
-from scoresde.errors import ConfigError
 from scoresde.experiment.load import TrainedModel
 from scoresde.runs.sample_store import SampleStore
 from scoresde.runtime.progress import Progress
 from scoresde.runtime.sharding import batch_for_devices, local_copy, pad, shard
-from scoresde.runtime.streams import branch, fixed_stream
 from scoresde.sample import AbstractSampler, Draw, denoised_draw
 from scoresde.sde import AbstractSDE
-from scoresde.types import Keys
-
-NULL = MISSING  # the null class, which a score has until a class is set
-UNTRAINED = (
-    "sampling.labels = 'null': nothing trains the null class yet, so that its samples would be arbitrary; use uniform "
-    "or data, or give --label"
+from scoresde.types import Conditions
+from scoresde.workflows.conditions import (
+    condition_arrays,
+    keys_of,
+    open_entries,
+    rows_for,
+    sampled_conditions,
 )
+
 _NUM_PICTURED = 64  # samples shown in OUT/grid.png
 
 
@@ -40,63 +40,19 @@ def sampler_of(trained: TrainedModel) -> AbstractSampler:
     return trained.experiment.sampler(trained.score, trained.shape)
 
 
-def has_null_class(trained: TrainedModel) -> bool:
-    """Return whether the score accepts classes but has none set."""
-    return trained.score.label is not None and int(trained.score.label) == NULL
+def draw(trained: TrainedModel, sampler: AbstractSampler, seeds: np.ndarray, size: int, conditions: Conditions) -> Draw:
+    """Generate one denoised sample per seed, in model coordinates, `size` seeds at once on this process's devices.
 
-
-def classes(trained: TrainedModel, keys: Keys) -> Int[Array, "num"] | None:
-    """Sample the class of each key according to `sampling.labels`; return None if the score fixes the class or has no
-    classes.
-
-    Raises:
-      ConfigError: `sampling.labels` is `null`, the null class.
-      DataError: `sampling.labels` is `data`, and the training records have no labels.
+    Args:
+      trained: run with its score.
+      sampler: sampler of the reverse process.
+      seeds: at most `size` seeds.
+      size: number of seeds of the compiled program.
+      conditions: condition of each seed, see `sampled_conditions`; {} for none.
     """
-    if not has_null_class(trained):
-        return None
-    law = trained.experiment.sampling.labels
-    if law == "null":
-        raise ConfigError(UNTRAINED)
-    own = jax.vmap(lambda key: branch(key, "class"))(keys)
-    if law == "uniform":
-        return jax.vmap(lambda key: jax.random.randint(key, (), 0, trained.experiment.num_classes))(own)
-    ends = jnp.asarray(np.cumsum(shares(trained.dataset))[:-1], jnp.float32)
-    return jax.vmap(lambda key: jnp.searchsorted(ends, jax.random.uniform(key), side="right"))(own).astype(jnp.int32)
-
-
-def _by_shares(trained: TrainedModel) -> bool:
-    return has_null_class(trained) and trained.experiment.sampling.labels == "data"
-
-
-def by_shares(trained: TrainedModel) -> TrainedModel:
-    """Return the run with classes sampled by their training frequencies, for samples that are compared with data."""
-    return trained._replace(experiment=trained.experiment.changed("sampling.labels=data"))
-
-
-def labels_of(trained: TrainedModel, seeds: np.ndarray) -> np.ndarray:
-    """Return the class of each seed, int32 [N], for a score that accepts classes."""
-    drawn = classes(trained, _keys(seeds))
-    return np.full(len(seeds), trained.score.label, np.int32) if drawn is None else np.asarray(drawn, np.int32)
-
-
-def label_arrays(trained: TrainedModel, num: int) -> dict[str, np.ndarray]:
-    """Return the label arrays of a file of `num` rows that share one class; empty if there are no classes."""
-    if trained.score.label is None:
-        return {}
-    return {"labels": np.full(num, trained.score.label, np.int32), "label_names": np.array(trained.classes)}
-
-
-def _keys(seeds) -> Keys:
-    """Return one key per seed: samples depend on their seeds alone, not on the seed of training."""
-    root = fixed_stream("sample")
-    return jax.vmap(lambda seed: jax.random.fold_in(root, seed))(seeds)
-
-
-def draw(trained: TrainedModel, sampler: AbstractSampler, seeds: np.ndarray, size: int):
-    """Generate one denoised sample per seed, in model coordinates, `size` seeds at once on this process's devices."""
-    keys, score = _keys(shard(pad(seeds, size))), trained.score
-    drawn = fields(score.sde, denoised_draw(sampler, score, trained.shape, keys=keys, labels=classes(trained, keys)))
+    keys, score = keys_of(shard(pad(seeds, size))), trained.score
+    rows = shard({name: pad(np.asarray(part), size) for name, part in conditions.items()}) or None
+    drawn = fields(score.sde, denoised_draw(sampler, score, trained.shape, keys=keys, conditions=rows))
     return jax.tree.map(lambda part: np.asarray(part)[: len(seeds)], drawn)
 
 
@@ -119,7 +75,8 @@ def draw_picture(trained: TrainedModel, path: pathlib.Path) -> None:
     compared."""
     num = trained.experiment.sampling.num
     trained = trained._replace(score=local_copy(trained.score))
-    drawn = draw(trained, sampler_of(trained), np.arange(num, dtype=np.uint32), batch_for_devices(num, num))
+    seeds = np.arange(num, dtype=np.uint32)
+    drawn = draw(trained, sampler_of(trained), seeds, batch_for_devices(num, num), sampled_conditions(trained, seeds))
     save_picture(trained.codec, drawn.x, path)
 
 
@@ -136,10 +93,24 @@ def identity(trained: TrainedModel, seeds: np.ndarray) -> dict:
         "step": trained.step,
         "ema": trained.ema,
         "parameters": functools.reduce(lambda crc, a: zlib.crc32(a.tobytes(), crc), _leaves(trained.score), 0),
-        "label": None if trained.score.label is None else int(trained.score.label),
         "shape": list(trained.shape),
-        "arrays": "samples, ok, nfe" if trained.score.label is None else "samples, ok, nfe, labels",
-    } | ({"shares": shares(trained.dataset).tolist()} if _by_shares(trained) else {})
+    } | _condition_identity(trained)
+
+
+def _condition_identity(trained: TrainedModel) -> dict:
+    """Return the part of `identity` that states the conditions; that of a class is as in earlier versions."""
+    names = [name for name, kind in trained.score.conditions.items() if kind.droppable]
+    label = trained.fixed.get(LABEL, MISSING)
+    found = {
+        "label": int(label) if LABEL in names else None,
+        "arrays": "samples, ok, nfe, labels" if LABEL in names else "samples, ok, nfe",
+    }
+    if open_entries(trained) == [LABEL] and trained.experiment.sampling.labels == "data":
+        found["shares"] = shares(trained.dataset).tolist()
+    others = {name: trained.rows.get(name, trained.fixed.get(name)) for name in names if name != LABEL or trained.rows}
+    if given := {name: value for name, value in others.items() if value is not None}:
+        found["conditions"] = {name: zlib.crc32(np.asarray(value).tobytes()) for name, value in given.items()}
+    return found
 
 
 def draw_to(trained: TrainedModel, seeds: np.ndarray, out: pathlib.Path) -> list[int]:
@@ -150,9 +121,7 @@ def draw_to(trained: TrainedModel, seeds: np.ndarray, out: pathlib.Path) -> list
     size = batch_for_devices(trained.experiment.sampling.batch_size, len(seeds))
     dtype = np.asarray(codec.decode(np.zeros(1, np.float32))).dtype
     sampler = sampler_of(trained)
-    labelled = {}
-    if trained.score.label is not None:
-        labelled = {"labels": labels_of(trained, seeds), "label_names": np.array(trained.classes)}
+    conditions = rows_for(trained, len(seeds)) | sampled_conditions(trained, seeds)
     with SampleStore(out, identity(trained, seeds), num=len(seeds), shape=trained.shape, dtype=dtype) as store:
         progress = Progress(store.done, len(seeds), items=1, unit="sample")
         if store.done:
@@ -160,7 +129,8 @@ def draw_to(trained: TrainedModel, seeds: np.ndarray, out: pathlib.Path) -> list
         calls, most = 0, 0
         first = store.done
         while store.done < len(seeds):
-            drawn = draw(trained, sampler, seeds[store.done : store.done + size], size)
+            part = slice(store.done, store.done + size)
+            drawn = draw(trained, sampler, seeds[part], size, {name: rows[part] for name, rows in conditions.items()})
             store.append(
                 np.asarray(codec.decode(np.where(drawn.ok.reshape(-1, *[1] * (drawn.x.ndim - 1)), drawn.x, 0))),
                 drawn.ok,
@@ -171,7 +141,7 @@ def draw_to(trained: TrainedModel, seeds: np.ndarray, out: pathlib.Path) -> list
         speed = progress.rate(len(seeds))
         progress.close()
         pictured = save_picture(codec, np.asarray(codec.encode(store.first(_NUM_PICTURED))), out / "grid.png")
-        path, ok = store.finish(seeds=seeds, **labelled)
+        path, ok = store.finish(seeds=seeds, **condition_arrays(trained, len(seeds), conditions))
     nfe = "unknown" if calls < 0 else f"{calls / max(len(seeds) - first, 1):.1f} (largest {most})"
     print(
         f"{len(seeds)} samples by {trained.experiment.sampler_name} at step {trained.step} (ema {trained.ema}): "

@@ -3,7 +3,6 @@
 Records are divided among the processes, and each process evaluates batches of one shape over its devices.
 """
 
-import dataclasses
 import json
 import math
 import pathlib
@@ -18,7 +17,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from scoresde import likelihood
-from scoresde.data.labels import check_classes
 from scoresde.errors import ConfigError, DataError, NumericError
 from scoresde.experiment.building import DEGRADED
 from scoresde.experiment.load import TrainedModel
@@ -32,6 +30,7 @@ from scoresde.runtime.sharding import batch_for_devices, local_copy, pad, shard
 from scoresde.runtime.streams import FIXED_STREAMS, fixed_stream
 from scoresde.runtime.versions import versions
 from scoresde.sde import AbstractSDE
+from scoresde.workflows.conditions import of_records
 from scoresde.workflows.generate import to_modes
 
 # Description of the random keys in the report.
@@ -70,16 +69,19 @@ def data_likelihood(trained: TrainedModel, *, split: str, num: int, nats: bool, 
     solve = {"flow": _flow, "elbo": _elbo, "vlb": _vlb}[options.method](trained)
     progress = Progress(0, -(-total // jax.process_count()) * draws, items=1, unit="likelihood")
     done = 0
-    for index, values, score in _batches(trained, source, total, options.batch_size):
+    for index, values, conditions in _batches(trained, source, total, options.batch_size):
         for k in range(draws):
             # The likelihood of a record depends on the index of the record, not on the seed of training.
             root = jax.random.fold_in(fixed_stream("likelihood"), k)
             keys = jax.vmap(lambda i, root=root: jax.random.fold_in(root, i))(shard(pad(index, len(values))))
             x, log_q, keys = points(shard(values), keys)
-            found = solve(score, x, keys) | {"log_q": log_q}
+            found = solve(x, keys, shard(conditions) or None) | {"log_q": log_q}
             # This converts densities of coefficients into densities of the field at its points.
-            pixels = score.sde.basis.pixel_logdet(dataset.shape)
-            found |= {"log_prob": found["log_prob"] + pixels, "log_reference": _log_reference(score.sde, x) + pixels}
+            pixels = trained.score.sde.basis.pixel_logdet(dataset.shape)
+            found |= {
+                "log_prob": found["log_prob"] + pixels,
+                "log_reference": _log_reference(trained.score.sde, x) + pixels,
+            }
             for name, part in found.items():
                 rows[name][index, k] = np.asarray(part)[: len(index)]
             done += len(index)
@@ -145,14 +147,15 @@ def _is_density(trained: TrainedModel) -> bool:
     return not trained.dataset.levels or trained.experiment.dequantization.is_density
 
 
-# One function per method, which maps a run to a function (score, x, keys) -> the rows of a batch.
+# One function per method, which maps a run to a function (x, keys, conditions) -> the rows of a batch.
 
 
 def _flow(trained: TrainedModel):
     tolerance, trace = trained.experiment.likelihood.tolerance, trained.experiment.trace
 
-    def solve(score, x, keys):
-        solved = log_likelihood_of_keys(score, x, keys=keys, trace=trace, tolerance=tolerance)
+    def solve(x, keys, conditions):
+        given = dict(keys=keys, trace=trace, tolerance=tolerance, conditions=conditions)
+        solved = log_likelihood_of_keys(trained.score, x, **given)
         return {name: getattr(solved, name) for name in ("log_prob", "standard_error", "nfe", "ok")}
 
     return solve
@@ -161,8 +164,9 @@ def _flow(trained: TrainedModel):
 def _elbo(trained: TrainedModel):
     samples, decoder = trained.experiment.likelihood.samples, _decoder(trained, likelihood.CategoricalDecoder)
 
-    def solve(score, x0, keys):
-        return _bound_rows(elbo_of_keys(score, x0, keys=keys, samples=samples, decoder=decoder), samples)
+    def solve(x0, keys, conditions):
+        given = dict(keys=keys, samples=samples, decoder=decoder, conditions=conditions)
+        return _bound_rows(elbo_of_keys(trained.score, x0, **given), samples)
 
     return solve
 
@@ -171,8 +175,9 @@ def _vlb(trained: TrainedModel):
     samples, decoder = trained.experiment.likelihood.samples, _decoder(trained, likelihood.DiscretizedGaussian)
     chain = trained.experiment.chain(trained.score.sde)
 
-    def solve(score, x0, keys):
-        return _bound_rows(vlb_of_keys(chain, score, x0, keys=keys, samples=samples, decoder=decoder), samples)
+    def solve(x0, keys, conditions):
+        given = dict(keys=keys, samples=samples, decoder=decoder, conditions=conditions)
+        return _bound_rows(vlb_of_keys(chain, trained.score, x0, **given), samples)
 
     return solve
 
@@ -187,19 +192,14 @@ def _bound_rows(bound: likelihood.Bound, samples: int) -> dict:
 
 
 def _batches(trained: TrainedModel, source, total: int, batch_size: int) -> Iterator[tuple]:
-    """Yield (indices, records padded to one shape, score) of this process's share, by class if the score has labels."""
+    """Yield (indices, records, conditions) of this process's share, with records and conditions padded to one shape."""
     mine = np.arange(jax.process_index(), total, jax.process_count())
-    labels = None if trained.score.label is None else source.rows(mine)[1]
-    if labels is not None:
-        check_classes(trained.dataset, labels, "records")
-    classes = [None] if labels is None else np.unique(labels)
+    conditions = of_records(trained, source, mine, "records")
     size = batch_for_devices(batch_size, len(mine))
-    for label in classes:
-        members = mine if label is None else mine[labels == label]
-        score = trained.score if label is None else dataclasses.replace(trained.score, label=jnp.asarray(label))
-        for first in range(0, len(members), size):
-            index = members[first : first + size]
-            yield index, pad(source.rows(index)[0], size), score
+    for first in range(0, len(mine), size):
+        index = mine[first : first + size]
+        rows = {name: pad(part[first : first + size], size) for name, part in conditions.items()}
+        yield index, pad(source.rows(index)[0], size), rows
 
 
 def _summary(trained: TrainedModel, split: str, rows: dict, crc: str) -> DataLikelihood:

@@ -23,7 +23,6 @@ there is no `test_loss`.
     WORKDIR/watch/pairs.png       samples and nearest records
 """
 
-import dataclasses
 import functools
 import math
 import pathlib
@@ -36,6 +35,7 @@ from PIL import Image
 
 from scoresde.data import Dataset
 from scoresde.data.picture import picture, save_picture
+from scoresde.errors import DataError
 from scoresde.experiment.experiment import Experiment
 from scoresde.experiment.load import TrainedModel
 from scoresde.metrics.functions import moments, sliced_wasserstein
@@ -44,7 +44,8 @@ from scoresde.runtime.files import replacing
 from scoresde.runtime.sharding import batch_for_devices, local_copy, pad, shard
 from scoresde.runtime.streams import fixed_stream
 from scoresde.sample import Draw, trajectory
-from scoresde.workflows.generate import by_shares, classes, draw, sampler_of
+from scoresde.workflows.conditions import by_data, of_records, open_entries, sampled_conditions
+from scoresde.workflows.generate import draw, sampler_of
 
 QUANTILES = 8
 RECORDS = 256  # records of each split for distances
@@ -78,10 +79,11 @@ class Monitor:
         If `training.watch` is (), only the picture is saved. Call this on one process only.
         """
         trained = trained._replace(experiment=self.experiment, score=local_copy(trained.score))
-        trained = by_shares(trained) if trained.classes else trained
+        trained = by_data(trained) if open_entries(trained) else trained
         num = self.experiment.sampling.num
         seeds = np.arange(num, dtype=np.uint32)
-        drawn = draw(trained, sampler_of(trained), seeds, batch_for_devices(num, num))
+        sampled = sampled_conditions(trained, seeds)
+        drawn = draw(trained, sampler_of(trained), seeds, batch_for_devices(num, num), sampled)
         save_picture(self.dataset, drawn.x, path)
         if not self.names:
             return {}
@@ -162,12 +164,17 @@ class Monitor:
         times = jax.vmap(lambda u: self._objective.time_law.quantile(sde, u))((jnp.arange(QUANTILES) + 0.5) / QUANTILES)
         losses, root = {}, fixed_stream("monitor_loss")  # records of both splits have the same noise
         for split, source in (("train", self.dataset.train), ("test", self.dataset.test)):
-            if trained.score.label is not None and not source.labelled:
-                continue  # each record is evaluated with its label, and some have none
             num = min(LOSSES, len(source))
-            rows = tuple(pad(part, batch_for_devices(num, num)) for part in source.rows(np.arange(num)))
-            keys = jax.vmap(lambda n: jax.random.fold_in(root, n))(np.arange(len(rows[0])))
-            each = _losses(trained.score, self._objective, self._prepare, times, *shard((*rows, keys)))
+            index = np.arange(num)
+            try:
+                conditions = of_records(trained, source, index, "records")
+            except DataError:
+                continue  # each record is evaluated under its condition, and some have none
+            size = batch_for_devices(num, num)
+            values, conditions = jax.tree.map(lambda part: pad(part, size), (source.rows(index)[0], conditions))
+            keys = jax.vmap(lambda n: jax.random.fold_in(root, n))(np.arange(size))
+            arrays = shard((values, conditions, keys))
+            each = _losses(trained.score, self._objective, self._prepare, times, *arrays)
             losses[split] = np.asarray(each, np.float64)[:, :num].mean(axis=1)
         levels = np.asarray(jax.vmap(sde.reference_log_snr)(times))
         order = np.argsort(levels)
@@ -182,8 +189,8 @@ class Monitor:
         seeds = _SEEDS if len(trained.shape) > 1 else _POINTS
         keys = jax.random.split(fixed_stream("monitor_trajectory"), batch_for_devices(seeds, seeds))
         x_T = jax.vmap(lambda key: sde.sample_prior(trained.shape, key=key))(shard(keys))
-        labels = classes(trained, keys)
-        score = score if labels is None else dataclasses.replace(score, label=labels[0])
+        one = sampled_conditions(trained, np.zeros(1, np.uint32))
+        score = score.given({name: rows[0] for name, rows in one.items()})
         found = trajectory(score, x_T, _STEPS)
         shown = np.linspace(0, _STEPS, _SHOWN).round().astype(int)
         x0 = found.x0[shown, :seeds]  # [shown, seeds, ...]
@@ -209,16 +216,16 @@ class Monitor:
 
 
 @eqx.filter_jit
-def _losses(score, objective, prepare, times, values, labels, keys):
+def _losses(score, objective, prepare, times, values, conditions, keys):
     """Compute the losses [levels, records] as in training, but without dropout."""
 
-    def one(value, label, key, k, t):
-        model = dataclasses.replace(score, label=None if score.label is None else label)
+    def one(value, condition, key, k, t):
         data_key, noise_key = jax.random.split(key)
-        return objective.at(model, prepare(value, key=data_key), t, key=jax.random.fold_in(noise_key, k))
+        x0, condition = prepare(value, condition, key=data_key)
+        return objective.at(score.given(condition), x0, t, key=jax.random.fold_in(noise_key, k))
 
     def level(row):
-        return jax.vmap(one, in_axes=(0, 0, 0, None, None))(values, labels, keys, *row)
+        return jax.vmap(one, in_axes=(0, 0, 0, None, None))(values, conditions, keys, *row)
 
     return jax.lax.map(level, (jnp.arange(len(times)), times))
 

@@ -38,7 +38,8 @@ from scoresde.runtime.streams import branch, fixed_stream, host_generator
 from scoresde.sample import Draw
 from scoresde.sde import AbstractSDE
 from scoresde.workflows.batches import format_solver_status, in_batches, records_of, write
-from scoresde.workflows.generate import fields, label_arrays, sampler_of
+from scoresde.workflows.conditions import condition_arrays, rows_for
+from scoresde.workflows.generate import fields, sampler_of
 from scoresde.workflows.operators import START
 
 # Defaults of --strength.
@@ -146,9 +147,9 @@ def _from_observation(
     of_data = _spread(trained, observation, joint)
     y = np.asarray(jax.jit(jax.vmap(lambda x, key: observation.observe(x, key=key)))(x0, _keys("observation", index)))
     posterior = guide_of(score, observation, of_data, jnp.asarray(y[:1]))
-    guides = {"restored": lambda y, keys: restore_by(sampler, posterior, y, keys=keys)}
+    guides = {"restored": lambda y, keys, given: restore_by(sampler, posterior, y, keys=keys, conditions=given)}
     if baseline:
-        guides["baseline"] = lambda y, keys: replace(sampler, score, observation, y, keys=keys)
+        guides["baseline"] = lambda y, keys, given: replace(sampler, score, observation, y, keys=keys, conditions=given)
     found = {name: _drawn(trained, guide, y, index) for name, guide in guides.items()}
     where = f"(in {type(observation.basis).__name__} modes)"
     return where, np.asarray(jax.jit(jax.vmap(observation.picture))(y)), found
@@ -180,7 +181,12 @@ def _from_start(trained: TrainedModel, x0: np.ndarray) -> tuple[str, np.ndarray,
     x_T = jax.jit(jax.vmap(lambda x, key: sde.perturb(sde.basis.to_modes(x), jnp.float32(sde.t_max), key=key)[0]))(
         x0, _keys("observation", index)
     )
-    found = _drawn(trained, lambda x, keys: continued(sampler, score, x, keys=keys), np.asarray(x_T), index)
+    found = _drawn(
+        trained,
+        lambda x, keys, given: continued(sampler, score, x, keys=keys, conditions=given),
+        np.asarray(x_T),
+        index,
+    )
     name = f"the process itself, {trained.experiment.process_name} to t = {sde.t_max:g}"
     return name, np.asarray(jax.jit(jax.vmap(sde.basis.from_modes))(x_T)), {"restored": found}
 
@@ -188,7 +194,11 @@ def _from_start(trained: TrainedModel, x0: np.ndarray) -> tuple[str, np.ndarray,
 def _drawn(trained: TrainedModel, guide: Callable, states: np.ndarray, index: np.ndarray) -> Draw:
     """Sample in batches; sample k depends on state k and on k, not on the size of a batch."""
     sde = trained.score.sde
-    return in_batches(trained, lambda rows: fields(sde, guide(rows[0], _keys("restoration", rows[1]))), (states, index))
+
+    def restored(rows):
+        return fields(sde, guide(rows[0], _keys("restoration", rows[1]), rows[2] or None))
+
+    return in_batches(trained, restored, (states, index, rows_for(trained, len(index))))
 
 
 def _keys(purpose: str, index):
@@ -203,7 +213,8 @@ def _report(
     ok = np.all([drawn.ok for drawn in found.values()], axis=0)
     values = lambda x: np.asarray(codec.decode(np.nan_to_num(x)))
     arrays = {part: values(drawn.x) for part, drawn in found.items()}
-    arrays |= {"degraded": values(degraded), "originals": originals, "ok": ok} | label_arrays(trained, len(ok))
+    arrays |= {"degraded": values(degraded), "originals": originals, "ok": ok}
+    arrays |= condition_arrays(trained, len(ok), rows_for(trained, len(ok)))
     path = write(out / "samples.npz", **arrays)
     shown = [x0, degraded, *(drawn.x for drawn in found.values())]
     columns = min(len(x0), _SHOWN)

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from scoresde.data import Dataset
-from scoresde.data.labels import check_classes, shown
+from scoresde.data.conditions import LABEL
+from scoresde.data.labels import shown
 from scoresde.errors import CheckpointError, ConfigError, DataError
 from scoresde.experiment.config import differences, from_json, to_json
 from scoresde.experiment.description import check_description, description
@@ -24,7 +25,6 @@ from scoresde.runtime.places import user_cache
 from scoresde.score import NetworkScore
 from scoresde.train import averaged_score, fit
 from scoresde.workflows.evaluate import evaluate
-from scoresde.workflows.generate import UNTRAINED
 from scoresde.workflows.monitor import Monitor
 from scoresde.workflows.request import Request
 
@@ -53,7 +53,7 @@ def train_run(experiment: Experiment, workdir: pathlib.Path, command: str = "") 
     peers.agree(
         "data", fingerprint=dataset.fingerprint, devices=f"{jax.local_device_count()} {jax.devices()[0].device_kind}"
     )
-    score = experiment.score(experiment.network)
+    score = experiment.score(experiment.network, dataset.scales)
     if main_process:
         devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), {jax.process_count()} process(es)"
         print(f"{score.network.num_params:,} parameters, {len(dataset.train)} examples, {devices}, in {workdir}")
@@ -76,8 +76,8 @@ def train_run(experiment: Experiment, workdir: pathlib.Path, command: str = "") 
             objective=experiment.objective,
             ema=experiment.averages,
             layout=experiment.parallelism,
-            prepare=experiment.prepare(dataset),
-            augment=experiment.augment(),
+            prepare=experiment.prepare_augmented(dataset),
+            condition_dropout=experiment.training.condition_dropout,
             seed=experiment.seed,
             run=folder,
         )
@@ -95,8 +95,8 @@ def _trained(experiment: Experiment, dataset: Dataset, score: NetworkScore, stor
     """Return the run at a state of training, with the first of its averages."""
     read, ema = lambda: dataset, experiment.averages[0]
     averaged = experiment.with_prior_data(averaged_score(score, state, ema), read)
-    step, shape = int(state.step), dataset.shape
-    return TrainedModel(experiment, dataset.codec, averaged, step, ema, shape, read, stored.classes, stored.fingerprint)
+    facts = dict(classes=stored.classes, fingerprint=stored.fingerprint, nulls=stored.nulls)
+    return TrainedModel(experiment, dataset.codec, averaged, int(state.step), ema, dataset.shape, read, **facts)
 
 
 def _folder(experiment: Experiment, workdir: pathlib.Path, meta: dict, watch: Callable, ledger: GoodputTimer) -> Run:
@@ -140,40 +140,54 @@ def checked_dataset(experiment: Experiment) -> Dataset:
         )
     if experiment.num_classes:
         _check_labels(experiment, dataset)
+    _check_conditions(experiment, dataset)
     check_scale(experiment, dataset)
     return dataset
 
 
 def _check_labels(experiment: Experiment, dataset: Dataset) -> None:
-    """Check the labels for training with classes. The null class is not trained, so no record may use it.
+    """Check the labels for training with classes. Training records without a label train the null class.
 
     Raises:
-      DataError: labels are missing, or a test label was not trained.
+      DataError: a test label was not trained, or test records that are evaluated lack one.
       ConfigError: the number of classes differs.
     """
     named = f" (training labels {shown(dataset)})" if dataset.classes else ""
     if beyond := dataset.label_names[dataset.classes :]:
         raise DataError(
             f"{experiment.source_name}: test records have the label {beyond[0]}, which no training record has{named}; "
-            "remove them, or train without classes (model.num_classes=0)"
+            "remove them, or train without conditions.class"
         )
     if dataset.classes != experiment.num_classes:
         found = f"{experiment.source_name} has labels of {dataset.classes} classes{named}"
-        raise ConfigError(f"model.num_classes = {experiment.num_classes}: {found}")
-    if not dataset.train.labelled:
-        check_classes(dataset, dataset.train.labels, "training records")
-    if not dataset.test.labelled and (experiment.evaluate.num or experiment.training.keep_best == "test_loss"):
+        raise ConfigError(f"conditions.class.num_classes = {experiment.num_classes}: {found}")
+    unlabelled = not dataset.test.labelled and not experiment.trains_null(LABEL, dataset.nulls)
+    if unlabelled and (experiment.evaluate.num or experiment.training.keep_best == "test_loss"):
         field, without = ("evaluate.num", "0") if experiment.evaluate.num else ("training.keep_best", "''")
         raise DataError(
             f"{experiment.source_name}: {field} takes test records under their own labels, and not all have one; add "
             f"the labels, or set {field}={without}"
         )
-    if experiment.sampling.labels == "null":
-        raise ConfigError(UNTRAINED)
+
+
+def _check_conditions(experiment: Experiment, dataset: Dataset) -> None:
+    """Check what training and sampling need of the conditions.
+
+    Raises:
+      ConfigError: samples under a null that is not trained, or a process whose prior is degraded data.
+    """
+    names = [name for name, kind in experiment.conditions.items() if kind.droppable]
+    if not names:
+        return
+    missing = [name for name in names if not experiment.trains_null(name, dataset.nulls)]
+    if experiment.sampling.labels == "null" and missing:
+        raise ConfigError(
+            f"sampling.labels = 'null': nothing trains the null of {', '.join(missing)}; set "
+            "training.condition_dropout = 0.1, or take uniform or data"
+        )
     if experiment.sde.needs_data:
         raise ConfigError(
-            f"model.num_classes = {experiment.num_classes}: sde.name = '{experiment.process_name}' starts from "
-            "records of any class; expected 0"
+            f"conditions: sde.name = '{experiment.process_name}' starts from records under any condition; expected none"
         )
 
 

@@ -22,7 +22,7 @@ class OneLayer(nnx.Module):
         self.first = nnx.Linear(shape[0] + 3, width, rngs=rngs)
         self.last = nnx.Linear(width, shape[0], rngs=rngs)
 
-    def __call__(self, x, c_noise, label=None, *, key=None):
+    def __call__(self, x, c_noise, condition=None, *, key=None):
         return self.last(nnx.tanh(self.first(_features(x, c_noise[:, None]))))
 
 
@@ -39,7 +39,7 @@ class Equinox(eqx.Module):
     def __init__(self, shape, width: int = 16, *, key):
         self.mlp = eqx.nn.MLP(shape[0] + 3, shape[0], width, depth=1, activation=jnp.tanh, key=key)
 
-    def __call__(self, x, c_noise, label=None, *, key=None):
+    def __call__(self, x, c_noise, condition=None, *, key=None):
         return self.mlp(_features(x, c_noise[None]))
 
 
@@ -58,7 +58,7 @@ def pair(shape, width: int = 16):
             "last": jax.random.normal(last, (width, shape[0])) / width**0.5,
         }
 
-    def apply(params, x, c_noise, label=None, *, key=None):
+    def apply(params, x, c_noise, condition=None, *, key=None):
         return jnp.tanh(_features(x, c_noise[:, None]) @ params["first"]) @ params["last"]
 
     return init, apply
@@ -67,5 +67,5 @@ def pair(shape, width: int = 16):
 class Halved(OneLayer):
     """A mistake: its output has half of the components of its input."""
 
-    def __call__(self, x, c_noise, label=None, *, key=None):
+    def __call__(self, x, c_noise, condition=None, *, key=None):
         return super().__call__(x, c_noise)[:, : x.shape[1] // 2]
