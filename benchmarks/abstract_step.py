@@ -35,7 +35,8 @@ def abstract_step(config: ConfigDict, devices: list) -> AbstractStep:
         Experiment.from_config(config).network
     )  # its parameters come from the state
     optimizer = Experiment.from_config(config).optimizer
-    records = ArraySource(np.zeros((1, *shape), np.uint8 if config.data.levels else np.float32))
+    values = np.zeros((1, *shape), np.uint8 if config.data.levels else np.float32)
+    records = ArraySource(values, np.zeros(1, np.int32))
     dataset = Dataset(
         "shapes", records, records, levels=config.data.levels, centered=config.data.centered, fingerprint=""
     )
@@ -46,8 +47,7 @@ def abstract_step(config: ConfigDict, devices: list) -> AbstractStep:
         score,
         Experiment.from_config(config).objective,
         optimizer,
-        prepare=Experiment.from_config(config).prepare(dataset),
-        augment=Experiment.from_config(config).augment(),
+        prepare=Experiment.from_config(config).prepare_augmented(dataset),
         accumulation=config.training.accumulation,
         remat=config.training.remat,
         state=state,
