@@ -51,10 +51,8 @@ def test_headers_say_the_parameters(path):
         "dtype": "float32",
         "dropout": 0.0,
     }  # what counts, so that networks are shared
-    assert (
-        stated[1]
-        == f"{parameters(json.dumps({'data': about, 'model': model, 'preconditioning': {'name': 'eps'}}, sort_keys=True)):,}"
-    )
+    fields = {"data": about, "conditions": stored["conditions"], "model": model, "preconditioning": {"name": "eps"}}
+    assert stated[1] == f"{parameters(json.dumps(fields, sort_keys=True)):,}"
 
 
 def test_images_of_edm_do_not_depend_on_the_batch():

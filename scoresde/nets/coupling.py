@@ -40,7 +40,7 @@ class CouplingFlow(nnx.Module):
                 f"{width}, "
                 f"depth {depth}, shape {list(shape)}"
             )
-        layer = linear if len(shape) == 1 else functools.partial(conv, width=3)
+        layer = linear if len(shape) == 1 else functools.partial(conv, width=3, axes=len(shape) - 1)
         options = dict(dtype=jnp.float32, param_dtype=jnp.float32, rngs=rngs)
         size = shape[-1]
         self.shape = tuple(shape)
