@@ -28,7 +28,7 @@ of a short name, every part may be `module:attribute` of a package of yours; see
 """
 ABOUT = {
     "sde": "The process.",
-    "conditions": "What the network is told about each example: an entry for each condition, with a name of your choice, "
+    "conditions": "The conditions that the network receives about each example: an entry for each, with a name of your choice, "
     'such as `c.conditions["class"] = component("class", num_classes=10)`. The kinds of entries are:',
     "model": "The network.",
     "preconditioning": "How the network becomes a score.",
