@@ -12,9 +12,10 @@ A condition is a dict of named arrays, one example each. Its specification is st
 | AugmentationCondition   | [d]            | 0           | added to the embedding of the noise level                     |
 
 Every kind has one value that denotes an absent entry. It is outside the range of present ones, so that an entry of 0 is
-never taken for an absent one; only the label of an augmentation is 0 for an example that is not changed. An absent entry is replaced by parameters of its own, the learned null; in an image
-the presence channel is 0 as well. A sequence has a mask: rows of NaN are absent, and attention always has one learned
-token in addition, so that an empty sequence has a softmax to take part in.
+never taken for an absent one; only the label of an augmentation is 0 for an example that is not changed. An absent
+entry is replaced by parameters of its own, the learned null; in an image the presence channel is 0 as well. A sequence
+has a mask: rows of NaN are absent, and attention always has one learned token in addition, so that an empty sequence
+has a softmax to take part in.
 
 The last layer of each kind starts near zero, so that a network starts without the effect of its conditions. A class
 starts with random vectors instead, and so do the channels of an image in `edm2`, whose kernels have a fixed magnitude.
